@@ -1,0 +1,61 @@
+"""Package metadata; the build system and the tools are set up in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+SERVER = ["granian >= 2.8"]
+EXAMPLES = ["flask >= 3", "django >= 5", "pyramid >= 2"]
+SERVERS_TESTED = ["gunicorn >= 23", "waitress >= 3", "cheroot >= 11", "gevent >= 24"]
+TEST = ["pytest >= 8", "hypothesis >= 6", "requests >= 2.32", "webtest >= 3", "playwright >= 1.45"]
+LINT = ["mypy >= 1.11", "ruff >= 0.6", "types-WebOb", "types-requests"]
+PEERS = ["starlette >= 0.40", "uvicorn >= 0.30", "python-multipart >= 0.0.12"]
+
+setup(
+    name="fileupload",
+    version="2.0.0.dev0",
+    description="Takes file uploads off any WSGI application, and serves them on their own",
+    long_description=(HERE / "README.txt").read_text(encoding="utf-8"),
+    long_description_content_type="text/x-rst",
+    author="the fileupload authors",
+    license="BSD-3-Clause",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Web Environment",
+        "Framework :: Paste",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Internet :: WWW/HTTP :: WSGI :: Middleware",
+        "Typing :: Typed",
+    ],
+    keywords="wsgi upload middleware multipart progress",
+    package_dir={"": "src"},
+    packages=find_packages("src"),
+    package_data={"fileupload": ["py.typed", "static/*"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "WebOb >= 1.8.9",
+        "PasteDeploy >= 3",
+        "itsdangerous >= 2.1",
+        "filelock >= 3.12",
+        "multipart >= 2",
+    ],
+    extras_require={
+        "server": SERVER,
+        "test": SERVER + SERVERS_TESTED + EXAMPLES + TEST,
+        "lint": LINT,
+        "bench": SERVER + SERVERS_TESTED + EXAMPLES + PEERS,
+    },
+    entry_points={
+        "console_scripts": ["fileupload = fileupload.cli:main"],
+        "paste.filter_factory": ["main = fileupload.deploy:filter_factory"],
+        "paste.app_factory": ["main = fileupload.deploy:app_factory"],
+    },
+    zip_safe=False,
+)

@@ -1,0 +1,5 @@
+"""``python -m fileupload``: the command line."""
+
+from fileupload.cli import main
+
+raise SystemExit(main())

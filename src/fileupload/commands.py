@@ -1,0 +1,170 @@
+"""What the commands of the command line do. Each returns an answer for people and for programs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from configparser import ConfigParser
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from fileupload.deploy import make_manager, make_server_app
+from fileupload.errors import SettingError
+from fileupload.identifiers import is_id, new_key
+from fileupload.manager import UploadManager
+from fileupload.middleware import WSGIApp
+from fileupload.pool.base import Bucket
+from fileupload.server import ServerOptions, configure_logging
+from fileupload.server import serve as run_server
+from fileupload.settings import Settings
+from fileupload.standalone import size_text
+from fileupload.status import State, UploadStatus
+
+
+class CommandError(Exception):
+    """A command cannot do what was asked; its message says why."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found: *data* for programs, *text* for people."""
+
+    data: Any
+    text: str
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Run the server until it is stopped."""
+    configure_logging()
+    if options.config:
+        make_app: Callable[[], WSGIApp] = partial(_load_paste, os.path.abspath(options.config))
+        listening = _paste_server(options.config)
+    else:
+        make_app, listening = partial(make_server_app, _settings(options)), {}
+    make_app()  # a mistake in the settings is to be told here, not by each worker
+    given = {name: getattr(options, name) for name in ("host", "port", "workers", "threads")}
+    listening.update((name, value) for name, value in given.items() if value is not None)
+    run_server(make_app, ServerOptions(**listening), lambda address: print(address, flush=True))
+
+
+def key(options: argparse.Namespace) -> Answer:
+    """Make a signing key."""
+    made = new_key()
+    return Answer({"key": made}, made)
+
+
+def identifier(options: argparse.Namespace) -> Answer:
+    """Make identifiers."""
+    manager = _manager(options)
+    try:
+        made = [
+            manager.create_identifier(
+                max_size=options.max_size, max_age=options.max_age, content_types=options.content_type
+            )
+            for _ in range(options.count)
+        ]
+    except ValueError as error:
+        raise CommandError(f"an option is wrong; needed is {error}") from None
+    return Answer({"identifiers": made} if options.count != 1 else {"identifier": made[0]}, "\n".join(made))
+
+
+def status(options: argparse.Namespace) -> Answer:
+    """Tell how an upload stands."""
+    manager = _manager(options)
+    bucket = _find(manager, options.identifier)
+    found = bucket.get_status()
+    return Answer(found.to_json(), _describe(found))
+
+
+def ls(options: argparse.Namespace) -> Answer:
+    """List the uploads of the pool."""
+    rows = [(bucket.id, bucket.get_status()) for bucket in _manager(options).pool.buckets()]
+    data = [{**found.to_json(), "identifier": None, "id": bucket_id} for bucket_id, found in rows]
+    for row in data:
+        del row["identifier"]
+    lines = [
+        f"{bucket_id}  {found.state:<9}  {size_text(found.received):>9}  {found.started or '-':<24}  {found.filename}"
+        for bucket_id, found in rows
+    ]
+    return Answer({"uploads": data}, "\n".join(lines) or "The pool is empty.")
+
+
+def clear(options: argparse.Namespace) -> Answer:
+    """Remove an upload."""
+    bucket = _find(_manager(options), options.identifier)
+    return Answer({"cleared": bucket.clear_upload()}, "The upload is removed.")
+
+
+def purge(options: argparse.Namespace) -> Answer:
+    """Remove outdated uploads."""
+    pool = _manager(options).pool
+    removed = [bucket.id for bucket in pool.purge(options.older_than, dry_run=options.dry_run)]
+    verb = "would be removed" if options.dry_run else "removed"
+    lines = [*removed, f"{len(removed)} upload{'' if len(removed) == 1 else 's'} {verb}."]
+    return Answer({"removed": removed, "dry-run": options.dry_run}, "\n".join(lines))
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """Return the settings that the options give."""
+    values: dict[str, Any] = dict(options.set)
+    directory = options.directory or values.get("directory") or os.environ.get("FILEUPLOAD_DIRECTORY")
+    values["directory"] = directory or "uploads"
+    given = {
+        "max_size": getattr(options, "max_size", None) if options.run is serve else None,
+        "upload_key": getattr(options, "key", None),
+        "anonymous": getattr(options, "anonymous", None),
+        "cors_origins": getattr(options, "cors_origin", None),
+    }
+    values.update((name, value) for name, value in given.items() if value)
+    return Settings.parse(values)
+
+
+def _manager(options: argparse.Namespace) -> UploadManager:
+    settings = _settings(options)
+    if not os.path.isdir(settings.directory):
+        raise SettingError(f"there is no pool in {settings.directory!r}; name it with --directory")
+    return make_manager(settings)
+
+
+def _find(manager: UploadManager, name: str) -> Bucket:
+    """Return the bucket of an identifier, or of the id that ``ls`` shows: who reads the pool needs no signature."""
+    bucket = manager.pool.bucket(name) if is_id(name) else manager.access_upload_bucket(name)
+    if bucket is None:
+        known = is_id(name) or manager.verify_identifier(name)
+        raise CommandError("there is no upload under this identifier" if known else "this is no valid identifier")
+    return bucket
+
+
+def _describe(found: UploadStatus) -> str:
+    size = "?" if found.size is None else size_text(found.size)
+    lines = [f"{found.state}: {found.filename or '(no name yet)'}, {size_text(found.received)} of {size}"]
+    if found.state is State.ERROR:
+        lines.append(f"{found.error} ({found.code})")
+    lines.extend(
+        f"  {file.filename}  {size_text(file.size)}  {file.content_type}  {file.sha256 or ''}" for file in found.files
+    )
+    return "\n".join(lines)
+
+
+def _load_paste(path: str) -> WSGIApp:
+    from paste.deploy import loadapp
+
+    app: WSGIApp = loadapp("config:" + path)
+    return app
+
+
+def _paste_server(path: str) -> dict[str, Any]:
+    """Return the host and port of ``[server:main]`` in a Paste file."""
+    parser = ConfigParser(interpolation=None)
+    if not parser.read(path):
+        raise SettingError(f"there is no file {path!r}")
+    section = parser["server:main"] if parser.has_section("server:main") else {}
+    listening: dict[str, Any] = {name: section[name] for name in ("host", "port") if name in section}
+    if "port" in listening:
+        try:
+            listening["port"] = int(listening["port"])
+        except ValueError:
+            raise SettingError(f"'port' in {path!r} cannot be {listening['port']!r}; it must be a number") from None
+    return listening

@@ -1,0 +1,63 @@
+"""Paste factories, and the middleware with keywords: the one place that builds a pool from settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fileupload.errors import SettingError
+from fileupload.manager import UploadManager
+from fileupload.middleware import Middleware, WSGIApp
+from fileupload.pool.base import Pool
+from fileupload.pool.directory import DirectoryPool
+from fileupload.settings import Settings
+from fileupload.standalone import UploadPage
+
+
+def make_pool(settings: Settings) -> Pool:
+    """Return the pool that *settings* name.
+
+    :raises SettingError: none is named, or it cannot be used.
+    """
+    if not settings.directory:
+        raise SettingError("setting 'directory' is missing; it must be the path of the pool's folder")
+    return DirectoryPool(settings.directory, durable=settings.durable)
+
+
+def make_manager(settings: Settings) -> UploadManager:
+    """Return the manager of the pool that *settings* name.
+
+    :raises SettingError: the pool cannot be used.
+    """
+    return UploadManager(make_pool(settings), settings)
+
+
+class UploadMiddleware(Middleware):
+    """Takes uploads off a WSGI app: ``app = UploadMiddleware(app, directory="/srv/uploads")``."""
+
+    def __init__(self, app: WSGIApp, **settings: Any) -> None:
+        """Stand in front of *app*, with the *settings* of :class:`fileupload.settings.Settings`.
+
+        :raises SettingError: a setting is unknown or wrong, or the pool cannot be used.
+        """
+        super().__init__(app, make_manager(Settings.parse(settings)))
+
+
+def make_server_app(settings: Settings) -> WSGIApp:
+    """Return the app of a dedicated upload server: its page, behind the middleware.
+
+    :raises SettingError: the pool cannot be used.
+    """
+    manager = make_manager(settings)
+    return Middleware(UploadPage(manager), manager)
+
+
+def filter_factory(global_conf: dict[str, str], **settings: str) -> Callable[[WSGIApp], WSGIApp]:
+    """``[filter:...] use = egg:fileupload``: the middleware, with the section's directives."""
+    parsed = Settings.parse(settings)
+    return lambda app: Middleware(app, make_manager(parsed))
+
+
+def app_factory(global_conf: dict[str, str], **settings: str) -> WSGIApp:
+    """``[app:...] use = egg:fileupload``: the dedicated upload server, with the section's directives."""
+    return make_server_app(Settings.parse(settings))

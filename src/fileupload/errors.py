@@ -1,0 +1,222 @@
+"""What can go wrong, as one tree: every error knows its HTTP status, its code and its sentence.
+
+One place, ``middleware``, turns these errors into responses; everything below only raises them. The sentence
+is written for the person at the client. It never holds a server path or a full identifier.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import ClassVar
+
+
+class UploadError(Exception):
+    """Anything this package refuses or cannot do.
+
+    :ivar status: the HTTP status code of the answer.
+    :ivar code: a stable word for programs (``code`` in the problem document and in the status).
+    :ivar title: the problem in general, the same for each error of the kind (RFC 9457, ``title``).
+    :ivar detail: what was wrong this time, and what to do.
+    """
+
+    status: ClassVar[int] = 400
+    code: ClassVar[str] = "bad-request"
+    title: ClassVar[str] = "The upload cannot be accepted"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class SettingError(ValueError):
+    """A setting is unknown, or its value is not what it should be; stops the start."""
+
+
+class InvalidIdentifier(UploadError):
+    """The identifier is malformed, forged or too old; which of them is not told."""
+
+    status = 403
+    code = "invalid-identifier"
+    title = "The upload identifier is not valid"
+
+    def __init__(self) -> None:
+        super().__init__("The upload identifier is not valid, or no longer. Reload the page to get a new one.")
+
+
+class AlreadyDone(UploadError):
+    """A second upload was sent to a bucket that is complete."""
+
+    status = 409
+    code = "already-done"
+    title = "This upload is complete"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "An upload is already complete under this identifier. Reset it first, or use a new identifier."
+        )
+
+
+class Superseded(UploadError):
+    """A newer attempt, or a reset, has taken the bucket away from this one."""
+
+    status = 409
+    code = "superseded"
+    title = "The upload was replaced"
+
+    def __init__(self) -> None:
+        super().__init__("This upload was reset, or replaced by a newer attempt with the same identifier.")
+
+
+class LengthRequired(UploadError):
+    """The end of the body cannot be known."""
+
+    status = 411
+    code = "length-required"
+    title = "The length of the body is needed"
+
+
+class InvalidLength(UploadError):
+    """Content-Length is not 1 to 19 ASCII digits, or stands beside Transfer-Encoding (RFC 9112, 6)."""
+
+    code = "invalid-length"
+    title = "The length of the body is not valid"
+
+
+class Incomplete(UploadError):
+    """The body ended before it was whole: the client has gone, or a form has no closing boundary."""
+
+    code = "incomplete"
+    title = "The upload is incomplete"
+
+
+class Interrupted(UploadError):
+    """The server stopped while the upload was running."""
+
+    status = 503
+    code = "interrupted"
+    title = "The upload was interrupted"
+
+    def __init__(self) -> None:
+        super().__init__("The server was interrupted during this upload. Send the file again.")
+
+
+class MalformedForm(UploadError):
+    """The body is no valid multipart/form-data (RFC 7578)."""
+
+    code = "malformed-form"
+    title = "The form is malformed"
+
+
+class NoFile(UploadError):
+    """The form is valid, and no file is in it."""
+
+    code = "no-file"
+    title = "No file was sent"
+
+
+class TooLarge(UploadError):
+    """More bytes than ``max_size``, or than the identifier allows."""
+
+    status = 413
+    code = "too-large"
+    title = "The upload is too large"
+
+
+class LimitExceeded(UploadError):
+    """A form passes one of the limits on files, fields or part headers."""
+
+    status = 413
+    code = "limit-exceeded"
+    title = "The form passes a limit"
+
+
+class TypeNotAllowed(UploadError):
+    """The type or the extension of a file is not among the allowed ones."""
+
+    status = 415
+    code = "type-not-allowed"
+    title = "Files of this type are not accepted"
+
+
+class UnsupportedRequest(UploadError):
+    """The request's Content-Type or Content-Encoding is none that an upload can have."""
+
+    status = 415
+    code = "unsupported-request"
+    title = "The request is not an upload that can be read"
+
+
+class MethodNotAllowed(UploadError):
+    """The address exists, and does not take this method."""
+
+    status = 405
+    code = "method-not-allowed"
+    title = "The method is not allowed here"
+
+    def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"{method} is not possible here; use {' or '.join(allowed)}.")
+        self.allowed = allowed
+
+
+class BadCallback(UploadError):
+    """The script-tag interface got a callback that is no plain JavaScript name."""
+
+    code = "bad-callback"
+    title = "The callback is not valid"
+
+
+class OriginNotAllowed(UploadError):
+    """A page of another origin asks for something that ``cors_origins`` does not grant it."""
+
+    status = 403
+    code = "origin-not-allowed"
+    title = "Pages of this origin may not upload here"
+
+
+class TooSlow(UploadError):
+    """The client stayed under ``min_rate`` for longer than ``min_rate_grace``."""
+
+    status = 408
+    code = "too-slow"
+    title = "The upload is too slow"
+
+
+class PoolFull(UploadError):
+    """The pool has no room, or would fall under ``min_free_space``."""
+
+    status = 507
+    code = "pool-full"
+    title = "There is no room for this upload"
+
+    def __init__(self) -> None:
+        super().__init__("The server has not enough free space for this upload. Try again later.")
+
+
+class StorageFailed(UploadError):
+    """The pool could not store the bytes, through no fault of the client."""
+
+    status = 500
+    code = "storage-failed"
+    title = "The upload could not be stored"
+
+    def __init__(self) -> None:
+        super().__init__("The server could not store this upload. Try again later.")
+
+
+class FileMissing(UploadError, FileNotFoundError):
+    """A file of a finished upload is no longer in the pool (moved away by the app, or cleared)."""
+
+    status = 404
+    code = "file-missing"
+    title = "The file is no longer here"
+
+    def __init__(self) -> None:
+        super().__init__("This file was moved or removed.")
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def storage_error(error: OSError) -> UploadError:
+    """Return the error to answer with when the pool raised *error* while bytes were stored."""
+    return PoolFull() if error.errno in _FULL else StorageFailed()

@@ -1,0 +1,166 @@
+"""The middleware: match, dispatch, swap the request for its descriptor, turn errors into responses."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from webob import Response
+
+from fileupload import endpoints
+from fileupload.errors import OriginNotAllowed, UploadError
+from fileupload.manager import UploadManager
+from fileupload.protocols.base import Protocol
+from fileupload.protocols.body import BodyReader
+from fileupload.protocols.form import FormProtocol
+from fileupload.protocols.raw import RawProtocol
+from fileupload.protocols.receiver import UploadRequest
+from fileupload.responses import Environ, cors_headers, preflight, problem
+from fileupload.status import UploadStatus
+
+StartResponse = Callable[..., Any]
+WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+log = logging.getLogger("fileupload")
+
+# What a request may say of its body, and no longer says when the descriptor has taken the body's place.
+_BODY_HEADERS = ("HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_DISPOSITION", "HTTP_EXPECT", "HTTP_TRAILER")
+
+
+class Middleware:
+    """Stands in front of *app*, and receives what is sent to the upload address.
+
+    Under *app*, every request finds the :class:`UploadManager` in ``environ['fileupload']``. A request that is no
+    upload passes through otherwise untouched.
+    """
+
+    def __init__(self, app: WSGIApp, manager: UploadManager) -> None:
+        self.app = app
+        self.manager = manager
+        self._settings = manager.settings
+        self._protocols: tuple[Protocol, ...] = (FormProtocol(), RawProtocol())
+        base = self._settings.path or "/upload"
+        self._addresses = {base: "upload", base + "/status": "status", base + "/identifier": "identifier"}
+        self._endings = () if self._settings.upload_url else tuple(self._addresses)
+        self._warned_of_buffering = False
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        environ["fileupload"] = self.manager
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        if not path.endswith(self._endings):
+            return self.app(environ, start_response)
+        address = self._address(path, environ.get("PATH_INFO", ""))
+        if address is None:
+            return self.app(environ, start_response)
+        return self._answer(address, environ, start_response)
+
+    def _address(self, path: str, path_info: str) -> str | None:
+        """Return which of the addresses *path* is, if any."""
+        if self._settings.path:
+            return self._addresses.get(path) or self._addresses.get(path_info)
+        return next(name for ending, name in self._addresses.items() if path.endswith(ending))
+
+    def _answer(self, address: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        cors = cors_headers(environ, self._settings)
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            # What the app says of origins itself is not said twice.
+            given = {name.lower() for name, _ in headers}
+            added = [header for header in cors if header[0] == "Vary" or header[0].lower() not in given]
+            return start_response(status, headers + added, *([exc_info] if exc_info else []))
+
+        query = _query(environ)
+        try:
+            response = self._dispatch(address, environ, query, bool(cors))
+        except UploadError as error:
+            log.info("%s %s refused: %s", environ["REQUEST_METHOD"], address, error.code)
+            response = problem(error, environ)
+        if response is None:
+            return self.app(environ, start if cors else start_response)
+        return response(environ, start if cors else start_response)
+
+    def _dispatch(self, address: str, environ: Environ, query: dict[str, str], cors: bool) -> Response | None:
+        """Return the answer, or None where the app is to answer.
+
+        :raises UploadError: the request is refused.
+        """
+        method = environ["REQUEST_METHOD"]
+        if method == "OPTIONS":
+            return self._preflight(environ) if cors else None
+        if address == "identifier":
+            return endpoints.create_identifier(environ, self.manager) if self._settings.anonymous else None
+        identifier = query.get("X-Progress-ID") or environ.get("HTTP_X_PROGRESS_ID", "")
+        if not identifier:
+            return None
+        self.manager.tidy()
+        if address == "status" or "status" in query:
+            return endpoints.status(environ, query, self.manager, identifier)
+        if method in {"GET", "HEAD"} and self._settings.downloads:
+            return endpoints.download(environ, query, self.manager, identifier)
+        protocol = next((protocol for protocol in self._protocols if protocol.matches(environ)), None)
+        if protocol is None:
+            return None
+        self._swap(environ, self._receive(protocol, environ, query, identifier), identifier)
+        return None
+
+    def _preflight(self, environ: Environ) -> Response | None:
+        if "HTTP_ACCESS_CONTROL_REQUEST_METHOD" not in environ:
+            return None
+        if not any(name == "Access-Control-Allow-Origin" for name, _ in cors_headers(environ, self._settings)):
+            raise OriginNotAllowed("Pages of this origin may not upload here; the setting is cors_origins.")
+        return preflight()
+
+    def _receive(self, protocol: Protocol, environ: Environ, query: dict[str, str], identifier: str) -> UploadStatus:
+        """Return the status of the upload in this request, once it is finished.
+
+        :raises UploadError: it is refused, or failed; what the client still sends has been drained.
+        """
+        body = BodyReader(environ, self._settings)
+        if body.buffered:
+            self._warn_of_buffering()
+        try:
+            request = UploadRequest(
+                environ=environ,
+                query=query,
+                identifier=identifier,
+                claims=self.manager.claims_to_begin(identifier),
+                pool=self.manager.pool,
+                settings=self._settings,
+                body=body,
+            )
+            return protocol.receive(request)
+        except UploadError:
+            body.drain()
+            raise
+
+    def _swap(self, environ: Environ, status: UploadStatus, identifier: str) -> None:
+        """Put the descriptor in the place of the body; the app sees a POST, whatever the protocol was."""
+        descriptor = json.dumps({**status.to_json(), "identifier": identifier}).encode()
+        for name in _BODY_HEADERS:
+            environ.pop(name, None)
+        environ["fileupload.request_method"] = environ["REQUEST_METHOD"]
+        environ["fileupload.bucket"] = self.manager.access_upload_bucket(identifier)
+        environ["REQUEST_METHOD"] = "POST"
+        environ["CONTENT_TYPE"] = "application/json"
+        environ["CONTENT_LENGTH"] = str(len(descriptor))
+        environ["wsgi.input"] = io.BytesIO(descriptor)
+        environ["wsgi.input_terminated"] = True
+
+    def _warn_of_buffering(self) -> None:
+        if not self._warned_of_buffering:
+            self._warned_of_buffering = True
+            log.warning("this WSGI server stores bodies before the app sees them: uploads work, without progress")
+
+
+def _query(environ: Environ) -> dict[str, str]:
+    """Return the query, of each name the first value; one that cannot be read is as if it were not there."""
+    text = environ.get("QUERY_STRING", "")
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=100, errors="replace")
+    except ValueError:
+        return {}
+    return dict(reversed(pairs))

@@ -1,0 +1,158 @@
+"""One attempt in a directory pool: a folder that its owner alone writes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from fileupload.errors import Superseded
+from fileupload.pool import filesystem as fs
+from fileupload.pool.base import Attempt, FileWriter
+from fileupload.status import UploadStatus
+
+if TYPE_CHECKING:
+    from fileupload.pool.directory import DirectoryPool
+
+ALIVE = "alive"
+PROGRESS = "progress.json"
+
+# What an operation in the attempt's folder says once somebody removed it; the second on a network file system.
+_GONE = frozenset({errno.ENOENT, errno.ESTALE})
+
+
+def is_alive(attempt: str) -> bool:
+    """Tell whether a process still holds the mark of life in the folder *attempt*."""
+    mark = os.path.join(attempt, ALIVE)
+    if not os.path.lexists(mark):
+        return False
+    try:
+        with FileLock(mark, timeout=0, mode=0o600):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
+class DirectoryAttempt(Attempt):
+    """An attempt whose bytes go to ``<bucket>/<token>/``."""
+
+    def __init__(self, pool: DirectoryPool, bucket_id: str, bucket: int) -> None:
+        """Make the folder in that of the *bucket*, and mark it as alive; only under the bucket's lock."""
+        self.token = secrets.token_hex(8)
+        self._pool = pool
+        self._id = bucket_id
+        self._files = 0
+        self._writer: _FileWriter | None = None
+        os.mkdir(self.token, 0o700, dir_fd=bucket)
+        self._folder = fs.open_directory(self.token, bucket)
+        self._alive = FileLock(pool.path_of(bucket_id, self.token, ALIVE), timeout=0, mode=0o600, thread_local=False)
+        self._alive.acquire()
+
+    def create_file(self) -> FileWriter:
+        """Begin the next file of the folder."""
+        try:
+            fd = fs.create_file(str(self._files), self._folder)
+        except OSError as error:
+            raise self._explained(error) from None
+        self._files += 1
+        self._writer = _FileWriter(fd, durable=self._pool.durable)
+        return self._writer
+
+    def discard_file(self) -> None:
+        """Remove the last file from the folder."""
+        self._files -= 1
+        fs.remove(str(self._files), self._folder)
+
+    def publish(self, status: UploadStatus) -> None:
+        """Replace the progress file."""
+        record = replace(status, attempt=self.token).to_record()
+        try:
+            fs.replace_file(PROGRESS, json.dumps(record).encode(), self._folder, durable=False)
+        except OSError as error:
+            raise self._explained(error) from None
+
+    def finish(self, status: UploadStatus) -> None:
+        """Make the files durable where they lie, and let ``status.json`` name them."""
+        try:
+            if self._pool.durable:
+                os.fsync(self._folder)
+            with self._pool.locked(self._id) as bucket:
+                self._require_ownership(bucket)
+                if self._pool.durable:
+                    os.fsync(bucket)  # the name of the attempt, before the status that speaks of it
+                done = replace(status, attempt=self.token)
+                self._pool.write_status(bucket, done, durable=self._pool.durable)
+                if self._pool.durable:
+                    self._sync_names(bucket)
+        except OSError as error:
+            raise self._explained(error) from None
+        for name in (PROGRESS, ALIVE):
+            fs.remove(name, self._folder)
+        self.close()
+
+    def fail(self, status: UploadStatus) -> None:
+        """Remove the folder, and leave *status* if the bucket is still this attempt's."""
+        try:
+            self.close()
+            with self._pool.locked(self._id) as bucket:
+                self._require_ownership(bucket)
+                # First the bytes: on a full disk, their room is what the status needs.
+                fs.remove_tree(self.token, bucket)
+                self._pool.write_status(bucket, replace(status, attempt=self.token))
+        except (FileNotFoundError, Superseded):
+            return
+
+    def close(self) -> None:
+        """Give up the folder and the mark of life."""
+        if self._writer is not None:
+            self._writer.abandon()
+        if self._folder >= 0:
+            self._alive.release()
+            os.close(self._folder)
+            self._folder = -1
+
+    def _require_ownership(self, bucket: int) -> None:
+        if self._pool.read_status(bucket).attempt != self.token:
+            raise Superseded
+
+    def _sync_names(self, bucket: int) -> None:
+        os.fsync(bucket)
+        fs.sync_directory(os.path.dirname(self._pool.path_of(self._id)))
+        fs.sync_directory(self._pool.directory)
+
+    def _explained(self, error: OSError) -> Exception:
+        """Return what *error* in the attempt's own folder means."""
+        return Superseded() if error.errno in _GONE else error
+
+
+class _FileWriter(FileWriter):
+    """Writes a file without a buffer between: chunks are large, and a buffer would copy them once more."""
+
+    def __init__(self, fd: int, *, durable: bool) -> None:
+        self._fd = fd
+        self._durable = durable
+
+    def write(self, data: bytes) -> None:
+        """Write all of *data*."""
+        fs.write_all(self._fd, data)
+
+    def close(self) -> None:
+        """Sync the file, if it is to be durable, and close it."""
+        try:
+            if self._durable:
+                os.fsync(self._fd)
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the file as it is."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,79 @@
+"""A bucket of a directory pool, as the app reads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO
+
+from fileupload.errors import FileMissing
+from fileupload.pool import filesystem as fs
+from fileupload.pool.base import Bucket
+from fileupload.status import State, UploadStatus
+
+if TYPE_CHECKING:
+    from fileupload.pool.directory import DirectoryPool
+
+
+class DirectoryBucket(Bucket):
+    """A bucket that is a folder."""
+
+    def __init__(self, pool: DirectoryPool, bucket_id: str) -> None:
+        self._pool = pool
+        self.id = bucket_id
+
+    def get_status(self) -> UploadStatus:
+        """Return what is known of the upload now; unknown if it was cleared."""
+        try:
+            with fs.opened(self._pool.open_bucket(self.id)) as fd:
+                status = self._pool.live_status(self.id, fd)
+        except OSError:
+            status = UploadStatus(state=State.UNKNOWN)
+        return replace(status, identifier=self.identifier)
+
+    def get_filename(self, index: int = 0) -> str | None:
+        """Return the path of a file of a finished upload, or None: not finished, or moved away."""
+        try:
+            with self._finished(index) as (attempt, fd), fs.opened(fs.open_file(str(index), fd)):
+                return self._pool.path_of(self.id, attempt, str(index))
+        except OSError:  # FileMissing is one
+            return None
+
+    def open(self, index: int = 0) -> BinaryIO:
+        """Return a file of a finished upload, opened for reading bytes."""
+        with self._finished(index) as (_, fd):
+            try:
+                return open(fs.open_file(str(index), fd), "rb")
+            except OSError:
+                raise FileMissing from None
+
+    def move_to(self, path: str, index: int = 0) -> None:
+        """Move a file of a finished upload to *path*, where a file of that name is replaced."""
+        with self._finished(index) as (_, fd):
+            try:
+                os.close(fs.open_file(str(index), fd))
+            except OSError:
+                raise FileMissing from None
+            fs.move_file(str(index), fd, path, durable=self._pool.durable)
+
+    def clear_upload(self) -> bool:
+        """Remove the upload, finished or running; False if there is none any more."""
+        return self._pool.clear(self.id)
+
+    @contextmanager
+    def _finished(self, index: int) -> Iterator[tuple[str, int]]:
+        """Give the name and a descriptor of the folder that holds the file of that *index*."""
+        try:
+            with fs.opened(self._pool.open_bucket(self.id)) as bucket:
+                status = self._pool.read_status(bucket)
+                if status.state is not State.DONE or not 0 <= index < len(status.files):
+                    raise FileMissing
+                attempt = fs.open_directory(status.attempt, bucket)
+        except FileMissing:
+            raise
+        except OSError:
+            raise FileMissing from None
+        with fs.opened(attempt):
+            yield status.attempt, attempt

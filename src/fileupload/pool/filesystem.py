@@ -1,0 +1,144 @@
+"""The few file operations of the directory pool, each safe by itself.
+
+Everything is opened relative to a descriptor of its folder and never through a symbolic link, so that links
+planted in the pool lead nowhere. Everything is created for the owner alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def opened(fd: int) -> Iterator[int]:
+    """Close *fd* on leaving."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_directory(name: str, parent: int | None = None) -> int:
+    """Return a descriptor of the folder *name* in *parent*.
+
+    :raises FileNotFoundError: it is not there.
+    :raises NotADirectoryError: it is something else, or a symbolic link.
+    """
+    return os.open(name, _DIRECTORY, dir_fd=parent)
+
+
+def ensure_directory(name: str, parent: int) -> None:
+    """Make the folder *name* in *parent* if it is not there."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        return
+
+
+def open_file(name: str, parent: int) -> int:
+    """Return a descriptor of the regular file *name* in *parent*, for reading.
+
+    :raises OSError: it is not there, is a symbolic link, or is no regular file.
+    """
+    # Without O_NONBLOCK a planted named pipe would stop us here for ever.
+    fd = os.open(name, _READ | os.O_NONBLOCK, dir_fd=parent)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FileNotFoundError(name)
+    return fd
+
+
+def create_file(name: str, parent: int) -> int:
+    """Return a descriptor of a new file *name* in *parent*, for writing."""
+    return os.open(name, _WRITE | os.O_EXCL, 0o600, dir_fd=parent)
+
+
+def read_file(name: str, parent: int) -> bytes:
+    """Return what the file *name* in *parent* holds."""
+    with open(open_file(name, parent), "rb") as file:
+        return file.read()
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of *data*; one write may store less than it was given."""
+    written = os.write(fd, data)
+    while written < len(data):
+        data = data[written:]
+        written = os.write(fd, data)
+
+
+def replace_file(name: str, data: bytes, parent: int, *, durable: bool) -> None:
+    """Give the file *name* in *parent* the content *data*, whole or not at all, after a crash too.
+
+    Only one caller at a time may do so for the same name. The folder itself is not synced.
+    """
+    temporary = name + ".new"
+    with opened(os.open(temporary, _WRITE | os.O_TRUNC, 0o600, dir_fd=parent)) as fd:
+        write_all(fd, data)
+        if durable:
+            os.fsync(fd)
+    os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def remove(name: str, parent: int) -> bool:
+    """Remove the file *name* from *parent*; False if it was not there."""
+    try:
+        os.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def remove_tree(name: str, parent: int) -> None:
+    """Remove *name* from *parent*, a file or a folder with all it holds; links are not followed."""
+    try:
+        remove(name, parent)
+    except (IsADirectoryError, PermissionError):  # unlink of a folder: EISDIR on Linux, EPERM elsewhere
+        shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
+
+
+def move_file(name: str, parent: int, path: str, *, durable: bool) -> None:
+    """Move the file *name* out of *parent* to *path*, replacing what is there.
+
+    Renamed where that is possible; else copied under another name beside *path*, then renamed.
+    """
+    try:
+        os.rename(name, path, src_dir_fd=parent)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy_file(name, parent, path, durable=durable)
+        remove(name, parent)
+    if durable:
+        sync_directory(os.path.dirname(os.path.abspath(path)))
+
+
+def _copy_file(name: str, parent: int, path: str, *, durable: bool) -> None:
+    folder, base = os.path.split(os.path.abspath(path))
+    partial = os.path.join(folder, f".{base[:100]}.{os.urandom(8).hex()}.part")
+    target = os.open(partial, _WRITE | os.O_EXCL, 0o600)
+    try:
+        with open(open_file(name, parent), "rb") as source, open(target, "wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.rename(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
+
+
+def sync_directory(path: str, parent: int | None = None) -> None:
+    """Make the names in the folder *path* durable."""
+    with opened(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)) as fd:
+        os.fsync(fd)

@@ -1,0 +1,1 @@
+"""Protocols: the ways in. Each knows the pool's contract, and no concrete pool."""

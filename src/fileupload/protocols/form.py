@@ -1,0 +1,161 @@
+"""multipart/form-data (RFC 7578): browser forms, ``curl -F``, ``requests``, ``FormData``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+
+from fileupload.errors import LimitExceeded, MalformedForm, TooLarge, UnsupportedRequest
+from fileupload.protocols.base import WholeBodyProtocol
+from fileupload.protocols.headers import clean_filename, media_type, parse_parameters
+from fileupload.protocols.receiver import Receiver, UploadRequest
+from fileupload.settings import Settings
+
+# RFC 2046, 5.1.1: 1 to 70 characters, the last no space.
+_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]", re.ASCII)
+# As browsers write it; whatever else is looked at more closely.
+_PLAIN_DISPOSITION = re.compile(r'form-data; name="[^"]*"(?:; filename="[^"]*")?', re.ASCII | re.IGNORECASE)
+_CHARSETS = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
+_PART_OVERHEAD = 1024  # bytes that the headers of a part may be expected to need
+
+
+class FormProtocol(WholeBodyProtocol):
+    """The files of a form become the files of the bucket, its text fields are kept beside them."""
+
+    def matches(self, environ: dict[str, Any]) -> bool:
+        """Every POST is one, or a mistake that deserves an answer."""
+        return bool(environ["REQUEST_METHOD"] == "POST")
+
+    def prepare(self, request: UploadRequest) -> None:
+        """Refuse by type, boundary and length."""
+        _boundary(request)
+        size = request.body.length
+        # The declared length covers more than the files, so only what could never be right is refused here.
+        request.check_size(None if size is None else max(0, size - _overhead(request.settings)))
+
+    def fill(self, request: UploadRequest, receiver: Receiver) -> None:
+        """Parse the body, and store what is in it."""
+        settings, form = request.settings, _Form(request, receiver)
+        parser = PushMultipartParser(
+            _boundary(request),
+            max_header_size=settings.max_header_size,
+            max_header_count=settings.max_headers,
+            max_segment_count=settings.max_files + settings.max_fields,
+        )
+        limit = request.max_size
+        ceiling = None if limit is None else limit + _overhead(settings)
+        take, publish, parse = form.take, receiver.publish_if_due, parser.parse
+        try:
+            with parser:
+                for chunk in request.body.chunks(ceiling):
+                    for event in parse(chunk):
+                        take(event)
+                    publish()
+        except ParserLimitReached as error:
+            raise LimitExceeded(f"The form passes a limit: {error}.") from None
+        except MultipartError as error:
+            raise MalformedForm(f"The form cannot be read: {error.args[0]}.") from None
+
+
+class _Form:
+    """Sorts the parser's events into files and fields."""
+
+    def __init__(self, request: UploadRequest, receiver: Receiver) -> None:
+        self._request = request
+        self._settings = request.settings
+        self._receiver = receiver
+        self._files = 0
+        self._fields = 0
+        self._fields_size = 0
+        self._field: bytearray | None = None  # the text field that is being read
+        self._name = ""
+
+    def take(self, event: MultipartSegment | bytes | None) -> None:
+        """Take one event: the head of a part, bytes of its content, or None at its end."""
+        if event is None:
+            self._end()
+        elif isinstance(event, MultipartSegment):
+            self._begin(event)
+        elif self._field is None:
+            self._receiver.write(event)
+        else:
+            self._add_text(event)
+
+    def _begin(self, part: MultipartSegment) -> None:
+        _check_part(part)
+        self._name = part.name or ""
+        if part.filename is None:
+            self._fields += 1
+            if self._fields > self._settings.max_fields:
+                raise LimitExceeded(f"The form has more than {self._settings.max_fields} text fields.")
+            self._field = bytearray()
+            return
+        self._files += 1
+        if self._files > self._settings.max_files:
+            raise LimitExceeded(f"The form has more than {self._settings.max_files} files.")
+        filename = clean_filename(part.filename)
+        content_type = media_type(part.content_type, filename)
+        if filename:
+            self._request.check_type(content_type, filename)
+        self._receiver.begin_file(self._name, filename, content_type)
+
+    def _add_text(self, data: bytes) -> None:
+        assert self._field is not None
+        self._fields_size += len(data)
+        self._field += data
+        if len(self._field) > self._settings.max_field_size:
+            raise TooLarge(
+                f"The text field {self._name!r} has more than {self._settings.max_field_size} bytes;"
+                " a file needs a filename."
+            )
+        if self._fields_size > self._settings.max_fields_size:
+            raise TooLarge(f"The text fields have more than {self._settings.max_fields_size} bytes.")
+
+    def _end(self) -> None:
+        if self._field is None:
+            self._receiver.end_file()
+            return
+        try:
+            text = self._field.decode("utf-8")
+        except UnicodeDecodeError:
+            raise MalformedForm(f"The text field {self._name!r} is not UTF-8.") from None
+        self._receiver.add_field(self._name, text)
+        self._field = None
+
+
+def _boundary(request: UploadRequest) -> str:
+    try:
+        value, parameters = parse_parameters(request.environ.get("CONTENT_TYPE", ""))
+    except ValueError as error:
+        raise UnsupportedRequest(f"The header Content-Type cannot be read: {error}.") from None
+    if value != "multipart/form-data":
+        raise UnsupportedRequest(
+            'Send a form as multipart/form-data (in HTML: enctype="multipart/form-data"), or a plain file with PUT.'
+        )
+    boundary = parameters.get("boundary", "")
+    if _BOUNDARY.fullmatch(boundary) is None:
+        raise MalformedForm("The boundary in Content-Type must be 1 to 70 of the characters in RFC 2046.")
+    return boundary
+
+
+def _overhead(settings: Settings) -> int:
+    """Return the bytes that an honest form may have beside those of its files."""
+    return settings.max_fields_size + (settings.max_files + settings.max_fields) * _PART_OVERHEAD
+
+
+def _check_part(part: MultipartSegment) -> None:
+    """Refuse a part whose headers can be read in two ways (RFC 7578, 4.2; ``filename*`` has no meaning)."""
+    if not part.name:
+        raise MalformedForm("A part of the form has no name.")
+    dispositions = [value for name, value in part.headerlist if name == "Content-Disposition"]
+    if len(dispositions) != 1:
+        raise MalformedForm("A part of the form has two Content-Disposition headers.")
+    if _PLAIN_DISPOSITION.fullmatch(dispositions[0]) is None:
+        try:
+            parse_parameters(dispositions[0])
+        except ValueError as error:
+            raise MalformedForm(f"The Content-Disposition of a part cannot be read: {error}.") from None
+    if (part.charset or "").lower() not in _CHARSETS and part.filename is None:
+        raise MalformedForm(f"The text field {part.name!r} must be UTF-8, not {part.charset}.")

@@ -1,0 +1,96 @@
+"""Header values of requests and of parts: parsed strictly, and refused when ambiguous. No I/O."""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+import unicodedata
+from urllib.parse import unquote_to_bytes
+
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
+_PARAMETER = re.compile(rf'[ \t]*;[ \t]*({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))', re.ASCII | re.DOTALL)
+_VALUE = re.compile(r"[ \t]*([^\s;]*)", re.ASCII)
+_END = re.compile(r"[ \t]*;?[ \t]*", re.ASCII)
+_MEDIA_TYPE = re.compile(rf"{_WORD}/{_WORD}", re.ASCII)
+_EXTENDED = re.compile(r"(utf-8|iso-8859-1)'[A-Za-z0-9-]{0,40}'([!#$&+.^_`|~0-9A-Za-z%-]*)", re.ASCII | re.I)
+_LENGTH = re.compile(r"[0-9]{1,19}", re.ASCII)
+_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
+
+DEFAULT_TYPE = "application/octet-stream"
+
+
+def parse_parameters(header: str) -> tuple[str, dict[str, str]]:
+    """Return the value in lower case, and the parameters, of a header such as Content-Type.
+
+    :raises ValueError: a parameter is malformed, or stands twice (which of the two counts is what attackers
+        play on).
+    """
+    match = _VALUE.match(header)
+    assert match is not None
+    value, position = match[1].lower(), match.end()
+    parameters: dict[str, str] = {}
+    while parameter := _PARAMETER.match(header, position):
+        name, quoted, plain = parameter.groups()
+        if name.lower() in parameters:
+            raise ValueError(f"the parameter {name.lower()!r} stands twice")
+        parameters[name.lower()] = plain if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted)
+        position = parameter.end()
+    if _END.fullmatch(header, position) is None:
+        raise ValueError("a parameter is malformed")
+    return value, parameters
+
+
+def parse_length(text: str) -> int:
+    """Return a Content-Length (RFC 9110, 8.6).
+
+    :raises ValueError: it is not 1 to 19 ASCII digits.
+    """
+    if _LENGTH.fullmatch(text) is None:
+        raise ValueError("not 1 to 19 digits")
+    return int(text)
+
+
+def media_type(header: str | None, filename: str) -> str:
+    """Return the media type in *header*, or what the name of the file tells, in lower case."""
+    text = (header or "").partition(";")[0].strip().lower()
+    if _MEDIA_TYPE.fullmatch(text) and len(text) <= 255:
+        return text
+    return mimetypes.guess_type(filename)[0] or DEFAULT_TYPE
+
+
+def is_in_ranges(content_type: str, ranges: tuple[str, ...]) -> bool:
+    """Tell whether *content_type* is one of *ranges* (``type/subtype`` or ``type/*``)."""
+    return content_type in ranges or content_type.partition("/")[0] + "/*" in ranges
+
+
+def clean_filename(name: str) -> str:
+    """Return the last component of *name*, without control characters; empty if nothing is left.
+
+    Folders are taken off for both kinds of slash, whatever system the client or the server has.
+    """
+    base = name.replace("\\", "/").rpartition("/")[2]
+    base = "".join(character for character in base if unicodedata.category(character) not in {"Cc", "Cs"})
+    return "" if base.strip(" .") == "" else base
+
+
+def disposition_filename(header: str) -> str:
+    """Return the filename in the Content-Disposition of a request (RFC 6266), or an empty text.
+
+    :raises ValueError: the header is malformed.
+    """
+    _, parameters = parse_parameters(header)
+    extended = parameters.get("filename*")
+    if extended is None:
+        return clean_filename(as_utf8(parameters.get("filename", "")))
+    match = _EXTENDED.fullmatch(extended)
+    if match is None:
+        raise ValueError("the parameter 'filename*' is not as in RFC 8187")
+    return clean_filename(unquote_to_bytes(match[2]).decode(match[1], "replace"))
+
+
+def as_utf8(text: str) -> str:
+    """Return the UTF-8 text behind *text*, a header as WSGI gives it (PEP 3333: bytes as Latin-1)."""
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text

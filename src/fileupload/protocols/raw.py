@@ -1,0 +1,49 @@
+"""PUT with a plain body: ``curl -T file '…/upload?X-Progress-ID=ID&filename=name'``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fileupload.errors import LengthRequired, UnsupportedRequest
+from fileupload.protocols.base import WholeBodyProtocol
+from fileupload.protocols.headers import clean_filename, disposition_filename, media_type
+from fileupload.protocols.receiver import Receiver, UploadRequest
+
+
+class RawProtocol(WholeBodyProtocol):
+    """The whole body is the file; its name comes from Content-Disposition or ``filename=``."""
+
+    def matches(self, environ: dict[str, Any]) -> bool:
+        """Every PUT is one."""
+        return bool(environ["REQUEST_METHOD"] == "PUT")
+
+    def prepare(self, request: UploadRequest) -> None:
+        """Refuse by length, name and type."""
+        if "HTTP_CONTENT_RANGE" in request.environ:
+            # RFC 9110, 14.5: to store a part as if it were the whole would corrupt the file.
+            raise UnsupportedRequest("Content-Range is not possible here; send the whole file.")
+        if not request.body.end_is_certain:
+            raise LengthRequired(
+                "Send the length of the file as Content-Length: without it, this server could not tell a broken"
+                " connection from the end of the file. A form (multipart/form-data) may be sent without."
+            )
+        request.check_size(request.body.length)
+        filename, content_type = self._name_and_type(request)
+        request.check_type(content_type, filename)
+
+    def fill(self, request: UploadRequest, receiver: Receiver) -> None:
+        """Store the body."""
+        receiver.begin_file("", *self._name_and_type(request))
+        for chunk in request.body.chunks():
+            receiver.write(chunk)
+            receiver.publish_if_due()
+        receiver.end_file()
+
+    @staticmethod
+    def _name_and_type(request: UploadRequest) -> tuple[str, str]:
+        try:
+            filename = disposition_filename(request.environ.get("HTTP_CONTENT_DISPOSITION", ""))
+        except ValueError as error:
+            raise UnsupportedRequest(f"The header Content-Disposition cannot be read: {error}.") from None
+        filename = filename or clean_filename(request.query.get("filename", ""))
+        return filename, media_type(request.environ.get("CONTENT_TYPE"), filename)

@@ -1,0 +1,185 @@
+"""Receive: take the bytes of a request into a bucket, within the limits, with hash and progress."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fileupload.errors import NoFile, PoolFull, TooLarge, TypeNotAllowed
+from fileupload.identifiers import Claims
+from fileupload.pool.base import Attempt, FileWriter, Pool
+from fileupload.protocols.body import BodyReader
+from fileupload.protocols.headers import is_in_ranges
+from fileupload.settings import Settings
+from fileupload.status import State, UploadedFile, UploadStatus, seconds_of, timestamp
+
+_SPACE_CHECK = 16 << 20  # bytes between two looks at the free space
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadRequest:
+    """A request that brings an upload, with all that a protocol needs to receive it."""
+
+    environ: dict[str, Any]
+    query: dict[str, str]
+    identifier: str
+    claims: Claims
+    pool: Pool
+    settings: Settings
+    body: BodyReader
+
+    @property
+    def max_size(self) -> int | None:
+        """The most bytes of files in this upload, by the setting and by the identifier; None for any."""
+        limits = [limit for limit in (self.settings.max_size or None, self.claims.max_size) if limit is not None]
+        return min(limits, default=None)
+
+    def check_type(self, content_type: str, filename: str) -> None:
+        """Refuse a file by what the client calls it.
+
+        :raises TypeNotAllowed: its type or its extension is not among the allowed ones.
+        """
+        for ranges in (self.settings.content_types, self.claims.content_types):
+            if ranges and not is_in_ranges(content_type, ranges):
+                raise TypeNotAllowed(f"Files of type {content_type} are not accepted; send {', '.join(ranges)}.")
+        allowed = self.settings.extensions
+        if allowed and not filename.lower().endswith(tuple("." + extension for extension in allowed)):
+            raise TypeNotAllowed(f"The name of the file must end in .{', .'.join(allowed)}.")
+
+    def check_size(self, size: int | None) -> None:
+        """Refuse *size* bytes of files if they are too many, or have no room in the pool.
+
+        :raises TooLarge, PoolFull: they are, or have none.
+        """
+        limit = self.max_size
+        if limit is not None and size is not None and size > limit:
+            raise TooLarge(f"At most {limit} bytes can be sent here.")
+        self.check_space(size or 0)
+
+    def check_space(self, wanted: int) -> None:
+        """Refuse *wanted* more bytes if the pool would fall under its reserve.
+
+        :raises PoolFull: it would.
+        """
+        if self.settings.min_free_space:
+            free = self.pool.free_space()
+            if free is not None and free - wanted < self.settings.min_free_space:
+                raise PoolFull
+
+    def first_status(self) -> UploadStatus:
+        """Return the status of this upload before its first byte."""
+        now = timestamp()
+        return UploadStatus(
+            state=State.STARTING,
+            size=self.body.length,
+            started=now,
+            updated=now,
+            buffered=self.body.buffered,
+        )
+
+
+class Receiver:
+    """Takes the files and fields of one upload into one attempt."""
+
+    def __init__(self, request: UploadRequest, attempt: Attempt, status: UploadStatus) -> None:
+        self.status = status
+        self._request = request
+        self._attempt = attempt
+        self._body = request.body
+        self._max_size = request.max_size
+        self._total = 0
+        self._space_check = _SPACE_CHECK
+        self._files: list[UploadedFile] = []
+        self._fields: dict[str, list[str]] = {}
+        self._current: tuple[str, str, str] = ("", "", "")
+        self._size = 0
+        self._writer: FileWriter | None = None
+        self._write: Callable[[bytes], None] | None = None
+        self._hash = hashlib.sha256()
+        self._hashes = request.settings.checksum == "sha256"
+        self._next_publish = self._body.now + request.settings.progress_interval
+
+    def begin_file(self, field: str, filename: str, content_type: str) -> None:
+        """Begin the next file.
+
+        :raises TypeNotAllowed: files like this are not accepted.
+        """
+        self._writer = self._attempt.create_file()
+        self._write = self._writer.write
+        self._current = (field, filename, content_type)
+        self._size = 0
+        if self._hashes:
+            self._hash = hashlib.sha256()
+        if not self._files:
+            self.status = replace(self.status, state=State.UPLOADING, filename=filename, content_type=content_type)
+
+    def write(self, data: bytes) -> None:
+        """Take *data* into the current file.
+
+        :raises TooLarge, PoolFull: a limit is passed.
+        :raises OSError: the pool cannot store it.
+        """
+        self._size += len(data)
+        self._total += len(data)
+        if self._max_size is not None and self._total > self._max_size:
+            raise TooLarge(f"At most {self._max_size} bytes can be sent here.")
+        if self._total >= self._space_check:
+            self._space_check = self._total + _SPACE_CHECK
+            self._request.check_space(_SPACE_CHECK)
+        assert self._write is not None
+        if self._hashes:
+            # In line, while the chunk is in the processor's cache.
+            self._hash.update(data)
+        self._write(data)
+
+    def end_file(self) -> None:
+        """End the current file."""
+        assert self._writer is not None
+        self._writer.close()
+        field, filename, content_type = self._current
+        if self._size == 0 and not filename and field:
+            # What browsers send for a file input in which nothing was chosen.
+            self._attempt.discard_file()
+            return
+        self._files.append(
+            UploadedFile(
+                field=field,
+                filename=filename,
+                content_type=content_type,
+                size=self._size,
+                sha256=self._hash.hexdigest() if self._hashes else None,
+            )
+        )
+
+    def add_field(self, name: str, value: str) -> None:
+        """Take a text field."""
+        self._fields.setdefault(name, []).append(value)
+
+    def publish_if_due(self) -> None:
+        """Publish the progress, if by the time of the next call it would be older than it may be.
+
+        :raises Superseded: the bucket is no longer this attempt's.
+        """
+        body = self._body
+        if body.now + body.pace >= self._next_publish:
+            self._next_publish = body.now + self._request.settings.progress_interval
+            self.status = replace(self.status, received=body.received, updated=timestamp())
+            self._attempt.publish(self.status)
+
+    def finish(self) -> UploadStatus:
+        """Make the upload done, and return its status.
+
+        :raises NoFile: no file came.
+        :raises Superseded: the bucket is no longer this attempt's.
+        """
+        if not self._files:
+            raise NoFile("No file was sent; choose one, and send it as a file field of the form.")
+        fields = {name: tuple(values) for name, values in self._fields.items()}
+        status = self.status.done(tuple(self._files), fields)
+        if after := self._request.settings.expire_after:
+            assert status.finished is not None
+            status = replace(status, expires=timestamp(seconds_of(status.finished) + after))
+        self._attempt.finish(status)
+        return status

@@ -1,0 +1,119 @@
+"""Answers: errors as problem documents or small pages, JSON, and what other origins may read."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from string import Template
+from typing import Any
+
+from webob import Response
+from webob.acceptparse import create_accept_header
+
+from fileupload.errors import BadCallback, MethodNotAllowed, UploadError
+from fileupload.settings import Settings
+
+Environ = dict[str, Any]
+
+_CALLBACK = re.compile(r"[A-Za-z_$][\w$]{0,63}(?:\.[A-Za-z_$][\w$]{0,63}){0,3}", re.ASCII)
+_CORS_METHODS = "GET, HEAD, POST, PUT, DELETE"
+_CORS_HEADERS = "Content-Type, Content-Disposition, X-Progress-ID, X-Requested-With"
+_CORS_EXPOSED = "Location, Content-Disposition, Content-Length, ETag"
+
+_ERROR_PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>
+:root { color-scheme: light dark; }
+body { font: 1.05rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 15vh auto 0; padding: 0 1.5rem; }
+h1 { font-size: 1.4rem; }
+small { opacity: .7; }
+</style>
+</head>
+<body data-fileupload-state="error" data-fileupload-status="$status_json">
+<main>
+<h1>$title</h1>
+<p role="alert">$detail</p>
+<p><small>$status, $code</small></p>
+</main>
+</body>
+</html>
+""")
+
+
+def prefers_html(environ: Environ) -> bool:
+    """Tell whether the client would rather have a page than JSON (RFC 9110, 12.5.1)."""
+    accept = create_accept_header(environ.get("HTTP_ACCEPT"))
+    offers = accept.acceptable_offers(["application/json", "text/html"])
+    return bool(offers and offers[0][0] == "text/html")
+
+
+def secured(response: Response) -> Response:
+    """Return *response*, kept out of caches and taken for nothing else than it says it is."""
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def json_response(data: dict[str, Any], status: int = 200, content_type: str = "application/json") -> Response:
+    """Return *data* as JSON."""
+    body = json.dumps(data, ensure_ascii=False).encode()
+    response = Response(body, status=status)
+    response.headers["Content-Type"] = content_type
+    return secured(response)
+
+
+def script_response(callback: str, data: dict[str, Any]) -> Response:
+    """Return a script that calls *callback* with *data*.
+
+    :raises BadCallback: it is no plain JavaScript name.
+    """
+    if _CALLBACK.fullmatch(callback) is None:
+        raise BadCallback("The callback must be a JavaScript name, with dots at most.")
+    # The comment before it keeps the answer from beginning with characters of the client's choice, and the
+    # escaped separators would end a line in older engines.
+    body = f"/**/{callback}({json.dumps(data)});".replace("</", "<\\/")
+    return secured(Response(body.encode(), content_type="text/javascript", charset="utf-8"))
+
+
+def problem(error: UploadError, environ: Environ) -> Response:
+    """Return the answer to *error*: a problem document (RFC 9457), or a page where the client asks for one."""
+    data = {"status": error.status, "title": error.title, "detail": error.detail, "code": error.code}
+    if prefers_html(environ):
+        body = _ERROR_PAGE.substitute(
+            {name: html.escape(str(value)) for name, value in data.items()},
+            status_json=html.escape(json.dumps({"state": "error", "error": error.detail, "code": error.code})),
+        )
+        response = Response(body, status=error.status, content_type="text/html", charset="utf-8")
+        response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+        response = secured(response)
+    else:
+        response = json_response(data, error.status, "application/problem+json")
+    if isinstance(error, MethodNotAllowed):
+        response.allow = error.allowed
+    return response
+
+
+def cors_headers(environ: Environ, settings: Settings) -> list[tuple[str, str]]:
+    """Return the headers that let the page of another origin read the answer, if ``cors_origins`` names it."""
+    if not settings.cors_origins:
+        return []
+    origin = environ.get("HTTP_ORIGIN", "")
+    headers = [("Vary", "Origin")]
+    if origin and (origin in settings.cors_origins or "*" in settings.cors_origins):
+        headers.append(("Access-Control-Allow-Origin", origin))
+        headers.append(("Access-Control-Expose-Headers", _CORS_EXPOSED))
+    return headers
+
+
+def preflight() -> Response:
+    """Return the answer to a page's question what it may send here (Fetch standard, CORS preflight)."""
+    response = Response(status=204)
+    response.headers["Access-Control-Allow-Methods"] = _CORS_METHODS
+    response.headers["Access-Control-Allow-Headers"] = _CORS_HEADERS
+    response.headers["Access-Control-Max-Age"] = "600"
+    return response

@@ -1,0 +1,129 @@
+"""``fileupload serve``: an upload server on granian, which streams bodies best of the WSGI servers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from fileupload.errors import SettingError
+from fileupload.middleware import WSGIApp
+
+_SHUTDOWN_GRACE = 30  # seconds that running uploads have to end after SIGTERM
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """How to listen.
+
+    :ivar port: 0 takes a free one.
+    :ivar workers: processes.
+    :ivar threads: requests that each process serves at once; a slow client occupies one. They are made as
+        they are needed.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    threads: int = 1024
+
+
+def serve(make_app: Callable[[], WSGIApp], options: ServerOptions, announce: Callable[[str], None]) -> None:
+    """Serve the app that *make_app* returns in each worker, until SIGINT or SIGTERM.
+
+    :param make_app: picklable, called once in each process.
+    :param announce: called with the address once connections are accepted.
+    :raises SettingError: granian is not installed, or the address cannot be used.
+    """
+    try:
+        from granian import Granian
+        from granian.constants import Interfaces
+        from granian.log import LogLevels
+    except ImportError:
+        raise SettingError("the server needs granian: pip install 'fileupload[server]'") from None
+    _allow_many_files()
+    with _reserved(options.host, options.port) as port:
+        server = Granian(
+            "fileupload",
+            address=options.host,
+            port=port,
+            interface=Interfaces.WSGI,
+            workers=options.workers,
+            blocking_threads=options.threads,
+            # A few more than there are threads may wait; the rest waits in the kernel.
+            backpressure=options.threads + 64,
+            backlog=max(1024, options.threads),
+            log_level=LogLevels.error,  # it warns of many threads, which is what slow clients need
+            log_access=False,  # addresses hold identifiers, and identifiers are secrets
+            respawn_failed_workers=True,
+            workers_kill_timeout=_SHUTDOWN_GRACE,
+        )
+        threading.Thread(target=_announce_when_listening, args=(options.host, port, announce), daemon=True).start()
+        server.serve(target_loader=partial(_load, make_app), wrap_loader=False)
+
+
+def _load(make_app: Callable[[], WSGIApp]) -> WSGIApp:
+    """Return the app, in a worker process that ends when its parent does."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    return make_app()
+
+
+def _end_with(parent: Any) -> None:
+    # A worker that outlives a killed parent would keep the port, and answer with a configuration of the past.
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _reserved(host: str, port: int) -> Any:
+    """Keep the address free of others until the workers listen there; gives the port.
+
+    The workers bind with SO_REUSEPORT, which would let a second server share the port of a first one unnoticed.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+        with socket.socket(family, kind) as reserved:
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            reserved.bind(address)
+            yield reserved.getsockname()[1]
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SettingError(f"cannot listen on {host} port {port}: {reason}; choose another --port") from None
+
+
+def _announce_when_listening(host: str, port: int, announce: Callable[[str], None]) -> None:
+    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection((own, port), timeout=1):
+            break
+        time.sleep(0.02)
+    announce(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+
+
+def _allow_many_files() -> None:
+    """Raise the limit of open files as far as it goes: an upload needs four, its socket included."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def configure_logging() -> None:
+    """Write this package's log to standard error."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("fileupload").setLevel(logging.INFO)

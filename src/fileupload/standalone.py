@@ -1,0 +1,130 @@
+"""The app behind a dedicated upload server: its page, and its answers to finished uploads."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from string import Template
+from typing import Any
+from urllib.parse import parse_qs, quote
+
+from webob import Request, Response
+from webob.exc import HTTPFound, HTTPMethodNotAllowed, HTTPNotFound
+
+from fileupload.manager import UploadManager
+from fileupload.responses import Environ, json_response, prefers_html, secured
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
+)
+_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+_UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB")
+
+
+class UploadPage:
+    """A WSGI app: the page at ``/``, its files below ``/static/``, and a receipt for each upload."""
+
+    def __init__(self, manager: UploadManager) -> None:
+        self._manager = manager
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        answer: Iterable[bytes] = self._respond(environ)(environ, start_response)
+        return answer
+
+    def _respond(self, environ: Environ) -> Response:
+        path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
+        if "fileupload.bucket" in environ:
+            return self._receipt(environ)
+        if path == "":
+            query = environ.get("QUERY_STRING")
+            return HTTPFound(location=Request(environ).path_url + "/" + (f"?{query}" if query else ""))
+        if method not in {"GET", "HEAD"}:
+            return HTTPMethodNotAllowed() if path == "/" else HTTPNotFound()
+        if path == "/":
+            return self._page(environ)
+        if path.startswith("/static/"):
+            return _static(path.removeprefix("/static/"))
+        return HTTPNotFound()
+
+    def _page(self, environ: Environ) -> Response:
+        settings = self._manager.settings
+        given = parse_qs(environ.get("QUERY_STRING", ""), errors="replace").get("X-Progress-ID", [""])[0]
+        identifier = given if self._manager.verify_identifier(given) else ""
+        if not identifier and settings.anonymous:
+            identifier = self._manager.create_identifier()
+        upload_path = environ.get("SCRIPT_NAME", "") + (settings.path or "/upload")
+        values = {
+            "upload_path": upload_path,
+            "identifier": identifier,
+            "form_action": f"{upload_path}?X-Progress-ID={quote(identifier, safe='~')}",
+            # An identifier that the app gave, with its claims, goes before those that anyone may get.
+            "anonymous": "true" if settings.anonymous and identifier != given else "false",
+            "max_size": str(settings.max_size or ""),
+            "max_size_text": size_text(settings.max_size) if settings.max_size else "",
+            "form_hidden": "" if identifier else "hidden",
+            "notice_hidden": "hidden" if identifier else "",
+        }
+        return _html("upload.html", values)
+
+    def _receipt(self, environ: Environ) -> Response:
+        descriptor = json.load(environ["wsgi.input"])
+        if not prefers_html(environ):
+            return json_response(descriptor)
+        rows = "\n".join(_row(file) for file in descriptor["files"])
+        values = {
+            "state": descriptor["state"],
+            "identifier": descriptor["identifier"],
+            "status_json": json.dumps(descriptor),
+            "title": "Upload complete",
+            "static_path": environ.get("SCRIPT_NAME", "") + "/static/",
+            "back": environ.get("SCRIPT_NAME", "") + "/",
+        }
+        return _html("result.html", values, rows=rows)
+
+
+def size_text(size: int) -> str:
+    """Return *size* in bytes as a person would say it; 1 KB is 1024 bytes, as in the settings."""
+    value, unit = float(size), 0
+    while value >= 1024 and unit < len(_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.1f}".removesuffix(".0") + " " + _UNITS[unit]
+
+
+def _row(file: Mapping[str, Any]) -> str:
+    cells = (file["filename"], size_text(file["size"]), file["content-type"], file.get("sha256", "–"))
+    return "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>"
+
+
+def _html(name: str, values: Mapping[str, str], **ready: str) -> Response:
+    """Return the page *name* with *values*, which are escaped here, and *ready* HTML."""
+    escaped = {key: html.escape(value) for key, value in values.items()}
+    text = Template(_asset(name).decode()).substitute(escaped, **ready)
+    response = secured(Response(text, content_type="text/html", charset="utf-8"))
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response
+
+
+def _static(name: str) -> Response:
+    kind = name.rpartition(".")[2]
+    if name not in _assets() or kind not in _TYPES or kind == "html":
+        return HTTPNotFound()
+    response = Response(_asset(name), content_type=_TYPES[kind], charset="utf-8", conditional_response=True)
+    response.md5_etag()
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+@cache
+def _assets() -> frozenset[str]:
+    return frozenset(entry.name for entry in resources.files("fileupload").joinpath("static").iterdir())
+
+
+@cache
+def _asset(name: str) -> bytes:
+    return resources.files("fileupload").joinpath("static", name).read_bytes()

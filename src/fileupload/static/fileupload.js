@@ -1,0 +1,217 @@
+/* Sends files to an upload address, with progress, cancel and retry. It draws nothing, so any page can use it:
+ *
+ *   const upload = fileupload.upload(file, {url: 'upload', onprogress: (sent, total) => { ... }});
+ *   upload.result.then((descriptor) => { ... }, (error) => { error.code, error.detail ... });
+ *   upload.cancel();                    // stops sending, and removes what the server has
+ *   upload.retry();                     // after an error, under the same identifier; gives the new result
+ *
+ * Options: url (ends in /upload), identifier (asked of the server when absent), field (name of the file field),
+ * fields (an object of text fields), onprogress(sent, total), onsent().
+ */
+(() => {
+  'use strict';
+
+  /* How long to wait before each question about an upload whose connection broke. While the server had all bytes it
+   * may still be finishing, so that deserves patience. */
+  const PAUSES_AFTER_ALL_SENT = [0, 500, 1000, 2000, 4000, 8000, 15000];
+  const PAUSES_AFTER_SOME_SENT = [300, 1000];
+  const QUESTION_TIMEOUT = 20000;
+
+  /* The code by which the server says only that the body broke off, which this side knows better. */
+  const BROKEN_OFF = new Set(['incomplete']);
+
+  class UploadError extends Error {
+    constructor(code, {status = 0, title = '', detail = ''} = {}) {
+      super(detail || title || code);
+      Object.assign(this, {name: 'UploadError', code, status, title, detail});
+    }
+  }
+
+  function parseObject(text) {
+    try {
+      const value = JSON.parse(text);
+      return value !== null && typeof value === 'object' ? value : null;
+    } catch {
+      return null;
+    }
+  }
+
+  function errorFrom(status, text) {
+    const problem = parseObject(text) ?? {};
+    return new UploadError(problem.code ?? `http-${status}`, {...problem, status});
+  }
+
+  function pause(milliseconds, signal) {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(resolve, milliseconds);
+      const stop = () => {
+        clearTimeout(timer);
+        reject(new UploadError('cancelled'));
+      };
+      if (signal.aborted) {
+        stop();
+      }
+      signal.addEventListener('abort', stop, {once: true});
+    });
+  }
+
+  /* XMLHttpRequest, because fetch tells nothing of the progress of what it sends. */
+  function post(url, body, {signal, onprogress, onsent}) {
+    return new Promise((resolve, reject) => {
+      const request = new XMLHttpRequest();
+      request.open('POST', url);
+      request.setRequestHeader('Accept', 'application/json');
+      request.upload.onprogress = (event) => onprogress(event.loaded, event.total);
+      request.upload.onload = onsent;
+      request.onload = () => resolve({status: request.status, text: request.responseText});
+      request.onerror = () => reject(new UploadError('connection'));
+      request.onabort = () => reject(new UploadError('cancelled'));
+      signal.addEventListener('abort', () => request.abort(), {once: true});
+      request.send(body);
+    });
+  }
+
+  async function ask(url, {method = 'GET', signal} = {}) {
+    const limit = AbortSignal.timeout(QUESTION_TIMEOUT);
+    const signals = signal ? [signal, limit] : [limit];
+    const response = await fetch(url, {
+      method, headers: {Accept: 'application/json'}, cache: 'no-store', signal: AbortSignal.any(signals),
+    });
+    return {status: response.status, text: await response.text()};
+  }
+
+  /* A file that was changed or removed since it was chosen fails like a broken connection does. */
+  async function isReadable(file) {
+    try {
+      await file.slice(0, 1).arrayBuffer();
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  class Upload {
+    #files;
+    #options;
+    #mayAsk;
+    #controller = null;
+    #cancelled = Promise.resolve();
+
+    constructor(files, options) {
+      this.#files = files;
+      this.#options = {url: 'upload', field: 'file', fields: {}, onprogress() {}, onsent() {}, ...options};
+      this.#mayAsk = !options.identifier;
+      this.identifier = options.identifier || null;
+      this.retry();
+    }
+
+    retry() {
+      this.#controller?.abort();
+      this.#controller = new AbortController();
+      this.result = this.#attempt(this.#controller.signal);
+      this.result.catch(() => {});  // whoever waits for the result still sees the error
+      return this.result;
+    }
+
+    cancel() {
+      this.#controller.abort();
+      if (this.identifier) {
+        this.#cancelled = ask(this.#address('/status'), {method: 'DELETE'}).catch(() => {});
+      }
+      return this.#cancelled;
+    }
+
+    async #attempt(signal) {
+      let allSent = false;
+      const onsent = () => {
+        allSent = true;
+        this.#options.onsent();
+      };
+      try {
+        await this.#cancelled;  // lest a late removal hit the new attempt
+        this.identifier ??= await this.#askIdentifier(signal);
+        const {onprogress} = this.#options;
+        const answer = await post(this.#address(''), this.#form(), {signal, onprogress, onsent});
+        return this.#conclude(answer);
+      } catch (error) {
+        if (signal.aborted) {
+          throw new UploadError('cancelled');
+        }
+        if (error.code !== 'connection' || !this.identifier) {
+          throw error;
+        }
+        return this.#afterBreak(error, allSent, signal);
+      }
+    }
+
+    async #askIdentifier(signal) {
+      const answer = await ask(this.#address('/identifier'), {method: 'POST', signal}).catch(() => {
+        throw new UploadError('connection');
+      });
+      const identifier = parseObject(answer.text)?.identifier;
+      if (answer.status >= 300 || !identifier) {
+        throw errorFrom(answer.status, answer.text);
+      }
+      return identifier;
+    }
+
+    #conclude({status, text}) {
+      if (status >= 200 && status < 300) {
+        return parseObject(text) ?? text;
+      }
+      if (this.#mayAsk && (status === 403 || status === 409)) {
+        this.identifier = null;  // expired or used: the next try deserves a new one
+      }
+      throw errorFrom(status, text);
+    }
+
+    /* The answer was lost, the upload need not be: its status says how it ended. */
+    async #afterBreak(error, allSent, signal) {
+      for (const milliseconds of allSent ? PAUSES_AFTER_ALL_SENT : PAUSES_AFTER_SOME_SENT) {
+        await pause(milliseconds, signal);
+        const answer = await ask(this.#address('/status'), {signal}).catch(() => null);
+        const status = answer && parseObject(answer.text);
+        if (status?.state === 'done') {
+          return status;
+        }
+        if (status?.state === 'error' && !BROKEN_OFF.has(status.code)) {
+          throw new UploadError(status.code, {detail: status.error});
+        }
+        if (status?.state === 'error' || status?.state === 'unknown') {
+          break;
+        }
+      }
+      if (signal.aborted) {
+        throw new UploadError('cancelled');
+      }
+      const readable = await Promise.all(this.#files.map(isReadable));
+      throw readable.every(Boolean) ? error : new UploadError('unreadable');
+    }
+
+    #form() {
+      const form = new FormData();
+      for (const [name, value] of Object.entries(this.#options.fields)) {
+        form.append(name, value);
+      }
+      for (const file of this.#files) {
+        form.append(this.#options.field, file, file.name);
+      }
+      return form;
+    }
+
+    #address(suffix) {
+      const address = new URL(this.#options.url, document.baseURI);
+      address.pathname += suffix;
+      if (suffix !== '/identifier') {
+        address.searchParams.set('X-Progress-ID', this.identifier);
+      }
+      return address.href;
+    }
+  }
+
+  function upload(files, options = {}) {
+    return new Upload(files instanceof Blob ? [files] : [...files], options);
+  }
+
+  window.fileupload = {upload, UploadError};
+})();

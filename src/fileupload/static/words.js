@@ -1,0 +1,98 @@
+/* What the upload page says: sizes, times, and errors in plain words with what to do next. */
+
+const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'];
+
+export function sizeText(bytes) {
+  if (bytes < 1024) {
+    return count(bytes, 'byte');
+  }
+  const power = Math.min(Math.floor(Math.log2(bytes) / 10), UNITS.length - 1);
+  const value = bytes / 1024 ** power;
+  return `${value.toFixed(value < 10 ? 1 : 0)} ${UNITS[power]}`;
+}
+
+export function timeText(seconds) {
+  if (seconds < 60) {
+    return `${Math.max(1, Math.ceil(seconds))} s left`;
+  }
+  const minutes = Math.ceil(seconds / 60);
+  return minutes < 60 ? `${minutes} min left` : `${Math.floor(minutes / 60)} h ${minutes % 60} min left`;
+}
+
+export function count(number, noun) {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`;
+}
+
+/* Joins texts so that a line breaks between them, and not within "12 MiB". */
+export function joinTexts(texts, separator) {
+  return texts.map((text) => text.replaceAll(' ', '\u00a0')).join(separator);
+}
+
+export function endSentence(text) {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
+/* For these codes the page knows better words than the server's, which speaks to programs too. */
+const SENTENCES = {
+  'connection': 'The connection to the server broke off.',
+  'unreadable': 'This file can no longer be read: it was changed, moved or deleted since it was chosen.',
+  'folder': 'This is a folder, and only files can be uploaded.',
+  'invalid-identifier': 'This upload link is not valid, or has expired.',
+  'already-done': 'This upload link was used already, and its upload is complete.',
+};
+
+const ADVICE = {
+  'connection': 'Check your connection, then retry.',
+  'unreadable': 'Choose it again.',
+  'folder': 'Open it, and choose the files inside.',
+  'invalid-identifier': 'Go back to the application and open a new upload link.',
+  'already-done': 'Open a new upload link to send more.',
+  'too-large': 'Choose a smaller file.',
+  'limit-exceeded': 'Choose fewer files at a time.',
+  'type-not-allowed': 'Choose a file of another type.',
+  'too-slow': 'Retry over a faster connection.',
+  'pool-full': 'If it does not help, tell whoever runs this server.',
+  'interrupted': '',
+};
+
+/* What to do about an answer that has no code of ours, such as that of a proxy on the way. */
+const ADVICE_FOR_STATUS = {
+  0: ADVICE.connection,
+  401: 'Log in again, then retry.',
+  403: ADVICE['invalid-identifier'],
+  413: ADVICE['too-large'],
+};
+
+const OTHERWISE = 'Wait a moment, then retry. If it fails again, tell whoever runs this server.';
+
+/* Sending the same bytes again cannot help after these. */
+const FINAL = new Set(['too-large', 'limit-exceeded', 'type-not-allowed', 'unreadable', 'folder', 'http-413']);
+
+export function isFinal(error) {
+  return FINAL.has(error.code);
+}
+
+export function describe(error) {
+  const said = error.detail || error.title || `The server answered with error ${error.status}`;
+  return {
+    sentence: endSentence(SENTENCES[error.code] ?? said),
+    advice: ADVICE[error.code] ?? ADVICE_FOR_STATUS[error.status] ?? OTHERWISE,
+  };
+}
+
+export function tooLarge(size, limit, limitText) {
+  const limitWords = limitText || sizeText(limit);
+  return {
+    code: 'too-large',
+    status: 413,
+    detail: `This is ${sizeText(size)}, and at most ${limitWords} can be sent.`,
+  };
+}
+
+export function limitHint(single, limitText) {
+  const limit = limitText ? `At most ${limitText}` : '';
+  if (single) {
+    return `All chosen files are sent together as one upload.${limit ? ` ${limit} in all.` : ''}`;
+  }
+  return limit ? `${limit} for each file.` : '';
+}
