@@ -55,7 +55,7 @@ setup(
     entry_points={
         "console_scripts": ["fileupload = fileupload.cli:main"],
         "paste.filter_factory": ["main = fileupload.deploy:filter_factory"],
-        "paste.app_factory": ["main = fileupload.deploy:app_factory"],
+        "paste.app_factory": ["main = fileupload.deploy:app_factory", "page = fileupload.deploy:page_factory"],
     },
     zip_safe=False,
 )

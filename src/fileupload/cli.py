@@ -82,7 +82,7 @@ def _add_serve(commands_: Any) -> None:
     )  # fmt: skip
     command.add_argument("config", nargs="?", metavar="PASTE_INI", help="serve the app of this file instead")
     command.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
-    command.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (default: 8080)")
+    command.add_argument("--port", type=_port, metavar="N", help="port to listen on; 0 takes a free one (default: 8080)")
     command.add_argument("--workers", type=_positive, metavar="N", help="processes (default: 1)")
     command.add_argument("--threads", type=_positive, metavar="N", help="requests at once, in each (default: 1024)")
     command.add_argument("--max-size", metavar="MB", help="most megabytes of an upload (or 500K, 2G); 0: any")
@@ -118,6 +118,13 @@ def _assignment(text: str) -> tuple[str, str]:
 def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    # getaddrinfo would silently take the remainder of a division by 65536.
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from configparser import ConfigParser
+from configparser import Error as ConfigError
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,8 +20,7 @@ from fileupload.middleware import WSGIApp
 from fileupload.pool.base import Bucket
 from fileupload.server import ServerOptions, configure_logging
 from fileupload.server import serve as run_server
-from fileupload.settings import Settings
-from fileupload.standalone import size_text
+from fileupload.settings import Settings, size_text
 from fileupload.status import State, UploadStatus
 
 
@@ -39,8 +40,9 @@ def serve(options: argparse.Namespace) -> None:
     """Run the server until it is stopped."""
     configure_logging()
     if options.config:
-        make_app: Callable[[], WSGIApp] = partial(_load_paste, os.path.abspath(options.config))
-        listening = _paste_server(options.config)
+        path, _, name = options.config.partition("#")
+        make_app: Callable[[], WSGIApp] = partial(_load_paste, os.path.abspath(path), name or None)
+        listening = _paste_server(path)
     else:
         make_app, listening = partial(make_server_app, _settings(options)), {}
     make_app()  # a mistake in the settings is to be told here, not by each worker
@@ -148,18 +150,28 @@ def _describe(found: UploadStatus) -> str:
     return "\n".join(lines)
 
 
-def _load_paste(path: str) -> WSGIApp:
+def _load_paste(path: str, name: str | None) -> WSGIApp:
     from paste.deploy import loadapp
 
-    app: WSGIApp = loadapp("config:" + path)
+    # As other servers do, so that an app beside its file is found.
+    sys.path.insert(0, os.getcwd())
+    try:
+        app: WSGIApp = loadapp("config:" + path, name=name)
+    except (LookupError, ImportError, ValueError, SyntaxError, ConfigError) as error:
+        if isinstance(error, SettingError):
+            raise
+        raise SettingError(f"{path!r} cannot be loaded: {error.args[0] if error.args else error}") from None
     return app
 
 
 def _paste_server(path: str) -> dict[str, Any]:
     """Return the host and port of ``[server:main]`` in a Paste file."""
     parser = ConfigParser(interpolation=None)
-    if not parser.read(path):
-        raise SettingError(f"there is no file {path!r}")
+    try:
+        if not parser.read(path):
+            raise SettingError(f"there is no file {path!r}")
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path!r} is no Paste file: {error}") from None
     section = parser["server:main"] if parser.has_section("server:main") else {}
     listening: dict[str, Any] = {name: section[name] for name in ("host", "port") if name in section}
     if "port" in listening:

@@ -48,14 +48,20 @@ def make_server_app(settings: Settings) -> WSGIApp:
 
     :raises SettingError: the pool cannot be used.
     """
-    manager = make_manager(settings)
-    return Middleware(UploadPage(manager), manager)
+    if settings.upload_url:
+        raise SettingError("setting 'upload_url' belongs to the apps that use this server, not to the server itself")
+    return Middleware(UploadPage(), make_manager(settings))
 
 
 def filter_factory(global_conf: dict[str, str], **settings: str) -> Callable[[WSGIApp], WSGIApp]:
     """``[filter:...] use = egg:fileupload``: the middleware, with the section's directives."""
     parsed = Settings.parse(settings)
     return lambda app: Middleware(app, make_manager(parsed))
+
+
+def page_factory(global_conf: dict[str, str]) -> WSGIApp:
+    """``[app:...] use = egg:fileupload#page``: the page of the server, for use behind the filter."""
+    return UploadPage()
 
 
 def app_factory(global_conf: dict[str, str], **settings: str) -> WSGIApp:

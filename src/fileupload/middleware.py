@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from webob import Response
 
 from fileupload import endpoints
-from fileupload.errors import OriginNotAllowed, UploadError
+from fileupload.errors import OriginNotAllowed, UploadError, storage_error
 from fileupload.manager import UploadManager
 from fileupload.protocols.base import Protocol
 from fileupload.protocols.body import BodyReader
@@ -79,6 +79,9 @@ class Middleware:
         except UploadError as error:
             log.info("%s %s refused: %s", environ["REQUEST_METHOD"], address, error.code)
             response = problem(error, environ)
+        except OSError as error:
+            log.exception("the pool failed")
+            response = problem(storage_error(error), environ)
         if response is None:
             return self.app(environ, start if cors else start_response)
         return response(environ, start if cors else start_response)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from fileupload.errors import SettingError
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_UNIT_NAMES = ("bytes", "KB", "MB", "GB", "TB", "PB")
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*(?:([kmgt])(?:i?b)?|b)?", re.ASCII | re.IGNORECASE)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*([smhdw])?", re.ASCII | re.IGNORECASE)
@@ -44,6 +45,14 @@ def parse_size(value: object, unit: int = 1) -> int:
 def parse_megabytes(value: object) -> int:
     """Return the bytes of *value*, in which a plain number means megabytes (of 1024 * 1024 bytes)."""
     return parse_size(value, 1 << 20)
+
+
+def size_text(size: int) -> str:
+    """Return *size* in bytes as a person would say it; 1 KB is 1024 bytes, as in the settings."""
+    value, unit = float(size), 0
+    while value >= 1024 and unit < len(_UNIT_NAMES) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.1f}".removesuffix(".0") + " " + _UNIT_NAMES[unit]
 
 
 def parse_duration(value: object, unit: str = "s") -> float:
@@ -117,13 +126,14 @@ def _directory(value: object) -> str:
 
 
 def _path(value: object) -> str:
-    if not re.fullmatch(r"/[^?#\s]*[^?#\s/]", text := str(value).strip()):
+    if not re.fullmatch(r"(?:/[^?#\s]*[^?#\s/])?", text := str(value).strip()):
         raise ValueError("a path such as /upload, with a slash before and none behind")
     return text
 
 
 def _upload_url(value: object) -> str:
-    text = str(value).strip()
+    if not (text := str(value).strip()):
+        return ""
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -200,6 +210,8 @@ class Settings:
         known = {field.name: field for field in dataclasses.fields(cls)}
         converted = {}
         for name, value in values.items():
+            if value is None:  # the app's way to say that it leaves a setting alone
+                continue
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"

@@ -16,20 +16,20 @@ from webob.exc import HTTPFound, HTTPMethodNotAllowed, HTTPNotFound
 
 from fileupload.manager import UploadManager
 from fileupload.responses import Environ, json_response, prefers_html, secured
+from fileupload.settings import size_text
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
 )
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-_UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB")
 
 
 class UploadPage:
-    """A WSGI app: the page at ``/``, its files below ``/static/``, and a receipt for each upload."""
+    """A WSGI app: the page at ``/``, its files below ``/static/``, and a receipt for each upload.
 
-    def __init__(self, manager: UploadManager) -> None:
-        self._manager = manager
+    It stands behind the middleware, and uses what that gives to any app.
+    """
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         answer: Iterable[bytes] = self._respond(environ)(environ, start_response)
@@ -50,12 +50,14 @@ class UploadPage:
             return _static(path.removeprefix("/static/"))
         return HTTPNotFound()
 
-    def _page(self, environ: Environ) -> Response:
-        settings = self._manager.settings
+    @staticmethod
+    def _page(environ: Environ) -> Response:
+        manager: UploadManager = environ["fileupload"]
+        settings = manager.settings
         given = parse_qs(environ.get("QUERY_STRING", ""), errors="replace").get("X-Progress-ID", [""])[0]
-        identifier = given if self._manager.verify_identifier(given) else ""
+        identifier = given if manager.verify_identifier(given) else ""
         if not identifier and settings.anonymous:
-            identifier = self._manager.create_identifier()
+            identifier = manager.create_identifier()
         upload_path = environ.get("SCRIPT_NAME", "") + (settings.path or "/upload")
         values = {
             "upload_path": upload_path,
@@ -70,7 +72,8 @@ class UploadPage:
         }
         return _html("upload.html", values)
 
-    def _receipt(self, environ: Environ) -> Response:
+    @staticmethod
+    def _receipt(environ: Environ) -> Response:
         descriptor = json.load(environ["wsgi.input"])
         if not prefers_html(environ):
             return json_response(descriptor)
@@ -84,14 +87,6 @@ class UploadPage:
             "back": environ.get("SCRIPT_NAME", "") + "/",
         }
         return _html("result.html", values, rows=rows)
-
-
-def size_text(size: int) -> str:
-    """Return *size* in bytes as a person would say it; 1 KB is 1024 bytes, as in the settings."""
-    value, unit = float(size), 0
-    while value >= 1024 and unit < len(_UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{value:.1f}".removesuffix(".0") + " " + _UNITS[unit]
 
 
 def _row(file: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ without an owner, ``Pool.resume`` takes such an attempt up again and measures wh
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import BinaryIO, Self
@@ -98,11 +99,12 @@ class Bucket(ABC):
         """
 
     @abstractmethod
-    def move_to(self, path: str, index: int = 0) -> None:
+    def move_to(self, path: str | os.PathLike[str], index: int = 0) -> None:
         """Move a file of a finished upload to *path*, where a file of that name is replaced.
 
         A rename where that is possible, else a copy that appears under its name when it is whole. The bucket
-        keeps its status, and so takes no other upload, until it is cleared.
+        keeps its status, and so takes no other upload, until it is cleared. The file stays readable for its owner
+        alone.
 
         :raises FileMissing: there is no such file, or not any more.
         :raises OSError: the file could not be put there; it is still in the bucket.

@@ -19,11 +19,13 @@ stay, and are called finished by it.
 from __future__ import annotations
 
 import json
+import operator
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 from filelock import FileLock, Timeout
 
@@ -39,6 +41,7 @@ _STATUS = "status.json"
 _LOCK = "lock"
 _KEY = ".upload_key"
 _TURN = ".turn"
+_FOREIGN = (ValueError, KeyError, TypeError, AttributeError)  # what a file says that we did not write, or not whole
 _STALE_AFTER = 2.0  # seconds without news after which a reader asks whether the attempt is alive
 
 
@@ -85,6 +88,8 @@ class DirectoryPool(Pool):
 
     def bucket(self, bucket_id: str) -> DirectoryBucket | None:
         """Return the bucket of that id, or None."""
+        if not is_id(bucket_id):
+            return None
         bucket = DirectoryBucket(self, bucket_id)
         return None if bucket.get_status().state is State.UNKNOWN else bucket
 
@@ -128,13 +133,12 @@ class DirectoryPool(Pool):
 
     def purge(self, older_than: float, *, dry_run: bool = False) -> Iterator[DirectoryBucket]:
         """Remove, and yield, the buckets in which nothing happened for *older_than* seconds."""
-
-        def outdated(status: UploadStatus) -> bool:
-            return not status.running and self._idle(bucket, status) >= older_than
-
         for bucket in self.buckets():
             with suppress(OSError):
-                if outdated(bucket.get_status()) and (dry_run or self._clear(bucket.id, outdated)):
+                status = bucket.get_status()
+                if status.running or self._idle(bucket, status) < older_than:
+                    continue
+                if dry_run or self._clear(bucket.id, partial(operator.eq, status)):
                     yield bucket
 
     def take_turn(self, interval: float) -> bool:
@@ -187,29 +191,39 @@ class DirectoryPool(Pool):
 
         :raises FileNotFoundError: there is no such bucket, and *create* is false.
         """
-        lock = FileLock(self.path_of(bucket_id, _LOCK), mode=0o600, thread_local=False)
         while True:
-            fd = self.open_bucket(bucket_id, create=create)
-            try:
-                lock.acquire(poll_interval=0.01)
-            except FileNotFoundError:  # cleared between the two calls
-                os.close(fd)
-                if not create:
-                    raise
-                continue
-            break
+            with ExitStack() as held:
+                fd = self._lock(bucket_id, held, create=create)
+                if fd is not None:
+                    yield fd
+                    return
+
+    def _lock(self, bucket_id: str, held: ExitStack, *, create: bool) -> int | None:
+        """Return a descriptor of a bucket's folder once its lock is held; None if it was cleared on the way."""
+        fd = held.enter_context(fs.opened(self.open_bucket(bucket_id, create=create)))
+        lock = FileLock(self.path_of(bucket_id, _LOCK), mode=0o600, thread_local=False)
         try:
-            yield fd
-        finally:
-            lock.release()
-            os.close(fd)
+            lock.acquire(poll_interval=0.01)
+            held.callback(lock.release)
+            here = os.stat(self.path_of(bucket_id), follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        # A folder that is gone is made anew by filelock, or by another process: the lock is not of ours, then.
+        return fd if os.path.samestat(os.fstat(fd), here) else None
 
     def read_status(self, fd: int) -> UploadStatus:
-        """Return what ``status.json`` in the bucket's folder says; a missing or foreign one says unknown."""
+        """Return what ``status.json`` in the bucket's folder says; a missing or foreign one says unknown.
+
+        :raises OSError: it is there and cannot be read now; who took that for unknown would overwrite an upload.
+        """
         try:
             return UploadStatus.from_record(json.loads(fs.read_file(_STATUS, fd)))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (FileNotFoundError, *_FOREIGN):
             return UploadStatus(state=State.UNKNOWN)
+
+    def remove_status(self, fd: int) -> bool:
+        """Remove ``status.json``, and so make the bucket absent, before its bytes go; only under the lock."""
+        return fs.remove(_STATUS, fd)
 
     def write_status(self, fd: int, status: UploadStatus, *, durable: bool = False) -> None:
         """Replace ``status.json`` in the bucket's folder; only under the lock."""
@@ -221,9 +235,14 @@ class DirectoryPool(Pool):
         if not status.running:
             return status
         try:
-            with fs.opened(fs.open_directory(status.attempt, fd)) as attempt, suppress(FileNotFoundError):
+            # A crash of the machine can leave a progress file that is empty; one more reason to ask who lives.
+            with (
+                fs.opened(fs.open_directory(status.attempt, fd)) as attempt,
+                suppress(FileNotFoundError, *_FOREIGN),
+            ):
                 status = UploadStatus.from_record(json.loads(fs.read_file(PROGRESS, attempt)))
-        except OSError:
+                status = with_stored_bytes(status, attempt)
+        except (FileNotFoundError, NotADirectoryError):
             return self._after_attempt(fd, status)
         if status.updated and time.time() - seconds_of(status.updated) < _STALE_AFTER:
             return status
@@ -247,14 +266,14 @@ class DirectoryPool(Pool):
             with self.locked(bucket_id) as fd:
                 if not condition(self.live_status(bucket_id, fd)):
                     return False
-                # The status goes first: from then on the bucket is absent, however far the rest comes.
-                known = fs.remove(_STATUS, fd)
+                # From here on the bucket is absent, however far the rest comes.
+                self.remove_status(fd)
                 self._remove_all_but({_LOCK}, fd)
                 # Whoever waits for this lock sees that it has gone from its name, and begins anew.
                 fs.remove(_LOCK, fd)
                 with suppress(OSError):
                     os.rmdir(self.path_of(bucket_id))
-                return known
+                return True
         except FileNotFoundError:
             return False
 

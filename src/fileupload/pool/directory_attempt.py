@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from filelock import FileLock, Timeout
 from fileupload.errors import Superseded
 from fileupload.pool import filesystem as fs
 from fileupload.pool.base import Attempt, FileWriter
-from fileupload.status import UploadStatus
+from fileupload.status import State, UploadStatus
 
 if TYPE_CHECKING:
     from fileupload.pool.directory import DirectoryPool
@@ -50,10 +51,16 @@ class DirectoryAttempt(Attempt):
         self._id = bucket_id
         self._files = 0
         self._writer: _FileWriter | None = None
-        os.mkdir(self.token, 0o700, dir_fd=bucket)
-        self._folder = fs.open_directory(self.token, bucket)
+        self._folder = -1
         self._alive = FileLock(pool.path_of(bucket_id, self.token, ALIVE), timeout=0, mode=0o600, thread_local=False)
-        self._alive.acquire()
+        os.mkdir(self.token, 0o700, dir_fd=bucket)
+        try:
+            self._folder = fs.open_directory(self.token, bucket)
+            self._alive.acquire()
+        except BaseException:
+            self.close()
+            fs.remove_tree(self.token, bucket)
+            raise
 
     def create_file(self) -> FileWriter:
         """Begin the next file of the folder."""
@@ -93,21 +100,35 @@ class DirectoryAttempt(Attempt):
                     self._sync_names(bucket)
         except OSError as error:
             raise self._explained(error) from None
-        for name in (PROGRESS, ALIVE):
-            fs.remove(name, self._folder)
+        with suppress(OSError):  # the upload is done; what stays of these two misleads nobody
+            for name in (PROGRESS, ALIVE):
+                fs.remove(name, self._folder)
         self.close()
 
     def fail(self, status: UploadStatus) -> None:
         """Remove the folder, and leave *status* if the bucket is still this attempt's."""
         try:
-            self.close()
             with self._pool.locked(self._id) as bucket:
-                self._require_ownership(bucket)
-                # First the bytes: on a full disk, their room is what the status needs.
+                current = self._pool.read_status(bucket)
+                if current.attempt == self.token:
+                    if current.state is State.DONE:  # renamed, and then not made durable
+                        self._pool.remove_status(bucket)
+                    self._remove_bytes()
+                    self._pool.write_status(bucket, replace(status, attempt=self.token))
+                # The mark of life goes last: until the status is there, no reader may take this for a crash.
+                self.close()
                 fs.remove_tree(self.token, bucket)
-                self._pool.write_status(bucket, replace(status, attempt=self.token))
-        except (FileNotFoundError, Superseded):
+        except FileNotFoundError:
             return
+        finally:
+            self.close()
+
+    def _remove_bytes(self) -> None:
+        """Remove the files before the status is written: on a full disk, their room is what it needs."""
+        if self._writer is not None:
+            self._writer.abandon()
+        for number in range(self._files):
+            fs.remove(str(number), self._folder)
 
     def close(self) -> None:
         """Give up the folder and the mark of life."""

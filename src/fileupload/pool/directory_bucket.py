@@ -49,14 +49,14 @@ class DirectoryBucket(Bucket):
             except OSError:
                 raise FileMissing from None
 
-    def move_to(self, path: str, index: int = 0) -> None:
+    def move_to(self, path: str | os.PathLike[str], index: int = 0) -> None:
         """Move a file of a finished upload to *path*, where a file of that name is replaced."""
         with self._finished(index) as (_, fd):
             try:
                 os.close(fs.open_file(str(index), fd))
             except OSError:
                 raise FileMissing from None
-            fs.move_file(str(index), fd, path, durable=self._pool.durable)
+            fs.move_file(str(index), fd, os.fspath(path), durable=self._pool.durable)
 
     def clear_upload(self) -> bool:
         """Remove the upload, finished or running; False if there is none any more."""

@@ -17,6 +17,9 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
+# What opening says of a symbolic link (two words for one thing) and of a socket.
+_PLANTED = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
+
 
 @contextmanager
 def opened(fd: int) -> Iterator[int]:
@@ -47,13 +50,24 @@ def ensure_directory(name: str, parent: int) -> None:
 def open_file(name: str, parent: int) -> int:
     """Return a descriptor of the regular file *name* in *parent*, for reading.
 
-    :raises OSError: it is not there, is a symbolic link, or is no regular file.
+    :raises FileNotFoundError: it is not there, is a symbolic link, or is no regular file.
+    :raises OSError: it is there, and cannot be opened now.
     """
-    # Without O_NONBLOCK a planted named pipe would stop us here for ever.
-    fd = os.open(name, _READ | os.O_NONBLOCK, dir_fd=parent)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    try:
+        # Without O_NONBLOCK a planted named pipe would stop us here for ever.
+        fd = os.open(name, _READ | os.O_NONBLOCK, dir_fd=parent)
+    except OSError as error:
+        if error.errno in _PLANTED:
+            raise FileNotFoundError(errno.ENOENT, "no regular file", name) from None
+        raise
+    try:
+        regular = stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError:
         os.close(fd)
-        raise FileNotFoundError(name)
+        raise
+    if not regular:
+        os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, "no regular file", name)
     return fd
 
 

@@ -8,15 +8,16 @@ from typing import Any
 
 from fileupload.errors import Incomplete, InvalidLength, LengthRequired, TooLarge, TooSlow, UnsupportedRequest
 from fileupload.protocols.headers import parse_length
-from fileupload.settings import Settings
+from fileupload.settings import Settings, size_text
 
 SMALLEST_READ = 4096
+_A_WHILE = 64 << 10  # bytes
 _PACE = 0.1  # seconds that one read should take: servers block until a read is filled, so it sets the progress
 
 # The best largest read, by the start of SERVER_SOFTWARE. gunicorn copies what is left over at each read; the
 # others do best while a chunk stays in the processor's cache for the parser, the hash and the write.
 _LARGEST_READS = {"gunicorn": 1 << 20}
-_LARGEST_READ = 128 << 10
+_LARGEST_READ = 64 << 10
 
 # Servers that ask a client who expects it for the body (100 Continue) only when it is first read.
 _ASK_LATE = ("Granian", "gevent")
@@ -72,7 +73,7 @@ class BodyReader:
         while chunk := self._read(size):
             yield chunk
             if limit is not None and self.received > limit:
-                raise TooLarge(f"The body has more than the {limit} bytes that are possible here.")
+                raise TooLarge(f"The body has more than the {size_text(limit)} that are possible here.")
             size = self._next_size(size, len(chunk))
             if self.now - window_start >= grace:
                 if self.received - window_received < least:
@@ -106,6 +107,11 @@ class BodyReader:
             # of the pace of those that follow.
             size = min(size * 2, max(size, self.received // 4))
         return max(min(SMALLEST_READ, self._largest), min(size, self._largest))
+
+    @property
+    def expects_more(self) -> bool:
+        """Whether so much is still to come that it takes a while."""
+        return not self._ended and (self.length is None or self.length - self.received > _A_WHILE)
 
     def drain(self) -> None:
         """Read on, within bounds, what a refused client still sends: else it may never see the answer.

@@ -7,17 +7,21 @@ from typing import Any
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 
-from fileupload.errors import LimitExceeded, MalformedForm, TooLarge, UnsupportedRequest
+from fileupload.errors import Incomplete, LimitExceeded, MalformedForm, TooLarge, UnsupportedRequest
 from fileupload.protocols.base import WholeBodyProtocol
 from fileupload.protocols.headers import clean_filename, media_type, parse_parameters
 from fileupload.protocols.receiver import Receiver, UploadRequest
-from fileupload.settings import Settings
+from fileupload.settings import Settings, size_text
 
-# RFC 2046, 5.1.1: 1 to 70 characters, the last no space.
-_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]", re.ASCII)
+# RFC 2046, 5.1.1: 1 to 70 characters, the last no space. It names fewer of them; real clients send others too.
+_BOUNDARY = re.compile(r"[ -~]{0,69}[!-~]", re.ASCII)
 # As browsers write it; whatever else is looked at more closely.
-_PLAIN_DISPOSITION = re.compile(r'form-data; name="[^"]*"(?:; filename="[^"]*")?', re.ASCII | re.IGNORECASE)
-_CHARSETS = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
+_PLAIN_DISPOSITION = re.compile(r'form-data; name="[^"]*"(?:; filename="[^"]*")?', re.ASCII)
+# What clients call the charset of their text fields, and how it is read; Apache HttpClient 4 says ISO-8859-1.
+_CHARSETS = {
+    **dict.fromkeys(("", "utf-8", "utf8", "us-ascii", "ascii"), "utf-8"),
+    **dict.fromkeys(("iso-8859-1", "iso8859-1", "latin1", "latin-1"), "latin-1"),
+}
 _PART_OVERHEAD = 1024  # bytes that the headers of a part may be expected to need
 
 
@@ -48,15 +52,15 @@ class FormProtocol(WholeBodyProtocol):
         ceiling = None if limit is None else limit + _overhead(settings)
         take, publish, parse = form.take, receiver.publish_if_due, parser.parse
         try:
-            with parser:
-                for chunk in request.body.chunks(ceiling):
-                    for event in parse(chunk):
-                        take(event)
-                    publish()
+            for chunk in request.body.chunks(ceiling):
+                for event in parse(chunk):
+                    take(event)
+                publish()
         except ParserLimitReached as error:
             raise LimitExceeded(f"The form passes a limit: {error}.") from None
         except MultipartError as error:
             raise MalformedForm(f"The form cannot be read: {error.args[0]}.") from None
+        _require_end(parser)
 
 
 class _Form:
@@ -71,6 +75,8 @@ class _Form:
         self._fields_size = 0
         self._field: bytearray | None = None  # the text field that is being read
         self._name = ""
+        self._charset = "utf-8"
+        self._unnamed: str | None = None  # the type of the file, where its name is still to be missed
 
     def take(self, event: MultipartSegment | bytes | None) -> None:
         """Take one event: the head of a part, bytes of its content, or None at its end."""
@@ -79,6 +85,9 @@ class _Form:
         elif isinstance(event, MultipartSegment):
             self._begin(event)
         elif self._field is None:
+            if self._unnamed is not None:
+                self._request.check_type(self._unnamed, "")
+                self._unnamed = None
             self._receiver.write(event)
         else:
             self._add_text(event)
@@ -91,12 +100,15 @@ class _Form:
             if self._fields > self._settings.max_fields:
                 raise LimitExceeded(f"The form has more than {self._settings.max_fields} text fields.")
             self._field = bytearray()
+            self._charset = _CHARSETS[(part.charset or "").lower()]
             return
         self._files += 1
         if self._files > self._settings.max_files:
             raise LimitExceeded(f"The form has more than {self._settings.max_files} files.")
         filename = clean_filename(part.filename)
         content_type = media_type(part.content_type, filename)
+        # A file without a name is an input in which none was chosen, until its first byte.
+        self._unnamed = None if filename else content_type
         if filename:
             self._request.check_type(content_type, filename)
         self._receiver.begin_file(self._name, filename, content_type)
@@ -107,18 +119,18 @@ class _Form:
         self._field += data
         if len(self._field) > self._settings.max_field_size:
             raise TooLarge(
-                f"The text field {self._name!r} has more than {self._settings.max_field_size} bytes;"
+                f"The text field {self._name!r} has more than {size_text(self._settings.max_field_size)};"
                 " a file needs a filename."
             )
         if self._fields_size > self._settings.max_fields_size:
-            raise TooLarge(f"The text fields have more than {self._settings.max_fields_size} bytes.")
+            raise TooLarge(f"The text fields have more than {size_text(self._settings.max_fields_size)}.")
 
     def _end(self) -> None:
         if self._field is None:
             self._receiver.end_file()
             return
         try:
-            text = self._field.decode("utf-8")
+            text = self._field.decode(self._charset)
         except UnicodeDecodeError:
             raise MalformedForm(f"The text field {self._name!r} is not UTF-8.") from None
         self._receiver.add_field(self._name, text)
@@ -136,8 +148,16 @@ def _boundary(request: UploadRequest) -> str:
         )
     boundary = parameters.get("boundary", "")
     if _BOUNDARY.fullmatch(boundary) is None:
-        raise MalformedForm("The boundary in Content-Type must be 1 to 70 of the characters in RFC 2046.")
+        raise MalformedForm("The boundary in Content-Type must be 1 to 70 characters of ASCII (RFC 2046).")
     return boundary
+
+
+def _require_end(parser: PushMultipartParser) -> None:
+    """Refuse a form without its closing boundary: several servers end a body in silence when the client dies."""
+    try:
+        parser.close()
+    except MultipartError:
+        raise Incomplete("The form ended before its closing boundary.") from None
 
 
 def _overhead(settings: Settings) -> int:
@@ -154,8 +174,11 @@ def _check_part(part: MultipartSegment) -> None:
         raise MalformedForm("A part of the form has two Content-Disposition headers.")
     if _PLAIN_DISPOSITION.fullmatch(dispositions[0]) is None:
         try:
-            parse_parameters(dispositions[0])
+            _, parameters = parse_parameters(dispositions[0], strict=True)
         except ValueError as error:
             raise MalformedForm(f"The Content-Disposition of a part cannot be read: {error}.") from None
+        # The parser is more lenient than the grammar, and must have found the same.
+        if "name" not in parameters or ("filename" in parameters) != (part.filename is not None):
+            raise MalformedForm("The Content-Disposition of a part can be read in two ways.")
     if (part.charset or "").lower() not in _CHARSETS and part.filename is None:
-        raise MalformedForm(f"The text field {part.name!r} must be UTF-8, not {part.charset}.")
+        raise MalformedForm(f"The text field {part.name!r} must be UTF-8, not {part.charset!r}.")

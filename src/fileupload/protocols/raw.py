@@ -9,6 +9,9 @@ from fileupload.protocols.base import WholeBodyProtocol
 from fileupload.protocols.headers import clean_filename, disposition_filename, media_type
 from fileupload.protocols.receiver import Receiver, UploadRequest
 
+# What many clients call a body when nobody told them better; a file of this type does not exist.
+_FORM_TYPE = "application/x-www-form-urlencoded"
+
 
 class RawProtocol(WholeBodyProtocol):
     """The whole body is the file; its name comes from Content-Disposition or ``filename=``."""
@@ -46,4 +49,5 @@ class RawProtocol(WholeBodyProtocol):
         except ValueError as error:
             raise UnsupportedRequest(f"The header Content-Disposition cannot be read: {error}.") from None
         filename = filename or clean_filename(request.query.get("filename", ""))
-        return filename, media_type(request.environ.get("CONTENT_TYPE"), filename)
+        given = request.environ.get("CONTENT_TYPE", "")
+        return filename, media_type("" if given.startswith(_FORM_TYPE) else given, filename)

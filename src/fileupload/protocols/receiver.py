@@ -12,7 +12,7 @@ from fileupload.identifiers import Claims
 from fileupload.pool.base import Attempt, FileWriter, Pool
 from fileupload.protocols.body import BodyReader
 from fileupload.protocols.headers import is_in_ranges
-from fileupload.settings import Settings
+from fileupload.settings import Settings, size_text
 from fileupload.status import State, UploadedFile, UploadStatus, seconds_of, timestamp
 
 _SPACE_CHECK = 16 << 20  # bytes between two looks at the free space
@@ -55,7 +55,7 @@ class UploadRequest:
         """
         limit = self.max_size
         if limit is not None and size is not None and size > limit:
-            raise TooLarge(f"At most {limit} bytes can be sent here.")
+            raise TooLarge(f"At most {size_text(limit)} can be sent here.")
         self.check_space(size or 0)
 
     def check_space(self, wanted: int) -> None:
@@ -99,6 +99,7 @@ class Receiver:
         self._write: Callable[[bytes], None] | None = None
         self._hash = hashlib.sha256()
         self._hashes = request.settings.checksum == "sha256"
+        self._published = False
         self._next_publish = self._body.now + request.settings.progress_interval
 
     def begin_file(self, field: str, filename: str, content_type: str) -> None:
@@ -124,7 +125,7 @@ class Receiver:
         self._size += len(data)
         self._total += len(data)
         if self._max_size is not None and self._total > self._max_size:
-            raise TooLarge(f"At most {self._max_size} bytes can be sent here.")
+            raise TooLarge(f"At most {size_text(self._max_size)} can be sent here.")
         if self._total >= self._space_check:
             self._space_check = self._total + _SPACE_CHECK
             self._request.check_space(_SPACE_CHECK)
@@ -163,7 +164,8 @@ class Receiver:
         :raises Superseded: the bucket is no longer this attempt's.
         """
         body = self._body
-        if body.now + body.pace >= self._next_publish:
+        if body.now + body.pace >= self._next_publish or (not self._published and body.expects_more):
+            self._published = True
             self._next_publish = body.now + self._request.settings.progress_interval
             self.status = replace(self.status, received=body.received, updated=timestamp())
             self._attempt.publish(self.status)

@@ -93,15 +93,17 @@
   class Upload {
     #files;
     #options;
-    #mayAsk;
+    #own;
+    #unused;
     #controller = null;
     #cancelled = Promise.resolve();
 
     constructor(files, options) {
       this.#files = files;
       this.#options = {url: 'upload', field: 'file', fields: {}, onprogress() {}, onsent() {}, ...options};
-      this.#mayAsk = !options.identifier;
       this.identifier = options.identifier || null;
+      this.#own = !this.identifier;
+      this.#unused = this.#own;
       this.retry();
     }
 
@@ -129,10 +131,10 @@
       };
       try {
         await this.#cancelled;  // lest a late removal hit the new attempt
-        this.identifier ??= await this.#askIdentifier(signal);
+        await this.#claim(signal);
         const {onprogress} = this.#options;
         const answer = await post(this.#address(''), this.#form(), {signal, onprogress, onsent});
-        return this.#conclude(answer);
+        return await this.#conclude(answer, signal);
       } catch (error) {
         if (signal.aborted) {
           throw new UploadError('cancelled');
@@ -142,6 +144,15 @@
         }
         return this.#afterBreak(error, allSent, signal);
       }
+    }
+
+    /* Under an identifier that nobody has used, whatever is found complete later is this upload. */
+    async #claim(signal) {
+      this.identifier ??= await this.#askIdentifier(signal);
+      if (!this.#unused && (await this.#askStatus(signal))?.state === 'done') {
+        throw new UploadError('already-done', {status: 409, title: 'This upload is complete'});
+      }
+      this.#unused = true;
     }
 
     async #askIdentifier(signal) {
@@ -155,22 +166,34 @@
       return identifier;
     }
 
-    #conclude({status, text}) {
+    async #askStatus(signal) {
+      const answer = await ask(this.#address('/status'), {signal}).catch(() => null);
+      return answer && parseObject(answer.text);
+    }
+
+    async #conclude({status, text}, signal) {
       if (status >= 200 && status < 300) {
         return parseObject(text) ?? text;
       }
-      if (this.#mayAsk && (status === 403 || status === 409)) {
-        this.identifier = null;  // expired or used: the next try deserves a new one
+      const error = errorFrom(status, text);
+      if (error.code === 'already-done') {
+        // Browsers send a request again by themselves when its connection breaks before the answer.
+        const found = await this.#askStatus(signal);
+        if (found?.state === 'done') {
+          return found;
+        }
       }
-      throw errorFrom(status, text);
+      if (this.#own && status === 403) {
+        this.identifier = null;  // expired: the next try deserves a new one
+      }
+      throw error;
     }
 
     /* The answer was lost, the upload need not be: its status says how it ended. */
     async #afterBreak(error, allSent, signal) {
       for (const milliseconds of allSent ? PAUSES_AFTER_ALL_SENT : PAUSES_AFTER_SOME_SENT) {
         await pause(milliseconds, signal);
-        const answer = await ask(this.#address('/status'), {signal}).catch(() => null);
-        const status = answer && parseObject(answer.text);
+        const status = await this.#askStatus(signal);
         if (status?.state === 'done') {
           return status;
         }

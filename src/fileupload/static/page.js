@@ -2,12 +2,13 @@
 
 import {announce} from './announcer.js';
 import {createRow, drawRow, fillProgress, percentText, portion} from './rows.js';
-import {count, describe, endSentence, isFinal, joinTexts, limitHint, sizeText, tooLarge} from './words.js';
+import {count, describe, endSentence, limitHint, sizeText, tooLarge} from './words.js';
 
 const AT_ONCE = 3;
 const REFRESH = 500;        // milliseconds between two drawings of what moves
 const SPEED_WINDOW = 6000;  // milliseconds over which the speed is measured
 const TITLE = document.title;
+const ONE_ONLY = 'This link takes one upload.';
 
 const byId = (id) => document.getElementById(id);
 const form = byId('upload-form');
@@ -36,7 +37,7 @@ function addFiles(files, folders = []) {
     return;
   }
   if (settings.single && inState('queued', 'sending', 'finishing', 'done').length > 0) {
-    announce('This link takes one upload only.');
+    announce(ONE_ONLY);
     return;
   }
   if (settings.single) {
@@ -134,7 +135,7 @@ function finish(entry, descriptor) {
 
 function fail(entry, error) {
   entry.state = 'failed';
-  entry.error = {...describe(error), final: isFinal(error)};
+  entry.error = describe(error, settings.single);
   announce(`${entry.name} failed. ${entry.error.sentence}`);
 }
 
@@ -165,9 +166,13 @@ function totals() {
 function summaryText() {
   const {sent, size} = totals();
   const kept = entries.length - inState('cancelled').length;
-  const texts = [`${inState('done').length} of ${kept} done`, `${sizeText(Math.round(sent))} of ${sizeText(size)}`];
   const failed = inState('failed').length;
-  return joinTexts([...texts, ...(failed ? [`${failed} failed`] : [])], ', ');
+  const texts = [
+    `${inState('done').length} of ${kept} done`,
+    size > 0 ? `${sizeText(Math.floor(sent))} of ${sizeText(size)}` : '',
+    failed > 0 ? `${failed} failed` : '',
+  ];
+  return texts.filter(Boolean).join(', ');
 }
 
 function drawOverall() {
@@ -186,6 +191,7 @@ function closePicker(closed) {
     entries.at(-1).row.focus();
   }
   picker.disabled = closed;
+  byId('hint').textContent = closed ? ONE_ONLY : limitHint(settings.single, settings.maxSizeText);
 }
 
 function announceEnd() {
@@ -240,7 +246,9 @@ function listen() {
     }
   });
   document.addEventListener('dragleave', (event) => {
-    document.body.classList.toggle('dropping', event.relatedTarget !== null);
+    if (event.relatedTarget === null) {  // out of the window, not from one element to the next
+      document.body.classList.remove('dropping');
+    }
   });
   document.addEventListener('drop', (event) => {
     if (carriesFiles(event)) {
@@ -259,6 +267,6 @@ function listen() {
 
 if (!form.hidden) {
   document.documentElement.classList.add('scripted');
-  byId('hint').textContent = limitHint(settings.single, settings.maxSizeText);
+  closePicker(false);
   listen();
 }

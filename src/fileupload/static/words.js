@@ -1,6 +1,6 @@
 /* What the upload page says: sizes, times, and errors in plain words with what to do next. */
 
-const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'];
+const UNITS = ['bytes', 'KB', 'MB', 'GB', 'TB'];  // of 1024, as the server says them
 
 export function sizeText(bytes) {
   if (bytes < 1024) {
@@ -8,7 +8,7 @@ export function sizeText(bytes) {
   }
   const power = Math.min(Math.floor(Math.log2(bytes) / 10), UNITS.length - 1);
   const value = bytes / 1024 ** power;
-  return `${value.toFixed(value < 10 ? 1 : 0)} ${UNITS[power]}`;
+  return `${value.toFixed(value < 100 ? 1 : 0).replace(/\.0$/, '')} ${UNITS[power]}`;
 }
 
 export function timeText(seconds) {
@@ -23,7 +23,7 @@ export function count(number, noun) {
   return `${number} ${noun}${number === 1 ? '' : 's'}`;
 }
 
-/* Joins texts so that a line breaks between them, and not within "12 MiB". */
+/* Joins texts so that a line breaks between them, and not within "12 MB". */
 export function joinTexts(texts, separator) {
   return texts.map((text) => text.replaceAll(' ', '\u00a0')).join(separator);
 }
@@ -37,16 +37,20 @@ const SENTENCES = {
   'connection': 'The connection to the server broke off.',
   'unreadable': 'This file can no longer be read: it was changed, moved or deleted since it was chosen.',
   'folder': 'This is a folder, and only files can be uploaded.',
-  'invalid-identifier': 'This upload link is not valid, or has expired.',
-  'already-done': 'This upload link was used already, and its upload is complete.',
+  'invalid-identifier': 'The identifier of this upload is not valid, or has expired.',
+  'already-done': 'This upload link was used before, and its upload is complete.',
 };
+
+const NEW_LINK = 'Go back to the application and open a new upload link.';
+const NEW_IDENTIFIER = 'Retry, and it is sent under a new one.';
 
 const ADVICE = {
   'connection': 'Check your connection, then retry.',
   'unreadable': 'Choose it again.',
   'folder': 'Open it, and choose the files inside.',
-  'invalid-identifier': 'Go back to the application and open a new upload link.',
-  'already-done': 'Open a new upload link to send more.',
+  'invalid-identifier': NEW_LINK,
+  'already-done': NEW_LINK,
+  'origin-not-allowed': 'Tell whoever runs this server.',
   'too-large': 'Choose a smaller file.',
   'limit-exceeded': 'Choose fewer files at a time.',
   'type-not-allowed': 'Choose a file of another type.',
@@ -59,7 +63,7 @@ const ADVICE = {
 const ADVICE_FOR_STATUS = {
   0: ADVICE.connection,
   401: 'Log in again, then retry.',
-  403: ADVICE['invalid-identifier'],
+  403: NEW_LINK,
   413: ADVICE['too-large'],
 };
 
@@ -68,15 +72,15 @@ const OTHERWISE = 'Wait a moment, then retry. If it fails again, tell whoever ru
 /* Sending the same bytes again cannot help after these. */
 const FINAL = new Set(['too-large', 'limit-exceeded', 'type-not-allowed', 'unreadable', 'folder', 'http-413']);
 
-export function isFinal(error) {
-  return FINAL.has(error.code);
-}
-
-export function describe(error) {
+/* Says what went wrong, what to do next, and whether a retry is no use; *single*: the page has one identifier. */
+export function describe(error, single) {
   const said = error.detail || error.title || `The server answered with error ${error.status}`;
+  const advice = ADVICE[error.code] ?? ADVICE_FOR_STATUS[error.status] ?? OTHERWISE;
+  const needsLink = advice === NEW_LINK;
   return {
     sentence: endSentence(SENTENCES[error.code] ?? said),
-    advice: ADVICE[error.code] ?? ADVICE_FOR_STATUS[error.status] ?? OTHERWISE,
+    advice: needsLink && !single ? NEW_IDENTIFIER : advice,
+    final: FINAL.has(error.code) || (needsLink && single),
   };
 }
 
@@ -92,7 +96,7 @@ export function tooLarge(size, limit, limitText) {
 export function limitHint(single, limitText) {
   const limit = limitText ? `At most ${limitText}` : '';
   if (single) {
-    return `All chosen files are sent together as one upload.${limit ? ` ${limit} in all.` : ''}`;
+    return `All chosen files are sent together, as one upload.${limit ? ` ${limit} in all.` : ''}`;
   }
   return limit ? `${limit} for each file.` : '';
 }

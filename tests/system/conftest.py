@@ -1,0 +1,145 @@
+"""Starts ``fileupload serve`` for real, as often as a test wants, on a pool that the servers share."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import pytest
+import requests
+
+from fileupload.deploy import make_manager
+from fileupload.manager import UploadManager
+from fileupload.settings import Settings
+
+PATIENCE = 30  # seconds after which what should happen has not happened
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A running ``fileupload serve``, in a process group of its own."""
+
+    port: int
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/upload"
+
+    def put(self, identifier: str, content: bytes) -> requests.Response:
+        query = {"X-Progress-ID": identifier, "filename": "a.bin"}
+        return requests.put(self.url, params=query, data=content, timeout=PATIENCE)
+
+    def status(self, identifier: str) -> dict[str, Any]:
+        answer = requests.get(self.url + "/status", params={"X-Progress-ID": identifier}, timeout=PATIENCE)
+        data: dict[str, Any] = answer.json()
+        return data
+
+    def begin(self, identifier: str, length: int) -> http.client.HTTPConnection:
+        """Send the head of a PUT."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        query = urlencode({"X-Progress-ID": identifier, "filename": "a.bin"})
+        try:
+            connection.putrequest("PUT", f"/upload?{query}")
+            connection.putheader("Content-Length", str(length))
+            connection.endheaders()
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    def kill(self) -> None:
+        """Kill all its processes at once, as a crash does."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+
+class Serve(Protocol):
+    """Starts a server."""
+
+    def __call__(self, *options: str, directory: Path | None = None) -> Serving: ...
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    """Return the folder of the pool."""
+    return tmp_path / "pool"
+
+
+@pytest.fixture
+def manager(pool: Path) -> UploadManager:
+    """Return what an app in another process knows of the pool."""
+    return make_manager(Settings.parse({"directory": str(pool)}))
+
+
+@pytest.fixture
+def serve(pool: Path, tmp_path: Path) -> Iterator[Serve]:
+    """Start servers; those that still run at the end of the test are killed."""
+    running: list[Serving] = []
+
+    def start(*options: str, directory: Path | None = None) -> Serving:
+        log = tmp_path / f"server-{len(running)}.log"
+        command = [sys.executable, "-m", "fileupload", "serve", "--port", "0", "--set", "min_free_space=0"]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*command, "--directory", str(directory or pool), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        serving = Serving(_wait_for_port(process, log), log, process)
+        running.append(serving)
+        return serving
+
+    yield start
+    for serving in running:
+        try:
+            serving.kill()
+        except ProcessLookupError:
+            continue
+
+
+def _wait_for_port(process: subprocess.Popen[bytes], log: Path) -> int:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        if found := re.search(r"^http://127\.0\.0\.1:(\d+)/$", log.read_text(), re.MULTILINE):
+            return int(found[1])
+        time.sleep(0.01)
+    process.kill()
+    pytest.fail(f"the server did not start:\n{log.read_text()}")
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], object]], None]:
+    """Wait until a function returns something true."""
+
+    def wait(holds: Callable[[], object]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not holds():
+            assert time.monotonic() < deadline, "it did not come to pass"
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def in_pool(pool: Path) -> Callable[[], list[str]]:
+    """List the files that the pool holds, beside its key."""
+
+    def names() -> list[str]:
+        paths = (path for path in pool.rglob("*") if path.is_file() and path.name != ".upload_key")
+        return sorted(str(path.relative_to(pool)) for path in paths)
+
+    return names

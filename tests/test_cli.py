@@ -1,0 +1,171 @@
+"""The command line, called as its user calls it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import webtest
+
+from fileupload import UploadManager
+from fileupload.deploy import make_server_app
+from fileupload.settings import Settings
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run `fileupload` in an empty folder."""
+
+    def call(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "fileupload", *arguments],
+            cwd=tmp_path, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    return call
+
+
+@pytest.fixture
+def server(pool_directory: str) -> Any:
+    """The app of a server, in this process, over the pool that the commands are asked about."""
+    return make_server_app(Settings.parse({"directory": pool_directory, "max_size": "1K"}))
+
+
+@pytest.fixture
+def uploads(server: Any) -> UploadManager:
+    manager: UploadManager = server.manager
+    return manager
+
+
+def put(server: Any, identifier: str, body: bytes = b"content") -> None:
+    webtest.TestApp(server).put(f"/upload?X-Progress-ID={identifier}&filename=a.txt", body, expect_errors=True)
+
+
+@pytest.mark.parametrize("command", ["", "serve", "key", "identifier", "status", "ls", "clear", "purge"])
+def test_each_command_explains_itself(run: Run, command: str) -> None:
+    """--help says what a command does, and shows an example."""
+    done = run(*command.split(), "--help")
+    assert done.returncode == 0
+    assert "example: fileupload" in done.stdout
+
+
+def test_a_command_is_needed(run: Run) -> None:
+    """Without a command, the usage is told, and the exit status is that of a wrong call."""
+    done = run()
+    assert done.returncode == 2
+    assert "usage: fileupload" in done.stderr
+
+
+def test_keys_are_made(run: Run) -> None:
+    """`key` prints a good key, each time another."""
+    first, second = run("key").stdout.strip(), json.loads(run("key", "--json").stdout)["key"]
+    assert first != second
+    assert len(first) >= 43
+
+
+def test_identifiers_are_made_for_a_pool(run: Run, uploads: UploadManager, pool_directory: str) -> None:
+    """What `identifier` prints is valid for that pool, with the claims that were asked for."""
+    done = run("identifier", "--directory", pool_directory, "--max-size", "5b", "--max-age", "1h")
+    claims = uploads.claims_to_begin(done.stdout.strip())
+    assert claims.max_size == 5
+    several = json.loads(run("identifier", "--directory", pool_directory, "--count", "3", "--json").stdout)
+    assert len({uploads.claims_to_begin(identifier).id for identifier in several["identifiers"]}) == 3
+    wrong = run("identifier", "--directory", pool_directory, "--max-size", "much")
+    assert wrong.returncode == 1
+    assert "a size of 0 or more" in wrong.stderr
+
+
+def test_status_tells_of_an_upload(run: Run, server: Any, uploads: UploadManager, pool_directory: str) -> None:
+    """`status` takes the identifier, or the id that `ls` shows."""
+    identifier = uploads.create_identifier()
+    put(server, identifier)
+    spoken = run("status", identifier, FILEUPLOAD_DIRECTORY=pool_directory)
+    assert spoken.returncode == 0
+    assert "done: a.txt, 7 bytes of 7 bytes" in spoken.stdout
+    listed = json.loads(run("ls", "--json", "--directory", pool_directory).stdout)["uploads"]
+    data = json.loads(run("status", listed[0]["id"], "--json", "--directory", pool_directory).stdout)
+    assert (data["state"], data["size"]) == ("done", 7)
+
+
+def test_status_tells_of_a_failure(run: Run, server: Any, uploads: UploadManager, pool_directory: str) -> None:
+    """Of a failed upload, `status` says why."""
+    identifier = uploads.create_identifier()
+    put(server, identifier, b"x" * 2000)
+    assert "At most 1 KB" in run("status", identifier, "--directory", pool_directory).stdout
+
+
+def test_failures_have_a_sentence_and_a_status(run: Run, uploads: UploadManager, pool_directory: str) -> None:
+    """What cannot be done is told on standard error, in JSON too if asked, and the exit status is not 0."""
+    for arguments, sentence in (
+        (("status", uploads.create_identifier()), "there is no upload under this identifier"),
+        (("clear", "x" * 32), "this is no valid identifier"),
+        (("status", "0" * 32), "there is no upload"),
+    ):
+        done = run(*arguments, "--directory", pool_directory)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr
+        assert sentence in json.loads(run(*arguments, "--json", "--directory", pool_directory).stdout)["error"]
+    absent = run("ls", "--directory", "absent")
+    assert absent.returncode == 1
+    assert "there is no pool in 'absent'" in absent.stderr
+    assert "unknown setting 'max_sise'; did you mean 'max_size'?" in run("ls", "--set", "max_sise=1").stderr
+
+
+def test_uploads_are_listed_cleared_and_purged(
+    run: Run, server: Any, uploads: UploadManager, pool_directory: str
+) -> None:
+    """`ls` shows what is there, `clear` removes one, `purge` the old ones, and a dry run nothing."""
+    assert "The pool is empty." in run("ls", "--directory", pool_directory).stdout
+    first, second = uploads.create_identifier(), uploads.create_identifier()
+    put(server, first)
+    put(server, second)
+    listing = run("ls", "--directory", pool_directory).stdout
+    assert listing.count("a.txt") == 2
+    assert first not in listing
+    assert run("clear", first, "--directory", pool_directory).returncode == 0
+    assert uploads.access_upload_bucket(first) is None
+    assert "0 uploads removed." in run("purge", "--older-than", "3", "--directory", pool_directory).stdout
+    dry = run("purge", "--older-than", "0s", "--dry-run", "--json", "--directory", pool_directory)
+    assert json.loads(dry.stdout) == {"removed": [second[:32]], "dry-run": True}
+    assert uploads.access_upload_bucket(second) is not None
+    assert "1 upload removed." in run("purge", "--older-than", "0s", "--directory", pool_directory).stdout
+    assert uploads.access_upload_bucket(second) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--max-size", "much"], "setting 'max_size' cannot be 'much'"),
+        (["--set", "durable=maybe"], "setting 'durable' cannot be 'maybe'; it must be true or false"),
+        (["--set", "durable"], "'durable' is not NAME=VALUE"),
+        (["--threads", "0"], "'0' is not a whole number from 1"),
+        (["--port", "70000"], "'70000' is not a port from 0 to 65535"),
+        (["--host", "256.1.1.1"], "cannot listen on 256.1.1.1"),
+        (["--cors-origin", "a.example"], "setting 'cors_origins'"),
+        (["--set", "upload_url=https://a.example/"], "setting 'upload_url' belongs to the apps"),
+        (["absent.ini"], "there is no file 'absent.ini'"),
+    ],
+)
+def test_a_server_does_not_start_with_a_mistake(run: Run, arguments: list[str], sentence: str) -> None:
+    """A wrong option is told with what would be right, before anything listens."""
+    done = run("serve", *arguments)
+    assert done.returncode in {1, 2}
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_taken_port_is_told(run: Run) -> None:
+    """Two servers never share a port unnoticed."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run("serve", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert "choose another --port" in done.stderr

@@ -1,0 +1,231 @@
+"""The middleware: what it takes, what it leaves alone, and what the app then sees."""
+
+import hashlib
+import json
+import logging
+from typing import Any
+
+import pytest
+import webtest
+
+from fileupload import UploadMiddleware
+from fileupload.errors import SettingError
+
+BODY = b"the bytes of a file"
+
+
+def echo(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Answer with what the app sees."""
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    seen: dict[str, Any] = {name: value for name, value in environ.items() if isinstance(value, str)}
+    seen["body"] = body.decode("utf-8", "replace")
+    seen["uploads"] = "fileupload" in environ
+    seen["bucket"] = environ["fileupload.bucket"].id if "fileupload.bucket" in environ else None
+    start_response("201 Created", [("Content-Type", "application/json"), ("X-App", "echo")])
+    return [json.dumps(seen).encode()]
+
+
+def make(directory: str, **settings: Any) -> tuple[webtest.TestApp, Any]:
+    """Return an app behind the middleware, and its manager."""
+    middleware = UploadMiddleware(echo, directory=directory, **settings)
+    return webtest.TestApp(middleware), middleware.manager
+
+
+def test_the_app_gets_the_descriptor(pool_directory: str) -> None:
+    """The app sees the same request with the descriptor as its JSON body, and its response goes back."""
+    app, uploads = make(pool_directory)
+    identifier = uploads.create_identifier()
+    answer = app.post(
+        f"/form/upload?X-Progress-ID={identifier}&next=%2Fhome",
+        {"title": "Möbius"},
+        upload_files=[("file", "ü.txt", BODY)],
+        headers={"X-Custom": "kept", "Cookie": "session=1"},
+    )
+    assert answer.status_int == 201
+    assert answer.headers["X-App"] == "echo"
+    seen = answer.json
+    assert (seen["REQUEST_METHOD"], seen["PATH_INFO"]) == ("POST", "/form/upload")
+    assert seen["QUERY_STRING"].endswith("&next=%2Fhome")
+    assert (seen["HTTP_X_CUSTOM"], seen["HTTP_COOKIE"]) == ("kept", "session=1")
+    assert seen["CONTENT_TYPE"] == "application/json"
+    assert seen["CONTENT_LENGTH"] == str(len(seen["body"].encode()))
+    descriptor = json.loads(seen["body"])
+    assert descriptor["identifier"] == identifier
+    assert descriptor["state"] == "done"
+    assert descriptor["files"] == [
+        {
+            "field": "file",
+            "filename": "ü.txt",
+            "content-type": "text/plain",
+            "size": len(BODY),
+            "sha256": hashlib.sha256(BODY).hexdigest(),
+        }
+    ]
+    assert descriptor["fields"] == {"title": ["Möbius"]}
+    assert identifier.startswith(seen["bucket"])
+
+
+def test_a_put_reaches_the_app_like_a_form(pool_directory: str) -> None:
+    """The app needs no second view for plain bodies; the client's method is told beside."""
+    app, uploads = make(pool_directory)
+    answer = app.put(f"/upload?X-Progress-ID={uploads.create_identifier()}&filename=a%2Fb.png", BODY)
+    seen = answer.json
+    assert (seen["REQUEST_METHOD"], seen["fileupload.request_method"]) == ("POST", "PUT")
+    descriptor = json.loads(seen["body"])
+    assert (descriptor["filename"], descriptor["content-type"]) == ("b.png", "image/png")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/"),
+        ("POST", "/upload"),
+        ("POST", "/upload/x?X-Progress-ID=anything"),
+        ("POST", "/uploads?X-Progress-ID=anything"),
+        ("POST", "/upload/identifier"),
+        ("GET", "/upload/status"),
+        ("GET", "/upload?X-Progress-ID=anything"),
+        ("PATCH", "/upload?X-Progress-ID=anything"),
+    ],
+)
+def test_what_is_no_upload_passes_through(pool_directory: str, method: str, path: str) -> None:
+    """Without an identifier, elsewhere, and with other methods, the app gets the request as it is."""
+    app, _ = make(pool_directory)
+    seen = app.request(path, method=method, body=b"a=b", content_type="text/plain").json
+    assert seen["body"] == "a=b"
+    assert seen["uploads"] is True
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/upload", "/a/b/upload"],
+)
+def test_any_path_that_ends_in_upload_receives(pool_directory: str, path: str) -> None:
+    """Uploads may be sent below any prefix, also one that the server took off."""
+    app, uploads = make(pool_directory)
+    app.put(f"{path}?X-Progress-ID={uploads.create_identifier()}", BODY)
+    environ = {"SCRIPT_NAME": "/mounted/upload"}
+    identifier = uploads.create_identifier()
+    request = webtest.TestRequest.blank(f"/?X-Progress-ID={identifier}", environ, method="PUT", body=BODY)
+    request.path_info = ""
+    request.script_name = "/mounted/upload"
+    app.do_request(request, 201, expect_errors=False)
+    assert uploads.access_upload_bucket(identifier).is_complete()
+
+
+def test_a_path_can_be_set(pool_directory: str) -> None:
+    """With `path`, that one path receives, and no other."""
+    app, uploads = make(pool_directory, path="/in/box")
+    identifier = uploads.create_identifier()
+    assert app.put(f"/upload?X-Progress-ID={identifier}", BODY).json["bucket"] is None
+    assert app.put(f"/in/box?X-Progress-ID={identifier}", BODY).json["bucket"]
+    assert app.get(f"/in/box/status?X-Progress-ID={identifier}").json["state"] == "done"
+    assert app.get(f"/x/in/box/status?X-Progress-ID={identifier}").json["bucket"] is None
+
+
+def test_with_upload_url_nothing_is_received_here(pool_directory: str) -> None:
+    """Where a dedicated server receives, the app only learns its address, and finds the buckets."""
+    app, uploads = make(pool_directory, upload_url="https://u.example/files")
+    identifier = uploads.create_identifier()
+    seen = app.put(f"/upload?X-Progress-ID={identifier}", BODY).json
+    assert seen["REQUEST_METHOD"] == "PUT"
+    assert uploads.upload_url == "https://u.example/files/upload"
+    server, _ = make(pool_directory)
+    server.put(f"/upload?X-Progress-ID={identifier}", BODY)
+    with uploads.access_upload_bucket(identifier).open() as file:
+        assert file.read() == BODY
+
+
+def test_the_identifier_may_be_a_header(pool_directory: str) -> None:
+    """X-Progress-ID is read from the query, or else from the header of that name."""
+    app, uploads = make(pool_directory)
+    identifier = uploads.create_identifier()
+    app.put("/upload", BODY, headers={"X-Progress-ID": identifier})
+    assert app.get("/upload/status", headers={"X-Progress-ID": identifier}).json["state"] == "done"
+
+
+def test_status_is_asked_in_two_ways_and_reset(pool_directory: str) -> None:
+    """Both forms of the address answer; DELETE, and POST with clear, remove the upload."""
+    app, uploads = make(pool_directory)
+    identifier = uploads.create_identifier()
+    ask = f"X-Progress-ID={identifier}"
+    assert app.get(f"/upload/status?{ask}", status=404).json == {"identifier": identifier, "state": "unknown"}
+    for method, reset in (("DELETE", f"/upload/status?{ask}"), ("POST", f"/upload/status?clear&{ask}")):
+        app.put(f"/upload?{ask}", BODY)
+        assert app.get(f"/upload?status&{ask}").json == app.get(f"/upload/status?{ask}").json
+        assert app.request(reset, method=method).json == {"success": True}
+        app.get(f"/upload/status?{ask}", status=404)
+    app.post(f"/upload/status?{ask}", status=405)
+
+
+def test_a_finished_upload_is_not_overwritten(pool_directory: str) -> None:
+    """A second upload is told so, and the first one stays."""
+    app, uploads = make(pool_directory)
+    path = f"/upload?X-Progress-ID={uploads.create_identifier()}"
+    app.put(path, BODY)
+    answer = app.put(path, b"other", status=409)
+    assert answer.content_type == "application/problem+json"
+    assert answer.json["code"] == "already-done"
+    assert app.get(path.replace("?", "/status?")).json["size"] == len(BODY)
+
+
+def test_errors_are_pages_for_people(pool_directory: str) -> None:
+    """A client that prefers HTML gets a page, with the same status and sentence."""
+    app, _ = make(pool_directory)
+    answer = app.post("/upload?X-Progress-ID=forged", b"", headers={"Accept": "text/html"}, status=403)
+    assert answer.content_type == "text/html"
+    assert "Reload the page" in answer.text
+    assert 'data-fileupload-state="error"' in answer.text
+
+
+def test_a_refusal_is_in_the_status(pool_directory: str) -> None:
+    """What was refused before its first byte is told by the status, and can be tried again."""
+    app, uploads = make(pool_directory, max_size="10b")
+    path = f"/upload?X-Progress-ID={uploads.create_identifier()}"
+    assert app.put(path, BODY, status=413).json["code"] == "too-large"
+    found = app.get(path.replace("?", "/status?")).json
+    assert (found["state"], found["code"], found["error"]) == (
+        "error",
+        "too-large",
+        "At most 10 bytes can be sent here.",
+    )
+    app.put(path, BODY[:10])
+    assert app.get(path.replace("?", "/status?")).json["state"] == "done"
+
+
+def test_anyone_gets_an_identifier_only_if_that_is_set(pool_directory: str) -> None:
+    """New identifiers are given out with `anonymous`, by POST."""
+    app, uploads = make(pool_directory, anonymous=True)
+    identifier = app.post("/upload/identifier", status=201).json["identifier"]
+    assert uploads.verify_identifier(identifier)
+    assert app.get("/upload/identifier", status=405).headers["Allow"] == "POST"
+
+
+def test_logs_and_errors_hold_no_identifier(pool_directory: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A refused request makes one line in the log, without the secret."""
+    app, uploads = make(pool_directory, max_size="1b")
+    identifier = uploads.create_identifier()
+    with caplog.at_level(logging.DEBUG):
+        answer = app.put(f"/upload?X-Progress-ID={identifier}", BODY, status=413)
+    ours = [record.getMessage() for record in caplog.records if record.name == "fileupload"]
+    assert ours == ["PUT upload refused: too-large"]
+    assert identifier not in caplog.text
+    assert identifier not in answer.text
+
+
+def test_a_bad_setting_stops_the_start(pool_directory: str) -> None:
+    """The middleware is not made with a wrong setting, or without a pool."""
+    with pytest.raises(SettingError, match="max_size"):
+        UploadMiddleware(echo, directory=pool_directory, max_size="much")
+    with pytest.raises(SettingError, match="setting 'directory' is missing"):
+        UploadMiddleware(echo)
+
+
+def test_the_server_that_buffers_is_named_once(pool_directory: str, caplog: pytest.LogCaptureFixture) -> None:
+    """On a server that stores bodies first, the log says so once, and each status."""
+    app, uploads = make(pool_directory)
+    for _ in range(2):
+        identifier = uploads.create_identifier()
+        app.put(f"/upload?X-Progress-ID={identifier}", BODY, extra_environ={"SERVER_SOFTWARE": "waitress"})
+        assert app.get(f"/upload/status?X-Progress-ID={identifier}").json["buffered"] is True
+    assert len([record for record in caplog.records if "stores bodies" in record.getMessage()]) == 1

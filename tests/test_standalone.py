@@ -1,0 +1,97 @@
+"""The page of the dedicated server, and its receipts."""
+
+import html
+import json
+import re
+from typing import Any
+
+import pytest
+import webtest
+
+from fileupload.deploy import make_server_app
+from fileupload.settings import Settings, size_text
+
+PAGE = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+def make(directory: str, **settings: Any) -> webtest.TestApp:
+    return webtest.TestApp(make_server_app(Settings.parse({"directory": directory, **settings})))
+
+
+def action(answer: Any) -> str:
+    """Where the form of the page posts."""
+    found = re.search(r'<form[^>]* action="([^"]*)"', answer.text)
+    assert found is not None
+    return html.unescape(found[1])
+
+
+def test_the_page_is_safe_and_whole(pool_directory: str) -> None:
+    """The page runs only scripts of its own, stays out of caches, and all that it links is there."""
+    app = make(pool_directory, anonymous=True)
+    page = app.get("/")
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert page.headers["Cache-Control"] == "no-store"
+    linked = re.findall(r'(?:src|href)="(static/[^"]+)"', page.text)
+    assert len(linked) >= 3
+    for address in linked:
+        asset = app.get("/" + address)
+        assert asset.headers["X-Content-Type-Options"] == "nosniff"
+        app.get("/" + address, headers={"If-None-Match": asset.headers["ETag"]}, status=304)
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/static/", "/static/../cli.py", "/static/upload.html", "/static/%00"])
+def test_nothing_else_is_there(pool_directory: str, path: str) -> None:
+    """Other addresses, and the templates, are not found."""
+    make(pool_directory).get(path, status=404)
+
+
+def test_a_plain_form_gets_a_page_that_scripts_can_read(pool_directory: str) -> None:
+    """A form without JavaScript works; its answer carries the status, escaped, in data attributes."""
+    app = make(pool_directory, anonymous=True)
+    name = "<b>&\"'.txt"
+    answer = app.post(action(app.get("/")), upload_files=[("file", "x", b"<script>")], headers=PAGE)
+    assert answer.content_type == "text/html"
+    found = re.search(r'data-fileupload-status="([^"]*)"', answer.text)
+    assert found is not None
+    assert json.loads(html.unescape(found[1]))["files"][0]["size"] == 8
+    answer = app.put(action(app.get("/")) + "&filename=%3Cb%3E%26%22%27.txt", b"x", headers=PAGE)
+    assert html.escape(name) in answer.text
+    assert "<b>" not in answer.text
+
+
+def test_a_script_gets_json(pool_directory: str) -> None:
+    """By script, the answer is the descriptor."""
+    app = make(pool_directory, anonymous=True)
+    answer = app.put(action(app.get("/")), b"x", headers={"Accept": "application/json"})
+    assert answer.json["state"] == "done"
+
+
+def test_without_an_identifier_the_page_says_what_is_missing(pool_directory: str) -> None:
+    """Where the app gives the identifiers, the page takes one from its address, and else explains."""
+    app = make(pool_directory)
+    assert re.search(r"<form[^>]* hidden>", app.get("/").text)
+    identifier = app.app.manager.create_identifier()
+    page = app.get(f"/?X-Progress-ID={identifier}")
+    assert not re.search(r"<form[^>]* hidden>", page.text)
+    app.put(action(page), b"x")
+    assert re.search(r"<form[^>]* hidden>", app.get("/?X-Progress-ID=forged").text)
+
+
+def test_the_server_works_under_a_prefix(pool_directory: str) -> None:
+    """Mounted anywhere, the page posts to its own address, also without a final slash."""
+    app = make(pool_directory, anonymous=True)
+    prefix = {"SCRIPT_NAME": "/files"}
+    page = app.get("/", extra_environ=prefix)
+    assert action(page).startswith("/files/upload?")
+    request = webtest.TestRequest.blank("/", prefix)
+    request.path_info, request.query_string = "", "a=b"
+    assert app.do_request(request, 302).location == "http://localhost/files/?a=b"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1 KB"), (1536, "1.5 KB"), (5 << 30, "5 GB"), (1 << 60, "1024 PB")],
+)
+def test_sizes_are_said_in_words(size: int, text: str) -> None:
+    """Sizes are in the unit that fits, counted as the settings count."""
+    assert size_text(size) == text
