@@ -82,7 +82,9 @@ def _add_serve(commands_: Any) -> None:
     )  # fmt: skip
     command.add_argument("config", nargs="?", metavar="PASTE_INI", help="serve the app of this file instead")
     command.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
-    command.add_argument("--port", type=_port, metavar="N", help="port to listen on; 0 takes a free one (default: 8080)")
+    command.add_argument(
+        "--port", type=_port, metavar="N", help="port to listen on; 0 takes a free one (default: 8080)"
+    )
     command.add_argument("--workers", type=_positive, metavar="N", help="processes (default: 1)")
     command.add_argument("--threads", type=_positive, metavar="N", help="requests at once, in each (default: 1024)")
     command.add_argument("--max-size", metavar="MB", help="most megabytes of an upload (or 500K, 2G); 0: any")

@@ -25,6 +25,8 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
+# What reading a record raises that was not written here, or not whole.
+FOREIGN = (ValueError, KeyError, TypeError, AttributeError)
 RUNNING = frozenset({State.STARTING, State.UPLOADING})
 
 
@@ -181,7 +183,7 @@ class UploadStatus(Mapping[str, Any]):
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_record` made.
 
-        :raises KeyError, ValueError, TypeError, AttributeError: it is something else.
+        :raises: one of :data:`FOREIGN`, if it is something else.
         """
         return cls(
             state=State(record["state"]),

@@ -33,15 +33,14 @@ from fileupload.errors import AlreadyDone, Interrupted, SettingError
 from fileupload.identifiers import is_id, new_key
 from fileupload.pool import filesystem as fs
 from fileupload.pool.base import Pool
-from fileupload.pool.directory_attempt import PROGRESS, DirectoryAttempt, is_alive
+from fileupload.pool.directory_attempt import DirectoryAttempt, is_alive, read_progress
 from fileupload.pool.directory_bucket import DirectoryBucket
-from fileupload.status import State, UploadStatus, seconds_of
+from fileupload.status import FOREIGN, State, UploadStatus, seconds_of
 
 _STATUS = "status.json"
 _LOCK = "lock"
 _KEY = ".upload_key"
 _TURN = ".turn"
-_FOREIGN = (ValueError, KeyError, TypeError, AttributeError)  # what a file says that we did not write, or not whole
 _STALE_AFTER = 2.0  # seconds without news after which a reader asks whether the attempt is alive
 
 
@@ -218,7 +217,7 @@ class DirectoryPool(Pool):
         """
         try:
             return UploadStatus.from_record(json.loads(fs.read_file(_STATUS, fd)))
-        except (FileNotFoundError, *_FOREIGN):
+        except (FileNotFoundError, *FOREIGN):
             return UploadStatus(state=State.UNKNOWN)
 
     def remove_status(self, fd: int) -> bool:
@@ -235,13 +234,8 @@ class DirectoryPool(Pool):
         if not status.running:
             return status
         try:
-            # A crash of the machine can leave a progress file that is empty; one more reason to ask who lives.
-            with (
-                fs.opened(fs.open_directory(status.attempt, fd)) as attempt,
-                suppress(FileNotFoundError, *_FOREIGN),
-            ):
-                status = UploadStatus.from_record(json.loads(fs.read_file(PROGRESS, attempt)))
-                status = with_stored_bytes(status, attempt)
+            with fs.opened(fs.open_directory(status.attempt, fd)) as attempt:
+                status = read_progress(attempt, status)
         except (FileNotFoundError, NotADirectoryError):
             return self._after_attempt(fd, status)
         if status.updated and time.time() - seconds_of(status.updated) < _STALE_AFTER:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from fileupload.errors import Superseded
 from fileupload.pool import filesystem as fs
 from fileupload.pool.base import Attempt, FileWriter
-from fileupload.status import State, UploadStatus
+from fileupload.status import FOREIGN, State, UploadStatus
 
 if TYPE_CHECKING:
     from fileupload.pool.directory import DirectoryPool
@@ -39,6 +39,22 @@ def is_alive(attempt: str) -> bool:
         return True
     except OSError:
         return False
+
+
+def read_progress(attempt: int, status: UploadStatus) -> UploadStatus:
+    """Return what the owner of the folder *attempt* published last, or *status*, brought up to what is stored.
+
+    The owner cannot publish while it waits for a client that has stalled; the sizes of its files tell the rest.
+    """
+    # A crash of the machine can leave a progress file that is empty.
+    with suppress(FileNotFoundError, *FOREIGN):
+        status = UploadStatus.from_record(json.loads(fs.read_file(PROGRESS, attempt)))
+    stored = 0
+    for name in os.listdir(attempt):
+        if name.isdigit():
+            with suppress(FileNotFoundError):
+                stored += os.stat(name, dir_fd=attempt, follow_symlinks=False).st_size
+    return replace(status, received=stored, state=State.UPLOADING) if stored > status.received else status
 
 
 class DirectoryAttempt(Attempt):
