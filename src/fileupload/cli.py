@@ -11,7 +11,7 @@ from typing import Any
 
 from fileupload import commands
 from fileupload.errors import SettingError, UploadError
-from fileupload.settings import parse_days
+from fileupload.settings import parse_days, parse_duration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,6 +87,9 @@ def _add_serve(commands_: Any) -> None:
     )
     command.add_argument("--workers", type=_positive, metavar="N", help="processes (default: 1)")
     command.add_argument("--threads", type=_positive, metavar="N", help="requests at once, in each (default: 1024)")
+    command.add_argument(
+        "--silence", type=_seconds, metavar="TIME", help="end uploads whose client sends nothing for so long (60s)"
+    )
     command.add_argument("--max-size", metavar="MB", help="most megabytes of an upload (or 500K, 2G); 0: any")
     command.add_argument("--key", action="append", default=[], help="signing key; several: the newest first")
     command.add_argument("--anonymous", action="store_true", help="let anyone upload, without an app's identifier")
@@ -128,6 +131,13 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {error}") from None
 
 
 def _days(text: str) -> float:

@@ -46,7 +46,7 @@ def serve(options: argparse.Namespace) -> None:
     else:
         make_app, listening = partial(make_server_app, _settings(options)), {}
     make_app()  # a mistake in the settings is to be told here, not by each worker
-    given = {name: getattr(options, name) for name in ("host", "port", "workers", "threads")}
+    given = {name: getattr(options, name) for name in ("host", "port", "workers", "threads", "silence")}
     listening.update((name, value) for name, value in given.items() if value is not None)
     run_server(make_app, ServerOptions(**listening), lambda address: print(address, flush=True))
 

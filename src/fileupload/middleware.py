@@ -107,7 +107,7 @@ class Middleware:
         protocol = next((protocol for protocol in self._protocols if protocol.matches(environ)), None)
         if protocol is None:
             return None
-        self._swap(environ, self._receive(protocol, environ, query, identifier), identifier)
+        self._receive(protocol, environ, query, identifier)
         return None
 
     def _preflight(self, environ: Environ) -> Response | None:
@@ -117,8 +117,8 @@ class Middleware:
             raise OriginNotAllowed("Pages of this origin may not upload here; the setting is cors_origins.")
         return preflight()
 
-    def _receive(self, protocol: Protocol, environ: Environ, query: dict[str, str], identifier: str) -> UploadStatus:
-        """Return the status of the upload in this request, once it is finished.
+    def _receive(self, protocol: Protocol, environ: Environ, query: dict[str, str], identifier: str) -> None:
+        """Take the upload out of this request, and put its descriptor in the place of the body.
 
         :raises UploadError: it is refused, or failed; what the client still sends has been drained.
         """
@@ -135,18 +135,20 @@ class Middleware:
                 settings=self._settings,
                 body=body,
             )
-            return protocol.receive(request)
+            self._swap(request, protocol.receive(request))
         except UploadError:
             body.drain()
             raise
 
-    def _swap(self, environ: Environ, status: UploadStatus, identifier: str) -> None:
+    @staticmethod
+    def _swap(request: UploadRequest, status: UploadStatus) -> None:
         """Put the descriptor in the place of the body; the app sees a POST, whatever the protocol was."""
-        descriptor = json.dumps({**status.to_json(), "identifier": identifier}).encode()
+        environ = request.environ
+        descriptor = json.dumps({**status.to_json(), "identifier": request.identifier}).encode()
         for name in _BODY_HEADERS:
             environ.pop(name, None)
         environ["fileupload.request_method"] = environ["REQUEST_METHOD"]
-        environ["fileupload.bucket"] = self.manager.access_upload_bucket(identifier)
+        environ["fileupload.bucket"] = request.pool.handle(request.claims.id).with_identifier(request.identifier)
         environ["REQUEST_METHOD"] = "POST"
         environ["CONTENT_TYPE"] = "application/json"
         environ["CONTENT_LENGTH"] = str(len(descriptor))

@@ -19,6 +19,7 @@ from typing import Any
 
 from fileupload.errors import SettingError
 from fileupload.middleware import WSGIApp
+from fileupload.silence import SilenceGuard
 
 _SHUTDOWN_GRACE = 30  # seconds that running uploads have to end after SIGTERM
 
@@ -31,12 +32,14 @@ class ServerOptions:
     :ivar workers: processes.
     :ivar threads: requests that each process serves at once; a slow client occupies one. They are made as
         they are needed.
+    :ivar silence: seconds after which a connection ends whose client sends nothing more of a body; 0: never.
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1
     threads: int = 1024
+    silence: float = 60.0
 
 
 def serve(make_app: Callable[[], WSGIApp], options: ServerOptions, announce: Callable[[str], None]) -> None:
@@ -70,15 +73,18 @@ def serve(make_app: Callable[[], WSGIApp], options: ServerOptions, announce: Cal
             workers_kill_timeout=_SHUTDOWN_GRACE,
         )
         threading.Thread(target=_announce_when_listening, args=(options.host, port, announce), daemon=True).start()
-        server.serve(target_loader=partial(_load, make_app), wrap_loader=False)
+        server.serve(target_loader=partial(_load, make_app, port, options.silence), wrap_loader=False)
 
 
-def _load(make_app: Callable[[], WSGIApp]) -> WSGIApp:
+def _load(make_app: Callable[[], WSGIApp], port: int, silence: float) -> WSGIApp:
     """Return the app, in a worker process that ends when its parent does."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    return make_app()
+    app = make_app()
+    if silence and hasattr(socket, "TCP_INFO") and os.path.isdir("/proc/self/fd"):
+        return SilenceGuard(app, port=port, limit=silence)
+    return app
 
 
 def _end_with(parent: Any) -> None:

@@ -5,6 +5,7 @@ The JSON form is the one interface to clients, to the app and to the pool, so it
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ class State(StrEnum):
 
 # What reading a record raises that was not written here, or not whole.
 FOREIGN = (ValueError, KeyError, TypeError, AttributeError)
+_ATTEMPT = re.compile(r"[0-9A-Za-z_-]{0,64}", re.ASCII)
 RUNNING = frozenset({State.STARTING, State.UPLOADING})
 
 
@@ -34,6 +36,16 @@ def timestamp(seconds: float | None = None) -> str:
     """Return *seconds* since the epoch (now, if None) as RFC 3339 in UTC, with milliseconds."""
     moment = datetime.fromtimestamp(time.time() if seconds is None else seconds, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _plain_name(name: str) -> str:
+    """Return the *name* of an attempt, which a pool makes a path or a key of.
+
+    :raises ValueError: it might lead elsewhere.
+    """
+    if _ATTEMPT.fullmatch(name) is None:
+        raise ValueError("not the name of an attempt")
+    return name
 
 
 def seconds_of(moment: str) -> float:
@@ -194,7 +206,7 @@ class UploadStatus(Mapping[str, Any]):
             files=tuple(UploadedFile.from_json(file) for file in record.get("files", ())),
             fields={name: tuple(values) for name, values in record.get("fields", {}).items()},
             buffered=bool(record.get("buffered", False)),
-            attempt=record["attempt"],
+            attempt=_plain_name(record["attempt"]),
             started=record.get("started"),
             updated=record.get("updated"),
             finished=record.get("finished"),

@@ -24,7 +24,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import BinaryIO, Self
 
-from fileupload.status import UploadedFile, UploadStatus
+from fileupload.identifiers import is_id
+from fileupload.status import State, UploadedFile, UploadStatus
 
 
 class FileWriter(ABC):
@@ -137,8 +138,13 @@ class Pool(ABC):
         """Return the keys that the pool keeps, newest first; one is made if there is none."""
 
     @abstractmethod
+    def handle(self, bucket_id: str) -> Bucket:
+        """Return the bucket of an id, without a look at whether it is there."""
+
     def bucket(self, bucket_id: str) -> Bucket | None:
         """Return the bucket of that id, or None."""
+        bucket = self.handle(bucket_id) if is_id(bucket_id) else None
+        return None if bucket is None or bucket.get_status().state is State.UNKNOWN else bucket
 
     @abstractmethod
     def buckets(self) -> Iterator[Bucket]:

@@ -35,7 +35,7 @@ from fileupload.pool import filesystem as fs
 from fileupload.pool.base import Pool
 from fileupload.pool.directory_attempt import DirectoryAttempt, is_alive, read_progress
 from fileupload.pool.directory_bucket import DirectoryBucket
-from fileupload.status import FOREIGN, State, UploadStatus, seconds_of
+from fileupload.status import FOREIGN, State, UploadStatus, seconds_of, timestamp
 
 _STATUS = "status.json"
 _LOCK = "lock"
@@ -85,12 +85,9 @@ class DirectoryPool(Pool):
             fs.remove(temporary, root)
         os.fsync(root)
 
-    def bucket(self, bucket_id: str) -> DirectoryBucket | None:
-        """Return the bucket of that id, or None."""
-        if not is_id(bucket_id):
-            return None
-        bucket = DirectoryBucket(self, bucket_id)
-        return None if bucket.get_status().state is State.UNKNOWN else bucket
+    def handle(self, bucket_id: str) -> DirectoryBucket:
+        """Return the bucket of that id, without a look at whether it is there."""
+        return DirectoryBucket(self, bucket_id)
 
     def buckets(self) -> Iterator[DirectoryBucket]:
         """Yield all buckets, also those that a crash has left without a status."""
@@ -121,7 +118,7 @@ class DirectoryPool(Pool):
     def refuse(self, bucket_id: str, status: UploadStatus) -> None:
         """Keep *status* where no upload is finished or running."""
         with self.locked(bucket_id, create=True) as fd:
-            current = self.live_status(bucket_id, fd)
+            current = self.live_status(fd)
             if current.state is not State.DONE and not current.running:
                 self._remove_all_but({_STATUS, _LOCK}, fd)
                 self.write_status(fd, status)
@@ -200,15 +197,14 @@ class DirectoryPool(Pool):
     def _lock(self, bucket_id: str, held: ExitStack, *, create: bool) -> int | None:
         """Return a descriptor of a bucket's folder once its lock is held; None if it was cleared on the way."""
         fd = held.enter_context(fs.opened(self.open_bucket(bucket_id, create=create)))
-        lock = FileLock(self.path_of(bucket_id, _LOCK), mode=0o600, thread_local=False)
         try:
-            lock.acquire(poll_interval=0.01)
-            held.callback(lock.release)
-            here = os.stat(self.path_of(bucket_id), follow_symlinks=False)
+            lock = held.enter_context(fs.opened(fs.open_for_locking(_LOCK, fd, create=True)))
+            fs.lock(lock)
+            here = os.stat(_LOCK, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
-        # A folder that is gone is made anew by filelock, or by another process: the lock is not of ours, then.
-        return fd if os.path.samestat(os.fstat(fd), here) else None
+        # Who cleared the bucket took the lock's name away: what we hold then is the lock of nothing.
+        return fd if os.path.samestat(os.fstat(lock), here) else None
 
     def read_status(self, fd: int) -> UploadStatus:
         """Return what ``status.json`` in the bucket's folder says; a missing or foreign one says unknown.
@@ -228,7 +224,7 @@ class DirectoryPool(Pool):
         """Replace ``status.json`` in the bucket's folder; only under the lock."""
         fs.replace_file(_STATUS, json.dumps(status.to_record()).encode(), fd, durable=durable)
 
-    def live_status(self, bucket_id: str, fd: int) -> UploadStatus:
+    def live_status(self, fd: int) -> UploadStatus:
         """Return the status with the progress of a running attempt, or as interrupted if its process died."""
         status = self.read_status(fd)
         if not status.running:
@@ -236,12 +232,12 @@ class DirectoryPool(Pool):
         try:
             with fs.opened(fs.open_directory(status.attempt, fd)) as attempt:
                 status = read_progress(attempt, status)
+                news = time.time() - seconds_of(status.updated or timestamp(0))
+                if news < _STALE_AFTER or is_alive(attempt):
+                    return status
         except (FileNotFoundError, NotADirectoryError):
-            return self._after_attempt(fd, status)
-        if status.updated and time.time() - seconds_of(status.updated) < _STALE_AFTER:
-            return status
-        alive = is_alive(self.path_of(bucket_id, status.attempt))
-        return status if alive else self._after_attempt(fd, status)
+            pass
+        return self._after_attempt(fd, status)
 
     def _after_attempt(self, fd: int, seen: UploadStatus) -> UploadStatus:
         """Return the status after the attempt of *seen* was found gone: what followed it, or a crash."""
@@ -258,7 +254,7 @@ class DirectoryPool(Pool):
     def _clear(self, bucket_id: str, condition: Callable[[UploadStatus], bool]) -> bool:
         try:
             with self.locked(bucket_id) as fd:
-                if not condition(self.live_status(bucket_id, fd)):
+                if not condition(self.live_status(fd)):
                     return False
                 # From here on the bucket is absent, however far the rest comes.
                 self.remove_status(fd)

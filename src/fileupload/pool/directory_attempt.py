@@ -10,8 +10,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from fileupload.errors import Superseded
 from fileupload.pool import filesystem as fs
 from fileupload.pool.base import Attempt, FileWriter
@@ -27,17 +25,12 @@ PROGRESS = "progress.json"
 _GONE = frozenset({errno.ENOENT, errno.ESTALE})
 
 
-def is_alive(attempt: str) -> bool:
+def is_alive(attempt: int) -> bool:
     """Tell whether a process still holds the mark of life in the folder *attempt*."""
-    mark = os.path.join(attempt, ALIVE)
-    if not os.path.lexists(mark):
-        return False
     try:
-        with FileLock(mark, timeout=0, mode=0o600):
-            return False
-    except Timeout:
-        return True
-    except OSError:
+        with fs.opened(fs.open_for_locking(ALIVE, attempt)) as mark:
+            return not fs.try_lock(mark)
+    except FileNotFoundError:
         return False
 
 
@@ -67,12 +60,12 @@ class DirectoryAttempt(Attempt):
         self._id = bucket_id
         self._files = 0
         self._writer: _FileWriter | None = None
-        self._folder = -1
-        self._alive = FileLock(pool.path_of(bucket_id, self.token, ALIVE), timeout=0, mode=0o600, thread_local=False)
+        self._folder = self._alive = -1
         os.mkdir(self.token, 0o700, dir_fd=bucket)
         try:
             self._folder = fs.open_directory(self.token, bucket)
-            self._alive.acquire()
+            self._alive = fs.create_file(ALIVE, self._folder)
+            fs.try_lock(self._alive)
         except BaseException:
             self.close()
             fs.remove_tree(self.token, bucket)
@@ -150,10 +143,10 @@ class DirectoryAttempt(Attempt):
         """Give up the folder and the mark of life."""
         if self._writer is not None:
             self._writer.abandon()
-        if self._folder >= 0:
-            self._alive.release()
-            os.close(self._folder)
-            self._folder = -1
+        for fd in (self._alive, self._folder):
+            if fd >= 0:
+                os.close(fd)
+        self._folder = self._alive = -1
 
     def _require_ownership(self, bucket: int) -> None:
         if self._pool.read_status(bucket).attempt != self.token:

@@ -28,7 +28,7 @@ class DirectoryBucket(Bucket):
         """Return what is known of the upload now; unknown if it was cleared."""
         try:
             with fs.opened(self._pool.open_bucket(self.id)) as fd:
-                status = self._pool.live_status(self.id, fd)
+                status = self._pool.live_status(fd)
         except OSError:
             status = UploadStatus(state=State.UNKNOWN)
         return replace(status, identifier=self.identifier)

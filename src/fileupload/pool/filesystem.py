@@ -7,6 +7,7 @@ planted in the pool lead nowhere. Everything is created for the owner alone.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # What opening says of a symbolic link (two words for one thing) and of a socket.
@@ -74,6 +76,28 @@ def open_file(name: str, parent: int) -> int:
 def create_file(name: str, parent: int) -> int:
     """Return a descriptor of a new file *name* in *parent*, for writing."""
     return os.open(name, _WRITE | os.O_EXCL, 0o600, dir_fd=parent)
+
+
+def open_for_locking(name: str, parent: int, *, create: bool = False) -> int:
+    """Return a descriptor of the file *name* in *parent*, as locks on a network file system ask for: for writing.
+
+    :raises OSError: it is not there, or a link is.
+    """
+    return os.open(name, _LOCK | os.O_CREAT if create else _LOCK, 0o600, dir_fd=parent)
+
+
+def lock(fd: int) -> None:
+    """Lock the file of *fd*, once nobody else holds it; the lock ends with the descriptor, and with the process."""
+    fcntl.flock(fd, fcntl.LOCK_EX)
+
+
+def try_lock(fd: int) -> bool:
+    """Lock the file of *fd* if nobody else holds it now."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def read_file(name: str, parent: int) -> bytes:

@@ -132,6 +132,7 @@
       try {
         await this.#cancelled;  // lest a late removal hit the new attempt
         await this.#claim(signal);
+        signal.throwIfAborted();
         const {onprogress} = this.#options;
         const answer = await post(this.#address(''), this.#form(), {signal, onprogress, onsent});
         return await this.#conclude(answer, signal);
@@ -149,10 +150,14 @@
     /* Under an identifier that nobody has used, whatever is found complete later is this upload. */
     async #claim(signal) {
       this.identifier ??= await this.#askIdentifier(signal);
-      if (!this.#unused && (await this.#askStatus(signal))?.state === 'done') {
+      if (this.#unused) {
+        return;
+      }
+      const status = await this.#askStatus(signal);
+      if (status?.state === 'done') {
         throw new UploadError('already-done', {status: 409, title: 'This upload is complete'});
       }
-      this.#unused = true;
+      this.#unused = status !== null;
     }
 
     async #askIdentifier(signal) {
@@ -176,7 +181,7 @@
         return parseObject(text) ?? text;
       }
       const error = errorFrom(status, text);
-      if (error.code === 'already-done') {
+      if (error.code === 'already-done' && this.#unused) {
         // Browsers send a request again by themselves when its connection breaks before the answer.
         const found = await this.#askStatus(signal);
         if (found?.state === 'done') {

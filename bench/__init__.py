@@ -1,0 +1,1 @@
+"""Ourselves and others, side by side: ``python -m bench``."""

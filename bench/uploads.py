@@ -1,0 +1,31 @@
+"""What an upload to a contestant looks like."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+from bench.contestants import Contestant
+from bench.servers import Server
+from fileupload.deploy import make_manager
+from fileupload.manager import UploadManager
+from fileupload.settings import Settings
+
+
+def manager_of(server: Server) -> UploadManager:
+    """Return the manager of the pool of one of ours, as an app on another process would have it."""
+    return make_manager(Settings.parse({"directory": str(server.place.directory)}))
+
+
+def targets(server: Server) -> Iterator[str]:
+    """Yield the request targets of one upload after the other, each its own."""
+    return map(_target_maker(server.contestant, server), itertools.count())
+
+
+def _target_maker(contestant: Contestant, server: Server) -> Callable[[int], str]:
+    if contestant.ours:
+        manager = manager_of(server)
+        return lambda number: f"/upload?X-Progress-ID={manager.create_identifier()}"
+    if contestant.method == "PUT":
+        return lambda number: f"/{number}.bin"
+    return lambda number: "/"
