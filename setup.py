@@ -11,7 +11,7 @@ EXAMPLES = ["flask >= 3", "django >= 5", "pyramid >= 2", "pyramid_jinja2 >= 2.10
 SERVERS_TESTED = ["gunicorn >= 23", "waitress >= 3", "cheroot >= 11", "gevent >= 24"]
 TEST = ["pytest >= 8", "hypothesis >= 6", "requests >= 2.32", "webtest >= 3", "playwright >= 1.45"]
 LINT = ["mypy >= 1.11", "ruff >= 0.6", "types-WebOb", "types-requests"]
-PEERS = ["starlette >= 0.40", "uvicorn >= 0.30", "python-multipart >= 0.0.12"]
+PEERS = ["starlette >= 0.40", "uvicorn[standard] >= 0.30", "python-multipart >= 0.0.12"]
 
 setup(
     name="fileupload",

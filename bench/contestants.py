@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from fileupload.protocols.body import LARGEST_READ, LARGEST_READS
+
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = Path(__file__).with_name("peers")
 
 # The largest reads of our own reader on these servers, so that the bare loops do what it does.
-GRANIAN_READ = 128 << 10
-GUNICORN_READ = 1 << 20
+GRANIAN_READ = LARGEST_READ
+GUNICORN_READ = LARGEST_READS["gunicorn"]
 DJANGO_READ = 64 << 10  # its own default
 
 

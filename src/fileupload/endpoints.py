@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from typing import BinaryIO
 from urllib.parse import quote
 
 from webob import Request, Response
-from webob.static import FileIter
 
 from fileupload.errors import FileMissing, MethodNotAllowed
 from fileupload.manager import UploadManager
 from fileupload.responses import Environ, json_response, script_response, secured
 from fileupload.status import State, UploadedFile, timestamp
+
+_INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
+_BLOCK = 256 << 10
 
 
 def status(environ: Environ, query: dict[str, str], manager: UploadManager, identifier: str) -> Response:
@@ -55,11 +60,11 @@ def download(environ: Environ, query: dict[str, str], manager: UploadManager, id
     found = manager.get_status(identifier)
     index = query.get("file", "0")
     bucket = manager.access_upload_bucket(identifier)
-    if bucket is None or not index.isascii() or not index.isdigit() or int(index) >= len(found.files):
+    if bucket is None or not _INDEX.fullmatch(index) or int(index) >= len(found.files):
         raise FileMissing
     file = found.files[int(index)]
     response = Response(
-        app_iter=FileIter(bucket.open(int(index))),
+        app_iter=_FileBytes(bucket.open(int(index)), 0, file.size),
         content_length=file.size,
         conditional_response=True,
         accept_ranges="bytes",
@@ -70,6 +75,28 @@ def download(environ: Environ, query: dict[str, str], manager: UploadManager, id
     response.headers["Content-Disposition"] = _attachment(file)
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     return Request(environ).get_response(response)
+
+
+class _FileBytes:
+    """The bytes of a file from *start* to *stop*; the server closes it with the answer, however much it sent."""
+
+    def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
+        self._file = file
+        self._start = start
+        self._stop = stop
+
+    def app_iter_range(self, start: int, stop: int) -> _FileBytes:
+        return _FileBytes(self._file, start, stop)
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._file.seek(self._start)
+        left = self._stop - self._start
+        while data := self._file.read(min(left, _BLOCK)):
+            left -= len(data)
+            yield data
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _attachment(file: UploadedFile) -> str:

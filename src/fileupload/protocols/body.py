@@ -16,8 +16,8 @@ _PACE = 0.1  # seconds that one read should take: servers block until a read is 
 
 # The best largest read, by the start of SERVER_SOFTWARE. gunicorn copies what is left over at each read; the
 # others do best while a chunk stays in the processor's cache for the parser, the hash and the write.
-_LARGEST_READS = {"gunicorn": 1 << 20}
-_LARGEST_READ = 64 << 10
+LARGEST_READS = {"gunicorn": 1 << 20}
+LARGEST_READ = 64 << 10
 
 # Servers that ask a client who expects it for the body (100 Continue) only when it is first read.
 _ASK_LATE = ("Granian", "gevent")
@@ -56,7 +56,7 @@ class BodyReader:
         # To drain such a body would be to ask for it.
         self._not_asked_for = "HTTP_EXPECT" in environ and server.startswith(_ASK_LATE)
         self._largest = settings.read_size or next(
-            (size for name, size in _LARGEST_READS.items() if server.startswith(name)), _LARGEST_READ
+            (size for name, size in LARGEST_READS.items() if server.startswith(name)), LARGEST_READ
         )
 
     def chunks(self, limit: int | None = None) -> Iterator[bytes]:
