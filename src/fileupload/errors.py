@@ -211,7 +211,7 @@ class FileMissing(UploadError, FileNotFoundError):
     title = "The file is no longer here"
 
     def __init__(self) -> None:
-        super().__init__("This file was moved or removed.")
+        super().__init__("This file is not here: it was moved or removed, or its upload is not complete.")
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

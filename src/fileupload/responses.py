@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import json
 import re
+from functools import cache
+from importlib import resources
 from string import Template
 from typing import Any
 
@@ -21,28 +23,11 @@ _CORS_METHODS = "GET, HEAD, POST, PUT, DELETE"
 _CORS_HEADERS = "Content-Type, Content-Disposition, X-Progress-ID, X-Requested-With"
 _CORS_EXPOSED = "Location, Content-Disposition, Content-Length, ETag"
 
-_ERROR_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark; }
-body { font: 1.05rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 15vh auto 0; padding: 0 1.5rem; }
-h1 { font-size: 1.4rem; }
-small { opacity: .7; }
-</style>
-</head>
-<body data-fileupload-state="error" data-fileupload-status="$status_json">
-<main>
-<h1>$title</h1>
-<p role="alert">$detail</p>
-<p><small>$status, $code</small></p>
-</main>
-</body>
-</html>
-""")
+
+@cache
+def _error_page() -> Template:
+    # It has its style in itself: behind any app, there is no other address that we could take for it.
+    return Template(resources.files("fileupload").joinpath("static", "message.html").read_text(encoding="utf-8"))
 
 
 def prefers_html(environ: Environ) -> bool:
@@ -84,7 +69,7 @@ def problem(error: UploadError, environ: Environ) -> Response:
     """Return the answer to *error*: a problem document (RFC 9457), or a page where the client asks for one."""
     data = {"status": error.status, "title": error.title, "detail": error.detail, "code": error.code}
     if prefers_html(environ):
-        body = _ERROR_PAGE.substitute(
+        body = _error_page().substitute(
             {name: html.escape(str(value)) for name, value in data.items()},
             status_json=html.escape(json.dumps({"state": "error", "error": error.detail, "code": error.code})),
         )

@@ -20,7 +20,7 @@ from fileupload.settings import size_text
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
-    " form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'self'"  # and the origins that may upload here
 )
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
@@ -58,6 +58,7 @@ class UploadPage:
         identifier = given if manager.verify_identifier(given) else ""
         if not identifier and settings.anonymous:
             identifier = manager.create_identifier()
+        max_size = _max_size(manager, identifier)
         upload_path = environ.get("SCRIPT_NAME", "") + (settings.path or "/upload")
         values = {
             "upload_path": upload_path,
@@ -65,12 +66,12 @@ class UploadPage:
             "form_action": f"{upload_path}?X-Progress-ID={quote(identifier, safe='~')}",
             # An identifier that the app gave, with its claims, goes before those that anyone may get.
             "anonymous": "true" if settings.anonymous and identifier != given else "false",
-            "max_size": str(settings.max_size or ""),
-            "max_size_text": size_text(settings.max_size) if settings.max_size else "",
+            "max_size": str(max_size or ""),
+            "max_size_text": size_text(max_size) if max_size else "",
             "form_hidden": "" if identifier else "hidden",
             "notice_hidden": "hidden" if identifier else "",
         }
-        return _html("upload.html", values)
+        return _html("upload.html", values, settings.cors_origins)
 
     @staticmethod
     def _receipt(environ: Environ) -> Response:
@@ -84,9 +85,18 @@ class UploadPage:
             "status_json": json.dumps(descriptor),
             "title": "Upload complete",
             "static_path": environ.get("SCRIPT_NAME", "") + "/static/",
-            "back": environ.get("SCRIPT_NAME", "") + "/",
         }
-        return _html("result.html", values, rows=rows)
+        settings = environ["fileupload"].settings
+        page = html.escape(environ.get("SCRIPT_NAME", "") + "/")
+        # Who came with an identifier of an app has used it up, and goes on there.
+        more = f'<p><a href="{page}">Upload more files</a></p>' if settings.anonymous else ""
+        return _html("result.html", values, settings.cors_origins, rows=rows, more=more)
+
+
+def _max_size(manager: UploadManager, identifier: str) -> int:
+    """Return the most bytes that may be sent with *identifier*; 0 for any."""
+    claimed = manager.claims_to_begin(identifier).max_size if identifier else None
+    return min(filter(None, (manager.settings.max_size, claimed)), default=0)
 
 
 def _row(file: Mapping[str, Any]) -> str:
@@ -94,12 +104,15 @@ def _row(file: Mapping[str, Any]) -> str:
     return "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>"
 
 
-def _html(name: str, values: Mapping[str, str], **ready: str) -> Response:
-    """Return the page *name* with *values*, which are escaped here, and *ready* HTML."""
+def _html(name: str, values: Mapping[str, str], framed_by: tuple[str, ...], **ready: str) -> Response:
+    """Return the page *name* with *values*, which are escaped here, and *ready* HTML.
+
+    :param framed_by: the other origins whose pages may show it in a frame.
+    """
     escaped = {key: html.escape(value) for key, value in values.items()}
     text = Template(_asset(name).decode()).substitute(escaped, **ready)
     response = secured(Response(text, content_type="text/html", charset="utf-8"))
-    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["Content-Security-Policy"] = " ".join((_POLICY, *framed_by))
     response.headers["Referrer-Policy"] = "no-referrer"
     return response
 

@@ -68,15 +68,15 @@ class BodyReader:
         :raises TooSlow: the client stayed under ``min_rate`` for ``min_rate_grace`` seconds.
         """
         size = min(SMALLEST_READ, self._largest)
-        grace, window_start, window_received = self._settings.min_rate_grace, self.now, 0
-        least = self._settings.min_rate * grace
+        window_start, window_received = self.now, 0
         while chunk := self._read(size):
             yield chunk
             if limit is not None and self.received > limit:
                 raise TooLarge(f"The body has more than the {size_text(limit)} that are possible here.")
             size = self._next_size(size, len(chunk))
-            if self.now - window_start >= grace:
-                if self.received - window_received < least:
+            if (window := self.now - window_start) >= self._settings.min_rate_grace:
+                # Over the time that it was, not the grace time: the last read may have gone far past that.
+                if self.received - window_received < self._settings.min_rate * window:
                     raise TooSlow(f"Fewer than {self._settings.min_rate} bytes a second arrived.")
                 window_start, window_received = self.now, self.received
 

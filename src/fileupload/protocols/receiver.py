@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,8 @@ from fileupload.protocols.headers import is_in_ranges
 from fileupload.settings import Settings, size_text
 from fileupload.status import State, UploadedFile, UploadStatus, seconds_of, timestamp
 
-_SPACE_CHECK = 16 << 20  # bytes between two looks at the free space
+_SPACE_CHECK = 16 << 20  # most bytes between two looks at the free space
+_UPLOADS_IN_STEP = 64  # so many uploads may take the same room at once, and still none takes the last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +60,18 @@ class UploadRequest:
             raise TooLarge(f"At most {size_text(limit)} can be sent here.")
         self.check_space(size or 0)
 
-    def check_space(self, wanted: int) -> None:
-        """Refuse *wanted* more bytes if the pool would fall under its reserve.
+    def check_space(self, wanted: int) -> int:
+        """Refuse *wanted* more bytes if the pool would fall under its reserve; return what then still has room.
 
         :raises PoolFull: it would.
         """
-        if self.settings.min_free_space:
-            free = self.pool.free_space()
-            if free is not None and free - wanted < self.settings.min_free_space:
-                raise PoolFull
+        free = self.pool.free_space() if self.settings.min_free_space else None
+        if free is None:
+            return sys.maxsize
+        room = free - self.settings.min_free_space - wanted
+        if room < 0:
+            raise PoolFull
+        return room
 
     def first_status(self) -> UploadStatus:
         """Return the status of this upload before its first byte."""
@@ -90,7 +95,7 @@ class Receiver:
         self._body = request.body
         self._max_size = request.max_size
         self._total = 0
-        self._space_check = _SPACE_CHECK
+        self._space_check = 0
         self._files: list[UploadedFile] = []
         self._fields: dict[str, list[str]] = {}
         self._current: tuple[str, str, str] = ("", "", "")
@@ -126,9 +131,10 @@ class Receiver:
         self._total += len(data)
         if self._max_size is not None and self._total > self._max_size:
             raise TooLarge(f"At most {size_text(self._max_size)} can be sent here.")
-        if self._total >= self._space_check:
-            self._space_check = self._total + _SPACE_CHECK
-            self._request.check_space(_SPACE_CHECK)
+        if self._total > self._space_check:
+            # Others store bytes meanwhile: the less room there is, the sooner we look again.
+            room = self._request.check_space(len(data))
+            self._space_check = self._total + min(_SPACE_CHECK, room // _UPLOADS_IN_STEP)
         assert self._write is not None
         if self._hashes:
             # In line, while the chunk is in the processor's cache.
