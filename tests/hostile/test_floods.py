@@ -7,6 +7,7 @@ import os
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import repeat
 from pathlib import Path
 
@@ -146,7 +147,10 @@ def test_a_gigabyte_of_text_stops_at_the_limit(tmp_path: Path) -> None:
 def test_many_fields_stop_at_the_limit_of_all(tmp_path: Path) -> None:
     """Werkzeug CVE-2024-49767: the fields are also limited together."""
     site = Site(tmp_path, drain_size=0)
-    body = form(*(field_part(f"f{n}", b"x" * 1000) for n in range(900)), *(field_part("g", b"x" * MEBIBYTE) for _ in "ab"))
+    body = form(
+        *(field_part(f"f{n}", b"x" * 1000) for n in range(900)),
+        *(field_part("g", b"x" * MEBIBYTE) for _ in "ab"),
+    )
     assert site.post(body).outcome == (413, "too-large")
 
 
@@ -189,7 +193,18 @@ HEAD = 'Content-Disposition: form-data; name="a"; filename="x"'
 
 @pytest.mark.parametrize("step", [1, 65_536])
 @pytest.mark.parametrize(
-    "flood", [b"X: y\r\n", b"X" * 64, b"X: y", b" \r\n", b" y\r\n", b":\r\n", b"\r", b"X: \r", b"Content-Length: 1\r\n"]
+    "flood",
+    [
+        b"X: y\r\n",
+        b"X" * 64,
+        b"X: y",
+        b" \r\n",
+        b" y\r\n",
+        b":\r\n",
+        b"\r",
+        b"X: \r",
+        b"Content-Length: 1\r\n",
+    ],
 )
 def test_a_head_without_an_end_is_refused_early(tmp_path: Path, flood: bytes, step: int) -> None:
     """python-multipart CVE-2026-42561, Rack CVE-2025-61772: it ends at the limits, also byte by byte."""
@@ -233,10 +248,8 @@ def test_hostile_parameters_are_read_fast(parameters: str, strict: bool) -> None
     """python-multipart CVE-2024-24762, multipart CVE-2026-28356: no pattern takes longer than 10 ms for 8 KB."""
 
     def read() -> None:
-        try:
+        with suppress(ValueError):
             parse_parameters("form-data" + parameters, strict=strict)
-        except ValueError:
-            pass
 
     assert cpu_seconds(read) < 0.01
 

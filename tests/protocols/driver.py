@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,33 @@ class Stream:
         raise AssertionError("a line may be as long as the body; only read() is safe")
 
 
+class Clock:
+    """A clock that stands still until somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Client:
+    """A client that sends *total* bytes at *rate* (bytes a second, by time), to a server that fills each read."""
+
+    def __init__(self, clock: Clock, rate: float | Callable[[float], float], total: int = 1 << 30) -> None:
+        self.clock = clock
+        self.rate = rate if callable(rate) else lambda _: rate
+        self.left = total
+        self.asked: list[int] = []
+
+    def read(self, size: int) -> bytes:
+        self.asked.append(size)
+        count = min(size, self.left)
+        self.left -= count
+        self.clock.now += count / self.rate(self.clock.now - 1000.0)
+        return bytes(count)
+
+
 def in_steps(body: bytes, step: int) -> Iterator[bytes]:
     """Yield *body* in pieces of *step* bytes."""
     return (body[start : start + step] for start in range(0, len(body), step))
@@ -57,9 +84,13 @@ def part(headers: str, data: bytes | str) -> bytes:
     return lines.encode() + b"\r\n" + (data.encode() if isinstance(data, str) else data)
 
 
-def file_part(data: bytes | str, filename: str = "a.txt", name: str = "file", kind: str = "text/plain") -> bytes:
+def file_part(
+    data: bytes | str, filename: str = "a.txt", name: str = "file", kind: str = "text/plain"
+) -> bytes:
     """Return a file part as browsers write it."""
-    return part(f'Content-Disposition: form-data; name="{name}"; filename="{filename}"\nContent-Type: {kind}', data)
+    return part(
+        f'Content-Disposition: form-data; name="{name}"; filename="{filename}"\nContent-Type: {kind}', data
+    )
 
 
 def field_part(name: str, text: bytes | str) -> bytes:
@@ -120,7 +151,12 @@ class Site:
         return self.manager.create_identifier(**claims)
 
     def send(
-        self, method: str, path: str = "/upload", query: str = "", body: Any = b"", **environ: str | bool | None
+        self,
+        method: str,
+        path: str = "/upload",
+        query: str = "",
+        body: Any = b"",
+        **environ: str | bool | None,
     ) -> Answer:
         """Send one request; *environ* is laid over what a server would give, and None takes away."""
         stream = io.BytesIO(body) if isinstance(body, bytes) else body
@@ -140,17 +176,25 @@ class Site:
             "wsgi.multithread": True,
             "wsgi.multiprocess": True,
             "wsgi.run_once": False,
-            **({"CONTENT_LENGTH": str(len(body))} if isinstance(body, bytes) else {"wsgi.input_terminated": True}),
+            **(
+                {"CONTENT_LENGTH": str(len(body))}
+                if isinstance(body, bytes)
+                else {"wsgi.input_terminated": True}
+            ),
         }
         given.update(environ)
         return _call(self.as_server, {name: value for name, value in given.items() if value is not None})
 
-    def post(self, body: Any, identifier: str | None = None, kind: str | None = FORM_TYPE, **environ: Any) -> Answer:
+    def post(
+        self, body: Any, identifier: str | None = None, kind: str | None = FORM_TYPE, **environ: Any
+    ) -> Answer:
         """Send a form."""
         query = urlencode({"X-Progress-ID": self.identifier() if identifier is None else identifier})
         return self.send("POST", query=query, body=body, CONTENT_TYPE=kind, **environ)
 
-    def put(self, body: Any, identifier: str | None = None, filename: str = "a.txt", **environ: Any) -> Answer:
+    def put(
+        self, body: Any, identifier: str | None = None, filename: str = "a.txt", **environ: Any
+    ) -> Answer:
         """Send a plain body."""
         named = {"filename": filename} if filename else {}
         query = urlencode({"X-Progress-ID": self.identifier() if identifier is None else identifier, **named})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,34 +12,7 @@ from fileupload.errors import Incomplete, InvalidLength, LengthRequired, TooLarg
 from fileupload.protocols import body as body_module
 from fileupload.protocols.body import SMALLEST_READ, BodyReader
 from fileupload.settings import Settings
-from tests.protocols.driver import Site, Stream, file_part, form
-
-
-class Clock:
-    """A clock that stands still until somebody waits."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-class Client:
-    """A client that sends *total* bytes at *rate* (bytes a second, by time), to a server that fills each read."""
-
-    def __init__(self, clock: Clock, rate: float | Callable[[float], float], total: int = 1 << 40) -> None:
-        self.clock = clock
-        self.rate = rate if callable(rate) else lambda _: rate
-        self.left = total
-        self.asked: list[int] = []
-
-    def read(self, size: int) -> bytes:
-        self.asked.append(size)
-        count = min(size, self.left)
-        self.left -= count
-        self.clock.now += count / self.rate(self.clock.now - 1000.0)
-        return bytes(count)
+from tests.protocols.driver import Client, Clock, Site, Stream, file_part, form
 
 
 @pytest.fixture
@@ -50,14 +23,23 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def reader(stream: Any, length: object = None, server: str = "", settings: Any = None, **environ: Any) -> BodyReader:
+def read_all(body: BodyReader) -> int:
+    """Read to the end, and return how much came."""
+    return sum(len(chunk) for chunk in body.chunks())
+
+
+def reader(
+    stream: Any, length: object = None, server: str = "", settings: Any = None, **environ: Any
+) -> BodyReader:
     given = {"wsgi.input": stream, "SERVER_SOFTWARE": server, "wsgi.input_terminated": True, **environ}
     if length is not None:
         given["CONTENT_LENGTH"] = length
     return BodyReader(given, Settings.parse(settings or {}))
 
 
-@pytest.mark.parametrize("length", ["-1", "+5", "5_0", " 5", "5 ", "٣", "²", "0x5", "5.0", "1e3", "5,5", "5\n", "1" * 20])
+@pytest.mark.parametrize(
+    "length", ["-1", "+5", "5_0", " 5", "5 ", "٣", "²", "0x5", "5.0", "1e3", "5,5", "5\n", "1" * 20]
+)
 def test_a_length_that_is_none_is_refused_unread(length: str) -> None:
     """Only 1 to 19 ASCII digits are a length: ``read(-1)`` waits for ever on several servers."""
     stream = Stream([b"x" * 5])
@@ -96,8 +78,9 @@ def test_a_compressed_body_is_refused(coding: str) -> None:
 @pytest.mark.parametrize("terminated", [None, False])
 def test_a_body_without_an_end_is_refused(terminated: bool | None) -> None:
     """Without a length, and without a server that marks the end, a read might wait for ever."""
+    environ: dict[str, Any] = {"wsgi.input_terminated": terminated}
     with pytest.raises(LengthRequired):
-        reader(Stream([]), **{"wsgi.input_terminated": terminated})
+        reader(Stream([]), **environ)
 
 
 def test_a_body_is_never_read_past_its_length() -> None:
@@ -221,32 +204,31 @@ def test_a_client_under_the_least_rate_is_refused(clock: Clock) -> None:
     """It is refused at the end of the grace time, not before, and however little it sends."""
     client = Client(clock, 1023)
     with pytest.raises(TooSlow):
-        list(reader(client, settings={"min_rate": 1024, "min_rate_grace": 30}).chunks())
+        read_all(reader(client, settings={"min_rate": 1024, "min_rate_grace": 30}))
     assert 30 <= clock.now - 1000 < 35
 
 
 def test_a_client_at_the_least_rate_is_served(clock: Clock) -> None:
     """The rate itself is enough, for as long as it takes."""
     client = Client(clock, 1024, total=1024 * 300)
-    body = reader(client, settings={"min_rate": 1024, "min_rate_grace": 30})
-    assert sum(len(chunk) for chunk in body.chunks()) == 1024 * 300
+    assert read_all(reader(client, settings={"min_rate": 1024, "min_rate_grace": 30})) == 1024 * 300
 
 
 def test_a_pause_within_the_grace_time_is_forgiven(clock: Clock) -> None:
     """What counts is the mean over the grace time; and past speed earns no later rest."""
     settings = {"min_rate": 1024, "min_rate_grace": 30}
     pausing = Client(clock, lambda second: 400 if int(second) % 30 < 15 else 5000, total=1024 * 200)
-    assert sum(len(chunk) for chunk in reader(pausing, settings=settings).chunks()) == 1024 * 200
+    assert read_all(reader(pausing, settings=settings)) == 1024 * 200
     start = clock.now
     stopping = Client(clock, lambda second: 1e8 if second + 1000 < start + 1 else 100)
     with pytest.raises(TooSlow):
-        list(reader(stopping, settings=settings).chunks())
+        read_all(reader(stopping, settings=settings))
 
 
 def test_min_rate_0_waits_for_anybody(clock: Clock) -> None:
     """Without a least rate, a byte a second is enough."""
     client = Client(clock, 1, total=10_000)
-    assert sum(len(chunk) for chunk in reader(client, settings={"min_rate": 0}).chunks()) == 10_000
+    assert read_all(reader(client, settings={"min_rate": 0})) == 10_000
 
 
 def test_a_slow_client_gets_408(tmp_path: Any, clock: Clock) -> None:
@@ -266,14 +248,14 @@ def test_a_slow_client_gets_408(tmp_path: Any, clock: Clock) -> None:
 def test_draining_is_bounded_in_bytes(clock: Clock) -> None:
     """Of a refused body no more than ``drain_size`` is read."""
     client = Client(clock, 1e9)
-    reader(client, str(1 << 40), settings={"drain_size": 1_000_000}).drain()
-    assert (1 << 40) - client.left == 1_000_000
+    reader(client, str(1 << 30), settings={"drain_size": 1_000_000}).drain()
+    assert (1 << 30) - client.left == 1_000_000
 
 
 def test_draining_is_bounded_in_time(clock: Clock) -> None:
     """Nor is it read for longer than ``drain_time``, but for the read that runs then."""
     client = Client(clock, 100_000)
-    reader(client, str(1 << 40), settings={"drain_size": "1G", "drain_time": 5}).drain()
+    reader(client, str(1 << 30), settings={"drain_size": "1G", "drain_time": 5}).drain()
     assert 5 <= clock.now - 1000 < 6
 
 
@@ -302,4 +284,4 @@ def test_a_body_that_waits_for_leave_is_not_drained(server: str) -> None:
 
 def test_the_reader_looks_at_the_real_clock() -> None:
     """The tests above replace a clock that is there."""
-    assert body_module.time is time
+    assert vars(body_module)["time"] is time

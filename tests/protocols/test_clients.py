@@ -29,7 +29,10 @@ DONE: dict[str, tuple[list[File], dict[str, list[str]]]] = {
     "chromium-newline-in-field": ([("file", "ab.txt", PLAIN, b"x")], {"two\r\nlines": ["a\r\nb\r\n"]}),
     "firefox": ([("file", 'Übersicht "1".pdf', "application/pdf", BINARY)], {"note": ["naïve"]}),
     "firefox-before-2023": ([("file", "a.png", "image/png", BINARY)], {}),
-    "safari": ([("file", unicodedata.normalize("NFD", "Résumé.heic"), "image/heic", BINARY)], {"empty": [""]}),
+    "safari": (
+        [("file", unicodedata.normalize("NFD", "Résumé.heic"), "image/heic", BINARY)],
+        {"empty": [""]},
+    ),
     "curl": ([("file", 'a "b".txt', PLAIN, TEXT), ("data", "-", OCTETS, BINARY)], {"title": ["from curl"]}),
     # The name was `a "b" \ c.txt`; what stands before a backslash is a folder.
     "curl-before-7.81": ([("file", " c.txt", PLAIN, TEXT)], {}),
@@ -50,9 +53,15 @@ DONE: dict[str, tuple[list[File], dict[str, list[str]]]] = {
     # RFC 7578, 4.2: filename* has no meaning in a form, and an encoded word (RFC 2047) is a name like others.
     "dotnet-unicode": ([("file", "=?utf-8?B?w7xidW5nLnR4dA==?=", OCTETS, TEXT)], {}),
     "guzzle": ([("file", "a.php", "application/x-php", BINARY)], {"title": ["guzzle"]}),
-    "ie-8": ([("file", "new notes.txt", PLAIN, TEXT), ("file", "scan.pjpeg", "image/pjpeg", BINARY)], {"title": ["x"]}),
+    "ie-8": (
+        [("file", "new notes.txt", PLAIN, TEXT), ("file", "scan.pjpeg", "image/pjpeg", BINARY)],
+        {"title": ["x"]},
+    ),
     "postman": (
-        [("file", "Screenshot 2026-01-01.png", "image/png", BINARY), ("attributes", "blob", "application/json", b"{}")],
+        [
+            ("file", "Screenshot 2026-01-01.png", "image/png", BINARY),
+            ("attributes", "blob", "application/json", b"{}"),
+        ],
         {"title": ["postman"]},
     ),
     "ruby-multipart-post": ([("file", "a.rb", "application/x-ruby", BINARY)], {"title": ["ruby"]}),

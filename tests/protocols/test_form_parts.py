@@ -20,7 +20,7 @@ def disposition(value: str, data: bytes = b"x") -> bytes:
         'form-data; name="a"; NAME="b"; filename="x"',
         'form-data; name="a"; filename="x"; filename="y"',
         'form-data; name="a"; filename="x"; filename=y',
-        'form-data; name="a"; filename="x"; filename*=UTF-8\'\'y; filename*=UTF-8\'\'z',
+        "form-data; name=\"a\"; filename=\"x\"; filename*=UTF-8''y; filename*=UTF-8''z",
         "form-data; filename=x; name=a; filename=x",
     ],
 )
@@ -34,8 +34,8 @@ def test_a_parameter_that_stands_twice_is_refused(site: Site, value: str) -> Non
 @pytest.mark.parametrize(
     ("value", "filename"),
     [
-        ("form-data; name=\"a\"; filename=\"x.txt\"; filename*=UTF-8''evil.php", "x.txt"),
-        ("form-data; name=\"a\"; filename*=UTF-8''evil.php; filename=\"x.txt\"", "x.txt"),
+        ('form-data; name="a"; filename="x.txt"; filename*=UTF-8\'\'evil.php', "x.txt"),
+        ('form-data; name="a"; filename*=UTF-8\'\'evil.php; filename="x.txt"', "x.txt"),
         ('form-data; name="a"; filename="x.txt"; filename*="UTF-8\'\'evil.php"', "x.txt"),
         ("form-data; filename*=iso-8859-1'en'%A3; filename=x.txt; name=a", "x.txt"),
     ],
@@ -53,9 +53,9 @@ def test_an_extended_filename_alone_makes_no_file(site: Site) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "form-data; name=\"a\"; x*=\"; filename=evil.php\"",
-        "form-data; name=\"a\"; filename*=\"; filename=evil.php\"",
-        "form-data; x*=\"; name=admin; filename=evil.php\"",
+        'form-data; name="a"; x*="; filename=evil.php"',
+        'form-data; name="a"; filename*="; filename=evil.php"',
+        'form-data; x*="; name=admin; filename=evil.php"',
         'form-data; name="a"; filename="x"; x*="; name=admin"',
         'form-data; name="a"; filename="x"; x*="\\"; name=admin; y=\\""',
         'form-data; name="a"; filename="x";\tx="; name=admin"',
@@ -148,7 +148,9 @@ def test_a_text_field_may_say_that_it_is_utf_8(site: Site, charset: str) -> None
     assert site.post(form(part(headers, "x"), file_part("y"))).json["fields"] == {"a": ["x"]}
 
 
-@pytest.mark.parametrize("charset", ["utf-7", "utf-16", "iso-2022-jp", "windows-1252", "idna", "rot13", "zlib", "x"])
+@pytest.mark.parametrize(
+    "charset", ["utf-7", "utf-16", "iso-2022-jp", "windows-1252", "idna", "rot13", "zlib", "x"]
+)
 def test_an_odd_charset_is_refused(site: Site, charset: str) -> None:
     """No codec of the client's choice is ever looked up: text in another charset is refused."""
     headers = f'Content-Disposition: form-data; name="a"\nContent-Type: text/plain; charset={charset}'
@@ -219,5 +221,11 @@ def test_the_length_of_a_header_is_limited(tmp_path: Path, step: int | None) -> 
 def test_a_folded_header_is_limited_as_one(tmp_path: Path) -> None:
     """Continued lines count together, however small each is."""
     site = Site(tmp_path, max_header_size=100)
-    folded = b"------gap5\r\n" + HEADERS.encode() + b"\r\nX-A: 1\r\n" + b" 1\r\n" * 200 + b"\r\nx\r\n------gap5--\r\n"
+    folded = (
+        b"------gap5\r\n"
+        + HEADERS.encode()
+        + b"\r\nX-A: 1\r\n"
+        + b" 1\r\n" * 200
+        + b"\r\nx\r\n------gap5--\r\n"
+    )
     assert site.post(folded).outcome == (413, "limit-exceeded")

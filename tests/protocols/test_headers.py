@@ -37,18 +37,32 @@ def test_parameters_are_read(header: str, value: str, parameters: dict[str, str]
     assert parse_parameters(header) == (value, parameters)
 
 
-MALFORMED = ["a b", "a; b", "a; b=c; b=d", "a; b=c; B=d", 'a; b="c', 'a; b="c"d', 'a; b="\\', "a; =b", "a; b=c d", "a;;", "a, b"]
+MALFORMED = [
+    "a b",
+    "a; b",
+    "a; b=c; b=d",
+    "a; b=c; B=d",
+    'a; b="c',
+    'a; b="c"d',
+    'a; b="\\',
+    "a; =b",
+    "a; b=c d",
+    "a;;",
+    "a, b",
+]
 
 
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("header", MALFORMED)
 def test_malformed_parameters_are_refused(header: str, strict: bool) -> None:
     """What is not the grammar, and what stands twice."""
-    with pytest.raises(ValueError, match="malformed|stands twice"):
+    with pytest.raises(ValueError, match=r"malformed|stands twice"):
         parse_parameters(header, strict=strict)
 
 
-@pytest.mark.parametrize("header", ["a; b=c/d", "a; b=", "a; b=ä", 'a; b*="; c=d"', 'a; b*="\\c"', "a;\tb=c", "a; b.c=d"])
+@pytest.mark.parametrize(
+    "header", ["a; b=c/d", "a; b=", "a; b=ä", 'a; b*="; c=d"', 'a; b*="\\c"', "a;\tb=c", "a; b.c=d"]
+)
 def test_strict_parameters_are_those_that_all_read_alike(header: str) -> None:
     """Where a value may be read in two ways, only the lenient reading takes it."""
     parse_parameters(header)
@@ -56,7 +70,7 @@ def test_strict_parameters_are_those_that_all_read_alike(header: str) -> None:
         parse_parameters(header, strict=True)
 
 
-@given(st.text(alphabet=' ;=*"\\\t\nab/\'ä', max_size=60))
+@given(st.text(alphabet=" ;=*\"\\\t\nab/'ä", max_size=60))
 def test_any_header_is_read_or_refused(header: str) -> None:
     """There is no other error than ValueError, and strict is never more lenient."""
     results = []
@@ -72,7 +86,8 @@ def test_any_header_is_read_or_refused(header: str) -> None:
 def test_quoted_parameters_round_trip(parameters: dict[str, str]) -> None:
     """Any text comes back from a quoted string."""
     quoted = "".join(
-        '; {}="{}"'.format(name, value.replace("\\", "\\\\").replace('"', '\\"')) for name, value in parameters.items()
+        '; {}="{}"'.format(name, value.replace("\\", "\\\\").replace('"', '\\"'))
+        for name, value in parameters.items()
     )
     assert parse_parameters("a/b" + quoted) == ("a/b", parameters)
 
@@ -167,4 +182,4 @@ def test_any_type_is_one(header: str, name: str) -> None:
     kind = media_type(header, clean_filename(name))
     assert kind.isascii()
     assert "/" in kind
-    assert not set(kind) & set("\r\n;, \"")
+    assert not set(kind) & set('\r\n;, "')

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.protocols.driver import Answer, ONLY_STATUS, Site, Stream, field_part, file_part, form, in_steps
+from tests.protocols.driver import ONLY_STATUS, Answer, Site, Stream, field_part, file_part, form, in_steps
 
 LIMIT = 3000
 
@@ -20,7 +20,9 @@ def send_form(site: Site, size: int, identifier: str | None = None, *, length: b
 
 
 def send_files(site: Site, size: int, identifier: str | None = None, *, length: bool = True) -> Answer:
-    body = form(*(file_part(b"x" * (size // 3 + (n < size % 3))) for n in range(3)), field_part("text", "y" * 500))
+    body = form(
+        *(file_part(b"x" * (size // 3 + (n < size % 3))) for n in range(3)), field_part("text", "y" * 500)
+    )
     return site.post(body if length else Stream(in_steps(body, 700)), identifier)
 
 
@@ -139,14 +141,25 @@ def test_types_are_those_allowed(tmp_path: Path, allowed: str, kind: str, taken:
 def test_the_types_of_settings_and_claims_hold_together(tmp_path: Path) -> None:
     """What one allows and the other does not is refused."""
     site = Site(tmp_path, content_types="image/*")
-    for claim, kind, status in (("image/png", "image/png", 200), ("text/*", "text/csv", 415), ("*", "a/b", 415)):
+    for claim, kind, status in (
+        ("image/png", "image/png", 200),
+        ("text/*", "text/csv", 415),
+        ("*", "a/b", 415),
+    ):
         if claim != "*":
             assert site.put(b"x", site.identifier(content_types=[claim]), CONTENT_TYPE=kind).status == status
 
 
 @pytest.mark.parametrize(
     ("name", "taken"),
-    [("a.pdf", True), ("A.PDF", True), ("x.tar.gz", True), ("a.gz", False), ("pdf", False), ("a.pdf.exe", False)],
+    [
+        ("a.pdf", True),
+        ("A.PDF", True),
+        ("x.tar.gz", True),
+        ("a.gz", False),
+        ("pdf", False),
+        ("a.pdf.exe", False),
+    ],
 )
 def test_extensions_are_those_allowed(tmp_path: Path, name: str, taken: bool) -> None:
     """``extensions`` are compared without case, whole, at the end of the name."""
@@ -155,7 +168,9 @@ def test_extensions_are_those_allowed(tmp_path: Path, name: str, taken: bool) ->
         assert answer.status == 200 if taken else answer.outcome == TYPE_NOT_ALLOWED
 
 
-@pytest.mark.parametrize("settings", [{"content_types": "image/png"}, {"extensions": "png"}], ids=lambda s: next(iter(s)))
+@pytest.mark.parametrize(
+    "settings", [{"content_types": "image/png"}, {"extensions": "png"}], ids=lambda s: next(iter(s))
+)
 @pytest.mark.parametrize("name", ["", "..", "/", "\\", "\x01"])
 def test_a_file_without_a_name_does_not_pass_by_the_limits(tmp_path: Path, settings: Any, name: str) -> None:
     """An empty name is no way around the allowed types; an input with no file chosen is refused by none."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import pytest
 import requests
@@ -67,9 +67,7 @@ KINDS = {
         tells_broken_chunks=False,
         hides_length=True,
     ),
-    "granian": Kind(
-        command=_script("granian"), needs="granian", tells_broken_chunks=False, hides_length=True
-    ),
+    "granian": Kind(command=_script("granian"), needs="granian", tells_broken_chunks=False, hides_length=True),
     "gevent": Kind(command=_script("gevent"), needs="gevent", hides_length=True),
     "werkzeug": Kind(command=_script("werkzeug"), needs="werkzeug"),
     "wsgiref": Kind(command=_script("wsgiref"), chunked=False, tells_broken_chunks=False),
@@ -131,16 +129,20 @@ class Server:
         return connection
 
     def check_connection(self, connection: http.client.HTTPConnection) -> None:
-        """Check that a further request is served on *connection*, or that it was closed without a reset."""
+        """Check that a further request is served on *connection*, or that it was closed after the answer."""
         try:
             connection.request("GET", "/plain")  # connects anew where the server said that it closes
             answer = connection.getresponse()
-        except http.client.RemoteDisconnected:  # it closed without a word
+        except ConnectionError:  # it closed without a word, as uWSGI does
             connection.close()
             connection.request("GET", "/plain")
             answer = connection.getresponse()
         assert (answer.status, json.load(answer)["method"]) == (200, "GET")
         connection.close()
+
+    def wait_until_clean(self, identifier: str) -> None:
+        """Wait until the pool holds nothing of an upload but its status, where no answer tells when that is."""
+        self.wait_for_status(identifier, lambda _: not self.leftovers(identifier))
 
     def leftovers(self, identifier: str) -> set[str]:
         """Return the names of what the pool holds of an upload, beside its status and its lock."""
@@ -270,9 +272,3 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], Server]]:
 def make_form() -> Callable[[bytes], Form]:
     """Make the body of a form."""
     return Form
-
-
-@pytest.fixture
-def check_url(server: Server) -> str:
-    """Return the address of the app between the two judges of PEP 3333."""
-    return urlsplit(server.url)._replace(path="/checked").geturl()

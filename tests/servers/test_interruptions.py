@@ -48,7 +48,7 @@ def check_broken_off(server: Server, identifier: str) -> None:
         assert (status["state"], status["code"]) == ("error", "incomplete")
     else:
         assert server.status(identifier)["state"] == "unknown"
-    assert server.leftovers(identifier) == set()
+    server.wait_until_clean(identifier)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])

@@ -43,9 +43,7 @@ def check_descriptor(seen: dict[str, Any], identifier: str, content: bytes) -> d
 def test_a_form_arrives_whole(server: Server, size: int) -> None:
     """A file sent by form is stored byte for byte, and the app is given its descriptor."""
     identifier, content = server.new_identifier(), some_bytes(size)
-    answer = requests.post(
-        server.url + server.target(identifier), files={"file": ("a.bin", content)}, timeout=TIMEOUT
-    )
+    answer = requests.post(server.url + server.target(identifier), files={"file": ("a.bin", content)}, timeout=TIMEOUT)
     assert answer.status_code == 200, answer.text
     descriptor = check_descriptor(answer.json(), identifier, content)
     assert (descriptor["filename"], descriptor["files"][0]["field"]) == ("a.bin", "file")
@@ -173,8 +171,6 @@ def test_an_upload_is_reset_and_sent_again(server: Server) -> None:
     assert requests.put(url, data=b"first", timeout=TIMEOUT).status_code == 200
     second = requests.put(url, data=b"second", timeout=TIMEOUT)
     assert (second.status_code, second.json()["code"]) == (409, "already-done")
-    reset = requests.delete(
-        f"{server.url}/upload/status", params={"X-Progress-ID": identifier}, timeout=TIMEOUT
-    )
+    reset = requests.delete(f"{server.url}/upload/status", params={"X-Progress-ID": identifier}, timeout=TIMEOUT)
     assert reset.json() == {"success": True}
     check_descriptor(requests.put(url, data=b"second", timeout=TIMEOUT).json(), identifier, b"second")

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import http.client
+import io
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlencode
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 import requests
 
+from fileupload import UploadMiddleware
 from fileupload.deploy import make_manager
 from fileupload.manager import UploadManager
 from fileupload.settings import Settings
@@ -143,3 +148,70 @@ def in_pool(pool: Path) -> Callable[[], list[str]]:
         return sorted(str(path.relative_to(pool)) for path in paths)
 
     return names
+
+
+def answer_descriptor(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [environ["wsgi.input"].read()]
+
+
+class Client:
+    """Sends uploads to the middleware, without a server between."""
+
+    def __init__(self, pool: Path) -> None:
+        self.app = UploadMiddleware(answer_descriptor, directory=str(pool), progress_interval=0, read_size="64K")
+        self.manager: UploadManager = self.app.manager
+        self.pool = pool
+
+    def send(self, identifier: str, body: bytes, *, form: bool) -> tuple[int, dict[str, Any]]:
+        """Send an upload; return the status and the JSON of the answer."""
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": "POST" if form else "PUT",
+            "PATH_INFO": "/upload",
+            "QUERY_STRING": f"X-Progress-ID={identifier}&filename=a.bin",
+            "CONTENT_TYPE": "multipart/form-data; boundary=limes",
+            "CONTENT_LENGTH": str(len(body)),
+            "wsgi.input": io.BytesIO(body),
+        }
+        setup_testing_defaults(environ)
+        started: list[str] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+            expected = "application/json" if status.startswith("200") else "application/problem+json"
+            assert dict(headers)["Content-Type"] == expected
+            started.append(status)
+
+        answer = json.loads(b"".join(self.app(environ, start_response)))
+        return int(started[0][:3]), answer
+
+    def stored(self, identifier: str) -> list[bytes] | None:
+        """Return the files of the upload if it says that it is done, else None."""
+        bucket = self.manager.access_upload_bucket(identifier)
+        if bucket is None or not bucket.is_complete():
+            return None
+        contents = []
+        for index in range(len(bucket.files)):
+            with bucket.open(index) as file:
+                contents.append(file.read())
+        return contents
+
+    def names(self, identifier: str) -> list[str]:
+        """Return the names of the files that the bucket holds, but for what may stay of a running attempt."""
+        folder = self.pool / identifier[:2] / identifier[:32]
+        names = {path.name for path in folder.rglob("*") if path.is_file()}
+        return sorted(names - {"alive", "progress.json"})
+
+    @staticmethod
+    def make_form(*contents: bytes) -> bytes:
+        """Return the body of a form with a file for each of *contents*."""
+        head = '--limes\r\nContent-Disposition: form-data; name="{0}"; filename="{0}"\r\n\r\n'
+        parts = [head.format(number).encode() + content + b"\r\n" for number, content in enumerate(contents)]
+        return b"".join(parts) + b"--limes--\r\n"
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    """Return a client of a pool in memory, where the many uploads of a test are quick."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Client(Path(folder, "pool"))

@@ -141,6 +141,16 @@ def is_running(process: int) -> bool:
     return state != "Z"
 
 
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def test_workers_end_with_their_parent(serve: Serve, wait_until: Wait, manager: UploadManager) -> None:
     """When only the parent is killed, its workers end too, and the port is free again."""
     server = serve("--workers", "2")
@@ -150,14 +160,10 @@ def test_workers_end_with_their_parent(serve: Serve, wait_until: Wait, manager: 
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait(30)
     wait_until(lambda: not any(map(is_running, workers)))
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", server.port))
+    wait_until(lambda: is_free(server.port))
 
 
-def test_workers_end_with_their_parent_during_an_upload(
-    serve: Serve, wait_until: Wait, manager: UploadManager
-) -> None:
+def test_workers_end_with_their_parent_during_an_upload(serve: Serve, wait_until: Wait, manager: UploadManager) -> None:
     """An upload that runs while the parent is killed completes or fails; its worker ends either way."""
     server = serve()
     identifier, content = manager.create_identifier(), random.Random(5).randbytes(1 << 20)

@@ -177,8 +177,10 @@ class DirectoryPool(Pool):
             if create:
                 fs.ensure_directory(shard_name, root)
             with fs.opened(fs.open_directory(shard_name, root)) as shard:
-                if create:
+                while create:
                     fs.ensure_directory(bucket_id, shard)
+                    with suppress(FileNotFoundError):  # cleared between the two calls
+                        return fs.open_directory(bucket_id, shard)
                 return fs.open_directory(bucket_id, shard)
 
     @contextmanager

@@ -1,0 +1,89 @@
+"""Space: uploads that run at the same time do not take together what each alone may not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fileupload.pool.directory import DirectoryPool
+from tests.protocols.driver import ONLY_STATUS, Answer, Site, Stream
+
+MEBIBYTE = 1 << 20
+CAPACITY, RESERVE = 48 * MEBIBYTE, 16 * MEBIBYTE
+
+
+def used(directory: Path) -> int:
+    """Return the bytes of all files in the pool."""
+    total = 0
+    for path in directory.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return total
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A site whose pool has a disk of its own, and a small one."""
+    site = Site(tmp_path / "pool", min_free_space=f"{RESERVE}B", max_size=0, drain_size=0)
+    monkeypatch.setattr(DirectoryPool, "free_space", lambda pool: CAPACITY - used(Path(pool.directory)))
+    return site
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["length", "chunked"])
+@pytest.mark.parametrize("count", [1, 4, 12])
+def test_parallel_uploads_keep_the_reserve(small: Site, count: int, declared: bool) -> None:
+    """ocis #4516: uploads in step, that all fitted when they were checked, still leave the reserve free.
+
+    Each may be one read beyond when it learns of the others.
+    """
+    size, step = 24 * MEBIBYTE, 256 << 10
+    together = threading.Barrier(count)
+    least_free = [CAPACITY]
+
+    def pieces() -> Iterator[bytes]:
+        try:
+            for n in range(size // step):
+                together.wait(30)
+                least_free[0] = (
+                    min(least_free[0], CAPACITY - used(small.directory)) if n % 4 == 0 else least_free[0]
+                )
+                yield bytes(step)
+        except threading.BrokenBarrierError:
+            return
+        finally:
+            together.abort()
+
+    answers: list[Answer] = []
+    length = str(size) if declared else None
+
+    def upload() -> None:
+        answers.append(small.put(Stream(pieces()), CONTENT_LENGTH=length))
+
+    threads = [threading.Thread(target=upload) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(answers) == count
+    assert least_free[0] >= RESERVE - count * step
+    assert {answer.status for answer in answers} <= ({200} if count == 1 else {200, 507, 400})
+    assert CAPACITY - used(small.directory) >= RESERVE - MEBIBYTE
+
+
+def test_a_full_pool_takes_uploads_again_when_it_was_emptied(small: Site) -> None:
+    """A refused upload gives back what it had taken."""
+    fits, too_much = 30 * MEBIBYTE, 40 * MEBIBYTE
+    identifier = small.identifier()
+    for length in (str(too_much), None):
+        answer = small.put(Stream(bytes(MEBIBYTE) for _ in range(40)), identifier, CONTENT_LENGTH=length)
+        assert answer.outcome == (507, "pool-full")
+        assert small.names(identifier) == ONLY_STATUS
+    assert (
+        small.put(Stream(bytes(MEBIBYTE) for _ in range(30)), identifier, CONTENT_LENGTH=str(fits)).status
+        == 200
+    )
