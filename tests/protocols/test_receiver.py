@@ -72,6 +72,17 @@ def test_max_size_0_is_no_limit(tmp_path: Path, send: Callable[..., Answer]) -> 
     assert send(Site(tmp_path, max_size=0), 300_000).status == 200
 
 
+@pytest.mark.parametrize("where", ["before", "behind"])
+def test_what_is_neither_file_nor_field_is_limited_too(tmp_path: Path, where: str) -> None:
+    """A chunked form cannot go on for ever around its parts: all that an honest one could need is the limit."""
+    site = Site(tmp_path, max_size="10B", max_files=1, max_fields=1, max_fields_size=1000)
+    for size, outcome in ((2500, (200, None)), (4000, TOO_LARGE)):
+        filler = b"x" * size
+        whole = form(file_part("x"))
+        body = filler + b"\r\n" + whole if where == "before" else whole + filler
+        assert site.post(Stream(in_steps(body, 100))).outcome == outcome
+
+
 @pytest.mark.parametrize("way", ["form", "raw"])
 def test_a_declared_length_that_cannot_fit_is_refused_unread(tmp_path: Path, way: str) -> None:
     """Terabytes that are only announced are refused before any byte is asked for, and then only drained."""

@@ -78,7 +78,7 @@ class WholeBodyProtocol(Protocol):
     def _fail(attempt: Attempt, receiver: Receiver, error: UploadError) -> None:
         # On a full disk not even this may be possible; what is left then reads as interrupted.
         with suppress(OSError, Superseded):
-            attempt.fail(receiver.status.failed(error))
+            attempt.fail(receiver.failed(error))
 
     @staticmethod
     def _keep_refusal(request: UploadRequest, status: UploadStatus) -> None:

@@ -47,6 +47,7 @@ class BodyReader:
         self.received = 0
         self.now = time.monotonic()
         self.pace = 0.0
+        self._waited = 0.0  # seconds spent in reads
         self._stream = environ["wsgi.input"]
         self._settings = settings
         self._ended = self.length == 0
@@ -68,17 +69,18 @@ class BodyReader:
         :raises TooSlow: the client stayed under ``min_rate`` for ``min_rate_grace`` seconds.
         """
         size = min(SMALLEST_READ, self._largest)
-        window_start, window_received = self.now, 0
+        window_start, window_received = self._waited, 0
         while chunk := self._read(size):
             yield chunk
             if limit is not None and self.received > limit:
                 raise TooLarge(f"The body has more than the {size_text(limit)} that are possible here.")
             size = self._next_size(size, len(chunk))
-            if (window := self.now - window_start) >= self._settings.min_rate_grace:
-                # Over the time that it was, not the grace time: the last read may have gone far past that.
+            # Only the time spent in reads counts: a disk that stalls is not the client's fault. And all of it does,
+            # since the last read may have gone far past the grace time.
+            if (window := self._waited - window_start) >= self._settings.min_rate_grace:
                 if self.received - window_received < self._settings.min_rate * window:
                     raise TooSlow(f"Fewer than {self._settings.min_rate} bytes a second arrived.")
-                window_start, window_received = self.now, self.received
+                window_start, window_received = self._waited, self.received
 
     def _read(self, size: int) -> bytes:
         """Return the next bytes, at most *size*, and none at the end."""
@@ -93,6 +95,7 @@ class BodyReader:
             raise Incomplete(f"The connection broke after {self.received} bytes.") from error
         self.now = time.monotonic()
         self.pace = self.now - before
+        self._waited += self.pace
         self.received += len(chunk)
         self._ended = not chunk or self.received == self.length
         if not chunk and self.length is not None:

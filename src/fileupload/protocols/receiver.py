@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fileupload.errors import NoFile, PoolFull, TooLarge, TypeNotAllowed
+from fileupload.errors import NoFile, PoolFull, TooLarge, TypeNotAllowed, UploadError
 from fileupload.identifiers import Claims
 from fileupload.pool.base import Attempt, FileWriter, Pool
 from fileupload.protocols.body import BodyReader
@@ -175,6 +175,10 @@ class Receiver:
             self._next_publish = body.now + self._request.settings.progress_interval
             self.status = replace(self.status, received=body.received, updated=timestamp())
             self._attempt.publish(self.status)
+
+    def failed(self, error: UploadError) -> UploadStatus:
+        """Return the status of this upload after *error*."""
+        return replace(self.status, received=self._body.received).failed(error)
 
     def finish(self) -> UploadStatus:
         """Make the upload done, and return its status.
