@@ -237,7 +237,7 @@ class DirectoryPool(Pool):
                 news = time.time() - seconds_of(status.updated or timestamp(0))
                 if news < _STALE_AFTER or is_alive(attempt):
                     return status
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
         return self._after_attempt(fd, status)
 

@@ -29,7 +29,7 @@ class DirectoryBucket(Bucket):
         try:
             with fs.opened(self._pool.open_bucket(self.id)) as fd:
                 status = self._pool.live_status(fd)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             status = UploadStatus(state=State.UNKNOWN)
         return replace(status, identifier=self.identifier)
 

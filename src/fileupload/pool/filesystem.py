@@ -19,8 +19,8 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
-# What opening says of a symbolic link (two words for one thing), of a socket, and of what is no folder.
-_PLANTED = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENOTDIR})
+# What opening says of a symbolic link (two words for one thing) and of a socket.
+_PLANTED = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
 
 
 @contextmanager
@@ -35,14 +35,15 @@ def opened(fd: int) -> Iterator[int]:
 def open_directory(name: str, parent: int | None = None) -> int:
     """Return a descriptor of the folder *name* in *parent*.
 
-    :raises FileNotFoundError: it is not there, is a symbolic link, or is no folder.
+    :raises FileNotFoundError: it is not there.
+    :raises NotADirectoryError: it is something else, or a symbolic link.
     :raises OSError: it is there, and cannot be opened now.
     """
     try:
         return os.open(name, _DIRECTORY, dir_fd=parent)
     except OSError as error:
         if error.errno in _PLANTED:
-            raise FileNotFoundError(errno.ENOENT, "no folder", name) from None
+            raise NotADirectoryError(errno.ENOTDIR, "no folder", name) from None
         raise
 
 
