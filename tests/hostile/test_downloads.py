@@ -24,9 +24,7 @@ def get(site: Site, identifier: str, more: str = "", method: str = "GET", **envi
     return site.send(method, "/upload", f"X-Progress-ID={identifier}{more}", **environ)
 
 
-def stored(
-    site: Site, filename: str = "a.bin", kind: str = "application/x-a", content: bytes = CONTENT
-) -> str:
+def stored(site: Site, filename: str = "a.bin", kind: str = "application/x-a", content: bytes = CONTENT) -> str:
     identifier = site.identifier()
     assert site.put(content, identifier, filename, CONTENT_TYPE=kind).status == 200
     return identifier

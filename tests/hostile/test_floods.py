@@ -159,9 +159,7 @@ def open_files() -> int:
 
 
 @pytest.mark.parametrize("kind", ["files", "empty files", "fields", "both"])
-def test_a_part_too_many_ends_the_reading(
-    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_part_too_many_ends_the_reading(tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     """Django CVE-2023-24580 and its kin: the part after the last allowed one is refused, at once, in one line."""
     site = Site(tmp_path, max_files=20, max_fields=20, drain_size=0)
     parts = {

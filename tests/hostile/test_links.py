@@ -151,9 +151,7 @@ def test_a_link_planted_while_an_upload_runs(trap: Trap, name: str) -> None:
 
     def pieces() -> Iterator[bytes]:
         yield b"first"
-        replace_by_link(
-            trap.attempt(identifier) / name, trap.outside / ("alive" if name == "alive" else "secret")
-        )
+        replace_by_link(trap.attempt(identifier) / name, trap.outside / ("alive" if name == "alive" else "secret"))
         site.status(identifier)
         yield b"second"
 

@@ -35,9 +35,7 @@ Send = Callable[[Site, str], Answer]
 REFUSALS: dict[str, Send] = {
     "invalid-identifier": lambda site, identifier: site.put(b"x", identifier[:-3] + "abc"),
     "too-large": lambda site, identifier: site.put(b"x" * 101, identifier),
-    "limit-exceeded": lambda site, identifier: site.post(
-        form(*(file_part("x") for _ in range(3))), identifier
-    ),
+    "limit-exceeded": lambda site, identifier: site.post(form(*(file_part("x") for _ in range(3))), identifier),
     "type-not-allowed": lambda site, identifier: site.put(b"x", identifier, "a.exe"),
     "unsupported-request": lambda site, identifier: site.put(b"x", identifier, HTTP_CONTENT_ENCODING="gzip"),
     "malformed-form": lambda site, identifier: site.post(b"------gap5\r\nx\r\n\r\n", identifier),
@@ -45,9 +43,7 @@ REFUSALS: dict[str, Send] = {
     "no-file": lambda site, identifier: site.post(form(field_part(identifier, identifier)), identifier),
     "length-required": lambda site, identifier: site.put(Stream([]), identifier, SERVER_SOFTWARE="Granian"),
     "already-done": twice,
-    "method-not-allowed": lambda site, identifier: site.send(
-        "PATCH", "/upload/status", f"X-Progress-ID={identifier}"
-    ),
+    "method-not-allowed": lambda site, identifier: site.send("PATCH", "/upload/status", f"X-Progress-ID={identifier}"),
     "bad-callback": lambda site, identifier: site.send(
         "GET", "/upload/status", f"X-Progress-ID={identifier}&callback=(x)"
     ),
@@ -87,15 +83,11 @@ def test_a_refusal_is_one_line_without_the_identifier(
 
 
 @pytest.mark.parametrize("count", [1, 500])
-def test_lines_do_not_grow_with_what_is_wrong(
-    site: Site, count: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_lines_do_not_grow_with_what_is_wrong(site: Site, count: int, caplog: pytest.LogCaptureFixture) -> None:
     """python-multipart CVE-2024-53981, CVE-2026-40347: a request full of faults is one line, as one with one fault."""
     with caplog.at_level(logging.DEBUG):
         site.post(b"--" * count + form(*(part("Bad: header", "x") for _ in range(count))) + b"\r\n--" * count)
-    assert (
-        len([record for record in caplog.records if record.name.startswith(("fileupload", "multipart"))]) == 1
-    )
+    assert len([record for record in caplog.records if record.name.startswith(("fileupload", "multipart"))]) == 1
 
 
 @pytest.mark.parametrize("name", ["a\r\n2026 ERROR forged", "\x1b[2J", "%s%n{0}", "a\u2028b"])

@@ -49,9 +49,7 @@ def test_parallel_uploads_keep_the_reserve(small: Site, count: int, declared: bo
         try:
             for n in range(size // step):
                 together.wait(30)
-                least_free[0] = (
-                    min(least_free[0], CAPACITY - used(small.directory)) if n % 4 == 0 else least_free[0]
-                )
+                least_free[0] = min(least_free[0], CAPACITY - used(small.directory)) if n % 4 == 0 else least_free[0]
                 yield bytes(step)
         except threading.BrokenBarrierError:
             return
@@ -83,7 +81,4 @@ def test_a_full_pool_takes_uploads_again_when_it_was_emptied(small: Site) -> Non
         answer = small.put(Stream(bytes(MEBIBYTE) for _ in range(40)), identifier, CONTENT_LENGTH=length)
         assert answer.outcome == (507, "pool-full")
         assert small.names(identifier) == ONLY_STATUS
-    assert (
-        small.put(Stream(bytes(MEBIBYTE) for _ in range(30)), identifier, CONTENT_LENGTH=str(fits)).status
-        == 200
-    )
+    assert small.put(Stream(bytes(MEBIBYTE) for _ in range(30)), identifier, CONTENT_LENGTH=str(fits)).status == 200

@@ -84,13 +84,9 @@ def part(headers: str, data: bytes | str) -> bytes:
     return lines.encode() + b"\r\n" + (data.encode() if isinstance(data, str) else data)
 
 
-def file_part(
-    data: bytes | str, filename: str = "a.txt", name: str = "file", kind: str = "text/plain"
-) -> bytes:
+def file_part(data: bytes | str, filename: str = "a.txt", name: str = "file", kind: str = "text/plain") -> bytes:
     """Return a file part as browsers write it."""
-    return part(
-        f'Content-Disposition: form-data; name="{name}"; filename="{filename}"\nContent-Type: {kind}', data
-    )
+    return part(f'Content-Disposition: form-data; name="{name}"; filename="{filename}"\nContent-Type: {kind}', data)
 
 
 def field_part(name: str, text: bytes | str) -> bytes:
@@ -176,25 +172,17 @@ class Site:
             "wsgi.multithread": True,
             "wsgi.multiprocess": True,
             "wsgi.run_once": False,
-            **(
-                {"CONTENT_LENGTH": str(len(body))}
-                if isinstance(body, bytes)
-                else {"wsgi.input_terminated": True}
-            ),
+            **({"CONTENT_LENGTH": str(len(body))} if isinstance(body, bytes) else {"wsgi.input_terminated": True}),
         }
         given.update(environ)
         return _call(self.as_server, {name: value for name, value in given.items() if value is not None})
 
-    def post(
-        self, body: Any, identifier: str | None = None, kind: str | None = FORM_TYPE, **environ: Any
-    ) -> Answer:
+    def post(self, body: Any, identifier: str | None = None, kind: str | None = FORM_TYPE, **environ: Any) -> Answer:
         """Send a form."""
         query = urlencode({"X-Progress-ID": self.identifier() if identifier is None else identifier})
         return self.send("POST", query=query, body=body, CONTENT_TYPE=kind, **environ)
 
-    def put(
-        self, body: Any, identifier: str | None = None, filename: str = "a.txt", **environ: Any
-    ) -> Answer:
+    def put(self, body: Any, identifier: str | None = None, filename: str = "a.txt", **environ: Any) -> Answer:
         """Send a plain body."""
         named = {"filename": filename} if filename else {}
         query = urlencode({"X-Progress-ID": self.identifier() if identifier is None else identifier, **named})

@@ -28,9 +28,7 @@ def read_all(body: BodyReader) -> int:
     return sum(len(chunk) for chunk in body.chunks())
 
 
-def reader(
-    stream: Any, length: object = None, server: str = "", settings: Any = None, **environ: Any
-) -> BodyReader:
+def reader(stream: Any, length: object = None, server: str = "", settings: Any = None, **environ: Any) -> BodyReader:
     given = {"wsgi.input": stream, "SERVER_SOFTWARE": server, "wsgi.input_terminated": True, **environ}
     if length is not None:
         given["CONTENT_LENGTH"] = length

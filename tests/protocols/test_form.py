@@ -114,9 +114,7 @@ def test_a_chunked_form_cut_at_every_offset_is_refused(lasting_site: Site) -> No
 def test_a_form_without_a_length_is_whole_with_its_closing_boundary(site: Site) -> None:
     """A chunked form is taken on every server, for the closing boundary tells its end."""
     identifier = site.identifier()
-    answer = site.post(
-        Stream([BODY]), identifier, HTTP_TRANSFER_ENCODING="chunked", SERVER_SOFTWARE="Granian"
-    )
+    answer = site.post(Stream([BODY]), identifier, HTTP_TRANSFER_ENCODING="chunked", SERVER_SOFTWARE="Granian")
     assert_is_body(site, identifier, answer.json)
 
 
@@ -164,9 +162,7 @@ def test_a_file_without_a_name_is_a_file_when_it_has_bytes(site: Site) -> None:
     assert site.contents(identifier) == [b"x"]
 
 
-@pytest.mark.parametrize(
-    "body", [b"", form(), form(field_part("a", "b"))], ids=["nothing", "empty", "fields"]
-)
+@pytest.mark.parametrize("body", [b"", form(), form(field_part("a", "b"))], ids=["nothing", "empty", "fields"])
 def test_a_form_without_a_file_is_refused(site: Site, body: bytes) -> None:
     """A form with no part at all, or with fields alone, brings no upload."""
     assert site.post(body).outcome == (400, "no-file" if body else "incomplete")
@@ -266,9 +262,7 @@ def test_the_checksum_is_of_each_file(tmp_path: Path, checksum: str) -> None:
         ("multipart/form-data; boundary=ä", (400, "malformed-form")),
     ],
 )
-def test_a_type_that_is_no_form_is_refused_unread(
-    site: Site, kind: str | None, outcome: tuple[int, str]
-) -> None:
+def test_a_type_that_is_no_form_is_refused_unread(site: Site, kind: str | None, outcome: tuple[int, str]) -> None:
     """A wrong type, or a boundary that is none by RFC 2046, is refused before the body is parsed."""
     identifier = site.identifier()
     assert site.post(BODY, identifier, kind).outcome == outcome

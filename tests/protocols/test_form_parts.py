@@ -148,9 +148,7 @@ def test_a_text_field_may_say_that_it_is_utf_8(site: Site, charset: str) -> None
     assert site.post(form(part(headers, "x"), file_part("y"))).json["fields"] == {"a": ["x"]}
 
 
-@pytest.mark.parametrize(
-    "charset", ["utf-7", "utf-16", "iso-2022-jp", "windows-1252", "idna", "rot13", "zlib", "x"]
-)
+@pytest.mark.parametrize("charset", ["utf-7", "utf-16", "iso-2022-jp", "windows-1252", "idna", "rot13", "zlib", "x"])
 def test_an_odd_charset_is_refused(site: Site, charset: str) -> None:
     """No codec of the client's choice is ever looked up: text in another charset is refused."""
     headers = f'Content-Disposition: form-data; name="a"\nContent-Type: text/plain; charset={charset}'
@@ -221,11 +219,5 @@ def test_the_length_of_a_header_is_limited(tmp_path: Path, step: int | None) -> 
 def test_a_folded_header_is_limited_as_one(tmp_path: Path) -> None:
     """Continued lines count together, however small each is."""
     site = Site(tmp_path, max_header_size=100)
-    folded = (
-        b"------gap5\r\n"
-        + HEADERS.encode()
-        + b"\r\nX-A: 1\r\n"
-        + b" 1\r\n" * 200
-        + b"\r\nx\r\n------gap5--\r\n"
-    )
+    folded = b"------gap5\r\n" + HEADERS.encode() + b"\r\nX-A: 1\r\n" + b" 1\r\n" * 200 + b"\r\nx\r\n------gap5--\r\n"
     assert site.post(folded).outcome == (413, "limit-exceeded")

@@ -86,8 +86,7 @@ def test_any_header_is_read_or_refused(header: str) -> None:
 def test_quoted_parameters_round_trip(parameters: dict[str, str]) -> None:
     """Any text comes back from a quoted string."""
     quoted = "".join(
-        '; {}="{}"'.format(name, value.replace("\\", "\\\\").replace('"', '\\"'))
-        for name, value in parameters.items()
+        '; {}="{}"'.format(name, value.replace("\\", "\\\\").replace('"', '\\"')) for name, value in parameters.items()
     )
     assert parse_parameters("a/b" + quoted) == ("a/b", parameters)
 

@@ -119,9 +119,7 @@ def assert_is_answered(site: Site, identifier: str, answer: Answer) -> None:
 
 @given(
     edits=st.lists(
-        st.tuples(
-            st.integers(0, len(BODY)), st.integers(0, 12), st.sampled_from(SYNTAX) | st.binary(max_size=4)
-        ),
+        st.tuples(st.integers(0, len(BODY)), st.integers(0, 12), st.sampled_from(SYNTAX) | st.binary(max_size=4)),
         min_size=1,
         max_size=4,
     ),
@@ -142,9 +140,9 @@ def test_any_wrong_bytes_are_answered(
 @given(
     body=st.one_of(
         st.binary(max_size=300),
-        st.lists(
-            st.sampled_from([*SYNTAX, b"x", b"Content-Disposition: form-data; name=a"]), max_size=30
-        ).map(b"".join),
+        st.lists(st.sampled_from([*SYNTAX, b"x", b"Content-Disposition: form-data; name=a"]), max_size=30).map(
+            b"".join
+        ),
     )
 )
 @many
@@ -174,9 +172,7 @@ def test_any_query_is_answered(lasting_site: Site, query: str, method: str) -> N
     """So does any query beside a valid identifier, at each address and by each method."""
     for path in ("/upload", "/upload/status"):
         identifier = lasting_site.identifier()
-        answer = lasting_site.send(
-            method, path, f"X-Progress-ID={identifier}&{query}", BODY, CONTENT_TYPE="text/plain"
-        )
+        answer = lasting_site.send(method, path, f"X-Progress-ID={identifier}&{query}", BODY, CONTENT_TYPE="text/plain")
         assert answer.status in REFUSED | {200, 404, 405}
 
 
@@ -185,6 +181,4 @@ def test_any_query_is_answered(lasting_site: Site, query: str, method: str) -> N
 def test_any_disposition_of_a_request_is_answered(lasting_site: Site, header: str) -> None:
     """So does any Content-Disposition of a plain body."""
     identifier = lasting_site.identifier()
-    assert_is_answered(
-        lasting_site, identifier, lasting_site.put(b"x", identifier, HTTP_CONTENT_DISPOSITION=header)
-    )
+    assert_is_answered(lasting_site, identifier, lasting_site.put(b"x", identifier, HTTP_CONTENT_DISPOSITION=header))

@@ -126,9 +126,7 @@ def test_a_content_disposition_that_cannot_be_read_is_refused(site: Site, header
     assert site.put(b"x", HTTP_CONTENT_DISPOSITION=header).outcome == (415, "unsupported-request")
 
 
-@pytest.mark.parametrize(
-    "name", ["ä ö.txt", "\U0001f4be.bin", "a+b&c=d.txt", "קובץ.txt", 'quo"te.txt', "100%.txt"]
-)
+@pytest.mark.parametrize("name", ["ä ö.txt", "\U0001f4be.bin", "a+b&c=d.txt", "קובץ.txt", 'quo"te.txt', "100%.txt"])
 def test_a_name_in_the_query(site: Site, name: str) -> None:
     """``filename=`` is percent-encoded UTF-8."""
     query = f"X-Progress-ID={site.identifier()}&filename={quote(name, safe='')}"

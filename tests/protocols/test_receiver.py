@@ -20,9 +20,7 @@ def send_form(site: Site, size: int, identifier: str | None = None, *, length: b
 
 
 def send_files(site: Site, size: int, identifier: str | None = None, *, length: bool = True) -> Answer:
-    body = form(
-        *(file_part(b"x" * (size // 3 + (n < size % 3))) for n in range(3)), field_part("text", "y" * 500)
-    )
+    body = form(*(file_part(b"x" * (size // 3 + (n < size % 3))) for n in range(3)), field_part("text", "y" * 500))
     return site.post(body if length else Stream(in_steps(body, 700)), identifier)
 
 

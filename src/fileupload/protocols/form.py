@@ -9,6 +9,7 @@ from multipart import MultipartError, MultipartSegment, ParserLimitReached, Push
 
 from fileupload.errors import Incomplete, LimitExceeded, MalformedForm, TooLarge, UnsupportedRequest
 from fileupload.protocols.base import WholeBodyProtocol
+from fileupload.protocols.delimiter import Delimiter
 from fileupload.protocols.headers import clean_filename, media_type, parse_parameters
 from fileupload.protocols.receiver import Receiver, UploadRequest
 from fileupload.settings import Settings, size_text
@@ -41,44 +42,72 @@ class FormProtocol(WholeBodyProtocol):
 
     def fill(self, request: UploadRequest, receiver: Receiver) -> None:
         """Parse the body, and store what is in it."""
-        settings, form = request.settings, _Form(request, receiver)
-        parser = PushMultipartParser(
-            _boundary(request),
-            max_header_size=settings.max_header_size,
-            max_header_count=settings.max_headers,
-            max_segment_count=settings.max_files + settings.max_fields,
-        )
+        form = _Form(request, receiver)
         limit = request.max_size
-        ceiling = None if limit is None else limit + _overhead(settings)
-        take, publish, parse = form.take, receiver.publish_if_due, parser.parse
+        ceiling = None if limit is None else limit + _overhead(request.settings)
         try:
             for chunk in request.body.chunks(ceiling):
-                for event in parse(chunk):
-                    take(event)
-                publish()
+                form.feed(chunk)
+                receiver.publish_if_due()
         except ParserLimitReached as error:
             raise LimitExceeded(f"The form passes a limit: {error}.") from None
         except MultipartError as error:
             raise MalformedForm(f"The form cannot be read: {error.args[0]}.") from None
-        _require_end(parser)
+        form.require_end()
 
 
 class _Form:
-    """Sorts the parser's events into files and fields."""
+    """Has the body parsed, and sorts the parser's events into files and fields."""
 
     def __init__(self, request: UploadRequest, receiver: Receiver) -> None:
+        settings, boundary = request.settings, _boundary(request)
         self._request = request
-        self._settings = request.settings
+        self._settings = settings
         self._receiver = receiver
+        self._parser = PushMultipartParser(
+            boundary,
+            max_header_size=settings.max_header_size,
+            max_header_count=settings.max_headers,
+            max_segment_count=settings.max_files + settings.max_fields,
+        )
+        self._holds_no_delimiter = Delimiter(boundary).is_absent
+        self._in_content = False  # the last chunk was content of a file to its last byte
         self._files = 0
         self._fields = 0
         self._fields_size = 0
         self._field: bytearray | None = None  # the text field that is being read
         self._name = ""
         self._charset = "utf-8"
+        self._declared = False  # whether the part has a length of its own, which the parser compares
         self._unnamed: str | None = None  # the type of the file, where its name is still to be missed
 
-    def take(self, event: MultipartSegment | bytes | None) -> None:
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the body.
+
+        :raises UploadError, MultipartError: they are not what may stand there.
+        """
+        # Nearly all chunks of a large file are content as a whole, and need not go through the parser.
+        if self._in_content and self._holds_no_delimiter(chunk):
+            self._receiver.write(chunk)
+            return
+        event = None
+        for event in self._parser.parse(chunk):
+            self._take(event)
+        # The parser gave the chunk itself back: it keeps nothing of it. (Of single bytes Python has but one each.)
+        given_back = event is chunk and len(chunk) > 1 and self._field is None
+        self._in_content = given_back and self._unnamed is None and not self._declared
+
+    def require_end(self) -> None:
+        """Refuse a form without its closing boundary: several servers end a body in silence when the client dies.
+
+        :raises Incomplete: it has none.
+        """
+        try:
+            self._parser.close()
+        except MultipartError:
+            raise Incomplete("The form ended before its closing boundary.") from None
+
+    def _take(self, event: MultipartSegment | bytes | None) -> None:
         """Take one event: the head of a part, bytes of its content, or None at its end."""
         if event is None:
             self._end()
@@ -94,6 +123,7 @@ class _Form:
 
     def _begin(self, part: MultipartSegment) -> None:
         _check_part(part)
+        self._declared = part.header("Content-Length") is not None
         self._name = part.name or ""
         if part.filename is None:
             self._fields += 1
@@ -150,14 +180,6 @@ def _boundary(request: UploadRequest) -> str:
     if _BOUNDARY.fullmatch(boundary) is None:
         raise MalformedForm("The boundary in Content-Type must be 1 to 70 characters of ASCII (RFC 2046).")
     return boundary
-
-
-def _require_end(parser: PushMultipartParser) -> None:
-    """Refuse a form without its closing boundary: several servers end a body in silence when the client dies."""
-    try:
-        parser.close()
-    except MultipartError:
-        raise Incomplete("The form ended before its closing boundary.") from None
 
 
 def _overhead(settings: Settings) -> int:
