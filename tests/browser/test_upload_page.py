@@ -234,15 +234,24 @@ def test_a_file_above_the_limit_is_refused_before_anything_is_sent(serve: Serve,
 
 
 def test_the_servers_refusal_is_shown(serve: Serve, open_page: OpenPage) -> None:
-    """A limit that only the identifier carries comes back as 413, and its sentence stands in the row."""
+    """What only the server can know comes back as its refusal, and its sentence stands in the row."""
     server = serve()
-    page = open_page(f"{server.url}?X-Progress-ID={server.identifier('--max-size', '1')}")
+    page = open_page(f"{server.url}?X-Progress-ID={server.identifier('--content-type', 'image/png')}")
     with page.expect_response(lambda response: response.request.method == "POST") as refusal:
         page.get_by_label("Choose files").set_input_files(payload("big.bin", 3 * MEGABYTE))
-    assert refusal.value.status == 413
+    assert refusal.value.status == 415
     expect_state(row(page, "big.bin"), "failed")
     expect(row(page, "big.bin").locator(".entry-error")).to_have_text(refusal.value.json()["detail"])
-    expect(row(page, "big.bin").locator(".entry-advice")).to_have_text("Choose a smaller file.")
+    assert not server.stored()
+
+
+def test_the_limit_of_the_identifier_is_known_to_the_page(serve: Serve, open_page: OpenPage) -> None:
+    """A file that the identifier does not allow is refused before a byte of it is sent."""
+    server = serve()
+    page = open_page(f"{server.url}?X-Progress-ID={server.identifier('--max-size', '1')}")
+    page.get_by_label("Choose files").set_input_files(payload("big.bin", 3 * MEGABYTE))
+    expect_state(row(page, "big.bin"), "failed")
+    expect(row(page, "big.bin").locator(".entry-error")).to_contain_text("at most 1 MB can be sent")
     assert not server.stored()
 
 

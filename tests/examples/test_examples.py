@@ -339,4 +339,4 @@ def test_the_script_shows_why_an_upload_was_refused(
     site = start("flask", FLASK_FILEUPLOAD_MAX_SIZE="1")
     seen = in_chromium(site)
     assert seen["url"] == f"{site.url}/"
-    assert "1048576 bytes" in seen["messages"][-1]
+    assert "At most 1 MB" in seen["messages"][-1]
