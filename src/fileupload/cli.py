@@ -85,7 +85,9 @@ def _add_serve(commands_: Any) -> None:
     command.add_argument(
         "--port", type=_port, metavar="N", help="port to listen on; 0 takes a free one (default: 8080)"
     )
-    command.add_argument("--workers", type=_positive, metavar="N", help="processes (default: 1)")
+    command.add_argument(
+        "--workers", type=_positive, metavar="N", help="processes (default: one on each processor, at most 4)"
+    )
     command.add_argument("--threads", type=_positive, metavar="N", help="requests at once, in each (default: 1024)")
     command.add_argument(
         "--silence", type=_seconds, metavar="TIME", help="end uploads whose client sends nothing for so long (60s)"

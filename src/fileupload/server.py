@@ -32,7 +32,7 @@ class ServerOptions:
     """How to listen.
 
     :ivar port: 0 takes a free one.
-    :ivar workers: processes.
+    :ivar workers: processes; 0 for one on each processor, but at most four.
     :ivar threads: requests that each process serves at once; a slow client occupies one. They are made as
         they are needed.
     :ivar silence: seconds after which a connection ends whose client sends nothing more of a body; 0: never.
@@ -40,7 +40,7 @@ class ServerOptions:
 
     host: str = "127.0.0.1"
     port: int = 8080
-    workers: int = 1
+    workers: int = 0
     threads: int = 1024
     silence: float = 60.0
 
@@ -66,7 +66,7 @@ def serve(make_app: Callable[[], WSGIApp], options: ServerOptions, announce: Cal
             address=options.host,
             port=port,
             interface=Interfaces.WSGI,
-            workers=options.workers,
+            workers=options.workers or min(4, len(os.sched_getaffinity(0))),
             blocking_threads=options.threads,
             # A few more than there are threads may wait; the rest waits in the kernel.
             backpressure=options.threads + 64,

@@ -73,6 +73,12 @@ class Recorder:
             self._inodes[fd] = self._named[path]
         return fd
 
+    def dup(self, fd: int) -> int:
+        copy = os.dup(fd)
+        self._paths[copy] = self._paths[fd]
+        self._inodes.pop(copy, None)  # only folders are opened twice
+        return copy
+
     def mkdir(self, name: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
         os.mkdir(name, mode, dir_fd=dir_fd)
         self.steps.append(Step("mkdir", self._path(name, dir_fd)))

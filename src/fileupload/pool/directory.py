@@ -18,6 +18,7 @@ stay, and are called finished by it.
 
 from __future__ import annotations
 
+import errno
 import json
 import operator
 import os
@@ -108,7 +109,10 @@ class DirectoryPool(Pool):
             attempt = DirectoryAttempt(self, bucket_id, fd)
             try:
                 self.write_status(fd, replace(status, attempt=attempt.token))
-                self._remove_all_but({_STATUS, _LOCK, attempt.token}, fd)
+                # A folder has a link from each folder in it, from itself and from its parent (but on Btrfs, 1 in all):
+                # with 3, this attempt's is the only one.
+                if os.fstat(fd).st_nlink != 3:
+                    self._remove_all_but({_STATUS, _LOCK, attempt.token}, fd)
             except BaseException:
                 attempt.close()
                 fs.remove_tree(attempt.token, fd)
@@ -191,22 +195,33 @@ class DirectoryPool(Pool):
         """
         while True:
             with ExitStack() as held:
-                fd = self._lock(bucket_id, held, create=create)
-                if fd is not None:
+                fd = held.enter_context(fs.opened(self.open_bucket(bucket_id, create=create)))
+                if self._lock(fd, held):
                     yield fd
                     return
 
-    def _lock(self, bucket_id: str, held: ExitStack, *, create: bool) -> int | None:
-        """Return a descriptor of a bucket's folder once its lock is held; None if it was cleared on the way."""
-        fd = held.enter_context(fs.opened(self.open_bucket(bucket_id, create=create)))
+    @contextmanager
+    def locked_folder(self, fd: int) -> Iterator[None]:
+        """Hold the lock of the bucket whose folder was opened as *fd*.
+
+        :raises FileNotFoundError: that bucket was cleared; one of the same id may have been made since.
+        """
+        with ExitStack() as held:
+            if not self._lock(fd, held):
+                raise FileNotFoundError(errno.ENOENT, "the bucket was cleared")
+            yield
+
+    @staticmethod
+    def _lock(fd: int, held: ExitStack) -> bool:
+        """Take the lock of the bucket whose folder is *fd*; False if it was cleared on the way."""
         try:
             lock = held.enter_context(fs.opened(fs.open_for_locking(_LOCK, fd, create=True)))
             fs.lock(lock)
             here = os.stat(_LOCK, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
-            return None
+            return False
         # Who cleared the bucket took the lock's name away: what we hold then is the lock of nothing.
-        return fd if os.path.samestat(os.fstat(lock), here) else None
+        return os.path.samestat(os.fstat(lock), here)
 
     def read_status(self, fd: int) -> UploadStatus:
         """Return what ``status.json`` in the bucket's folder says; a missing or foreign one says unknown.

@@ -60,9 +60,10 @@ class DirectoryAttempt(Attempt):
         self._id = bucket_id
         self._files = 0
         self._writer: _FileWriter | None = None
-        self._folder = self._alive = -1
+        self._bucket = self._folder = self._alive = -1
         os.mkdir(self.token, 0o700, dir_fd=bucket)
         try:
+            self._bucket = os.dup(bucket)
             self._folder = fs.open_directory(self.token, bucket)
             self._alive = fs.create_file(ALIVE, self._folder)
             fs.try_lock(self._alive)
@@ -99,14 +100,14 @@ class DirectoryAttempt(Attempt):
         try:
             if self._pool.durable:
                 os.fsync(self._folder)
-            with self._pool.locked(self._id) as bucket:
-                self._require_ownership(bucket)
+            with self._pool.locked_folder(self._bucket):
+                self._require_ownership()
                 if self._pool.durable:
-                    os.fsync(bucket)  # the name of the attempt, before the status that speaks of it
+                    os.fsync(self._bucket)  # the name of the attempt, before the status that speaks of it
                 done = replace(status, attempt=self.token)
-                self._pool.write_status(bucket, done, durable=self._pool.durable)
+                self._pool.write_status(self._bucket, done, durable=self._pool.durable)
                 if self._pool.durable:
-                    self._sync_names(bucket)
+                    self._sync_names()
         except OSError as error:
             raise self._explained(error) from None
         with suppress(OSError):  # the upload is done; what stays of these two misleads nobody
@@ -117,16 +118,16 @@ class DirectoryAttempt(Attempt):
     def fail(self, status: UploadStatus) -> None:
         """Remove the folder, and leave *status* if the bucket is still this attempt's."""
         try:
-            with self._pool.locked(self._id) as bucket:
-                current = self._pool.read_status(bucket)
+            with self._pool.locked_folder(self._bucket):
+                current = self._pool.read_status(self._bucket)
                 if current.attempt == self.token:
                     if current.state is State.DONE:  # renamed, and then not made durable
-                        self._pool.remove_status(bucket)
+                        self._pool.remove_status(self._bucket)
                     self._remove_bytes()
-                    self._pool.write_status(bucket, replace(status, attempt=self.token))
+                    self._pool.write_status(self._bucket, replace(status, attempt=self.token))
                 # The mark of life goes last: until the status is there, no reader may take this for a crash.
-                self.close()
-                fs.remove_tree(self.token, bucket)
+                self._release()
+                fs.remove_tree(self.token, self._bucket)
         except FileNotFoundError:
             return
         finally:
@@ -140,6 +141,13 @@ class DirectoryAttempt(Attempt):
             fs.remove(str(number), self._folder)
 
     def close(self) -> None:
+        """Give up all that is open."""
+        self._release()
+        if self._bucket >= 0:
+            os.close(self._bucket)
+            self._bucket = -1
+
+    def _release(self) -> None:
         """Give up the folder and the mark of life."""
         if self._writer is not None:
             self._writer.abandon()
@@ -148,12 +156,12 @@ class DirectoryAttempt(Attempt):
                 os.close(fd)
         self._folder = self._alive = -1
 
-    def _require_ownership(self, bucket: int) -> None:
-        if self._pool.read_status(bucket).attempt != self.token:
+    def _require_ownership(self) -> None:
+        if self._pool.read_status(self._bucket).attempt != self.token:
             raise Superseded
 
-    def _sync_names(self, bucket: int) -> None:
-        os.fsync(bucket)
+    def _sync_names(self) -> None:
+        os.fsync(self._bucket)
         fs.sync_directory(os.path.dirname(self._pool.path_of(self._id)))
         fs.sync_directory(self._pool.directory)
 

@@ -108,8 +108,12 @@ def try_lock(fd: int) -> bool:
 
 def read_file(name: str, parent: int) -> bytes:
     """Return what the file *name* in *parent* holds."""
-    with open(open_file(name, parent), "rb") as file:
-        return file.read()
+    # A Python file would ask the system four more questions.
+    with opened(open_file(name, parent)) as fd:
+        pieces = []
+        while piece := os.read(fd, 1 << 16):
+            pieces.append(piece)
+        return b"".join(pieces)
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -17,7 +17,7 @@ _PACE = 0.1  # seconds that one read should take: servers block until a read is 
 # The best largest read, by the start of SERVER_SOFTWARE. gunicorn copies what is left over at each read; the
 # others do best while a chunk stays in the processor's cache for the parser, the hash and the write.
 LARGEST_READS = {"gunicorn": 1 << 20}
-LARGEST_READ = 64 << 10
+LARGEST_READ = 128 << 10
 
 # Servers that ask a client who expects it for the body (100 Continue) only when it is first read.
 _ASK_LATE = ("Granian", "gevent")
