@@ -113,8 +113,9 @@ def _table(field: Field, runs: dict[str, list[Run]], peaks: dict[str, int], size
         }
         table.rows.append(row)
     table.notes += [
-        "MB/s: millions of bytes a second, and those of the best run: the least disturbed one. of nginx, of bare: the median of the ratios within each round;",
-        "bare is the loop on the same server that only reads and writes. peak: of all its processes, summed.",
+        "MB/s: millions of bytes a second; best: those of the best run, which was disturbed least.",
+        "of nginx, of bare: the median of the ratios within each round; bare is the loop on the same server that",
+        "only reads and writes. peak: of all its processes, summed.",
     ]
     return table
 
