@@ -47,7 +47,7 @@ def read_progress(attempt: int, status: UploadStatus) -> UploadStatus:
         if name.isdigit():
             with suppress(FileNotFoundError):
                 stored += os.stat(name, dir_fd=attempt, follow_symlinks=False).st_size
-    return replace(status, received=stored, state=State.UPLOADING) if stored > status.received else status
+    return replace(status, received=stored) if stored > status.received else status
 
 
 class DirectoryAttempt(Attempt):
