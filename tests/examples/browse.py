@@ -45,6 +45,9 @@ def main(program: str, url: str, file: str) -> None:
         conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": UPLOAD_RATE}
         page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", conditions)
         messages = use_form(page, file)
+        # The script hides the progress just before it leaves the page: give it the time to do so.
+        page.wait_for_timeout(1000)
+        page.wait_for_load_state("load")
         answer = {"messages": messages, "url": page.url, "text": page.inner_text("body"), "errors": errors}
         browser.close()
     print(json.dumps(answer))
