@@ -128,7 +128,7 @@ def _announce_when_listening(host: str, port: int, announce: Callable[[str], Non
 
 
 def _allow_many_files() -> None:
-    """Raise the limit of open files as far as it goes: an upload needs four, its socket included."""
+    """Raise the limit of open files as far as it goes: an upload needs five, its socket included."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
