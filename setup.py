@@ -7,8 +7,13 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 
 SERVER = ["granian >= 2.8"]
+S3 = ["boto3 >= 1.36"]
+REDIS = ["redis >= 5"]
+CLIENT = ["kinto-http >= 11"]
 EXAMPLES = ["flask >= 3", "django >= 5", "pyramid >= 2", "pyramid_jinja2 >= 2.10"]
 SERVERS_TESTED = ["gunicorn >= 23", "waitress >= 3", "cheroot >= 11", "gevent >= 24"]
+KINTO = ["kinto >= 26"]
+SWIFT = ["swift >= 2.30"]
 TEST = ["pytest >= 8", "hypothesis >= 6", "requests >= 2.32", "webtest >= 3", "playwright >= 1.45"]
 LINT = ["mypy >= 1.11", "ruff >= 0.6", "types-WebOb", "types-requests"]
 PEERS = ["starlette >= 0.40", "uvicorn[standard] >= 0.30", "python-multipart >= 0.0.12"]
@@ -48,14 +53,26 @@ setup(
     ],
     extras_require={
         "server": SERVER,
-        "test": SERVER + SERVERS_TESTED + EXAMPLES + TEST,
+        "client": CLIENT,
+        "s3": S3,
+        "redis": REDIS,
+        "test": SERVER + CLIENT + S3 + REDIS + SERVERS_TESTED + EXAMPLES + KINTO + SWIFT + TEST,
         "lint": LINT,
         "bench": SERVER + SERVERS_TESTED + EXAMPLES + PEERS,
     },
     entry_points={
         "console_scripts": ["fileupload = fileupload.cli:main"],
-        "paste.filter_factory": ["main = fileupload.deploy:filter_factory"],
-        "paste.app_factory": ["main = fileupload.deploy:app_factory", "page = fileupload.deploy:page_factory"],
+        "paste.filter_factory": [
+            "main = fileupload.deploy:filter_factory",
+            "attachments = fileupload.deploy:attachments_filter",
+            "records = fileupload.deploy:records_filter_factory",
+        ],
+        "paste.app_factory": [
+            "main = fileupload.deploy:app_factory",
+            "page = fileupload.deploy:page_factory",
+            "attachments = fileupload.deploy:attachments_app",
+            "s3fileup = fileupload.deploy:s3fileup_app",
+        ],
     },
     zip_safe=False,
 )

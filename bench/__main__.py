@@ -9,13 +9,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import latency, memory, small, throughput
+from bench import latency, memory, small, stores, throughput
 from bench.contestants import CONTESTANTS, Contestant
 from bench.report import Table, write_json
 from bench.servers import say
 from bench.targets import judge
 
-TABLES = ("throughput", "small", "status", "memory")
+TABLES = ("throughput", "small", "status", "memory", "stores")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -46,6 +46,8 @@ def _measure(name: str, chosen: Sequence[Contestant], root: Path, arguments: arg
         return small.measure(chosen, root, arguments.rounds)
     if name == "status":
         return latency.measure(chosen, root)
+    if name == "stores":
+        return stores.measure(root, arguments.rounds, arguments.size)
     return memory.measure(chosen, root)
 
 

@@ -18,11 +18,11 @@ from bench.servers import Server, running_all, say
 from bench.uploads import targets
 
 SLOW = 200
-FAST = 16
+FAST = 64
 _CHUNK = 4096
 _INTERVAL = 0.2  # seconds between two chunks of a slow client
 _CHUNKS = 30
-_FAST_SIZE = 64 << 20
+_FAST_SIZE = 32 << 20
 _MEASURED = ("ours", "bare-granian")
 
 COLUMNS = (

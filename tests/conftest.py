@@ -1,11 +1,20 @@
-"""What many tests share: a pool in a folder, an app behind the middleware, and a way to send to it."""
+"""What many tests share: a pool in a folder, a real Redis, and programs that must be there."""
+
+from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import redis
+
+pytest_plugins = ["tests.stores.fixtures"]
 
 REQUIRE_ALL = os.environ.get("FILEUPLOAD_REQUIRE_ALL") == "1"
 
@@ -28,3 +37,52 @@ def require_program() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@dataclass
+class Redis:
+    """A Redis server that a test may stop and start again, on the same port.
+
+    :ivar url: its address.
+    """
+
+    url: str
+    command: tuple[str, ...]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
+        client = redis.Redis.from_url(self.url)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                client.ping()
+                break
+            except redis.ConnectionError:
+                assert time.monotonic() < deadline, "Redis did not start"
+                time.sleep(0.02)
+        client.close()
+
+    def stop(self) -> None:
+        """Kill it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+# Valkey is tested where there is one; Debian 12 has none.
+@pytest.fixture(params=["redis-server", *filter(shutil.which, ["valkey-server"])])
+def redis_server(
+    request: pytest.FixtureRequest, tmp_path: Path, require_program: Callable[[str], str]
+) -> Iterator[Redis]:
+    """A real Redis, and a real Valkey."""
+    program = require_program(request.param)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path))
+    server = Redis(f"redis://127.0.0.1:{port}/0", (program, *options))
+    server.start()
+    yield server
+    server.stop()

@@ -1,6 +1,7 @@
-"""The layers of the design, and the sizes of its rooms."""
+"""The layers of the design, the sizes of its rooms, and the table of them."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -12,18 +13,21 @@ SOURCE = Path(fileupload.__file__).parent
 # Each module may import from the layers above its own line, and from its own folder.
 LAYERS = (
     ("errors",),
-    ("settings", "identifiers", "status"),
+    ("settings", "identifiers", "status", "dotted"),
+    ("progress_bar",),
     ("pool",),
     ("manager",),
     ("protocols",),
     ("responses",),
-    ("endpoints",),
+    ("downloads",),
+    ("endpoints", "direct_endpoints"),
     ("middleware", "attachments"),
-    ("standalone",),
+    ("standalone", "s3fileup"),
     ("deploy",),
     ("silence",),
     ("server",),
     ("commands",),
+    ("record_commands", "pool_commands"),
     ("cli",),
     ("__init__", "__main__"),
 )
@@ -64,7 +68,7 @@ def test_protocols_know_no_concrete_pool() -> None:
     for path in (SOURCE / "protocols").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fileupload.pool"):
-                assert node.module == "fileupload.pool.base", path
+                assert node.module in {"fileupload.pool.base", "fileupload.pool.direct"}, path
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
@@ -77,7 +81,21 @@ def test_rooms_are_not_crowded(path: Path) -> None:
             assert (node.end_lineno or node.lineno) - node.lineno < 50, f"{path}: {node.name}"
 
 
-@pytest.mark.parametrize("extra", ["granian", "boto3", "redis", "magic"])
+def test_each_room_is_in_the_table() -> None:
+    """docs/architecture.txt names every module in its tables of rooms, and none that is gone."""
+    text = (Path(__file__).parents[1] / "docs/architecture.txt").read_text(encoding="utf-8")
+    tables = text.partition("\nThe rooms\n")[2].partition("\nThe way of an upload\n")[0]
+    named = set()
+    parts = re.split(r"\nIn ``(\w+/)``:\n", tables)
+    for folder, table in zip(("", *parts[1::2]), parts[::2], strict=True):
+        for names in re.findall(r"^((?:``\w[\w/]*``(?:, )?)+)  ", table, re.MULTILINE):
+            named |= {folder + name for name in re.findall(r"``(.+?)``", names) if not name.endswith("/")}
+    rooms = {str(path.with_suffix("")) for path in MODULES if not path.stem.startswith("__")}
+    assert sorted(named - rooms) == [], "these are gone"
+    assert sorted(rooms - named) == [], "give each a row, in the order of the layers"
+
+
+@pytest.mark.parametrize("extra", ["granian", "kinto_http", "boto3", "redis", "magic"])
 def test_extras_are_imported_only_where_they_are_used(extra: str) -> None:
     """What only an extra brings is imported inside functions, so that the package runs without it."""
     for path in MODULES:

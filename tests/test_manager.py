@@ -1,6 +1,5 @@
 """What the app finds in its environ."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,9 @@ import pytest
 import webtest
 
 from fileupload import UploadManager, UploadMiddleware
+from fileupload.errors import UploadKept
 from fileupload.settings import parse_megabytes
+from tests.waiting import wait_until
 
 
 def quiet(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -52,6 +53,23 @@ def test_the_app_reads_and_keeps_a_file(uploads: UploadManager, client: webtest.
     assert uploads.access_upload_bucket(identifier) is None
 
 
+def test_what_the_app_keeps_is_not_reset(uploads: UploadManager, client: webtest.TestApp) -> None:
+    """A kept upload is the app's: its client cannot reset it, by no way, and the app can."""
+    identifier = uploads.create_identifier()
+    client.put(f"/upload?X-Progress-ID={identifier}&filename=a.txt", b"content")
+    bucket = uploads.access_upload_bucket(identifier)
+    assert bucket is not None
+    bucket.keep()
+    status = f"/upload/status?X-Progress-ID={identifier}"
+    for answer in (client.delete(status, status=409), client.post(f"{status}&clear", status=409)):
+        assert answer.json["code"] == "kept"
+    with pytest.raises(UploadKept):
+        uploads.clear_upload_bucket(identifier)
+    assert client.get(status).json["state"] == "done"
+    assert bucket.clear_upload() is True
+    assert client.delete(status).json == {"success": True}
+
+
 @pytest.mark.parametrize("identifier", [None, "", "..", "x" * 90])
 def test_what_is_no_identifier_opens_nothing(uploads: UploadManager, identifier: str | None) -> None:
     """A bad identifier is answered, not raised: no bucket, nothing cleared, not valid."""
@@ -74,11 +92,10 @@ def test_claims_limit_an_upload(uploads: UploadManager, client: webtest.TestApp)
 
 def test_an_expired_identifier_still_opens_what_it_filled(uploads: UploadManager, client: webtest.TestApp) -> None:
     """Age ends the beginning of uploads, not the access to those that were made in time."""
-    identifier = uploads.create_identifier(max_age="2")
+    identifier = uploads.create_identifier(max_age="5")
     client.put(f"/upload?X-Progress-ID={identifier}", b"in time")
     unused = uploads.create_identifier(max_age="0")
-    time.sleep(3.1)  # identifiers count in whole seconds
-    assert not uploads.verify_identifier(identifier)
+    wait_until(lambda: not uploads.verify_identifier(identifier))
     assert uploads.access_upload_bucket(identifier) is not None
     assert client.get(f"/upload/status?X-Progress-ID={identifier}").json["state"] == "done"
     for path in ("/upload", "/upload/status"):
@@ -99,13 +116,14 @@ def test_bad_claims_are_the_apps_error(uploads: UploadManager) -> None:
 
 def test_outdated_uploads_are_removed_in_passing(pool_directory: str) -> None:
     """With `expire_after`, serving anything removes what is too old, and says before when it will."""
-    middleware = UploadMiddleware(quiet, directory=pool_directory, expire_after="1s")
+    middleware = UploadMiddleware(quiet, directory=pool_directory, expire_after="3s")
     client, uploads = webtest.TestApp(middleware), middleware.manager
     old = uploads.create_identifier()
     client.put(f"/upload?X-Progress-ID={old}", b"old")
     assert client.get(f"/upload/status?X-Progress-ID={old}").json["expires"].endswith("Z")
-    deadline = time.monotonic() + 20
-    while uploads.access_upload_bucket(old) is not None:
-        assert time.monotonic() < deadline, "the upload was not removed"
+
+    def is_removed() -> bool:
         client.get(f"/upload/status?X-Progress-ID={uploads.create_identifier()}", status=404)
-        time.sleep(0.1)
+        return uploads.access_upload_bucket(old) is None
+
+    wait_until(is_removed)

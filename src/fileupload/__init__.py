@@ -1,6 +1,6 @@
 """Takes file uploads off any WSGI application, and serves them on their own."""
 
-from fileupload.deploy import UploadMiddleware
+from fileupload.deploy import RecordAttachments, SessionAttachments, UploadMiddleware
 from fileupload.errors import FileMissing, InvalidIdentifier, SettingError, UploadError
 from fileupload.manager import UploadManager
 from fileupload.pool.base import Bucket
@@ -11,6 +11,8 @@ __all__ = [
     "Bucket",
     "FileMissing",
     "InvalidIdentifier",
+    "RecordAttachments",
+    "SessionAttachments",
     "SettingError",
     "Settings",
     "State",

@@ -6,12 +6,15 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from fileupload import commands
+from fileupload import commands, pool_commands, record_commands
 from fileupload.errors import SettingError, UploadError
-from fileupload.settings import parse_days, parse_duration
+from fileupload.settings import parse_days, parse_duration, parse_origins
+
+T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,9 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(options, f"{error.strerror}: {error.filename}" if error.filename else str(error))
     except KeyboardInterrupt:
         return 130
-    if answer is not None:
-        print(json.dumps(answer.data, ensure_ascii=False, indent=2) if options.json else answer.text)
-    return 0
+    if answer is None:
+        return 0
+    print(json.dumps(answer.data, ensure_ascii=False, indent=2) if options.json else answer.text)
+    return 1 if answer.failed else 0
 
 
 def _complain(options: argparse.Namespace, message: str) -> int:
@@ -69,9 +73,11 @@ def _parser() -> argparse.ArgumentParser:
         "fileupload purge --older-than 3 --dry-run",
     )  # fmt: skip
     command.add_argument(
-        "--older-than", required=True, type=_days, metavar="TIME", help="days, or a time such as 36h or 90m"
+        "--older-than", required=True, type=_by(parse_days), metavar="TIME", help="days, or a time such as 36h or 90m"
     )
     command.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+    _add_pool(commands_)
+    _add_records(commands_)
     return parser
 
 
@@ -90,7 +96,10 @@ def _add_serve(commands_: Any) -> None:
     )
     command.add_argument("--threads", type=_positive, metavar="N", help="requests at once, in each (default: 1024)")
     command.add_argument(
-        "--silence", type=_seconds, metavar="TIME", help="end uploads whose client sends nothing for so long (60s)"
+        "--silence",
+        type=_by(parse_duration),
+        metavar="TIME",
+        help="end uploads whose client sends nothing for so long (60s)",
     )
     command.add_argument("--max-size", metavar="MB", help="most megabytes of an upload (or 500K, 2G); 0: any")
     command.add_argument("--key", action="append", default=[], help="signing key; several: the newest first")
@@ -98,6 +107,88 @@ def _add_serve(commands_: Any) -> None:
     command.add_argument(
         "--cors-origin", action="append", default=[], metavar="ORIGIN", help="such as https://a.example"
     )
+
+
+def _add_pool(commands_: Any) -> None:
+    commands_ = _add_group(commands_, "pool", "set up the place of a pool", "fileupload pool setup --help")
+    command = _add(
+        commands_, "setup", pool_commands.setup,
+        "install in an object store the rules that end unfinished uploads and let pages upload",
+        "fileupload pool setup --set pool=s3://my-bucket/uploads --origin https://www.example.com",
+    )  # fmt: skip
+    command.add_argument(
+        "--abort-after", type=_positive, default=7, metavar="DAYS",
+        help="the store aborts multipart uploads that are unfinished after so many days (default: 7)",
+    )  # fmt: skip
+    command.add_argument(
+        "--origin", action="extend", type=_by(parse_origins), default=[], metavar="ORIGIN",
+        help="pages that may upload, such as https://www.example.com; may be repeated (default: cors_origins)",
+    )  # fmt: skip
+    command.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+
+
+def _add_records(commands_: Any) -> None:
+    commands_ = _add_group(
+        commands_, "records", "upload and download the files of records, and remove those that no record speaks of",
+        "fileupload records upload --help",
+    )  # fmt: skip
+    there = "--server http://127.0.0.1:8888/v1 --bucket blog --collection pictures"
+    command = _add(
+        commands_, "upload", record_commands.upload, "upload files, a record for each",
+        f"fileupload records upload {there} *.png", pool=False,
+    )  # fmt: skip
+    _add_collection(command)
+    command.add_argument("--gzip", action="store_true", help="send the files compressed; the records tell of them both")
+    command.add_argument("--force", action="store_true", help="send also the files that are there already")
+    command.add_argument("files", nargs="+", metavar="FILE", help="file to upload")
+    command = _add(
+        commands_, "download", record_commands.download, "download the files of all records of a collection",
+        f"fileupload records download {there} --folder pictures", pool=False,
+    )  # fmt: skip
+    _add_collection(command)
+    command.add_argument("--folder", default=".", metavar="DIR", help="where the files go (default: here)")
+    _add_gc(commands_)
+
+
+def _add_gc(commands_: Any) -> None:
+    command = _add(
+        commands_, "gc", record_commands.gc, "remove the files that no record speaks of",
+        "fileupload records gc kinto.ini --server http://127.0.0.1:8888/v1 --dry-run",
+    )  # fmt: skip
+    command.add_argument(
+        "config", nargs="?", metavar="PASTE_INI", help="file with the settings; without one, --set gives them"
+    )
+    _add_server(command)
+    command.add_argument(
+        "--older-than", type=_by(parse_days), default=3600.0, metavar="TIME",
+        help="how long an upload may take to get into its record: days, or 36h, 90m (default: 1h)",
+    )  # fmt: skip
+    command.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+    command.add_argument(
+        "--all-gone", action="store_true", help="believe a server other than Kinto that knows none of the records"
+    )
+
+
+def _add_collection(command: argparse.ArgumentParser) -> None:
+    _add_server(command)
+    command.add_argument("--bucket", required=True, metavar="ID", help="bucket of the collection")
+    command.add_argument("--collection", required=True, metavar="ID", help="collection of the records")
+
+
+def _add_server(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--server", required=True, type=_server_url, metavar="URL", help="such as http://a.example/v1")
+    command.add_argument(
+        "--auth",
+        metavar="USER:PASSWORD",
+        help="or 'Bearer TOKEN' (default: $FILEUPLOAD_KINTO_AUTH, which none can see)",
+    )
+
+
+def _add_group(commands_: Any, name: str, text: str, example: str) -> Any:
+    group = commands_.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + ".", epilog=f"example: {example}"
+    )
+    return group.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
 
 def _add(commands_: Any, name: str, run: Any, text: str, example: str, *, pool: bool = True) -> argparse.ArgumentParser:
@@ -135,15 +226,22 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _seconds(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {error}") from None
+def _server_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as http://127.0.0.1:8888/v1")
+    if "@" in parts.netloc:
+        raise argparse.ArgumentTypeError("the address must be without credentials; --auth takes them")
+    return text.rstrip("/")
 
 
-def _days(text: str) -> float:
-    try:
-        return parse_days(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {error}") from None
+def _by(parse: Callable[[object], T]) -> Callable[[str], T]:
+    """Return a converter of options, which tells what *parse* would have taken."""
+
+    def convert(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {error}") from None
+
+    return convert

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from fileupload.attachments.bundles import remove_outdated
 from fileupload.deploy import make_manager, make_server_app
 from fileupload.errors import SettingError
 from fileupload.identifiers import is_id, new_key
 from fileupload.manager import UploadManager
-from fileupload.middleware import WSGIApp
 from fileupload.pool.base import Bucket
+from fileupload.responses import WSGIApp
 from fileupload.server import ServerOptions, configure_logging
 from fileupload.server import serve as run_server
 from fileupload.settings import Settings, size_text
@@ -30,10 +31,11 @@ class CommandError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found: *data* for programs, *text* for people."""
+    """What a command found: *data* for programs, *text* for people; *failed* if not all was done that was asked."""
 
     data: Any
     text: str
+    failed: bool = False
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -44,7 +46,7 @@ def serve(options: argparse.Namespace) -> None:
         make_app: Callable[[], WSGIApp] = partial(_load_paste, os.path.abspath(path), name or None)
         listening = _paste_server(path)
     else:
-        make_app, listening = partial(make_server_app, _settings(options)), {}
+        make_app, listening = partial(make_server_app, settings_of(options)), {}
     make_app()  # a mistake in the settings is to be told here, not by each worker
     given = {name: getattr(options, name) for name in ("host", "port", "workers", "threads", "silence")}
     listening.update((name, value) for name, value in given.items() if value is not None)
@@ -100,19 +102,22 @@ def clear(options: argparse.Namespace) -> Answer:
 
 
 def purge(options: argparse.Namespace) -> Answer:
-    """Remove outdated uploads."""
+    """Remove outdated uploads, and with those of attachments what is known of them."""
     pool = _manager(options).pool
-    removed = [bucket.id for bucket in pool.purge(options.older_than, dry_run=options.dry_run)]
+    found = [*remove_outdated(pool, options.older_than, dry_run=options.dry_run)]
+    found += [bucket.id for bucket in pool.purge(options.older_than, dry_run=options.dry_run)]
+    removed = list(dict.fromkeys(found))
     verb = "would be removed" if options.dry_run else "removed"
     lines = [*removed, f"{len(removed)} upload{'' if len(removed) == 1 else 's'} {verb}."]
     return Answer({"removed": removed, "dry-run": options.dry_run}, "\n".join(lines))
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def settings_of(options: argparse.Namespace) -> Settings:
     """Return the settings that the options give."""
     values: dict[str, Any] = dict(options.set)
     directory = options.directory or values.get("directory") or os.environ.get("FILEUPLOAD_DIRECTORY")
-    values["directory"] = directory or "uploads"
+    if directory or not values.get("pool"):
+        values["directory"] = directory or "uploads"
     given = {
         "max_size": getattr(options, "max_size", None) if options.run is serve else None,
         "upload_key": getattr(options, "key", None),
@@ -124,8 +129,8 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _manager(options: argparse.Namespace) -> UploadManager:
-    settings = _settings(options)
-    if not os.path.isdir(settings.directory):
+    settings = settings_of(options)
+    if settings.directory and not os.path.isdir(settings.directory):
         raise SettingError(f"there is no pool in {settings.directory!r}; name it with --directory")
     return make_manager(settings)
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import BinaryIO
-from urllib.parse import quote
+from functools import partial
 
-from webob import Request, Response
+from webob import Response
+from webob.exc import HTTPSeeOther
 
+from fileupload.downloads import ServedFile, file_response
 from fileupload.errors import FileMissing, MethodNotAllowed
 from fileupload.manager import UploadManager
 from fileupload.responses import Environ, json_response, script_response, secured
-from fileupload.status import State, UploadedFile, timestamp
+from fileupload.status import State, timestamp
 
+_LINK_LIFE = 300.0  # seconds in which a download must begin
 _INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
-_BLOCK = 256 << 10
 
 
 def status(environ: Environ, query: dict[str, str], manager: UploadManager, identifier: str) -> Response:
     """Answer the status of an upload, or reset it.
 
     :raises InvalidIdentifier: the identifier is not valid.
+    :raises UploadKept: the app has taken the upload for its own, and it cannot be reset.
     :raises MethodNotAllowed: only GET, HEAD, DELETE, and POST with ``clear`` are possible.
     """
     method = environ["REQUEST_METHOD"]
@@ -62,44 +63,16 @@ def download(environ: Environ, query: dict[str, str], manager: UploadManager, id
     bucket = manager.access_upload_bucket(identifier)
     if bucket is None or not _INDEX.fullmatch(index) or int(index) >= len(found.files):
         raise FileMissing
+    if manager.settings.download_links and (url := bucket.url(int(index), expires=_LINK_LIFE)) is not None:
+        return secured(HTTPSeeOther(location=url))
     file = found.files[int(index)]
-    response = Response(
-        app_iter=_FileBytes(bucket.open(int(index)), 0, file.size),
-        content_length=file.size,
-        conditional_response=True,
-        accept_ranges="bytes",
-        etag=file.sha256 or f"{found.finished or timestamp()}-{index}",
+    return file_response(
+        environ,
+        ServedFile(
+            name=file.filename,
+            content_type=file.content_type,
+            size=file.size,
+            etag=file.sha256 or f"{found.finished or timestamp()}-{index}",
+        ),
+        partial(bucket.open, int(index)),
     )
-    secured(response).headers["Content-Type"] = file.content_type
-    # Whatever the client called it, the browser is to keep it, not to run it.
-    response.headers["Content-Disposition"] = _attachment(file)
-    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    return Request(environ).get_response(response)
-
-
-class _FileBytes:
-    """The bytes of a file from *start* to *stop*; the server closes it with the answer, however much it sent."""
-
-    def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
-        self._file = file
-        self._start = start
-        self._stop = stop
-
-    def app_iter_range(self, start: int, stop: int) -> _FileBytes:
-        return _FileBytes(self._file, start, stop)
-
-    def __iter__(self) -> Iterator[bytes]:
-        self._file.seek(self._start)
-        left = self._stop - self._start
-        while data := self._file.read(min(left, _BLOCK)):
-            left -= len(data)
-            yield data
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _attachment(file: UploadedFile) -> str:
-    """Return a Content-Disposition (RFC 6266) that names *file*, in ASCII and as it is."""
-    plain = "".join(c if " " <= c <= "~" and c not in '"\\%' else "_" for c in file.filename)
-    return f"attachment; filename=\"{plain or 'file'}\"; filename*=UTF-8''{quote(file.filename or 'file', safe='')}"

@@ -67,6 +67,67 @@ class Superseded(UploadError):
         super().__init__("This upload was reset, or replaced by a newer attempt with the same identifier.")
 
 
+class Busy(UploadError):
+    """Another request is at this upload."""
+
+    status = 423
+    code = "busy"
+    title = "Another request is at this upload"
+
+    def __init__(self) -> None:
+        super().__init__("Another request is sending to this upload. Wait until it ends, then ask where to go on.")
+
+
+class NotResumable(UploadError):
+    """There is nothing under this identifier that could be gone on with."""
+
+    status = 404
+    code = "not-resumable"
+    title = "There is no such upload to go on with"
+
+    def __init__(self) -> None:
+        super().__init__("There is no unfinished upload here that could be gone on with. Begin it anew.")
+
+
+class NotDirect(UploadError):
+    """There is no direct upload under this identifier that could be completed."""
+
+    status = 404
+    code = "not-direct"
+    title = "There is no such upload to complete"
+
+    def __init__(self) -> None:
+        super().__init__("No file was announced under this identifier. Ask for an address first.")
+
+
+class AddressExpired(UploadError):
+    """A signed address is too old, or was not made here; which of them is not told."""
+
+    status = 403
+    code = "address-expired"
+    title = "The address is not valid"
+
+    def __init__(self) -> None:
+        super().__init__("This address is not valid, or no longer. Ask for the upload's addresses again.")
+
+
+class ChecksumMismatch(UploadError):
+    """The bytes are not those of which the client gave the checksum."""
+
+    code = "checksum-mismatch"
+    title = "The file does not have the checksum that was given"
+
+    def __init__(self) -> None:
+        super().__init__("The file that arrived has another SHA-256 than was given. Nothing was kept; send it again.")
+
+
+class MalformedRequest(UploadError):
+    """A request in JSON is not what it should be."""
+
+    code = "malformed-request"
+    title = "The request cannot be understood"
+
+
 class LengthRequired(UploadError):
     """The end of the body cannot be known."""
 
@@ -120,6 +181,21 @@ class TooLarge(UploadError):
     status = 413
     code = "too-large"
     title = "The upload is too large"
+
+
+class FieldTooLarge(TooLarge):
+    """A text field is too large, or all of them together."""
+
+
+class UploadKept(UploadError):
+    """The app has taken the upload for its own."""
+
+    status = 409
+    code = "kept"
+    title = "The upload is in use"
+
+    def __init__(self) -> None:
+        super().__init__("This upload is in use, and cannot be reset. It is removed where it is used.")
 
 
 class LimitExceeded(UploadError):

@@ -34,6 +34,11 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def new_id() -> str:
+    """Return a random id of a bucket."""
+    return secrets.token_hex(16)
+
+
 def new_key() -> str:
     """Return a new random signing key (256 bits, URL-safe text)."""
     return secrets.token_urlsafe(32)
@@ -82,9 +87,11 @@ class Identifiers:
         max_size: int | None = None,
         content_types: Sequence[str] = (),
         max_age: float | None = None,
+        bucket_id: str = "",
     ) -> str:
         """Return a new identifier.
 
+        :param bucket_id: of a bucket that is there, for which it is to be; empty: for a new one.
         :param max_size: the most bytes of files that may be sent with it.
         :param content_types: the only media types that may be sent with it (``image/*`` is possible).
         :param max_age: seconds in which an upload must begin; the setting's value if None.
@@ -92,7 +99,7 @@ class Identifiers:
         """
         given = {"s": max_size, "t": list(content_types) or None, "a": max_age}
         claims = {name: value for name, value in given.items() if value is not None}
-        value = secrets.token_hex(16)
+        value = bucket_id or new_id()
         if claims:
             value += "~" + base64_encode(json.dumps(claims, separators=(",", ":"))).decode()
         identifier = self._signer.sign(value).decode()

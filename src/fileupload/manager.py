@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from fileupload.errors import InvalidIdentifier
+from fileupload.errors import InvalidIdentifier, UploadKept
 from fileupload.identifiers import Claims, Identifiers
 from fileupload.pool.base import Bucket, Pool
 from fileupload.settings import Settings, parse_duration, parse_media_ranges, parse_megabytes
@@ -16,15 +16,18 @@ log = logging.getLogger("fileupload")
 
 
 class UploadManager:
-    """Identifiers and buckets, for the app; one object serves all requests, threads and forks."""
+    """Identifiers and buckets, for the app; one object serves all requests, threads and forks.
+
+    :ivar signing_keys: those of the settings, or of the pool; newest first.
+    """
 
     def __init__(self, pool: Pool, settings: Settings) -> None:
         self.pool = pool
         self.settings = settings
-        keys = settings.upload_key or pool.signing_keys()
-        if any(len(key) < 16 for key in keys):
+        self.signing_keys = settings.upload_key or pool.signing_keys()
+        if any(len(key) < 16 for key in self.signing_keys):
             log.warning("setting 'upload_key' is short enough to be guessed; `fileupload key` makes a good one")
-        self._identifiers = Identifiers(keys, max_age=settings.max_age)
+        self._identifiers = Identifiers(self.signing_keys, max_age=settings.max_age)
 
     @property
     def upload_url(self) -> str | None:
@@ -52,6 +55,10 @@ class UploadManager:
             content_types=parse_media_ranges(content_types),
         )
 
+    def identify(self, bucket_id: str) -> str:
+        """Return an identifier of a bucket that is there, for who may have it."""
+        return self._identifiers.create(bucket_id=bucket_id)
+
     def verify_identifier(self, identifier: str | None) -> bool:
         """Tell whether an upload may begin with *identifier*."""
         try:
@@ -73,21 +80,35 @@ class UploadManager:
         return bucket.with_identifier(identifier or "") if bucket else None
 
     def clear_upload_bucket(self, identifier: str | None) -> bool:
-        """Remove the upload of *identifier*, finished or running; False if there is none."""
+        """Remove the upload of *identifier*, finished or running; False if there is none.
+
+        :raises UploadKept: the app has taken it for its own.
+        """
         try:
-            return self.pool.clear(self._identifiers.verify(identifier or "").id)
+            bucket_id = self._identifiers.verify(identifier or "").id
         except InvalidIdentifier:
             return False
+        cleared = self.pool.clear(bucket_id, spare_kept=True)
+        if not cleared and self.pool.handle(bucket_id).get_status().kept:
+            raise UploadKept
+        return cleared
 
     def claims_to_begin(self, identifier: str | None) -> Claims:
         """Return what *identifier* says, for an upload that is to begin.
 
         :raises InvalidIdentifier: it is forged, or too old.
         """
-        claims = self._identifiers.verify(identifier or "")
+        claims = self.claims_of(identifier)
         if claims.expired:
             raise InvalidIdentifier
         return claims
+
+    def claims_of(self, identifier: str | None) -> Claims:
+        """Return what *identifier* says, however old it is.
+
+        :raises InvalidIdentifier: it is forged.
+        """
+        return self._identifiers.verify(identifier or "")
 
     def get_status(self, identifier: str | None) -> UploadStatus:
         """Return the status of the upload of *identifier*, unknown if there is none.
@@ -95,23 +116,33 @@ class UploadManager:
         :raises InvalidIdentifier: it is forged; or it is too old, and no upload was made with it in time.
         """
         claims = self._identifiers.verify(identifier or "")
-        bucket = self.pool.bucket(claims.id)
-        if bucket is not None:
-            return bucket.with_identifier(identifier or "").get_status()
-        if claims.expired:
+        status = self.pool.handle(claims.id).with_identifier(identifier or "").get_status()
+        if status.state is State.UNKNOWN and claims.expired:
             raise InvalidIdentifier
-        return UploadStatus(state=State.UNKNOWN, identifier=identifier or "")
+        return status
 
     def tidy(self) -> None:
         """Begin to remove outdated uploads, if that is set, due, and nobody else's turn."""
-        after = self.settings.expire_after
-        if after and self.pool.take_turn(max(1.0, min(after / 4, 3600.0))):
-            threading.Thread(target=self._expire, args=(after,), name="fileupload-expiry", daemon=True).start()
+        expire_in_passing(self.pool, self.settings.expire_after, self.pool.purge)
 
-    def _expire(self, after: float) -> None:
-        try:
-            count = sum(1 for _ in self.pool.purge(after))
-        except OSError:
-            log.exception("outdated uploads could not be removed")
-        else:
-            log.info("%d outdated uploads removed", count)
+
+def expire_in_passing(
+    pool: Pool, after: float, remove: Callable[[float], Iterable[object]], name: str = "", what: str = "uploads"
+) -> None:
+    """Begin to remove what is older than *after* seconds, if that is set, due, and nobody else's turn.
+
+    :param remove: removes it, and yields each.
+    :param name: of the turn.
+    :param what: it is, for the log.
+    """
+    if after and pool.take_turn(max(1.0, min(after / 4, 3600.0)), name):
+        threading.Thread(target=_expire, args=(after, remove, what), name="fileupload-expiry", daemon=True).start()
+
+
+def _expire(after: float, remove: Callable[[float], Iterable[object]], what: str) -> None:
+    try:
+        count = sum(1 for _ in remove(after))
+    except OSError:
+        log.exception("outdated %s could not be removed", what)
+    else:
+        log.info("%d outdated %s removed", count, what)

@@ -5,30 +5,26 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
-from urllib.parse import parse_qsl
 
 from webob import Response
 
-from fileupload import endpoints
+from fileupload import direct_endpoints, endpoints
 from fileupload.errors import OriginNotAllowed, UploadError, storage_error
 from fileupload.manager import UploadManager
-from fileupload.protocols.base import Protocol
-from fileupload.protocols.body import BodyReader
-from fileupload.protocols.form import FormProtocol
-from fileupload.protocols.raw import RawProtocol
 from fileupload.protocols.receiver import UploadRequest
-from fileupload.responses import Environ, cors_headers, preflight, problem
+from fileupload.protocols.reception import brings_upload, identifier_of, open_upload, parse_query, receive
+from fileupload.responses import Environ, StartResponse, WSGIApp, cors_headers, preflight, problem
 from fileupload.status import UploadStatus
-
-StartResponse = Callable[..., Any]
-WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 log = logging.getLogger("fileupload")
 
 # What a request may say of its body, and no longer says when the descriptor has taken the body's place.
 _BODY_HEADERS = ("HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_DISPOSITION", "HTTP_EXPECT", "HTTP_TRAILER")
+
+# The addresses beside that of the upload.
+_BESIDE = ("status", "identifier", "direct", "direct/part", "direct/complete")
 
 
 class Middleware:
@@ -42,9 +38,8 @@ class Middleware:
         self.app = app
         self.manager = manager
         self._settings = manager.settings
-        self._protocols: tuple[Protocol, ...] = (FormProtocol(), RawProtocol())
         base = self._settings.path or "/upload"
-        self._addresses = {base: "upload", base + "/status": "status", base + "/identifier": "identifier"}
+        self._addresses = {base: "upload", **{f"{base}/{name}": name for name in _BESIDE}}
         self._endings = () if self._settings.upload_url else tuple(self._addresses)
         self._warned_of_buffering = False
 
@@ -73,7 +68,7 @@ class Middleware:
             added = [header for header in cors if header[0] == "Vary" or header[0].lower() not in given]
             return start_response(status, headers + added, *([exc_info] if exc_info else []))
 
-        query = _query(environ)
+        query = parse_query(environ)
         try:
             response = self._dispatch(address, environ, query, bool(cors))
         except UploadError as error:
@@ -96,18 +91,32 @@ class Middleware:
             return self._preflight(environ) if cors else None
         if address == "identifier":
             return endpoints.create_identifier(environ, self.manager) if self._settings.anonymous else None
-        identifier = query.get("X-Progress-ID") or environ.get("HTTP_X_PROGRESS_ID", "")
+        if address == "direct/part" and "ticket" in query:
+            return direct_endpoints.part(environ, query, self.manager)
+        identifier = identifier_of(environ, query)
         if not identifier:
             return None
         self.manager.tidy()
+        if address.startswith("direct"):
+            return self._direct(address, environ, query, identifier)
         if address == "status" or "status" in query:
             return endpoints.status(environ, query, self.manager, identifier)
         if method in {"GET", "HEAD"} and self._settings.downloads:
             return endpoints.download(environ, query, self.manager, identifier)
-        protocol = next((protocol for protocol in self._protocols if protocol.matches(environ)), None)
-        if protocol is None:
-            return None
-        self._receive(protocol, environ, query, identifier)
+        if brings_upload(environ):
+            self._receive(environ, query, identifier)
+        return None
+
+    def _direct(self, address: str, environ: Environ, query: dict[str, str], identifier: str) -> Response | None:
+        """Return the answer of an address of direct uploads; a complete upload goes to the app.
+
+        :raises UploadError: the request is refused.
+        """
+        if address == "direct":
+            return direct_endpoints.offer(environ, query, self.manager, identifier)
+        if address == "direct/complete":
+            upload = open_upload(environ, query, self.manager, identifier, begun=True)
+            self._swap(upload, direct_endpoints.complete(upload, self.manager))
         return None
 
     def _preflight(self, environ: Environ) -> Response | None:
@@ -117,38 +126,25 @@ class Middleware:
             raise OriginNotAllowed("Pages of this origin may not upload here; the setting is cors_origins.")
         return preflight()
 
-    def _receive(self, protocol: Protocol, environ: Environ, query: dict[str, str], identifier: str) -> None:
+    def _receive(self, environ: Environ, query: dict[str, str], identifier: str) -> None:
         """Take the upload out of this request, and put its descriptor in the place of the body.
 
         :raises UploadError: it is refused, or failed; what the client still sends has been drained.
         """
-        body = BodyReader(environ, self._settings)
-        if body.buffered:
+        upload = open_upload(environ, query, self.manager, identifier)
+        if upload.body.buffered:
             self._warn_of_buffering()
-        try:
-            request = UploadRequest(
-                environ=environ,
-                query=query,
-                identifier=identifier,
-                claims=self.manager.claims_to_begin(identifier),
-                pool=self.manager.pool,
-                settings=self._settings,
-                body=body,
-            )
-            self._swap(request, protocol.receive(request))
-        except UploadError:
-            body.drain()
-            raise
+        self._swap(upload, receive(upload))
 
     @staticmethod
-    def _swap(request: UploadRequest, status: UploadStatus) -> None:
+    def _swap(upload: UploadRequest, status: UploadStatus) -> None:
         """Put the descriptor in the place of the body; the app sees a POST, whatever the protocol was."""
-        environ = request.environ
-        descriptor = json.dumps({**status.to_json(), "identifier": request.identifier}).encode()
+        environ = upload.environ
+        descriptor = json.dumps({**status.to_json(), "identifier": upload.identifier}).encode()
         for name in _BODY_HEADERS:
             environ.pop(name, None)
         environ["fileupload.request_method"] = environ["REQUEST_METHOD"]
-        environ["fileupload.bucket"] = request.pool.handle(request.claims.id).with_identifier(request.identifier)
+        environ["fileupload.bucket"] = upload.pool.handle(upload.claims.id).with_identifier(upload.identifier)
         environ["REQUEST_METHOD"] = "POST"
         environ["CONTENT_TYPE"] = "application/json"
         environ["CONTENT_LENGTH"] = str(len(descriptor))
@@ -159,13 +155,3 @@ class Middleware:
         if not self._warned_of_buffering:
             self._warned_of_buffering = True
             log.warning("this WSGI server stores bodies before the app sees them: uploads work, without progress")
-
-
-def _query(environ: Environ) -> dict[str, str]:
-    """Return the query, of each name the first value; one that cannot be read is as if it were not there."""
-    text = environ.get("QUERY_STRING", "")
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=100, errors="replace")
-    except ValueError:
-        return {}
-    return dict(reversed(pairs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import resources
 from string import Template
@@ -17,6 +18,8 @@ from fileupload.errors import BadCallback, MethodNotAllowed, UploadError
 from fileupload.settings import Settings
 
 Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 _CALLBACK = re.compile(r"[A-Za-z_$][\w$]{0,63}(?:\.[A-Za-z_$][\w$]{0,63}){0,3}", re.ASCII)
 _CORS_METHODS = "GET, HEAD, POST, PUT, DELETE"
@@ -44,7 +47,9 @@ def secured(response: Response) -> Response:
     return response
 
 
-def json_response(data: dict[str, Any], status: int = 200, content_type: str = "application/json") -> Response:
+def json_response(
+    data: dict[str, Any] | list[Any], status: int = 200, content_type: str = "application/json"
+) -> Response:
     """Return *data* as JSON."""
     body = json.dumps(data, ensure_ascii=False).encode()
     response = Response(body, status=status)

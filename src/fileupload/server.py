@@ -18,12 +18,9 @@ from functools import partial
 from typing import Any
 
 from fileupload.errors import SettingError
-from fileupload.middleware import WSGIApp
+from fileupload.responses import WSGIApp
 from fileupload.silence import SilenceGuard
 
-# The most that granian reads at once of a fast connection, in bytes. A tenth faster than its default of 408 KiB, for
-# 3.4 MiB of memory for each upload at full speed in the place of 1.8; a slow one (0.13 MiB) never comes near it.
-READ_BUFFER = 768 << 10
 _SHUTDOWN_GRACE = 30  # seconds that running uploads have to end after SIGTERM
 
 
@@ -55,7 +52,6 @@ def serve(make_app: Callable[[], WSGIApp], options: ServerOptions, announce: Cal
     try:
         from granian import Granian
         from granian.constants import Interfaces
-        from granian.http import HTTP1Settings
         from granian.log import LogLevels
     except ImportError:
         raise SettingError("the server needs granian: pip install 'fileupload[server]'") from None
@@ -74,7 +70,6 @@ def serve(make_app: Callable[[], WSGIApp], options: ServerOptions, announce: Cal
             log_level=LogLevels.error,  # it warns of many threads, which is what slow clients need
             log_access=False,  # addresses hold identifiers, and identifiers are secrets
             respawn_failed_workers=True,
-            http1_settings=HTTP1Settings(max_buffer_size=READ_BUFFER),
             workers_kill_timeout=_SHUTDOWN_GRACE,
         )
         threading.Thread(target=_announce_when_listening, args=(options.host, port, announce), daemon=True).start()

@@ -106,7 +106,8 @@ def _extensions(value: object) -> tuple[str, ...]:
     return extensions
 
 
-def _count(value: object) -> int:
+def parse_count(value: object) -> int:
+    """Return the whole number from 1 that *value* is."""
     text = str(value).strip()
     if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < 1:
         raise ValueError("a whole number from 1")
@@ -125,7 +126,52 @@ def _directory(value: object) -> str:
     return text
 
 
-def _path(value: object) -> str:
+def store_address(value: object) -> str:
+    """Return the address of a place in an object store that *value* is, or nothing."""
+    text = str(value).strip()
+    parts = urlsplit(text)
+    if text and (parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment):
+        raise ValueError("an address such as s3://bucket/prefix")
+    return f"s3://{parts.netloc}/{parts.path.strip('/')}".rstrip("/") if text else ""
+
+
+def _endpoint(value: object) -> str:
+    text = str(value).strip().rstrip("/")
+    parts = urlsplit(text)
+    if text and not (parts.scheme in {"http", "https"} and parts.netloc and not parts.path):
+        raise ValueError("an address such as https://s3.example.com")
+    return text
+
+
+def _progress(value: object) -> str:
+    text = str(value).strip()
+    if text and urlsplit(text).scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("an address such as redis://127.0.0.1:6379/0")
+    return text
+
+
+def _part_size(value: object) -> int:
+    size = parse_megabytes(value)
+    if not 5 << 20 <= size <= 5 << 30:
+        raise ValueError("a size from 5M to 5G, which are the limits of the stores")
+    return size
+
+
+def _signed_life(value: object) -> float:
+    seconds = parse_duration(value)
+    if not 1 <= seconds <= 7 * 86400:
+        raise ValueError("a time from 1s to 7d, which is the limit of the stores")
+    return seconds
+
+
+def _word(value: object) -> str:
+    if re.search(r"\s", text := str(value).strip()):
+        raise ValueError("one word")
+    return text
+
+
+def parse_path(value: object) -> str:
+    """Return the path that *value* is, with a slash before and none behind; it may be empty."""
     if not re.fullmatch(r"(?:/[^?#\s]*[^?#\s/])?", text := str(value).strip()):
         raise ValueError("a path such as /upload, with a slash before and none behind")
     return text
@@ -146,7 +192,8 @@ def _upload_url(value: object) -> str:
     return text if text.endswith("/upload") else text + "/upload"
 
 
-def _origins(value: object) -> tuple[str, ...]:
+def parse_origins(value: object) -> tuple[str, ...]:
+    """Return the origins in *value*, each ``scheme://host[:port]`` (RFC 6454, 6.2), or ``*``."""
     origins = parse_list(value)
     for origin in origins:
         parts = urlsplit(origin)
@@ -156,7 +203,16 @@ def _origins(value: object) -> tuple[str, ...]:
     return origins
 
 
-def _setting(convert: Callable[[Any], Any], default: Any, text: str) -> Any:
+# What is never shown, not even in the sentence that says what is wrong with it.
+SECRETS = frozenset({"upload_key", "s3_secret_access_key", "progress"})
+
+
+def setting(convert: Callable[[Any], Any], default: Any, text: str) -> Any:
+    """Return a field of a class of settings.
+
+    :param convert: takes the text of an ini file or a Python value; raises ValueError with what would be right.
+    :param text: what it is for, in a sentence.
+    """
     return dataclasses.field(default=default, metadata={"convert": convert, "text": text})
 
 
@@ -164,42 +220,55 @@ def _setting(convert: Callable[[Any], Any], default: Any, text: str) -> Any:
 class Settings:
     """All settings, converted. Sizes are bytes here, times are seconds.
 
-    In ini files, in keywords and on the command line, the plain numbers of ``max_size`` and
-    ``min_free_space`` are megabytes, and those of ``expire_after`` are days.
+    In ini files, in keywords and on the command line, the plain numbers of ``max_size``, ``max_file_size``,
+    ``min_free_space`` and ``direct_part_size`` are megabytes, and those of ``expire_after`` are days.
     """
 
-    directory: str = _setting(_directory, "", "The pool: a folder that all processes and hosts share.")
-    max_size: int = _setting(parse_megabytes, 100 << 30, "Most bytes of files in an upload; 0: no limit.")
-    upload_url: str = _setting(_upload_url, "", "Address of a dedicated upload server; nothing is received here.")
-    upload_key: tuple[str, ...] = _setting(
-        parse_keys, (), "Signing keys, newest first; else made and kept in the pool."
+    directory: str = setting(_directory, "", "The pool: a folder that all processes and hosts share.")
+    pool: str = setting(store_address, "", "The pool in an object store instead: s3://bucket/prefix.")
+    s3_endpoint_url: str = setting(_endpoint, "", "Address of the object store; empty: that of AWS.")
+    s3_public_url: str = setting(_endpoint, "", "Its address as clients see it, for signed ones; empty: the same.")
+    s3_region: str = setting(_word, "", "Its region; empty: as boto3 finds it.")
+    s3_access_key_id: str = setting(_word, "", "Who we are there; empty: as boto3 finds it.")
+    s3_secret_access_key: str = setting(_word, "", "And the secret to it.")
+    progress: str = setting(_progress, "", "redis://host:port/number, which shows progress for an object store.")
+    max_size: int = setting(parse_megabytes, 100 << 30, "Most bytes of files in an upload; 0: no limit.")
+    max_file_size: int = setting(parse_megabytes, 0, "Most bytes of each file in an upload; 0: no further limit.")
+    upload_url: str = setting(_upload_url, "", "Address of a dedicated upload server; nothing is received here.")
+    upload_key: tuple[str, ...] = setting(parse_keys, (), "Signing keys, newest first; else made and kept in the pool.")
+    path: str = setting(parse_path, "", "The one path that receives uploads, instead of any that ends in /upload.")
+    max_age: float = setting(parse_duration, 7 * 86400.0, "How long an upload may begin with an identifier; 0: ever.")
+    anonymous: bool = setting(parse_boolean, False, "Anyone may get an identifier, by POST to U/identifier.")
+    cors_origins: tuple[str, ...] = setting(parse_origins, (), "Origins of other sites whose pages may upload here.")
+    jsonp: bool = setting(parse_boolean, False, "The script-tag interface: callback=, and clear by GET.")
+    downloads: bool = setting(parse_boolean, False, "GET U gives the file to whoever has the identifier.")
+    download_links: bool = setting(parse_boolean, False, "Downloads are sent on to the object store's own address.")
+    direct_part_size: int = setting(
+        _part_size, 64 << 20, "Bytes of each part that clients send straight to the pool; smaller files go in one."
     )
-    path: str = _setting(_path, "", "The one path that receives uploads, instead of any that ends in /upload.")
-    max_age: float = _setting(parse_duration, 7 * 86400.0, "How long an upload may begin with an identifier; 0: ever.")
-    anonymous: bool = _setting(parse_boolean, False, "Anyone may get an identifier, by POST to U/identifier.")
-    cors_origins: tuple[str, ...] = _setting(_origins, (), "Origins of other sites whose pages may upload here.")
-    jsonp: bool = _setting(parse_boolean, False, "The script-tag interface: callback=, and clear by GET.")
-    downloads: bool = _setting(parse_boolean, False, "GET U gives the file to whoever has the identifier.")
-    checksum: str = _setting(_checksum, "sha256", "sha256, computed while the bytes arrive, or none.")
-    durable: bool = _setting(parse_boolean, True, "fsync before an upload is called done.")
-    expire_after: float = _setting(parse_days, 0.0, "Remove uploads of this age in passing; 0: never.")
-    max_files: int = _setting(_count, 100, "Most files in a form.")
-    max_fields: int = _setting(_count, 1000, "Most text fields in a form.")
-    max_field_size: int = _setting(parse_size, 1 << 20, "Most bytes of one text field.")
-    max_fields_size: int = _setting(parse_size, 2 << 20, "Most bytes of all text fields together.")
-    max_headers: int = _setting(_count, 8, "Most headers of a part.")
-    max_header_size: int = _setting(parse_size, 4096, "Most bytes of one header of a part.")
-    min_free_space: int = _setting(parse_megabytes, 256 << 20, "Free space that uploads leave in the pool.")
-    min_rate: int = _setting(parse_size, 1024, "Least bytes a second of a client; 0: any.")
-    min_rate_grace: float = _setting(parse_duration, 30.0, "How long a client may stay under min_rate.")
-    content_types: tuple[str, ...] = _setting(parse_media_ranges, (), "Media types of files; empty: any.")
-    extensions: tuple[str, ...] = _setting(_extensions, (), "Filename extensions of files; empty: any.")
-    progress_interval: float = _setting(parse_duration, 0.25, "Seconds between two published states of an upload.")
-    read_size: int = _setting(parse_size, 0, "Most bytes of one read; 0: what suits the server.")
-    drain_size: int = _setting(
+    direct_expires: float = setting(
+        _signed_life, 3600.0, "How long the signed addresses of direct uploads are valid; new ones can be asked for."
+    )
+    checksum: str = setting(_checksum, "sha256", "sha256, computed while the bytes arrive, or none.")
+    durable: bool = setting(parse_boolean, True, "fsync before an upload is called done.")
+    expire_after: float = setting(parse_days, 0.0, "Remove uploads of this age in passing; 0: never.")
+    max_files: int = setting(parse_count, 100, "Most files in a form.")
+    max_fields: int = setting(parse_count, 1000, "Most text fields in a form.")
+    max_field_size: int = setting(parse_size, 1 << 20, "Most bytes of one text field.")
+    max_fields_size: int = setting(parse_size, 2 << 20, "Most bytes of all text fields together.")
+    max_headers: int = setting(parse_count, 8, "Most headers of a part.")
+    max_header_size: int = setting(parse_size, 4096, "Most bytes of one header of a part.")
+    min_free_space: int = setting(parse_megabytes, 256 << 20, "Free space that uploads leave in the pool.")
+    min_rate: int = setting(parse_size, 1024, "Least bytes a second of a client; 0: any.")
+    min_rate_grace: float = setting(parse_duration, 30.0, "How long a client may stay under min_rate.")
+    content_types: tuple[str, ...] = setting(parse_media_ranges, (), "Media types of files; empty: any.")
+    extensions: tuple[str, ...] = setting(_extensions, (), "Filename extensions of files; empty: any.")
+    progress_interval: float = setting(parse_duration, 0.25, "Seconds between two published states of an upload.")
+    read_size: int = setting(parse_size, 0, "Most bytes of one read; 0: what suits the server.")
+    drain_size: int = setting(
         parse_size, 64 << 20, "Bytes of a refused body still read, so that clients see the answer."
     )
-    drain_time: float = _setting(parse_duration, 10.0, "Seconds for which a refused body is still read.")
+    drain_time: float = setting(parse_duration, 10.0, "Seconds for which a refused body is still read.")
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
@@ -207,7 +276,7 @@ class Settings:
 
         :raises SettingError: a name is unknown (the nearest known one is named), or a value is wrong.
         """
-        known = {field.name: field for field in dataclasses.fields(cls)}
+        known = {field.name: field for field in dataclasses.fields(cls) if "convert" in field.metadata}
         converted = {}
         for name, value in values.items():
             if value is None:  # the app's way to say that it leaves a setting alone
@@ -219,6 +288,6 @@ class Settings:
             try:
                 converted[name] = known[name].metadata["convert"](value)
             except ValueError as error:
-                shown = "that value" if name == "upload_key" else repr(value)
+                shown = "that value" if name in SECRETS else repr(value)
                 raise SettingError(f"setting {name!r} cannot be {shown}; it must be {error}") from None
         return cls(**converted)

@@ -18,8 +18,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from fileupload.middleware import WSGIApp
-from fileupload.responses import Environ
+from fileupload.responses import Environ, WSGIApp
 
 log = logging.getLogger("fileupload")
 

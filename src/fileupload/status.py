@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -29,6 +29,7 @@ class State(StrEnum):
 # What reading a record raises that was not written here, or not whole.
 FOREIGN = (ValueError, KeyError, TypeError, AttributeError)
 _ATTEMPT = re.compile(r"[0-9A-Za-z_-]{0,64}", re.ASCII)
+_FLAGS = ("resumable", "suspended", "kept")  # what a pool keeps beside the JSON form
 RUNNING = frozenset({State.STARTING, State.UPLOADING})
 
 
@@ -93,6 +94,24 @@ class UploadedFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What was agreed of a file that the client sends to the pool by itself.
+
+    :ivar part_size: the bytes of each of its parts but the last; 0 where the client chooses them.
+    :ivar max_size: the most bytes that it may have, where its size is not known; None for any.
+    :ivar sha256: the hex digest that it must have, or None.
+    :ivar form: whether it comes in a form, in the place of parts.
+    :ivar acl: the canned ACL of an object store that it gets, or an empty text.
+    """
+
+    acl: str = ""
+    form: bool = False
+    part_size: int = 0
+    max_size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class UploadStatus(Mapping[str, Any]):
     """What is known of an upload; of a finished one, this is the descriptor that the app receives.
 
@@ -104,6 +123,10 @@ class UploadStatus(Mapping[str, Any]):
     :ivar received: bytes; of the body while it runs, of the first file when done.
     :ivar buffered: True where the WSGI server stored the body before the app saw it, so that no progress
         can be told.
+    :ivar resumable: True for an upload that may come in several requests, and so survives a crash; never shown.
+    :ivar suspended: True while nobody is at such an upload; told by the pool, never shown.
+    :ivar kept: True for a finished upload that is exempt from purging; never shown.
+    :ivar direct: what was agreed, where the client sends its file to the pool by itself; never shown.
     :ivar attempt: the pool's name for the attempt that this status speaks of; never shown.
     """
 
@@ -122,12 +145,16 @@ class UploadStatus(Mapping[str, Any]):
     error: str | None = None
     code: str | None = None
     buffered: bool = False
+    resumable: bool = False
+    suspended: bool = False
+    kept: bool = False
+    direct: Offer | None = None
     attempt: str = ""
 
     @property
     def running(self) -> bool:
-        """True while bytes may still arrive."""
-        return self.state in RUNNING
+        """True while someone is at it: bytes may arrive at any moment."""
+        return self.state in RUNNING and not self.suspended
 
     def done(self, files: tuple[UploadedFile, ...], fields: Mapping[str, tuple[str, ...]]) -> UploadStatus:
         """Return this status as it is once *files* and *fields* are complete."""
@@ -189,6 +216,11 @@ class UploadStatus(Mapping[str, Any]):
         record = self.to_json()
         del record["identifier"]
         record["attempt"] = self.attempt
+        for name in _FLAGS:
+            if getattr(self, name):
+                record[name] = True
+        if self.direct is not None:
+            record["direct"] = asdict(self.direct)
         return record
 
     @classmethod
@@ -206,6 +238,10 @@ class UploadStatus(Mapping[str, Any]):
             files=tuple(UploadedFile.from_json(file) for file in record.get("files", ())),
             fields={name: tuple(values) for name, values in record.get("fields", {}).items()},
             buffered=bool(record.get("buffered", False)),
+            resumable=bool(record.get("resumable", False)),
+            suspended=bool(record.get("suspended", False)),
+            kept=bool(record.get("kept", False)),
+            direct=Offer(**record["direct"]) if "direct" in record else None,
             attempt=_plain_name(record["attempt"]),
             started=record.get("started"),
             updated=record.get("updated"),

@@ -10,15 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-ARGUMENTS = [
-    "--no-sandbox",  # root, as CI often is, has no other way
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-quic",
-]
+from tests.chromium import launch, open_context
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +22,7 @@ def chromium() -> Iterator[Browser]:
     if program is None:
         pytest.skip("chromium is not installed")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        browser = launch(playwright)
         yield browser
         browser.close()
 
@@ -46,7 +38,7 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
             faults.append(message.text)
 
     def run(url: str, **options: Any) -> Page:
-        context = chromium.new_context(**options)
+        context = open_context(chromium, **options)
         contexts.append(context)
         page = context.new_page()
         page.on("console", note)

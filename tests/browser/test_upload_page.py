@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import random
 import re
-import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +19,15 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from playwright.sync_api import CDPSession, Dialog, FileChooser, FilePayload, Locator, Page, expect
+from playwright.sync_api import Dialog, FileChooser, FilePayload, Locator, Page, expect
+
+from tests.chromium import on_disk, slow_down, wait_on
+from tests.folders import files_in
+from tests.processes import kill_group, reserved_port, start_group, wait_for_line
+from tests.waiting import PATIENCE
 
 OpenPage = Callable[..., Page]
 MEGABYTE = 1 << 20
-SLOW = 60 * 1024  # bytes a second
-
-expect.set_options(timeout=60_000)
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Server:
 
     def leftovers(self) -> list[Path]:
         """Return what the pool holds of uploads, finished or not."""
-        return [path for path in self.pool.glob("*/*/**/*") if path.is_file() and path.name != "lock"]
+        return [path for path in files_in(self.pool) if path.parent != self.pool and path.name != "lock"]
 
     def identifier(self, *options: str) -> str:
         """Make an identifier, as an application would."""
@@ -54,16 +53,10 @@ class Server:
 
     def _command(self, name: str, *options: str) -> str:
         command = [sys.executable, "-m", "fileupload", name, "--directory", str(self.pool), *options]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout.strip()
 
 
 Serve = Callable[..., Server]
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait(30)
 
 
 @pytest.fixture
@@ -75,31 +68,19 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         log = tmp_path / f"server-{len(processes)}.log"
         pool = tmp_path / "pool"
         command = [sys.executable, "-m", "fileupload", "serve", "--port", str(port), "--directory", str(pool)]
-        with log.open("wb") as output:
-            process = subprocess.Popen([*command, *options], stdout=output, stderr=output, start_new_session=True)
+        process = start_group([*command, *options], log)
         processes.append(process)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
-            if found := re.search(r"http://127\.0\.0\.1:\d+/", log.read_text()):
-                return Server(found[0], pool, process)
-            time.sleep(0.05)
-        pytest.fail(f"the server did not start:\n{log.read_text()}")
+        (url,) = wait_for_line(process, log, r"(http://127\.0\.0\.1:\d+/)")
+        return Server(url, pool, process)
 
     yield run
     for process in processes:
-        kill(process)
+        kill_group(process)
 
 
 def payload(name: str, size: int, content_type: str = "application/octet-stream") -> FilePayload:
     """Return a file to choose, whose bytes follow from its name."""
     return {"name": name, "mimeType": content_type, "buffer": random.Random(name).randbytes(size)}
-
-
-def on_disk(folder: Path, file: FilePayload) -> Path:
-    """Write *file* into *folder*, since large ones take the browser long to take from a test."""
-    path = folder / file["name"]
-    path.write_bytes(file["buffer"])
-    return path
 
 
 def sha256(file: FilePayload) -> str:
@@ -115,26 +96,13 @@ def expect_state(entry: Locator, state: str) -> None:
     expect(entry).to_have_attribute("data-state", state)
 
 
-def throttle(page: Page) -> CDPSession:
-    """Make what *page* sends slow, so that an upload lasts until the test has looked at it."""
-    session = page.context.new_cdp_session(page)
-    session.send("Network.enable")
-    set_speed(session, SLOW)
-    return session
-
-
-def set_speed(session: CDPSession, bytes_a_second: int) -> None:
-    conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_a_second}
-    session.send("Network.emulateNetworkConditions", conditions)
-
-
-def wait_until(holds: Callable[[], bool], page: Page) -> None:
-    """Wait for what another process does, while the page goes on."""
-    for _ in range(600):
-        if holds():
-            return
-        page.wait_for_timeout(100)
-    pytest.fail("it did not come about in 60 seconds")
+def begin_film(server: Server, page: Page, folder: Path) -> tuple[FilePayload, Callable[[], None]]:
+    """Begin to send a file slowly, and wait until it arrives; return it, and what makes the page fast again."""
+    speed_up = slow_down(page)
+    film = payload("film.mkv", 20 * MEGABYTE)
+    page.get_by_label("Choose files").set_input_files(on_disk(folder, film))
+    wait_on(page, server.leftovers)
+    return film, speed_up
 
 
 def test_picked_files_arrive_whole(serve: Serve, open_page: OpenPage) -> None:
@@ -162,7 +130,7 @@ def test_picked_files_arrive_whole(serve: Serve, open_page: OpenPage) -> None:
 def test_three_uploads_run_at_once_and_the_others_wait(serve: Serve, open_page: OpenPage) -> None:
     """Of five files three are sent, with percentage, speed and time left; the others follow when there is room."""
     page = open_page(serve("--anonymous").url)
-    session = throttle(page)
+    speed_up = slow_down(page)
     page.get_by_label("Choose files").set_input_files([payload(f"{n}.bin", MEGABYTE) for n in range(5)])
     expect(page.locator("[data-state=sending]")).to_have_count(3)
     expect(page.locator("[data-state=queued]")).to_have_count(2)
@@ -172,7 +140,7 @@ def test_three_uploads_run_at_once_and_the_others_wait(serve: Serve, open_page: 
     expect(row(page, "4.bin")).to_contain_text("waiting for its turn")
     page.get_by_role("button", name="Cancel 0.bin").click()
     expect_state(row(page, "3.bin"), "sending")
-    set_speed(session, -1)
+    speed_up()
     expect(page.locator("#summary")).to_have_text("4 of 4 done, 4 MB of 4 MB")
 
 
@@ -201,19 +169,16 @@ def test_cancelling_leaves_nothing_behind(serve: Serve, open_page: OpenPage, tmp
     """A cancelled upload stops on the server too, which forgets it; it can be started again."""
     server = serve("--anonymous")
     page = open_page(server.url)
-    session = throttle(page)
-    file = payload("film.mkv", 20 * MEGABYTE)
-    page.get_by_label("Choose files").set_input_files(on_disk(tmp_path, file))
-    wait_until(lambda: bool(server.leftovers()), page)
+    film, speed_up = begin_film(server, page, tmp_path)
     with page.expect_request_finished(lambda request: request.method == "DELETE") as removal:
         page.get_by_role("button", name="Cancel film.mkv").click()
     expect_state(row(page, "film.mkv"), "cancelled")
-    wait_until(lambda: not server.leftovers(), page)
-    answer = requests.get(removal.value.url, timeout=30)
+    wait_on(page, lambda: not server.leftovers())
+    answer = requests.get(removal.value.url, timeout=PATIENCE)
     assert (answer.status_code, answer.json()["state"]) == (404, "unknown")
-    set_speed(session, -1)
+    speed_up()
     page.get_by_role("button", name="Retry film.mkv").click()
-    expect(row(page, "film.mkv").locator("[data-fact=sha256]")).to_have_text(sha256(file))
+    expect(row(page, "film.mkv").locator("[data-fact=sha256]")).to_have_text(sha256(film))
 
 
 def test_a_file_above_the_limit_is_refused_before_anything_is_sent(serve: Serve, open_page: OpenPage) -> None:
@@ -267,7 +232,7 @@ def test_an_identifier_takes_one_upload_of_all_chosen_files(serve: Serve, open_p
     expect(entry.locator("[data-fact=sha256]")).to_have_text([sha256(file) for file in files])
     expect(page.locator("#files")).to_be_disabled()
     expect(page.locator("#hint")).to_have_text("This link takes one upload.")
-    status = requests.get(f"{server.url}upload/status", params={"X-Progress-ID": identifier}, timeout=30).json()
+    status = requests.get(f"{server.url}upload/status", params={"X-Progress-ID": identifier}, timeout=PATIENCE).json()
     assert [file["filename"] for file in status["files"]] == ["a.txt", "b.txt", "c.txt"]
 
 
@@ -281,8 +246,8 @@ def test_without_an_identifier_the_page_says_that_one_is_needed(serve: Serve, op
 def test_everything_works_with_the_keyboard(serve: Serve, open_page: OpenPage) -> None:
     """Tab, Enter and Space choose, cancel, retry and copy; the focus shows, and is never lost."""
     page = open_page(serve("--anonymous").url)
-    session = throttle(page)
-    file = payload("notes.txt", MEGABYTE)
+    speed_up = slow_down(page)
+    file = payload("notes.txt", 3 * MEGABYTE)
     choosers: list[FileChooser] = []
     page.on("filechooser", lambda chooser: choosers.append(chooser))
 
@@ -290,7 +255,7 @@ def test_everything_works_with_the_keyboard(serve: Serve, open_page: OpenPage) -
     expect(page.get_by_label("Choose files")).to_be_focused()
     assert outline_of(page.locator(".picker")) >= 2
     page.keyboard.press("Enter")
-    wait_until(lambda: bool(choosers), page)
+    wait_on(page, lambda: choosers)
     choosers[0].set_files(file)
     expect_state(row(page, "notes.txt"), "sending")
 
@@ -303,17 +268,26 @@ def test_everything_works_with_the_keyboard(serve: Serve, open_page: OpenPage) -
 
     page.keyboard.press("Space")
     expect(cancel).to_be_focused()
-    set_speed(session, -1)
+    speed_up()
     expect_state(row(page, "notes.txt"), "done")
     expect(row(page, "notes.txt")).to_be_focused()
 
     page.keyboard.press("Tab")
     copy = page.get_by_role("button", name="Copy SHA-256 of notes.txt")
     expect(copy).to_be_focused()
+    page.evaluate(RECORD_TEXTS, "[data-action=copy]")
     page.keyboard.press("Space")
-    expect(copy).to_have_text("Copied")
+    wait_on(page, lambda: "Copied" in page.evaluate("texts"))  # for two seconds, which a busy machine may pass over
     page.context.grant_permissions(["clipboard-read"])
     assert page.evaluate("navigator.clipboard.readText()") == sha256(file)
+
+
+# Keeps each text that an element shows from now on.
+RECORD_TEXTS = """(selector) => {
+    window.texts = [];
+    const element = document.querySelector(selector);
+    new MutationObserver(() => texts.push(element.textContent)).observe(element, {childList: true});
+}"""
 
 
 def outline_of(element: Locator) -> float:
@@ -365,25 +339,31 @@ POST_INTO_FRAME = """() => {
 }"""
 
 
-def test_an_upload_is_retried_after_the_server_was_gone(serve: Serve, open_page: OpenPage, tmp_path: Path) -> None:
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port on which a server can be started more than once."""
+    with reserved_port() as number:
+        yield number
+
+
+def test_an_upload_is_retried_after_the_server_was_gone(
+    serve: Serve, port: int, open_page: OpenPage, tmp_path: Path
+) -> None:
     """When the server is killed the row says that the connection broke; Retry then sends the file whole."""
-    server = serve("--anonymous")
+    server = serve("--anonymous", port=port)
     page = open_page(server.url)
-    session = throttle(page)
-    file = payload("film.mkv", 20 * MEGABYTE)
-    page.get_by_label("Choose files").set_input_files(on_disk(tmp_path, file))
-    wait_until(lambda: bool(server.leftovers()), page)
-    kill(server.process)
+    film, speed_up = begin_film(server, page, tmp_path)
+    kill_group(server.process)
     entry = row(page, "film.mkv")
     expect_state(entry, "failed")
     expect(entry).to_contain_text("The connection to the server broke off. Check your connection, then retry.")
-    serve("--anonymous", port=urlsplit(server.url).port or 0)
-    set_speed(session, -1)
+    serve("--anonymous", port=port)
+    speed_up()
     with page.expect_request(lambda request: request.method == "POST") as request:
         page.get_by_role("button", name="Retry film.mkv").click()
     assert "X-Progress-ID=" in request.value.url, "the identifier is kept"
-    expect(entry.locator("[data-fact=sha256]")).to_have_text(sha256(file))
-    assert list(server.stored()) == [sha256(file)]
+    expect(entry.locator("[data-fact=sha256]")).to_have_text(sha256(film))
+    assert list(server.stored()) == [sha256(film)]
 
 
 class Relay:
@@ -462,12 +442,12 @@ def test_a_file_that_is_gone_is_told_apart_from_a_broken_connection(
     """A file deleted before its turn came fails with the reason, and the others go on."""
     server = serve("--anonymous")
     page = open_page(server.url)
-    session = throttle(page)
+    speed_up = slow_down(page)
     paths = [on_disk(tmp_path, payload(f"{n}.bin", MEGABYTE)) for n in range(4)]
     page.get_by_label("Choose files").set_input_files(paths)
     expect_state(row(page, "3.bin"), "queued")
     paths[3].unlink()
-    set_speed(session, -1)
+    speed_up()
     expect_state(row(page, "3.bin"), "failed")
     expect(row(page, "3.bin")).to_contain_text("This file can no longer be read: it was changed, moved or deleted")
     expect(row(page, "3.bin").locator(".entry-advice")).to_have_text("Choose it again.")
@@ -477,7 +457,7 @@ def test_a_file_that_is_gone_is_told_apart_from_a_broken_connection(
 def test_leaving_while_uploads_run_asks_first(serve: Serve, open_page: OpenPage) -> None:
     """The browser warns while something is being sent, and no longer when all has ended."""
     page = open_page(serve("--anonymous").url)
-    session = throttle(page)
+    speed_up = slow_down(page)
     questions: list[str] = []
 
     def stay(dialog: Dialog) -> None:
@@ -486,11 +466,11 @@ def test_leaving_while_uploads_run_asks_first(serve: Serve, open_page: OpenPage)
 
     page.on("dialog", stay)
     page.get_by_role("heading", name="Upload files").click()  # browsers warn only people who used the page
-    page.get_by_label("Choose files").set_input_files(payload("a.bin", MEGABYTE))
+    page.get_by_label("Choose files").set_input_files(payload("a.bin", 3 * MEGABYTE))
     expect_state(row(page, "a.bin"), "sending")
     page.close(run_before_unload=True)
-    wait_until(lambda: questions == ["beforeunload"], page)
-    set_speed(session, -1)
+    wait_on(page, lambda: questions == ["beforeunload"])
+    speed_up()
     expect_state(row(page, "a.bin"), "done")
     page.reload()
     assert questions == ["beforeunload"]
@@ -501,22 +481,16 @@ def test_screen_readers_hear_what_matters_and_no_more(serve: Serve, open_page: O
     page = open_page(serve("--anonymous").url)
     announcer = page.get_by_role("status")
     expect(announcer).to_have_attribute("aria-live", "polite")
-    page.evaluate(RECORD_ANNOUNCEMENTS)
-    session = throttle(page)
+    page.evaluate(RECORD_TEXTS, "[aria-live]")
+    speed_up = slow_down(page)
     page.get_by_label("Choose files").set_input_files(payload("a.bin", 2 * MEGABYTE))
     expect(announcer).to_have_text("1 file added.")
     value = row(page, "a.bin").get_by_role("progressbar", name="Progress of a.bin")
-    wait_until(lambda: float(value.evaluate("bar => bar.value")) > 0.1, page)
-    set_speed(session, -1)
+    wait_on(page, lambda: value.evaluate("bar => bar.value") > 0.05)
+    speed_up()
     expect(announcer).to_have_text("a.bin is uploaded.")
-    assert page.evaluate("announcements") == ["1 file added.", "a.bin is uploaded."]
+    assert page.evaluate("texts") == ["1 file added.", "a.bin is uploaded."]
 
-
-RECORD_ANNOUNCEMENTS = """() => {
-    window.announcements = [];
-    const region = document.querySelector('[aria-live]');
-    new MutationObserver(() => announcements.push(region.textContent)).observe(region, {childList: true});
-}"""
 
 # Roles whose elements mean nothing to a listener without a name.
 NAMED = {"button", "link", "progressbar", "textbox", "heading", "region", "form", "list"}
@@ -539,7 +513,7 @@ def busy_page(serve: Serve, open_page: OpenPage, **options: Any) -> Page:
     chooser = page.get_by_label("Choose files")
     chooser.set_input_files([payload("done.bin", 10), payload("refused.bin", 4 * MEGABYTE)])
     expect_state(row(page, "done.bin"), "done")
-    throttle(page)
+    slow_down(page)
     chooser.set_input_files([payload(f"{n}-{'long-name-' * 12}.bin", 2 * MEGABYTE) for n in range(4)])
     chooser.set_input_files(payload("stopped.bin", 2 * MEGABYTE))
     page.get_by_role("button", name="Cancel stopped.bin").click()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.folders import files_in
+from tests.processes import start_group, stop_group, wait_for_line
+from tests.waiting import PATIENCE
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GUNICORN = ("gunicorn", "--threads", "8", "--bind", "127.0.0.1:0")
@@ -45,6 +46,9 @@ RECIPES = {
         "var/pool",
         MIGRATE,
     ),
+    "django-attachments": Recipe(
+        "django-attachments", ("django", "gunicorn"), ("-m", *GUNICORN, "letters.wsgi"), "var/pool"
+    ),
     "pyramid": Recipe("pyramid", PYRAMID_MODULES, ("-m", *GUNICORN, "--paste", "demo.ini"), "var/pool"),
     "pyramid-granian": Recipe(
         "pyramid",
@@ -65,29 +69,11 @@ class Site:
 
     def in_pool(self) -> list[Path]:
         """Return what the pool holds of uploads."""
-        return [path for path in self.pool.rglob("*") if path.is_file() and path.name != ".upload_key"]
+        return [path for path in files_in(self.pool) if not path.name.startswith((".upload_key", ".turn"))]
 
 
 Launch = Callable[..., str]
 Start = Callable[..., Site]
-
-
-def _wait_for_address(process: subprocess.Popen[bytes], log: Path) -> str:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if found := re.search(r"http://127\.0\.0\.1:[1-9]\d*", log.read_text()):
-            return found[0]
-        time.sleep(0.05)
-    pytest.fail(f"the server did not start:\n{log.read_text()}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
 
 
 def _environment(home: Path, **variables: str) -> dict[str, str]:
@@ -119,21 +105,14 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
 
     def run(arguments: tuple[str, ...], folder: Path, **variables: str) -> str:
         log = tmp_path / f"server-{len(processes)}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=folder,
-                env=_environment(tmp_path, **variables),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        process = start_group([sys.executable, *arguments], log, cwd=folder, env=_environment(tmp_path, **variables))
         processes.append(process)
-        return _wait_for_address(process, log)
+        (address,) = wait_for_line(process, log, r"(http://127\.0\.0\.1:[1-9]\d*)")
+        return address
 
     yield run
     for process in processes:
-        _stop(process)
+        stop_group(process)
 
 
 @pytest.fixture
@@ -147,7 +126,7 @@ def start(launch: Launch, tmp_path: Path) -> Start:
         ignored = shutil.ignore_patterns("instance", "var", ".venv", "__pycache__")
         shutil.copytree(EXAMPLES / recipe.folder, folder, ignore=ignored, dirs_exist_ok=True)
         if recipe.prepare:
-            subprocess.run([sys.executable, *recipe.prepare], cwd=folder, check=True, timeout=60)
+            subprocess.run([sys.executable, *recipe.prepare], cwd=folder, check=True, timeout=PATIENCE)
         return Site(launch(recipe.serve, folder, **variables), folder, folder / recipe.pool)
 
     return run

@@ -1,21 +1,5 @@
-"""The site that most hostile requests are sent to."""
+"""Most hostile requests are sent to the site that the tests of the protocols use."""
 
-from __future__ import annotations
+from tests.protocols.conftest import lasting_site, site
 
-from pathlib import Path
-
-import pytest
-
-from tests.protocols.driver import Site
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    """A site with the product's defaults, and a pool of its own."""
-    return Site(tmp_path / "pool")
-
-
-@pytest.fixture(scope="module")
-def lasting_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """A site for properties, which are tried with many examples in one test."""
-    return Site(tmp_path_factory.mktemp("lasting") / "pool")
+__all__ = ["lasting_site", "site"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.hostile.endings import Stop, broken, exhausted, killed, silence
 from tests.protocols.driver import ONLY_STATUS, Site, Stream, field_part, file_part, form, in_steps
+from tests.traces import in_process
 
 BODY = form(
     field_part("a", "text"),
@@ -19,21 +19,9 @@ BODY = form(
 )
 
 
-def open_files() -> dict[str, str]:
-    """Return what is open in this process."""
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[name] = os.readlink(f"/proc/self/fd/{name}")
-        except FileNotFoundError:  # the descriptor of the listing itself
-            continue
-    return found
-
-
-def state(site: Site) -> tuple[set[str], dict[str, str], int]:
-    """Return what an upload that has gone must leave as it was: buckets, open files and threads."""
-    buckets = {str(path) for path in site.directory.glob("??/*")}
-    return buckets, open_files(), threading.active_count()
+def buckets(site: Site) -> set[Path]:
+    """Return the folders of the buckets, which an upload that has gone must leave as they were."""
+    return set(site.directory.glob("??/*"))
 
 
 # Where in the body, and so in which state of upload and parser, the end comes.
@@ -52,26 +40,6 @@ MOMENTS = {
 }
 
 
-class Stop(BaseException):
-    """What ends a request from outside: a worker's timeout, a greenlet killed, Ctrl-C."""
-
-
-def silence() -> None:
-    return
-
-
-def broken() -> None:
-    raise ConnectionResetError
-
-
-def killed() -> None:
-    raise Stop
-
-
-def exhausted() -> None:
-    raise MemoryError
-
-
 def ending(body: bytes, moment: int, end: Callable[[], None]) -> Iterator[bytes]:
     yield from in_steps(body[:moment], 10)
     end()
@@ -83,7 +51,7 @@ def ending(body: bytes, moment: int, end: Callable[[], None]) -> Iterator[bytes]
 def test_an_abort_leaves_nothing(site: Site, moment: str, end: Callable[[], None], declared: bool) -> None:
     """Struts CVE-2023-41835, Tomcat CVE-2025-61795, multer CVE-2026-2359: only the status says that it was there."""
     site.put(b"x")
-    before = state(site)
+    before, running = buckets(site), in_process()
     identifier = site.identifier()
     stream = Stream(ending(BODY, MOMENTS[moment], end))
     length = str(len(BODY)) if declared else None
@@ -95,14 +63,15 @@ def test_an_abort_leaves_nothing(site: Site, moment: str, end: Callable[[], None
     assert site.names(identifier) == ONLY_STATUS
     assert site.status(identifier)["state"] == "error"
     assert site.manager.clear_upload_bucket(identifier)
-    assert state(site) == before
+    assert buckets(site) == before
+    assert in_process() <= running
 
 
 @pytest.mark.parametrize("end", [silence, broken, killed])
 def test_an_aborted_plain_body_leaves_nothing(site: Site, end: Callable[[], None]) -> None:
     """The same for PUT."""
     site.put(b"x")
-    before = state(site)
+    before, running = buckets(site), in_process()
     identifier = site.identifier()
     try:
         site.put(Stream(ending(b"x" * 100, 50, end)), identifier, CONTENT_LENGTH="100")
@@ -110,7 +79,8 @@ def test_an_aborted_plain_body_leaves_nothing(site: Site, end: Callable[[], None
         assert end is killed
     assert site.names(identifier) == ONLY_STATUS
     assert site.manager.clear_upload_bucket(identifier)
-    assert state(site) == before
+    assert buckets(site) == before
+    assert in_process() <= running
 
 
 @pytest.mark.parametrize("how", ["cleared", "replaced", "removed"])
@@ -118,7 +88,7 @@ def test_an_aborted_plain_body_leaves_nothing(site: Site, end: Callable[[], None
 def test_an_upload_that_loses_its_bucket_leaves_nothing(site: Site, moment: str, how: str) -> None:
     """An attempt whose bucket is cleared, taken over, or removed by hand ends with an error and closes its files."""
     site.put(b"x")
-    before = state(site)
+    before, running = buckets(site), in_process()
     identifier = site.identifier()
 
     def pieces() -> Iterator[bytes]:
@@ -134,7 +104,8 @@ def test_an_upload_that_loses_its_bucket_leaves_nothing(site: Site, moment: str,
     assert site.post(Stream(pieces()), identifier).outcome == (409, "superseded")
     assert site.status(identifier)["state"] == ("done" if how == "replaced" else "unknown")
     site.manager.clear_upload_bucket(identifier)
-    assert state(site) == before
+    assert buckets(site) == before
+    assert in_process() <= running
 
 
 def remove_by_hand(folder: Path) -> None:
@@ -158,16 +129,16 @@ def test_refusals_leave_nothing_open(tmp_path: Path) -> None:
     ]
     for kind in kinds:
         kind()
-    before = open_files()
+    before = in_process()
     for _ in range(100):
         for kind in kinds:
             kind()
-    assert open_files() == before
+    assert in_process() <= before
 
 
 def test_an_app_that_fails_leaves_the_upload_done(site: Site) -> None:
     """An exception of the app is the app's; the file is stored and nothing stays open."""
-    before = open_files()
+    before = in_process()
 
     def fail(environ: object, start_response: object) -> None:
         raise ZeroDivisionError
@@ -177,4 +148,4 @@ def test_an_app_that_fails_leaves_the_upload_done(site: Site) -> None:
     with pytest.raises(ZeroDivisionError):
         site.put(b"content", identifier)
     assert site.contents(identifier) == [b"content"]
-    assert open_files() == before
+    assert in_process() <= before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -15,24 +14,35 @@ import pytest
 
 from fileupload.protocols.headers import parse_parameters
 from tests.protocols.driver import BOUNDARY, ONLY_STATUS, Site, Stream, field_part, file_part, form, part
+from tests.traces import in_process
 
 MEBIBYTE = 1 << 20
 
 
+def thread_seconds(work: Callable[[], object]) -> float:
+    """Return the processor time of one run in this thread."""
+    start = time.thread_time()
+    work()
+    return time.thread_time() - start
+
+
 def cpu_seconds(work: Callable[[], object]) -> float:
     """Return the least processor time of several runs, in which others disturbed it least."""
-    times = []
-    for _ in range(5):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times)
+    return min(thread_seconds(work) for _ in range(5))
 
 
 def assert_linear(work: Callable[[int], object], size: int) -> None:
-    """Twice the *size* costs at most 2.2 times as much; quadratic work would cost 4 times."""
-    once = cpu_seconds(lambda: work(size))
-    assert cpu_seconds(lambda: work(2 * size)) <= 2.2 * once + 0.03
+    """Twice the *size* costs at most 2.2 times as much; quadratic work would cost 4 times.
+
+    Others on the machine only add to a time, and for a while: so both sizes are run in turns, for longer if need be.
+    """
+    once = twice = float("inf")
+    for turn in range(25):
+        once = min(once, thread_seconds(lambda: work(size)))
+        twice = min(twice, thread_seconds(lambda: work(2 * size)))
+        if turn >= 4 and twice <= 2.2 * once + 0.03:
+            return
+    pytest.fail(f"{size} bytes took {once:.3f} s, twice as many {twice:.3f} s")
 
 
 FLOODS = {
@@ -154,10 +164,6 @@ def test_many_fields_stop_at_the_limit_of_all(tmp_path: Path) -> None:
     assert site.post(body).outcome == (413, "too-large")
 
 
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 @pytest.mark.parametrize("kind", ["files", "empty files", "fields", "both"])
 def test_a_part_too_many_ends_the_reading(tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     """Django CVE-2023-24580 and its kin: the part after the last allowed one is refused, at once, in one line."""
@@ -168,20 +174,20 @@ def test_a_part_too_many_ends_the_reading(tmp_path: Path, kind: str, caplog: pyt
         "fields": [field_part("a", "x")],
         "both": [file_part("x"), field_part("a", "x")],
     }[kind]
-    before, most, taken = open_files(), 0, 0
+    before, most, taken = in_process(), 0, 0
 
     def pieces() -> Iterator[bytes]:
         nonlocal most, taken
         for n in range(100_000):
-            most, taken = max(most, open_files()), n
+            most, taken = max(most, len(in_process() - before)), n
             yield f"--{BOUNDARY}\r\n".encode() + parts[n % len(parts)] + b"\r\n"
 
     identifier = site.identifier()
     with caplog.at_level(logging.DEBUG, "fileupload"):
         assert site.post(Stream(pieces()), identifier).outcome == (413, "limit-exceeded")
     assert taken <= 20 * len(parts) + 1
-    assert most - before <= 6  # the bucket, its attempt, the mark of life, one file; not one for each part
-    assert open_files() == before
+    assert most <= 6  # the bucket, its attempt, the mark of life, one file; not one for each part
+    assert in_process() <= before
     assert len(caplog.records) == 1
     assert site.names(identifier) == ONLY_STATUS
 

@@ -13,6 +13,7 @@ import pytest
 from fileupload.pool.directory import DirectoryPool
 from fileupload.protocols.body import LARGEST_READ
 from tests.protocols.driver import ONLY_STATUS, Answer, Site, Stream
+from tests.waiting import PATIENCE
 
 MEBIBYTE = 1 << 20
 CAPACITY, RESERVE = 48 * MEBIBYTE, 16 * MEBIBYTE
@@ -50,7 +51,7 @@ def test_parallel_uploads_keep_the_reserve(small: Site, count: int, declared: bo
     def pieces() -> Iterator[bytes]:
         try:
             for n in range(size // step):
-                together.wait(30)
+                together.wait(PATIENCE)
                 least_free[0] = min(least_free[0], CAPACITY - used(small.directory)) if n % 4 == 0 else least_free[0]
                 yield bytes(step)
         except threading.BrokenBarrierError:
@@ -68,7 +69,7 @@ def test_parallel_uploads_keep_the_reserve(small: Site, count: int, declared: bo
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     assert len(answers) == count
     assert least_free[0] >= RESERVE - count * step
     assert {answer.status for answer in answers} <= ({200} if count == 1 else {200, 507, 400})

@@ -1,12 +1,16 @@
 """The contract of a pool, as tests: a class that every pool's tests inherit and give a pool to."""
 
 import io
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fileupload.errors import AlreadyDone, FileMissing, Interrupted, Superseded, TooLarge
+from fileupload.errors import AlreadyDone, Busy, FileMissing, Interrupted, NotResumable, Superseded, TooLarge
 from fileupload.pool.base import Attempt, Bucket, Pool
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 
@@ -51,6 +55,63 @@ def read(bucket: Bucket, index: int = 0) -> bytes:
     """Return the bytes of a file of a finished upload."""
     with bucket.open(index) as file:
         return file.read()
+
+
+# What a file system, an address or an object store might take for something else, or for the same.
+WORDS = (
+    *(
+        "a",
+        "A",
+        "ä",
+        "a\u0308",
+        "ß",
+        "ss",
+        ".",
+        "..",
+        "...",
+        "-",
+        "+",
+        "=",
+        "~",
+        "~a",
+        "+a",
+        "=a",
+        "/",
+        "a/b",
+        "\\",
+        "%2F",
+    ),
+    *(
+        "\0",
+        "a\nb",
+        " ",
+        " a",
+        "a ",
+        "a.",
+        "CON",
+        "con.txt",
+        "x" * 140,
+        "ü" * 70,
+        "🎉",
+        "\u202e",
+        "\ud800",
+        "*",
+        "?",
+        ":",
+    ),
+)
+
+
+def at_once(count: int, run: Callable[[int], bool]) -> list[bool]:
+    """Run something in threads that start together; return what they returned."""
+    together = threading.Barrier(count)
+
+    def wait_and_run(number: int) -> bool:
+        together.wait(30)
+        return run(number)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(wait_and_run, range(count)))
 
 
 class PoolContract:
@@ -192,6 +253,74 @@ class PoolContract:
         assert pool.bucket(ID) is None
         self.assert_no_bytes(pool)
 
+    def test_a_suspended_upload_is_gone_on_with(self, pool: Pool, reopened: Pool) -> None:
+        """What was stored before a suspension is what is gone on from, elsewhere, as often as it takes."""
+        size = len(CONTENT)
+        attempt = pool.begin(ID, replace(starting(), state=State.UPLOADING, resumable=True))
+        attempt.create_file().write(CONTENT)
+        attempt.suspend(replace(attempt.status, received=size))
+        status = reopened.handle(ID).get_status()
+        assert (status.state, status.received, status.running, status.suspended) == ("uploading", size, False, True)
+        for round_ in (1, 2):
+            attempt = reopened.resume(ID)
+            writer, stored = attempt.append_file()
+            assert stored == size * round_
+            writer.write(CONTENT)
+            if round_ == 1:
+                attempt.suspend(replace(attempt.status, received=2 * size))
+        assert pool.handle(ID).get_status().running
+        writer.close()
+        attempt.finish(attempt.status.done(uploaded(3 * size), {}))
+        assert read(pool.handle(ID)) == 3 * CONTENT
+        assert pool.handle(ID).clear_upload()
+        self.assert_no_bytes(pool)
+
+    def test_only_what_is_left_can_be_resumed(self, pool: Pool, reopened: Pool) -> None:
+        """Not what is absent, failed, finished, meant to come at once, or in somebody's hands."""
+        with pytest.raises(NotResumable):
+            pool.resume(ID)
+        attempt = pool.begin(ID, starting())
+        with pytest.raises(NotResumable):
+            reopened.resume(ID)
+        attempt = pool.begin(ID, replace(starting(), resumable=True))
+        with pytest.raises(Busy):
+            reopened.resume(ID)
+        attempt.suspend(attempt.status)
+        attempt = reopened.resume(ID)
+        with pytest.raises(FileMissing):
+            attempt.append_file()
+        with pytest.raises(Busy):
+            pool.resume(ID)
+        attempt.fail(starting().failed(TooLarge("big")))
+        with pytest.raises(NotResumable):
+            pool.resume(ID)
+        complete(pool)
+        with pytest.raises(AlreadyDone):
+            pool.resume(ID)
+
+    def test_a_suspended_upload_is_superseded_refused_and_purged(self, pool: Pool, reopened: Pool) -> None:
+        """A new beginning replaces it, a refusal does not, and in time it is purged."""
+        for _ in range(2):
+            attempt = pool.begin(ID, replace(starting(), resumable=True))
+            attempt.create_file().write(CONTENT)
+            attempt.suspend(attempt.status)
+        reopened.refuse(ID, starting().failed(TooLarge("big")))
+        assert reopened.handle(ID).get_status().suspended
+        assert list(reopened.purge(3600)) == []
+        time.sleep(0.02)
+        assert [bucket.id for bucket in reopened.purge(0.01)] == [ID]
+        self.assert_no_bytes(pool)
+
+    def test_a_crash_leaves_a_resumable_upload_to_be_gone_on_with(self, crashed_resumable: Pool) -> None:
+        """After a crash, what is stored is a beginning of what was sent."""
+        attempt = crashed_resumable.resume(ID)
+        writer, stored = attempt.append_file()
+        sent = bytes(range(256)) * (10 << 12)
+        writer.write(sent[stored:])
+        writer.close()
+        attempt.finish(attempt.status.done(uploaded(len(sent)), {}))
+        assert read(crashed_resumable.handle(ID)) == sent
+
     def test_files_move_out(self, pool: Pool, tmp_path: Path) -> None:
         """A moved file is at its new place, no longer in the bucket, and the bucket still says done."""
         complete(pool, ID, CONTENT, b"second")
@@ -208,6 +337,18 @@ class PoolContract:
         with pytest.raises(FileMissing):
             bucket.move_to(str(target))
         assert read(bucket, 1) == b"second"
+
+    def test_files_are_copied_out(self, pool: Pool, tmp_path: Path) -> None:
+        """A copy is whole where it was wanted, and the file is still in the bucket."""
+        complete(pool)
+        bucket = pool.handle(ID)
+        target = tmp_path / "copy.bin"
+        target.write_bytes(b"old")
+        bucket.download_to(target)
+        assert target.read_bytes() == read(bucket) == CONTENT
+        assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["copy.bin"]
+        with pytest.raises(FileMissing):
+            bucket.download_to(target, 1)
 
     def test_a_move_to_nowhere_keeps_the_file(self, pool: Pool, tmp_path: Path) -> None:
         """Where the target cannot be written the file stays in the bucket."""
@@ -247,11 +388,180 @@ class PoolContract:
         store(attempt, CONTENT)
         attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
 
+    def test_a_removed_file_is_gone(self, pool: Pool, reopened: Pool) -> None:
+        """Removing a file is told to one, leaves the others and the status, and opened files stay readable."""
+        complete(pool, ID, CONTENT, b"second")
+        bucket, other = pool.bucket(ID), reopened.bucket(ID)
+        assert bucket is not None
+        assert other is not None
+        with bucket.open(1) as file:
+            assert [bucket.remove_file(1), other.remove_file(1)] == [True, False]
+            assert file.read() == b"second"
+        with pytest.raises(FileMissing):
+            other.open(1)
+        assert [bucket.remove_file(2), bucket.remove_file(-1)] == [False, False]
+        assert read(bucket, 0) == CONTENT
+        assert len(bucket.files) == 2
+        with pytest.raises(AlreadyDone):
+            pool.begin(ID, starting())
+        assert bucket.remove_file() is True
+        assert bucket.is_complete()
+        assert bucket.clear_upload() is True
+        assert bucket.remove_file() is False
+
+    def test_only_finished_files_are_removed(self, pool: Pool) -> None:
+        """A running upload has no file that could be removed."""
+        attempt = pool.begin(ID, starting())
+        store(attempt, CONTENT)
+        assert pool.handle(ID).remove_file() is False
+        attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
+        assert read(pool.handle(ID)) == CONTENT
+
+    def test_what_is_kept_may_be_spared(self, pool: Pool) -> None:
+        """Who clears, and spares what is kept, clears all else."""
+        complete(pool)
+        pool.handle(ID).keep()
+        complete(pool, OTHER)
+        assert pool.clear(ID, spare_kept=True) is False
+        assert pool.clear(OTHER, spare_kept=True) is True
+        assert read(pool.handle(ID)) == CONTENT
+        assert pool.clear(ID) is True
+
+    def test_what_is_kept_is_not_purged(self, pool: Pool, reopened: Pool) -> None:
+        """A kept upload stays at any age, is as it was otherwise, and is like any other once it was cleared."""
+        status = complete(pool)
+        bucket = pool.bucket(ID)
+        assert bucket is not None
+        bucket.keep()
+        bucket.keep()
+        time.sleep(0.02)
+        assert list(reopened.purge(0.01)) == []
+        found = bucket.get_status()
+        assert (found.kept, found.finished, found.files) == (True, status.finished, status.files)
+        assert "kept" not in found.to_json()
+        assert read(bucket) == CONTENT
+        assert bucket.clear_upload() is True
+        complete(pool)
+        time.sleep(0.02)
+        assert [purged.id for purged in reopened.purge(0.01)] == [ID]
+
+    def test_only_finished_uploads_are_kept(self, pool: Pool) -> None:
+        """What is not there, or not finished, cannot be kept."""
+        with pytest.raises(FileMissing):
+            pool.handle(ID).keep()
+        attempt = pool.begin(ID, starting())
+        with pytest.raises(FileMissing):
+            pool.handle(ID).keep()
+        attempt.fail(starting().failed(TooLarge("big")))
+        with pytest.raises(FileMissing):
+            pool.handle(ID).keep()
+
+    def test_clearing_is_told_to_one(self, pool: Pool, reopened: Pool) -> None:
+        """Of those who clear a bucket at the same time one is told that it did."""
+        for _ in range(20):
+            complete(pool)
+            assert sum(at_once(6, lambda number: (pool, reopened)[number % 2].clear(ID))) == 1
+            assert pool.bucket(ID) is None
+
     def test_turns_are_taken_once(self, pool: Pool, reopened: Pool) -> None:
         """In an interval, one caller of all gets the turn."""
         assert [pool.take_turn(1000), reopened.take_turn(1000), pool.take_turn(1000)].count(True) == 1
         time.sleep(0.02)
         assert reopened.take_turn(0.01)
+
+    def test_turns_have_names(self, pool: Pool, reopened: Pool) -> None:
+        """A turn of one name takes nothing from those of others."""
+        assert pool.take_turn(1000)
+        assert [pool.take_turn(1000, "one"), reopened.take_turn(1000, "one")] == [True, False]
+        assert [reopened.take_turn(1000, "two"), pool.take_turn(1000, "two"), pool.take_turn(1000)] == [
+            True,
+            False,
+            False,
+        ]
+
+    def test_the_index_gives_back_what_it_took(self, pool: Pool, reopened: Pool) -> None:
+        """A text lies under a key and a name, for all processes, until it is replaced or removed."""
+        key = ("app", "first")
+        assert pool.index.get(key, "a") is None
+        assert pool.index.names(key) == []
+        assert pool.index.remove(key, "a") is False
+        for text in ("", "text", "ünï\n" * 1000):
+            assert pool.index.put(key, "a", text) is True
+            assert reopened.index.get(key, "a") == text
+        assert reopened.index.remove(key, "a") is True
+        assert (pool.index.get(key, "a"), pool.index.remove(key, "a")) == (None, False)
+
+    def test_a_new_name_is_given_once(self, pool: Pool, reopened: Pool) -> None:
+        """What is to be new is stored if there is none of that name, and else the former text stays."""
+        key = ("app",)
+        assert [pool.index.put(key, "a", "1", new=True), reopened.index.put(key, "a", "2", new=True)] == [True, False]
+        assert pool.index.get(key, "a") == "1"
+        assert pool.index.remove(key, "a")
+        assert reopened.index.put(key, "a", "3", new=True) is True
+
+    def test_names_and_keys_are_listed(self, pool: Pool) -> None:
+        """The names of a key are in order, without those below it; keys are those that hold something."""
+        for key, name in [(("b",), "z"), (("b",), "a"), (("b", "c", "d"), "x"), (("bc",), "y"), (("e", "f"), "x")]:
+            pool.index.put(key, name)
+        assert pool.index.names(("b",)) == ["a", "z"]
+        assert pool.index.names(("b", "c")) == []
+        assert sorted(pool.index.keys(("b",))) == [("b",), ("b", "c", "d")]
+        assert sorted(pool.index.keys(("b", "c"))) == [("b", "c", "d")]
+        assert sorted(pool.index.keys(())) == [("b",), ("b", "c", "d"), ("bc",), ("e", "f")]
+        assert list(pool.index.keys(("x",))) == []
+        pool.index.remove(("b", "c", "d"), "x")
+        assert list(pool.index.keys(("b", "c"))) == []
+
+    @pytest.mark.parametrize("word", WORDS, ids=range(len(WORDS)))
+    def test_words_are_any_text(self, pool: Pool, word: str) -> None:
+        """Words and names of 1 to 140 bytes come back as they were given, and none is taken for another."""
+        assert pool.index.put((word, word), word, word)
+        assert pool.index.put((word,), "x" if word != "x" else "y")
+        assert sorted(pool.index.keys((word,))) == [(word,), (word, word)]
+        assert pool.index.names((word, word)) == [word]
+        assert pool.index.get((word, word), word) == word
+        for other in WORDS:
+            if other != word:
+                assert pool.index.get((word, word), other) is None
+                assert pool.index.names((other, word)) == []
+        assert pool.index.remove((word, word), word)
+
+    @pytest.mark.parametrize("word", ["", "x" * 141, "ü" * 71])
+    def test_words_have_a_length(self, pool: Pool, word: str) -> None:
+        """An empty word or name, or one past 140 bytes, is an error."""
+        with pytest.raises(ValueError, match="140 bytes"):
+            pool.index.put(("a", word), "b")
+        with pytest.raises(ValueError, match="140 bytes"):
+            pool.index.put(("a",), word)
+
+    def test_racing_for_a_new_name(self, pool: Pool, reopened: Pool) -> None:
+        """Of many who want the same new name one gets it, and its text is the one that stays."""
+        for turn in range(20):
+
+            def put(number: int, name: str = str(turn)) -> bool:
+                return (pool, reopened)[number % 2].index.put(("app", "race"), name, str(number), new=True)
+
+            results = at_once(8, put)
+            assert sum(results) == 1
+            assert pool.index.get(("app", "race"), str(turn)) == str(results.index(True))
+
+    def test_racing_on_one_key(self, pool: Pool, reopened: Pool) -> None:
+        """While others put and remove under a key, no text is lost and none comes back."""
+
+        def work(number: int) -> bool:
+            index = (pool, reopened)[number % 2].index
+            key = ("app", "race", "deep")
+            for turn in range(40):
+                name = f"{number}-{turn}"
+                assert index.put(key, name, name)
+                assert index.get(key, name) == name
+                assert name in index.names(key)
+                assert index.remove(key, name)
+                assert index.get(key, name) is None
+            return index.put(key, f"last-{number}")
+
+        assert all(at_once(6, work))
+        assert pool.index.names(("app", "race", "deep")) == [f"last-{number}" for number in range(6)]
 
     def test_the_key_is_made_once(self, pool: Pool, reopened: Pool) -> None:
         """All processes that share the pool share its key."""

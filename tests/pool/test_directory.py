@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fileupload.errors import SettingError
+from fileupload.errors import SettingError, TooLarge
 from fileupload.pool.base import Pool
 from fileupload.pool.directory import DirectoryPool
 from fileupload.status import State
@@ -24,11 +25,13 @@ _SPEC.loader.exec_module(contract)
 
 _DIE_WHILE_UPLOADING = """
 import os, sys
+from dataclasses import replace
 from fileupload.pool.directory import DirectoryPool
 from fileupload.status import State, UploadStatus
 status = UploadStatus(state=State.STARTING, size=9, started=sys.argv[3], updated=sys.argv[3])
-attempt = DirectoryPool(sys.argv[1]).begin(sys.argv[2], status)
-attempt.create_file().write(b"half")
+resumable = len(sys.argv) > 4
+attempt = DirectoryPool(sys.argv[1]).begin(sys.argv[2], replace(status, resumable=resumable))
+attempt.create_file().write(bytes(range(256)) * 4096 * 9 if resumable else b"half")
 os.kill(os.getpid(), 9)
 """
 
@@ -49,6 +52,14 @@ def crashed(pool: DirectoryPool) -> DirectoryPool:
     arguments = [pool.directory, contract.ID, "2020-01-01T00:00:00.000Z"]
     done = subprocess.run([sys.executable, "-c", _DIE_WHILE_UPLOADING, *arguments], check=False)
     assert done.returncode == -9
+    return pool
+
+
+@pytest.fixture
+def crashed_resumable(pool: DirectoryPool) -> DirectoryPool:
+    """The same, of an upload that may be gone on with."""
+    arguments = [pool.directory, contract.ID, "2020-01-01T00:00:00.000Z", "resumable"]
+    subprocess.run([sys.executable, "-c", _DIE_WHILE_UPLOADING, *arguments], check=False)
     return pool
 
 
@@ -180,3 +191,17 @@ def test_a_pool_that_cannot_be_is_a_bad_setting(tmp_path: Path) -> None:
     for path in (tmp_path / "file", tmp_path / "file" / "pool"):
         with pytest.raises(SettingError, match="setting 'directory' cannot be"):
             DirectoryPool(str(path))
+
+
+def test_a_lock_that_comes_late_leaves_no_folder(pool: DirectoryPool) -> None:
+    """Who asks for a bucket's lock when all else of it has just been removed takes the folder away too."""
+    attempt = pool.begin(contract.ID, contract.starting())
+    folder = Path(pool.path_of(contract.ID))
+    for path in (folder / "status.json", folder / "lock"):
+        path.unlink()
+    shutil.rmtree(folder / attempt.token)
+    attempt.fail(contract.starting().failed(TooLarge("big")))
+    assert not folder.exists()
+    folder.mkdir()
+    assert not pool.clear(contract.ID)
+    assert not folder.exists()

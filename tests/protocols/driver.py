@@ -155,27 +155,8 @@ class Site:
         **environ: str | bool | None,
     ) -> Answer:
         """Send one request; *environ* is laid over what a server would give, and None takes away."""
-        stream = io.BytesIO(body) if isinstance(body, bytes) else body
-        given: dict[str, Any] = {
-            "REQUEST_METHOD": method,
-            "SCRIPT_NAME": "",
-            "PATH_INFO": path,
-            "QUERY_STRING": query,
-            "SERVER_NAME": "127.0.0.1",
-            "SERVER_PORT": "80",
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "SERVER_SOFTWARE": "gunicorn",
-            "wsgi.version": (1, 0),
-            "wsgi.url_scheme": "http",
-            "wsgi.input": stream,
-            "wsgi.errors": io.StringIO(),
-            "wsgi.multithread": True,
-            "wsgi.multiprocess": True,
-            "wsgi.run_once": False,
-            **({"CONTENT_LENGTH": str(len(body))} if isinstance(body, bytes) else {"wsgi.input_terminated": True}),
-        }
-        given.update(environ)
-        return _call(self.as_server, {name: value for name, value in given.items() if value is not None})
+        status, headers, answer = call(self.as_server, make_environ(method, path, query, body, environ))
+        return Answer(status, {name.lower(): value for name, value in headers}, answer)
 
     def post(self, body: Any, identifier: str | None = None, kind: str | None = FORM_TYPE, **environ: Any) -> Answer:
         """Send a form."""
@@ -212,7 +193,35 @@ class Site:
 ONLY_STATUS = {"status.json", "lock"}
 
 
-def _call(app: Any, environ: dict[str, Any]) -> Answer:
+def make_environ(method: str, path: str, query: str, body: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a server would give an app; *given* is laid over that, and None takes away.
+
+    :param body: bytes, or a stream without a length.
+    """
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "SERVER_SOFTWARE": "gunicorn",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(body) if isinstance(body, bytes) else body,
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        **({"CONTENT_LENGTH": str(len(body))} if isinstance(body, bytes) else {"wsgi.input_terminated": True}),
+    }
+    environ.update(given)
+    return {name: value for name, value in environ.items() if value is not None}
+
+
+def call(app: Any, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
+    """Send a request to an app, as a server does; return the status, the headers and the body of its answer."""
     started: list[tuple[str, list[tuple[str, str]]]] = []
 
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -226,4 +235,4 @@ def _call(app: Any, environ: dict[str, Any]) -> Answer:
         if hasattr(result, "close"):
             result.close()
     status, headers = started[-1]
-    return Answer(int(status.split()[0]), {name.lower(): value for name, value in headers}, body)
+    return int(status.split()[0]), headers, body

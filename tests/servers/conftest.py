@@ -6,13 +6,10 @@ import http.client
 import importlib.util
 import json
 import os
-import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +22,11 @@ import requests
 from fileupload.deploy import make_manager
 from fileupload.manager import UploadManager
 from fileupload.settings import Settings
+from tests.folders import files_in
+from tests.processes import start_group, stop_group, wait_for_line
+from tests.waiting import PATIENCE, wait_until
 
 HERE = Path(__file__).parent
-PATIENCE = 30  # seconds after which what should happen has not happened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +106,14 @@ class Server:
 
     def wait_for_status(self, identifier: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Ask for the status until *holds* is true of it."""
-        deadline = time.monotonic() + PATIENCE
-        while not holds(status := self.status(identifier)):
-            assert time.monotonic() < deadline, f"still {status}; the log says:\n{self.log.read_text()[-3000:]}"
-            time.sleep(0.01)
-        return status
+        found: list[dict[str, Any]] = []
+
+        def is_reached() -> bool:
+            found[:] = [self.status(identifier)]
+            return holds(found[0])
+
+        wait_until(is_reached, lambda: f"still {found[0]}; the log says:\n{self.log.read_text()[-3000:]}")
+        return found[0]
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
@@ -148,7 +150,7 @@ class Server:
         """Return the names of what the pool holds of an upload, beside its status and its lock."""
         bucket_id = identifier[:32]
         folder = Path(self.manager.settings.directory, bucket_id[:2], bucket_id)
-        names = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+        names = {str(path.relative_to(folder)) for path in files_in(folder, folders=True)}
         return names - {"status.json", "lock"}
 
 
@@ -176,9 +178,6 @@ def _require(kind: Kind) -> None:
         if os.environ.get("FILEUPLOAD_REQUIRE_ALL") == "1":
             pytest.fail(f"not installed: {kind.needs}")
         pytest.skip(f"not installed: {kind.needs}")
-    # uWSGI is built for one Python; where it is another, that is no fault, so it is never required.
-    if kind.command[0] == "uwsgi" and shutil.which("uwsgi") is None:
-        pytest.skip("not installed: uwsgi")
 
 
 def start_server(name: str, folder: Path) -> Server:
@@ -194,63 +193,51 @@ def start_server(name: str, folder: Path) -> Server:
         "PYTHONUNBUFFERED": "1",
         "HOME": str(folder),  # gunicorn keeps a socket there
     }
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [part.format(paste=paste) for part in kind.command],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    process = start_group([part.format(paste=paste) for part in kind.command], log, cwd=folder, env=environment)
     try:
-        port = _wait_for_port(name, process, log)
+        port = _wait_for_port(process, log)
     except BaseException:
-        stop_server(process)
+        ended = process.poll() is not None
+        stop_group(process)
+        if name == "uwsgi" and ended:
+            pytest.skip(f"uwsgi does not fit this Python:\n{log.read_text()[-1000:]}")
         raise
     manager = make_manager(Settings.parse({"directory": str(pool)}))
     return Server(name=name, kind=kind, port=port, log=log, process=process, manager=manager)
 
 
-def _wait_for_port(name: str, process: subprocess.Popen[bytes], log: Path) -> int:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and process.poll() is None:
-        found = re.search(r"(?:http://|TCP address )127\.0\.0\.1:([1-9]\d*)", log.read_text())
-        if found and _answers(int(found[1])):
-            return int(found[1])
-        time.sleep(0.02)
-    if name == "uwsgi":
-        pytest.skip(f"uwsgi does not fit this Python:\n{log.read_text()[-1000:]}")
-    pytest.fail(f"{name} did not start:\n{log.read_text()}")
+def _wait_for_port(process: subprocess.Popen[bytes], log: Path) -> int:
+    (port,) = wait_for_line(process, log, r"(?:http://|TCP address )127\.0\.0\.1:([1-9]\d*)")
+    wait_until(lambda: process.poll() is not None or _answers(int(port)))
+    assert process.poll() is None, f"the server did not start:\n{log.read_text()}"
+    return int(port)
 
 
 def _answers(port: int) -> bool:
     try:
         return requests.get(f"http://127.0.0.1:{port}/", timeout=PATIENCE).ok
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False
 
 
-def stop_server(process: subprocess.Popen[bytes]) -> None:
-    """End the server with all its processes."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            continue
-        except ProcessLookupError:
-            break
-    process.wait(5)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test with every server, or, marked ``servers_that("can this")``, with those that can."""
+    if "server" not in metafunc.fixturenames:
+        return
+    marker = metafunc.definition.get_closest_marker("servers_that")
+    names = [name for name, kind in KINDS.items() if marker is None or getattr(kind, marker.args[0])]
+    # uWSGI is built for one Python; where it is another, that is no fault, so it is never required.
+    if shutil.which("uwsgi") is None:
+        names = [name for name in names if name != "uwsgi"]
+    metafunc.parametrize("server", names, indirect=True, scope="module")
 
 
-@pytest.fixture(scope="module", params=list(KINDS))
+@pytest.fixture(scope="module")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Each server in turn, started once for the tests of a module."""
     started = start_server(request.param, tmp_path_factory.mktemp(request.param))
     yield started
-    stop_server(started.process)
+    stop_group(started.process)
 
 
 @pytest.fixture
@@ -265,7 +252,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], Server]]:
 
     yield run
     for process in processes:
-        stop_server(process)
+        stop_group(process)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.validate import validator
 
-from fileupload import UploadMiddleware
+from fileupload import SessionAttachments, UploadMiddleware
 
 WSGIApp = Callable[..., Iterable[bytes]]
 
@@ -51,7 +51,7 @@ def _digest(bucket: Any, index: int) -> str:
 
 
 def make_application() -> WSGIApp:
-    """Return the app behind the middleware; below ``/checked`` the same between two judges of PEP 3333."""
+    """Return the app behind the middleware, and attachments; below ``/checked`` between two judges of PEP 3333."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     settings: dict[str, Any] = {"directory": POOL, "max_size": MAX_SIZE, "min_free_space": 0}
     plain = UploadMiddleware(describe, **settings)
@@ -63,13 +63,20 @@ def make_application() -> WSGIApp:
         return inner(environ, start_response)
 
     checked = validator(UploadMiddleware(without_manager, **settings))
+    attachments = SessionAttachments(describe, **settings)
+    checked_attachments = validator(SessionAttachments(without_manager, path="/checked/attachments", **settings))
 
     def choose(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if not environ["PATH_INFO"].startswith("/checked/"):
-            return plain(environ, start_response)
         if "REMOTE_PORT" in environ:  # werkzeug gives a number, which is no fault of ours
             environ["REMOTE_PORT"] = str(environ["REMOTE_PORT"])
-        return checked(environ, start_response)
+        for start, app in (
+            ("/checked/attachments", checked_attachments),
+            ("/checked/", checked),
+            ("/attachments/", attachments),
+        ):
+            if environ["PATH_INFO"].startswith(start):
+                return app(environ, start_response)
+        return plain(environ, start_response)
 
     return choose
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
+from tests.waiting import PATIENCE
+
 if TYPE_CHECKING:
     from tests.servers.conftest import Form, Server
 
-TIMEOUT = 30
 SIZES = (0, 1, 10 << 20)
 SLICE = 4096
 
@@ -43,7 +44,7 @@ def check_descriptor(seen: dict[str, Any], identifier: str, content: bytes) -> d
 def test_a_form_arrives_whole(server: Server, size: int) -> None:
     """A file sent by form is stored byte for byte, and the app is given its descriptor."""
     identifier, content = server.new_identifier(), some_bytes(size)
-    answer = requests.post(server.url + server.target(identifier), files={"file": ("a.bin", content)}, timeout=TIMEOUT)
+    answer = requests.post(server.url + server.target(identifier), files={"file": ("a.bin", content)}, timeout=PATIENCE)
     assert answer.status_code == 200, answer.text
     descriptor = check_descriptor(answer.json(), identifier, content)
     assert (descriptor["filename"], descriptor["files"][0]["field"]) == ("a.bin", "file")
@@ -57,7 +58,7 @@ def test_a_plain_body_arrives_whole(server: Server, size: int) -> None:
         server.url + server.target(identifier, filename="b.txt"),
         data=content,
         headers={"Content-Length": str(size)},
-        timeout=TIMEOUT,
+        timeout=PATIENCE,
     )
     assert answer.status_code == 200, answer.text
     descriptor = check_descriptor(answer.json(), identifier, content)
@@ -70,7 +71,7 @@ def test_several_files_and_fields_are_kept_in_order(server: Server) -> None:
     contents = [some_bytes(100_000 + number) for number in range(3)]
     files = [("dir", (f"Ärger № {number}.txt", content)) for number, content in enumerate(contents)]
     fields = [("título", "première"), ("title", "日本語"), ("title", "второй")]
-    answer = requests.post(server.url + server.target(identifier), files=files, data=fields, timeout=TIMEOUT)
+    answer = requests.post(server.url + server.target(identifier), files=files, data=fields, timeout=PATIENCE)
     descriptor = check_descriptor(answer.json(), identifier, contents[0])
     assert [file["filename"] for file in descriptor["files"]] == [name for _, (name, _) in files]
     assert [file["sha256"] for file in descriptor["files"]] == [sha256(content) for content in contents]
@@ -91,7 +92,7 @@ def test_a_form_in_chunks(server: Server, make_form: Callable[[bytes], Form]) ->
         server.url + server.target(identifier),
         data=in_chunks(form.body),
         headers={"Content-Type": form.content_type},
-        timeout=TIMEOUT,
+        timeout=PATIENCE,
     )
     if server.kind.chunked:
         check_descriptor(answer.json(), identifier, content)
@@ -105,7 +106,7 @@ def test_a_plain_body_in_chunks(server: Server) -> None:
     identifier = server.new_identifier()
     content = some_bytes(300_000 if server.kind.tells_broken_chunks else 1000)
     answer = requests.put(
-        server.url + server.target(identifier, filename="c.bin"), data=in_chunks(content), timeout=TIMEOUT
+        server.url + server.target(identifier, filename="c.bin"), data=in_chunks(content), timeout=PATIENCE
     )
     if server.kind.tells_broken_chunks:
         check_descriptor(answer.json(), identifier, content)
@@ -157,7 +158,7 @@ def test_other_requests_pass_through(server: Server) -> None:
     """A request that is no upload reaches the app as it is, also at the upload address without an identifier."""
     for path in ("/elsewhere", "/upload"):
         answer = requests.post(
-            server.url + path, data="a=ü".encode(), headers={"Content-Type": "text/x-own"}, timeout=TIMEOUT
+            server.url + path, data="a=ü".encode(), headers={"Content-Type": "text/x-own"}, timeout=PATIENCE
         )
         seen = answer.json()
         assert (seen["method"], seen["content-type"]) == ("POST", "text/x-own")
@@ -168,9 +169,9 @@ def test_an_upload_is_reset_and_sent_again(server: Server) -> None:
     """A finished upload refuses a second one until it is reset."""
     identifier = server.new_identifier()
     url = server.url + server.target(identifier)
-    assert requests.put(url, data=b"first", timeout=TIMEOUT).status_code == 200
-    second = requests.put(url, data=b"second", timeout=TIMEOUT)
+    assert requests.put(url, data=b"first", timeout=PATIENCE).status_code == 200
+    second = requests.put(url, data=b"second", timeout=PATIENCE)
     assert (second.status_code, second.json()["code"]) == (409, "already-done")
-    reset = requests.delete(f"{server.url}/upload/status", params={"X-Progress-ID": identifier}, timeout=TIMEOUT)
+    reset = requests.delete(f"{server.url}/upload/status", params={"X-Progress-ID": identifier}, timeout=PATIENCE)
     assert reset.json() == {"success": True}
-    check_descriptor(requests.put(url, data=b"second", timeout=TIMEOUT).json(), identifier, b"second")
+    check_descriptor(requests.put(url, data=b"second", timeout=PATIENCE).json(), identifier, b"second")

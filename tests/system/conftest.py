@@ -6,12 +6,9 @@ import http.client
 import io
 import json
 import os
-import re
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +23,10 @@ from fileupload import UploadMiddleware
 from fileupload.deploy import make_manager
 from fileupload.manager import UploadManager
 from fileupload.settings import Settings
-
-PATIENCE = 30  # seconds after which what should happen has not happened
+from tests.folders import files_in
+from tests.processes import kill_group, start_group, wait_for_line
+from tests.system.disks import Disk, put_below_pool
+from tests.waiting import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,7 @@ class Serving:
 
     def kill(self) -> None:
         """Kill all its processes at once, as a crash does."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(PATIENCE)
+        kill_group(self.process)
 
 
 class Serve(Protocol):
@@ -91,52 +89,21 @@ def manager(pool: Path) -> UploadManager:
 @pytest.fixture
 def serve(pool: Path, tmp_path: Path) -> Iterator[Serve]:
     """Start servers; those that still run at the end of the test are killed."""
-    running: list[Serving] = []
+    processes: list[subprocess.Popen[bytes]] = []
 
     def start(*options: str, directory: Path | None = None) -> Serving:
-        log = tmp_path / f"server-{len(running)}.log"
+        log = tmp_path / f"server-{len(processes)}.log"
         command = [sys.executable, "-m", "fileupload", "serve", "--port", "0", "--set", "min_free_space=0"]
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [*command, "--directory", str(directory or pool), *options],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        serving = Serving(_wait_for_port(process, log), log, process)
-        running.append(serving)
-        return serving
+        if not any(option.startswith("pool=") for option in options):
+            command += ["--directory", str(directory or pool)]
+        process = start_group([*command, *options], log)
+        processes.append(process)
+        (port,) = wait_for_line(process, log, r"^http://127\.0\.0\.1:(\d+)/$")
+        return Serving(int(port), log, process)
 
     yield start
-    for serving in running:
-        try:
-            serving.kill()
-        except ProcessLookupError:
-            continue
-
-
-def _wait_for_port(process: subprocess.Popen[bytes], log: Path) -> int:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and process.poll() is None:
-        if found := re.search(r"^http://127\.0\.0\.1:(\d+)/$", log.read_text(), re.MULTILINE):
-            return int(found[1])
-        time.sleep(0.01)
-    process.kill()
-    pytest.fail(f"the server did not start:\n{log.read_text()}")
-
-
-@pytest.fixture
-def wait_until() -> Callable[[Callable[[], object]], None]:
-    """Wait until a function returns something true."""
-
-    def wait(holds: Callable[[], object]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not holds():
-            assert time.monotonic() < deadline, "it did not come to pass"
-            time.sleep(0.01)
-
-    return wait
+    for process in processes:
+        kill_group(process)
 
 
 @pytest.fixture
@@ -144,8 +111,7 @@ def in_pool(pool: Path) -> Callable[[], list[str]]:
     """List the files that the pool holds, beside its key."""
 
     def names() -> list[str]:
-        paths = (path for path in pool.rglob("*") if path.is_file() and path.name != ".upload_key")
-        return sorted(str(path.relative_to(pool)) for path in paths)
+        return sorted(str(path.relative_to(pool)) for path in files_in(pool) if path.name != ".upload_key")
 
     return names
 
@@ -153,6 +119,14 @@ def in_pool(pool: Path) -> Callable[[], list[str]]:
 def answer_descriptor(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     start_response("200 OK", [("Content-Type", "application/json")])
     return [environ["wsgi.input"].read()]
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """Put a disk that can fail below the directory pool."""
+    disk = Disk()
+    put_below_pool(monkeypatch, disk)
+    return disk
 
 
 class Client:
@@ -198,7 +172,7 @@ class Client:
     def names(self, identifier: str) -> list[str]:
         """Return the names of the files that the bucket holds, but for what may stay of a running attempt."""
         folder = self.pool / identifier[:2] / identifier[:32]
-        names = {path.name for path in folder.rglob("*") if path.is_file()}
+        names = {path.name for path in files_in(folder)}
         return sorted(names - {"alive", "progress.json"})
 
     @staticmethod

@@ -24,16 +24,15 @@ from fileupload.deploy import make_manager
 from fileupload.manager import UploadManager
 from fileupload.pool.directory import DirectoryPool
 from fileupload.settings import Settings
+from tests.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from tests.system.conftest import Serve, Serving
 
-TIMEOUT = 60
 SLICE = 16 << 10
 CHUNK = 64 << 10
 MEGABYTE = 1 << 20
 
-Wait = Callable[[Callable[[], object]], None]
 InPool = Callable[[], list[str]]
 
 
@@ -50,10 +49,10 @@ def stored(manager: UploadManager, identifier: str) -> bytes:
 
 def run_fileupload(*arguments: str) -> str:
     command = [sys.executable, "-m", "fileupload", *arguments]
-    return subprocess.run(command, check=True, timeout=TIMEOUT, capture_output=True, text=True).stdout
+    return subprocess.run(command, check=True, timeout=PATIENCE, capture_output=True, text=True).stdout
 
 
-def begin_half(server: Serving, identifier: str, content: bytes, seen_at: Serving, wait_until: Wait) -> Any:
+def begin_half(server: Serving, identifier: str, content: bytes, seen_at: Serving) -> Any:
     """Begin an upload, send half of it, and wait until another server tells of it; return the connection."""
     connection = server.begin(identifier, len(content))
     connection.send(content[: len(content) // 2])
@@ -61,12 +60,12 @@ def begin_half(server: Serving, identifier: str, content: bytes, seen_at: Servin
     return connection
 
 
-def test_a_newer_attempt_takes_over(serve: Serve, manager: UploadManager, wait_until: Wait, in_pool: InPool) -> None:
+def test_a_newer_attempt_takes_over(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
     """A stalled upload gives way to a newer one at another server; when it goes on, it is told, and changes nothing."""
     first, second = serve(), serve()
     identifier = manager.create_identifier()
     older, newer = some_bytes(1, MEGABYTE), some_bytes(2, MEGABYTE)
-    with closing(begin_half(first, identifier, older, second, wait_until)) as stalled:
+    with closing(begin_half(first, identifier, older, second)) as stalled:
         assert second.put(identifier, newer).status_code == 200
         before = in_pool()
         stalled.send(older[len(older) // 2 :])
@@ -77,11 +76,11 @@ def test_a_newer_attempt_takes_over(serve: Serve, manager: UploadManager, wait_u
     assert in_pool() == before
 
 
-def test_clear_during_an_upload(serve: Serve, manager: UploadManager, wait_until: Wait, in_pool: InPool) -> None:
+def test_clear_during_an_upload(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
     """A running upload that is reset at another server stops with 409, leaves nothing, and may begin again."""
     first, second = serve(), serve()
     identifier, content = manager.create_identifier(), some_bytes(3, MEGABYTE)
-    with closing(begin_half(first, identifier, content, second, wait_until)) as running:
+    with closing(begin_half(first, identifier, content, second)) as running:
         assert manager.clear_upload_bucket(identifier)
         assert second.status(identifier)["state"] == "unknown"
         running.send(content[len(content) // 2 :])
@@ -107,7 +106,7 @@ def test_racing_uploads(serve: Serve, manager: UploadManager, in_pool: InPool) -
             contents: list[bytes] = contents,
             together: threading.Barrier = together,
         ) -> tuple[int, str]:
-            together.wait(TIMEOUT)
+            together.wait(PATIENCE)
             answer = servers[number % 2].put(identifier, contents[number])
             return answer.status_code, answer.json().get("code", "")
 
@@ -151,7 +150,7 @@ def test_processes_race_on_two_buckets(pool: Path, in_pool: InPool) -> None:
 
     def race(seed: int) -> str:
         command = [sys.executable, script, str(pool), str(seed)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
         return done.stdout + done.stderr
 
     with ThreadPoolExecutor(4) as threads:
@@ -178,9 +177,7 @@ def manager_of() -> Callable[[Path], UploadManager]:
     return lambda directory: make_manager(Settings.parse({"directory": str(directory)}))
 
 
-def test_outdated_uploads_are_removed_once(
-    serve: Serve, manager: UploadManager, wait_until: Wait, in_pool: InPool
-) -> None:
+def test_outdated_uploads_are_removed_once(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
     """Of all servers on a pool, one in each interval removes what has expired, in passing."""
     servers = [serve("--set", "expire_after=1s") for _ in range(3)]
     identifiers = [manager.create_identifier() for _ in range(5)]
@@ -228,7 +225,7 @@ def test_one_turn_for_all_processes(pool: Path) -> None:
         for process in processes:
             assert process.stdout is not None
             process.stdout.readline()  # it is ready
-        turns = [int(process.communicate("go\n", timeout=TIMEOUT)[0]) for process in processes]
+        turns = [int(process.communicate("go\n", timeout=PATIENCE)[0]) for process in processes]
     assert sum(turns) == 1
 
 
@@ -239,14 +236,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mounting = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)]
     try:
-        done = subprocess.run(mounting, capture_output=True, check=False, timeout=TIMEOUT)
+        done = subprocess.run(mounting, capture_output=True, check=False, timeout=PATIENCE)
         mounted = done.returncode == 0
     except FileNotFoundError:
         mounted = False
     if not mounted:
         pytest.skip("a file system cannot be mounted here")
     yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=TIMEOUT)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=PATIENCE)
 
 
 def free_space(folder: Path) -> int:
@@ -269,7 +266,7 @@ def test_the_reserve_is_never_passed(
     def send(identifier: str) -> int:
         connection = server.begin(identifier, size)
         with closing(connection):
-            together.wait(TIMEOUT)
+            together.wait(PATIENCE)
             for at in range(0, size, SLICE):
                 try:
                     connection.send(content[at : at + SLICE])
@@ -304,7 +301,7 @@ def test_many_slow_clients(serve: Serve, manager: UploadManager) -> None:
         sockets = {}
         for identifier in contents:
             sockets[identifier] = connection = stack.enter_context(
-                socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT)
+                socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
             )
             head = f"PUT /upload?X-Progress-ID={identifier} HTTP/1.1\r\nHost: localhost\r\n"
             connection.sendall(f"{head}Connection: close\r\nContent-Length: {size}\r\n\r\n".encode())
@@ -313,7 +310,7 @@ def test_many_slow_clients(serve: Serve, manager: UploadManager) -> None:
             for identifier, connection in sockets.items():
                 connection.sendall(contents[identifier][at : at + 6000])
         while len(answers) < count:
-            ready = selector.select(TIMEOUT)
+            ready = selector.select(PATIENCE)
             assert ready, f"only {len(answers)} of {count} clients were answered"
             for key, _ in ready:
                 answers[key.data] = sockets[key.data].recv(100)
@@ -323,9 +320,7 @@ def test_many_slow_clients(serve: Serve, manager: UploadManager) -> None:
         assert stored(manager, identifier) == content
 
 
-def test_the_command_line_tells_of_a_running_upload(
-    serve: Serve, manager: UploadManager, pool: Path, wait_until: Wait
-) -> None:
+def test_the_command_line_tells_of_a_running_upload(serve: Serve, manager: UploadManager, pool: Path) -> None:
     """``fileupload status``, a process of its own, tells how a running upload stands, and how it ended."""
     server = serve()
     identifier, content = manager.create_identifier(), some_bytes(6, MEGABYTE)
@@ -335,7 +330,7 @@ def test_the_command_line_tells_of_a_running_upload(
         data: dict[str, Any] = json.loads(output)
         return data
 
-    with closing(begin_half(server, identifier, content, server, wait_until)) as running:
+    with closing(begin_half(server, identifier, content, server)) as running:
         while_running = ask()
         assert (while_running["state"], while_running["size"]) == ("uploading", len(content))
         assert 0 < while_running["received"] <= len(content) // 2

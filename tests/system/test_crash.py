@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fileupload.manager import UploadManager
+from tests.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from tests.system.conftest import Serve, Serving
@@ -26,8 +27,6 @@ KILLS = 50
 SLICE = 64 << 10
 # Sizes at which a kill comes before, in and after the writes, and around the finish.
 SIZES = (0, 1, 20_000, 300_000, 3_000_000)
-
-Wait = Callable[[Callable[[], object]], None]
 
 
 @dataclass
@@ -67,11 +66,11 @@ def kill_during(uploads: list[Upload], server: Serving, chance: random.Random) -
     for thread in threads:
         thread.start()
     for _ in range(chance.randrange(sum(map(slices_of, uploads)))):
-        assert progress.acquire(timeout=30)
+        assert progress.acquire(timeout=PATIENCE)
     time.sleep(chance.random() * 0.02)  # not to wait for something: to land between two steps of the server
     server.kill()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
 
 
@@ -90,11 +89,11 @@ def check_bytes(upload: Upload, manager: UploadManager) -> str:
 
 
 def run_fileupload(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "fileupload", *arguments], check=True, timeout=60, capture_output=True)
+    subprocess.run([sys.executable, "-m", "fileupload", *arguments], check=True, timeout=PATIENCE, capture_output=True)
 
 
 def test_kills_at_random_moments(
-    serve: Serve, manager: UploadManager, pool: Path, wait_until: Wait, in_pool: Callable[[], list[str]]
+    serve: Serve, manager: UploadManager, pool: Path, in_pool: Callable[[], list[str]]
 ) -> None:
     """After each of 50 kills no bucket says done with other bytes, and in the end every retry succeeded."""
     chance = random.Random(20261120)
@@ -151,19 +150,19 @@ def is_free(port: int) -> bool:
     return True
 
 
-def test_workers_end_with_their_parent(serve: Serve, wait_until: Wait, manager: UploadManager) -> None:
+def test_workers_end_with_their_parent(serve: Serve, manager: UploadManager) -> None:
     """When only the parent is killed, its workers end too, and the port is free again."""
     server = serve("--workers", "2")
     assert server.put(manager.create_identifier(), b"before").status_code == 200
+    wait_until(lambda: len(children_of(server.process.pid)) >= 2)
     workers = children_of(server.process.pid)
-    assert len(workers) >= 2
     os.kill(server.process.pid, signal.SIGKILL)
-    server.process.wait(30)
+    server.process.wait(PATIENCE)
     wait_until(lambda: not any(map(is_running, workers)))
     wait_until(lambda: is_free(server.port))
 
 
-def test_workers_end_with_their_parent_during_an_upload(serve: Serve, wait_until: Wait, manager: UploadManager) -> None:
+def test_workers_end_with_their_parent_during_an_upload(serve: Serve, manager: UploadManager) -> None:
     """An upload that runs while the parent is killed completes or fails; its worker ends either way."""
     server = serve()
     identifier, content = manager.create_identifier(), random.Random(5).randbytes(1 << 20)
@@ -172,7 +171,7 @@ def test_workers_end_with_their_parent_during_an_upload(serve: Serve, wait_until
     wait_until(lambda: server.status(identifier)["state"] in {"starting", "uploading"})
     workers = children_of(server.process.pid)
     os.kill(server.process.pid, signal.SIGKILL)
-    server.process.wait(30)
+    server.process.wait(PATIENCE)
     upload = Upload(identifier, content)
     with closing(connection), suppress(OSError, http.client.HTTPException):
         connection.send(content[len(content) // 2 :])

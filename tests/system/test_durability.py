@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fileupload.pool import directory, directory_attempt, directory_bucket, filesystem
+from tests.system.disks import put_below_pool
 
 if TYPE_CHECKING:
     from tests.system.conftest import Client
@@ -111,8 +111,7 @@ class Recorder:
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """Record what the pool does to the disk."""
     recorder = Recorder()
-    for module in (filesystem, directory, directory_attempt, directory_bucket):
-        monkeypatch.setattr(module, "os", recorder)
+    put_below_pool(monkeypatch, recorder)
     return recorder
 
 

@@ -10,11 +10,13 @@ What every pool promises:
 * A finished bucket takes no further attempt until it is cleared.
 * Whether a running attempt is alive is known to all processes and hosts, and a crash cannot fake it.
 * All state is in the pool; processes and hosts may come and go.
+* What applications know of the buckets they made can lie in the pool too: in its index.
 
 Ids are checked by the pool itself (``identifiers.is_id``) before they become a path or a key.
 
-A protocol that appends over several requests fits in as a further pair: ``Attempt.suspend`` keeps the bytes
-without an owner, ``Pool.resume`` takes such an attempt up again and measures what is stored.
+An upload that comes in several requests begins with a status that is ``resumable``. Between two requests its attempt is
+suspended, after a crash it reads as if it were; ``Pool.resume`` takes it up, for one at a time, and where to go on is
+measured from the stored bytes.
 """
 
 from __future__ import annotations
@@ -22,10 +24,14 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from fileupload.identifiers import is_id
 from fileupload.status import State, UploadedFile, UploadStatus
+
+if TYPE_CHECKING:
+    from fileupload.pool.direct import DirectFile
+    from fileupload.pool.object_store import ObjectStore
 
 
 class FileWriter(ABC):
@@ -44,13 +50,24 @@ class FileWriter(ABC):
 
 
 class Attempt(ABC):
-    """One try at filling a bucket, owned by whoever began it, until ``finish`` or ``fail``."""
+    """One try at filling a bucket, owned by whoever began or resumed it, until ``finish``, ``fail`` or ``suspend``.
+
+    :ivar status: the last one that was given to the pool.
+    """
 
     token: str
+    status: UploadStatus
 
     @abstractmethod
     def create_file(self) -> FileWriter:
         """Begin the next file. The previous one must be closed."""
+
+    @abstractmethod
+    def append_file(self) -> tuple[FileWriter, int]:
+        """Open the last file of a resumed attempt, which was not closed; return its writer, and the bytes stored of it.
+
+        :raises FileMissing: it has none.
+        """
 
     @abstractmethod
     def discard_file(self) -> None:
@@ -59,6 +76,15 @@ class Attempt(ABC):
     @abstractmethod
     def publish(self, status: UploadStatus) -> None:
         """Let all processes and hosts see *status*, that of a running upload.
+
+        :raises Superseded: the bucket is no longer this attempt's.
+        """
+
+    @abstractmethod
+    def suspend(self, status: UploadStatus) -> None:
+        """Let go of a resumable upload: what is stored stays, durably if the pool is, and others may go on.
+
+        A file that is being written need not be closed before. Where ``finish`` has failed, it takes that back.
 
         :raises Superseded: the bucket is no longer this attempt's.
         """
@@ -100,6 +126,28 @@ class Bucket(ABC):
         """
 
     @abstractmethod
+    def download_to(self, path: str | os.PathLike[str], index: int = 0) -> None:
+        """Copy a file of a finished upload to *path*, where it appears when it is whole; one of that name is replaced.
+
+        :raises FileMissing: there is no such file, or not any more.
+        :raises OSError: it could not be put there.
+        """
+
+    def url(self, index: int = 0, *, expires: float = 3600.0) -> str | None:
+        """Return an address under which anyone can read a file for *expires* seconds; None in a pool without addresses.
+
+        :raises FileMissing: there is no such file.
+        """
+        return None
+
+    def copy_to(self, store: ObjectStore, key: str, index: int = 0) -> bool:
+        """Let *store* itself copy a file of a finished upload to *key*; False if the pool is not in that store.
+
+        :raises FileMissing: there is no such file, or not any more.
+        """
+        return False
+
+    @abstractmethod
     def move_to(self, path: str | os.PathLike[str], index: int = 0) -> None:
         """Move a file of a finished upload to *path*, where a file of that name is replaced.
 
@@ -109,6 +157,20 @@ class Bucket(ABC):
 
         :raises FileMissing: there is no such file, or not any more.
         :raises OSError: the file could not be put there; it is still in the bucket.
+        """
+
+    @abstractmethod
+    def remove_file(self, index: int = 0) -> bool:
+        """Remove the bytes of a file of a finished upload; False if they were not there any more.
+
+        The bucket keeps its status, and so takes no other upload, until it is cleared.
+        """
+
+    @abstractmethod
+    def keep(self) -> None:
+        """Exempt a finished upload from ``purge``, until it is cleared.
+
+        :raises FileMissing: it is not finished.
         """
 
     @abstractmethod
@@ -130,8 +192,51 @@ class Bucket(ABC):
         return self
 
 
+Key = tuple[str, ...]
+MAX_WORD = 140  # bytes in UTF-8
+
+
+class Index(ABC):
+    """Small texts under keys: what an application knows of its buckets, for all processes and hosts.
+
+    A key is a path of words, such as ``("sessions", "4711", "letter")``, and holds any number of named texts. Words and
+    names are any text of 1 to :data:`MAX_WORD` bytes. There is no change over several names: an application gives each
+    fact a name of its own, which is written once, by whoever learns it.
+    """
+
+    @abstractmethod
+    def put(self, key: Key, name: str, text: str = "", *, new: bool = False) -> bool:
+        """Store *text*, whole or not at all, durably if the pool is.
+
+        :param new: only if there is none of that name; of several who try, exactly one succeeds.
+        :return: False if it was to be new, and is not.
+        :raises ValueError: a word or the name is empty or too long.
+        """
+
+    @abstractmethod
+    def get(self, key: Key, name: str) -> str | None:
+        """Return a text, or None."""
+
+    @abstractmethod
+    def names(self, key: Key) -> list[str]:
+        """Return the names directly under *key*, in the order of their characters."""
+
+    @abstractmethod
+    def keys(self, prefix: Key) -> Iterator[Key]:
+        """Yield every key that begins with *prefix*, itself included, and holds something."""
+
+    @abstractmethod
+    def remove(self, key: Key, name: str) -> bool:
+        """Remove a text; False if there was none."""
+
+
 class Pool(ABC):
-    """The place where uploads live."""
+    """The place where uploads live.
+
+    :ivar index: what applications know of their buckets.
+    """
+
+    index: Index
 
     @abstractmethod
     def signing_keys(self) -> tuple[str, ...]:
@@ -160,6 +265,22 @@ class Pool(ABC):
         """
 
     @abstractmethod
+    def resume(self, bucket_id: str) -> Attempt:
+        """Take up the resumable attempt of a bucket where it was left, by its suspension or by a crash.
+
+        :raises NotResumable: there is none, or it is finished.
+        :raises AlreadyDone: the upload is complete.
+        :raises Busy: someone is at it.
+        """
+
+    @abstractmethod
+    def direct(self, bucket_id: str, attempt: str, agreed: UploadStatus | None = None) -> DirectFile:
+        """Return the file of the resumable attempt *attempt* that the client sends to the pool by itself.
+
+        :param agreed: the status in which it stands how others may read the file in an object store, if they may.
+        """
+
+    @abstractmethod
     def refuse(self, bucket_id: str, status: UploadStatus) -> None:
         """Keep *status*, of an upload that was refused before it began.
 
@@ -167,19 +288,25 @@ class Pool(ABC):
         """
 
     @abstractmethod
-    def clear(self, bucket_id: str) -> bool:
-        """Remove a bucket with all it holds; False if there is none."""
+    def clear(self, bucket_id: str, *, spare_kept: bool = False) -> bool:
+        """Remove a bucket with all it holds; False if there is none.
+
+        :param spare_kept: not if it is to be kept; then too, False.
+        """
 
     @abstractmethod
     def purge(self, older_than: float, *, dry_run: bool = False) -> Iterator[Bucket]:
         """Remove, and yield, the buckets in which nothing happened for *older_than* seconds.
 
-        A running upload is never touched.
+        A running upload is never touched, nor one that is to be kept.
         """
 
     @abstractmethod
-    def take_turn(self, interval: float) -> bool:
-        """Return True for one caller among all processes and hosts in each *interval* seconds."""
+    def take_turn(self, interval: float, name: str = "") -> bool:
+        """Return True for one caller among all processes and hosts in each *interval* seconds.
+
+        :param name: of what it is a turn; lower-case letters.
+        """
 
     @abstractmethod
     def free_space(self) -> int | None:

@@ -4,6 +4,7 @@
 
     <directory>/.upload_key          the signing key, if none is set
     <directory>/.turn                when the pool was last tidied
+    <directory>/.index/              what applications know of their buckets (see ``directory_index``)
     <directory>/ab/ab12…/            one bucket
         status.json                  replaced atomically, under the lock; names the attempt that counts
         lock                         held for a change of state, for milliseconds
@@ -18,28 +19,29 @@ stay, and are called finished by it.
 
 from __future__ import annotations
 
-import errno
 import json
 import operator
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 from filelock import FileLock, Timeout
 
-from fileupload.errors import AlreadyDone, Interrupted, SettingError
+from fileupload.errors import AlreadyDone, Interrupted, NotResumable, SettingError
 from fileupload.identifiers import is_id, new_key
 from fileupload.pool import filesystem as fs
 from fileupload.pool.base import Pool
 from fileupload.pool.directory_attempt import DirectoryAttempt, is_alive, read_progress
 from fileupload.pool.directory_bucket import DirectoryBucket
-from fileupload.status import FOREIGN, State, UploadStatus, seconds_of, timestamp
+from fileupload.pool.directory_direct import DirectoryDirect
+from fileupload.pool.directory_folders import LOCK, BucketFolders
+from fileupload.pool.directory_index import DirectoryIndex
+from fileupload.status import FOREIGN, RUNNING, State, UploadStatus, seconds_of, timestamp
 
 _STATUS = "status.json"
-_LOCK = "lock"
 _KEY = ".upload_key"
 _TURN = ".turn"
 _STALE_AFTER = 2.0  # seconds without news after which a reader asks whether the attempt is alive
@@ -63,6 +65,8 @@ class DirectoryPool(Pool):
             raise SettingError(f"setting 'directory' cannot be {directory!r}: {error.strerror}") from None
         if not usable:
             raise SettingError(f"setting 'directory' cannot be {directory!r}: this process may not write there")
+        self.folders = BucketFolders(self.directory)
+        self.index = DirectoryIndex(self.directory, durable=durable)
 
     def signing_keys(self) -> tuple[str, ...]:
         """Return the key in ``.upload_key``; the first process that asks makes it."""
@@ -102,48 +106,66 @@ class DirectoryPool(Pool):
 
     def begin(self, bucket_id: str, status: UploadStatus) -> DirectoryAttempt:
         """Begin an attempt in a folder of its own, and remove the folders of all others."""
-        with self.locked(bucket_id, create=True) as fd:
+        with self.folders.locked(bucket_id, create=True) as fd:
             current = self.read_status(fd)
             if current.state is State.DONE:
                 raise AlreadyDone
-            attempt = DirectoryAttempt(self, bucket_id, fd)
+            attempt = DirectoryAttempt.begin(self, bucket_id, fd, status)
             try:
                 self.write_status(fd, replace(status, attempt=attempt.token))
                 # A folder has a link from each folder in it, from itself and from its parent (but on Btrfs, 1 in all):
                 # with 3, this attempt's is the only one.
                 if os.fstat(fd).st_nlink != 3:
-                    self._remove_all_but({_STATUS, _LOCK, attempt.token}, fd)
+                    self._remove_all_but({_STATUS, LOCK, attempt.token}, fd)
             except BaseException:
                 attempt.close()
                 fs.remove_tree(attempt.token, fd)
                 raise
             return attempt
 
+    def resume(self, bucket_id: str) -> DirectoryAttempt:
+        """Take up the attempt whose folder is there, if nobody holds its mark of life."""
+        try:
+            with self.folders.locked(bucket_id) as fd:
+                status = self.read_status(fd)
+                if status.state is State.DONE:
+                    raise AlreadyDone
+                if not status.running or not status.resumable:
+                    raise NotResumable
+                return DirectoryAttempt.resume(self, bucket_id, fd, status)
+        except FileNotFoundError:
+            raise NotResumable from None
+
+    def direct(self, bucket_id: str, attempt: str, agreed: UploadStatus | None = None) -> DirectoryDirect:
+        """Return the file of an attempt that comes in parts."""
+        return DirectoryDirect(self, bucket_id, attempt)
+
     def refuse(self, bucket_id: str, status: UploadStatus) -> None:
         """Keep *status* where no upload is finished or running."""
-        with self.locked(bucket_id, create=True) as fd:
+        with self.folders.locked(bucket_id, create=True) as fd:
             current = self.live_status(fd)
-            if current.state is not State.DONE and not current.running:
-                self._remove_all_but({_STATUS, _LOCK}, fd)
+            if current.state is not State.DONE and current.state not in RUNNING:
+                self._remove_all_but({_STATUS, LOCK}, fd)
                 self.write_status(fd, status)
 
-    def clear(self, bucket_id: str) -> bool:
+    def clear(self, bucket_id: str, *, spare_kept: bool = False) -> bool:
         """Remove the bucket's folder."""
-        return self._clear(bucket_id, lambda status: True)
+        return self._clear(bucket_id, lambda status: not (spare_kept and status.kept))
 
     def purge(self, older_than: float, *, dry_run: bool = False) -> Iterator[DirectoryBucket]:
         """Remove, and yield, the buckets in which nothing happened for *older_than* seconds."""
         for bucket in self.buckets():
             with suppress(OSError):
                 status = bucket.get_status()
-                if status.running or self._idle(bucket, status) < older_than:
+                if status.running or status.kept or self._idle(bucket, status) < older_than:
                     continue
                 if dry_run or self._clear(bucket.id, partial(operator.eq, status)):
                     yield bucket
 
-    def take_turn(self, interval: float) -> bool:
-        """Return True if nobody else took a turn in the last *interval* seconds, on the pool's own clock."""
-        path = os.path.join(self.directory, _TURN)
+    def take_turn(self, interval: float, name: str = "") -> bool:
+        """Return True if nobody else took such a turn in the last *interval* seconds, on the pool's own clock."""
+        mark = f"{_TURN}-{name}" if name else _TURN
+        path = os.path.join(self.directory, mark)
         with suppress(OSError):
             if time.time() - os.stat(path).st_mtime < interval:
                 return False
@@ -153,7 +175,7 @@ class DirectoryPool(Pool):
                     if time.time() - os.stat(path).st_mtime < interval:
                         return False
                 with fs.opened(fs.open_directory(self.directory)) as root:
-                    fs.replace_file(_TURN, b"", root, durable=False)
+                    fs.replace_file(mark, b"", root, durable=False)
                 return True
         except Timeout:
             return False
@@ -165,63 +187,7 @@ class DirectoryPool(Pool):
 
     def path_of(self, bucket_id: str, *names: str) -> str:
         """Return the path of a bucket, or of something in it."""
-        if not is_id(bucket_id):
-            raise ValueError("not the id of a bucket")
-        return os.path.join(self.directory, bucket_id[:2], bucket_id, *names)
-
-    def open_bucket(self, bucket_id: str, *, create: bool = False) -> int:
-        """Return a descriptor of a bucket's folder.
-
-        :raises OSError: it is not there, or a link stands in its place.
-        """
-        if not is_id(bucket_id):
-            raise ValueError("not the id of a bucket")
-        shard_name = bucket_id[:2]
-        with fs.opened(fs.open_directory(self.directory)) as root:
-            if create:
-                fs.ensure_directory(shard_name, root)
-            with fs.opened(fs.open_directory(shard_name, root)) as shard:
-                while create:
-                    fs.ensure_directory(bucket_id, shard)
-                    with suppress(FileNotFoundError):  # cleared between the two calls
-                        return fs.open_directory(bucket_id, shard)
-                return fs.open_directory(bucket_id, shard)
-
-    @contextmanager
-    def locked(self, bucket_id: str, *, create: bool = False) -> Iterator[int]:
-        """Hold the lock of a bucket; gives a descriptor of its folder.
-
-        :raises FileNotFoundError: there is no such bucket, and *create* is false.
-        """
-        while True:
-            with ExitStack() as held:
-                fd = held.enter_context(fs.opened(self.open_bucket(bucket_id, create=create)))
-                if self._lock(fd, held):
-                    yield fd
-                    return
-
-    @contextmanager
-    def locked_folder(self, fd: int) -> Iterator[None]:
-        """Hold the lock of the bucket whose folder was opened as *fd*.
-
-        :raises FileNotFoundError: that bucket was cleared; one of the same id may have been made since.
-        """
-        with ExitStack() as held:
-            if not self._lock(fd, held):
-                raise FileNotFoundError(errno.ENOENT, "the bucket was cleared")
-            yield
-
-    @staticmethod
-    def _lock(fd: int, held: ExitStack) -> bool:
-        """Take the lock of the bucket whose folder is *fd*; False if it was cleared on the way."""
-        try:
-            lock = held.enter_context(fs.opened(fs.open_for_locking(_LOCK, fd, create=True)))
-            fs.lock(lock)
-            here = os.stat(_LOCK, dir_fd=fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        # Who cleared the bucket took the lock's name away: what we hold then is the lock of nothing.
-        return os.path.samestat(os.fstat(lock), here)
+        return self.folders.path_of(bucket_id, *names)
 
     def read_status(self, fd: int) -> UploadStatus:
         """Return what ``status.json`` in the bucket's folder says; a missing or foreign one says unknown.
@@ -250,8 +216,10 @@ class DirectoryPool(Pool):
             with fs.opened(fs.open_directory(status.attempt, fd)) as attempt:
                 status = read_progress(attempt, status)
                 news = time.time() - seconds_of(status.updated or timestamp(0))
-                if news < _STALE_AFTER or is_alive(attempt):
+                if status.suspended or news < _STALE_AFTER or is_alive(attempt):
                     return status
+                if status.resumable:
+                    return replace(status, suspended=True)
         except (FileNotFoundError, NotADirectoryError):
             pass
         return self._after_attempt(fd, status)
@@ -270,17 +238,16 @@ class DirectoryPool(Pool):
 
     def _clear(self, bucket_id: str, condition: Callable[[UploadStatus], bool]) -> bool:
         try:
-            with self.locked(bucket_id) as fd:
+            with self.folders.locked(bucket_id) as fd:
                 if not condition(self.live_status(fd)):
                     return False
+                # Who comes between the last two steps of another makes a lock in a folder that holds nothing else.
+                found = set(os.listdir(fd)) - {LOCK}
                 # From here on the bucket is absent, however far the rest comes.
                 self.remove_status(fd)
-                self._remove_all_but({_LOCK}, fd)
-                # Whoever waits for this lock sees that it has gone from its name, and begins anew.
-                fs.remove(_LOCK, fd)
-                with suppress(OSError):
-                    os.rmdir(self.path_of(bucket_id))
-                return True
+                self._remove_all_but({LOCK}, fd)
+                self.folders.remove(bucket_id, fd)
+                return bool(found)
         except FileNotFoundError:
             return False
 

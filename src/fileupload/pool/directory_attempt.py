@@ -8,12 +8,13 @@ import os
 import secrets
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from fileupload.errors import Superseded
+from fileupload.errors import Busy, FileMissing, Superseded
 from fileupload.pool import filesystem as fs
 from fileupload.pool.base import Attempt, FileWriter
-from fileupload.status import FOREIGN, State, UploadStatus
+from fileupload.pool.directory_direct import PART, DirectoryDirect
+from fileupload.status import FOREIGN, State, UploadStatus, seconds_of, timestamp
 
 if TYPE_CHECKING:
     from fileupload.pool.directory import DirectoryPool
@@ -42,35 +43,76 @@ def read_progress(attempt: int, status: UploadStatus) -> UploadStatus:
     # A crash of the machine can leave a progress file that is empty.
     with suppress(FileNotFoundError, *FOREIGN):
         status = UploadStatus.from_record(json.loads(fs.read_file(PROGRESS, attempt)))
-    stored = 0
+    stored, last = 0, 0.0
     for name in os.listdir(attempt):
-        if name.isdigit():
+        if name.isdigit() or (status.direct and name.startswith(PART)):
             with suppress(FileNotFoundError):
-                stored += os.stat(name, dir_fd=attempt, follow_symlinks=False).st_size
+                found = os.stat(name, dir_fd=attempt, follow_symlinks=False)
+                stored, last = stored + found.st_size, max(last, found.st_mtime)
+    if status.direct:
+        return _with_parts(status, stored, last)
     return replace(status, received=stored) if stored > status.received else status
+
+
+def _with_parts(status: UploadStatus, stored: int, last: float) -> UploadStatus:
+    """Return *status* with what the client has sent by itself, and when."""
+    updated = status.updated
+    if last and (updated is None or last > seconds_of(updated)):
+        updated = timestamp(last)
+    # A part that is being sent again counts twice.
+    received = stored if status.size is None else min(stored, status.size)
+    return replace(status, received=received, updated=updated)
 
 
 class DirectoryAttempt(Attempt):
     """An attempt whose bytes go to ``<bucket>/<token>/``."""
 
-    def __init__(self, pool: DirectoryPool, bucket_id: str, bucket: int) -> None:
-        """Make the folder in that of the *bucket*, and mark it as alive; only under the bucket's lock."""
-        self.token = secrets.token_hex(8)
+    def __init__(self, pool: DirectoryPool, bucket_id: str, status: UploadStatus) -> None:
+        self.token = status.attempt or secrets.token_hex(8)
+        self.status = status
         self._pool = pool
         self._id = bucket_id
         self._files = 0
         self._writer: _FileWriter | None = None
         self._bucket = self._folder = self._alive = -1
-        os.mkdir(self.token, 0o700, dir_fd=bucket)
+        self._renamed = False  # the status to that of a finished upload, perhaps
+
+    @classmethod
+    def begin(cls, pool: DirectoryPool, bucket_id: str, bucket: int, status: UploadStatus) -> Self:
+        """Make the folder in that of the *bucket*, and mark it as alive; only under the bucket's lock."""
+        attempt = cls(pool, bucket_id, replace(status, attempt=""))
+        os.mkdir(attempt.token, 0o700, dir_fd=bucket)
         try:
-            self._bucket = os.dup(bucket)
-            self._folder = fs.open_directory(self.token, bucket)
-            self._alive = fs.create_file(ALIVE, self._folder)
-            fs.try_lock(self._alive)
+            attempt._bucket = os.dup(bucket)
+            attempt._folder = fs.open_directory(attempt.token, bucket)
+            attempt._alive = fs.create_file(ALIVE, attempt._folder)
+            fs.try_lock(attempt._alive)
         except BaseException:
-            self.close()
-            fs.remove_tree(self.token, bucket)
+            attempt.close()
+            fs.remove_tree(attempt.token, bucket)
             raise
+        return attempt
+
+    @classmethod
+    def resume(cls, pool: DirectoryPool, bucket_id: str, bucket: int, status: UploadStatus) -> Self:
+        """Take up the attempt of *status*, and mark it as alive; only under the bucket's lock.
+
+        :raises Busy: its mark of life is another's.
+        """
+        attempt = cls(pool, bucket_id, status)
+        try:
+            attempt._bucket = os.dup(bucket)
+            attempt._folder = fs.open_directory(attempt.token, bucket)
+            attempt._alive = fs.open_for_locking(ALIVE, attempt._folder, create=True)
+            if not fs.try_lock(attempt._alive):
+                raise Busy
+            attempt.status = replace(read_progress(attempt._folder, status), suspended=False)
+            attempt._files = sum(1 for name in os.listdir(attempt._folder) if name.isdigit())
+            attempt.publish(attempt.status)
+        except BaseException:
+            attempt.close()
+            raise
+        return attempt
 
     def create_file(self) -> FileWriter:
         """Begin the next file of the folder."""
@@ -82,6 +124,17 @@ class DirectoryAttempt(Attempt):
         self._writer = _FileWriter(fd, durable=self._pool.durable)
         return self._writer
 
+    def append_file(self) -> tuple[FileWriter, int]:
+        """Open the last file of the folder again; its size is where to go on."""
+        if not self._files:
+            raise FileMissing
+        try:
+            fd = fs.open_to_append(str(self._files - 1), self._folder)
+        except OSError as error:
+            raise self._explained(error) from None
+        self._writer = _FileWriter(fd, durable=self._pool.durable)
+        return self._writer, os.fstat(fd).st_size
+
     def discard_file(self) -> None:
         """Remove the last file from the folder."""
         self._files -= 1
@@ -89,22 +142,41 @@ class DirectoryAttempt(Attempt):
 
     def publish(self, status: UploadStatus) -> None:
         """Replace the progress file."""
+        self.status = status
         record = replace(status, attempt=self.token).to_record()
         try:
             fs.replace_file(PROGRESS, json.dumps(record).encode(), self._folder, durable=False)
         except OSError as error:
             raise self._explained(error) from None
 
+    def suspend(self, status: UploadStatus) -> None:
+        """Sync what is stored, and give up the mark of life."""
+        try:
+            if self._writer is not None:
+                self._writer.close()
+            if self._pool.durable:
+                os.fsync(self._folder)
+            if self._renamed:  # and then not made durable
+                with self._pool.folders.locked_opened(self._bucket):
+                    self._require_ownership()
+                    self._pool.write_status(self._bucket, replace(status, attempt=self.token))
+            self.publish(replace(status, suspended=True))
+        except OSError as error:
+            raise self._explained(error) from None
+        finally:
+            self.close()
+
     def finish(self, status: UploadStatus) -> None:
         """Make the files durable where they lie, and let ``status.json`` name them."""
         try:
             if self._pool.durable:
                 os.fsync(self._folder)
-            with self._pool.locked_folder(self._bucket):
+            with self._pool.folders.locked_opened(self._bucket):
                 self._require_ownership()
                 if self._pool.durable:
                     os.fsync(self._bucket)  # the name of the attempt, before the status that speaks of it
                 done = replace(status, attempt=self.token)
+                self._renamed = True
                 self._pool.write_status(self._bucket, done, durable=self._pool.durable)
                 if self._pool.durable:
                     self._sync_names()
@@ -113,12 +185,14 @@ class DirectoryAttempt(Attempt):
         with suppress(OSError):  # the upload is done; what stays of these two misleads nobody
             for name in (PROGRESS, ALIVE):
                 fs.remove(name, self._folder)
+            if self.status.direct:
+                DirectoryDirect.remove_parts(self._folder)
         self.close()
 
     def fail(self, status: UploadStatus) -> None:
         """Remove the folder, and leave *status* if the bucket is still this attempt's."""
         try:
-            with self._pool.locked_folder(self._bucket):
+            with self._pool.folders.locked_opened(self._bucket) as lock:
                 current = self._pool.read_status(self._bucket)
                 if current.attempt == self.token:
                     if current.state is State.DONE:  # renamed, and then not made durable
@@ -128,6 +202,7 @@ class DirectoryAttempt(Attempt):
                 # The mark of life goes last: until the status is there, no reader may take this for a crash.
                 self._release()
                 fs.remove_tree(self.token, self._bucket)
+                self._pool.folders.remove_if_bare(self._id, self._bucket, lock)
         except FileNotFoundError:
             return
         finally:
@@ -184,7 +259,7 @@ class _FileWriter(FileWriter):
     def close(self) -> None:
         """Sync the file, if it is to be durable, and close it."""
         try:
-            if self._durable:
+            if self._durable and self._fd >= 0:
                 os.fsync(self._fd)
         finally:
             self.abandon()

@@ -27,7 +27,7 @@ class DirectoryBucket(Bucket):
     def get_status(self) -> UploadStatus:
         """Return what is known of the upload now; unknown if it was cleared."""
         try:
-            with fs.opened(self._pool.open_bucket(self.id)) as fd:
+            with fs.opened(self._pool.folders.open(self.id)) as fd:
                 status = self._pool.live_status(fd)
         except (FileNotFoundError, NotADirectoryError):
             status = UploadStatus(state=State.UNKNOWN)
@@ -49,6 +49,11 @@ class DirectoryBucket(Bucket):
             except OSError:
                 raise FileMissing from None
 
+    def download_to(self, path: str | os.PathLike[str], index: int = 0) -> None:
+        """Copy a file of a finished upload to *path*."""
+        with self.open(index) as source:
+            fs.write_whole(source, os.fspath(path), durable=self._pool.durable)
+
     def move_to(self, path: str | os.PathLike[str], index: int = 0) -> None:
         """Move a file of a finished upload to *path*, where a file of that name is replaced."""
         with self._finished(index) as (_, fd):
@@ -58,6 +63,27 @@ class DirectoryBucket(Bucket):
                 raise FileMissing from None
             fs.move_file(str(index), fd, os.fspath(path), durable=self._pool.durable)
 
+    def remove_file(self, index: int = 0) -> bool:
+        """Remove the bytes of a file of a finished upload; False if they were not there any more."""
+        try:
+            with self._finished(index) as (_, fd):
+                return fs.remove(str(index), fd)
+        except FileMissing:
+            return False
+
+    def keep(self) -> None:
+        """Exempt a finished upload from ``purge``, until it is cleared."""
+        try:
+            with self._pool.folders.locked(self.id) as fd:
+                status = self._pool.read_status(fd)
+                if status.state is not State.DONE:
+                    raise FileMissing
+                self._pool.write_status(fd, replace(status, kept=True), durable=self._pool.durable)
+                if self._pool.durable:
+                    os.fsync(fd)
+        except FileNotFoundError:
+            raise FileMissing from None
+
     def clear_upload(self) -> bool:
         """Remove the upload, finished or running; False if there is none any more."""
         return self._pool.clear(self.id)
@@ -66,7 +92,7 @@ class DirectoryBucket(Bucket):
     def _finished(self, index: int) -> Iterator[tuple[str, int]]:
         """Give the name and a descriptor of the folder that holds the file of that *index*."""
         try:
-            with fs.opened(self._pool.open_bucket(self.id)) as bucket:
+            with fs.opened(self._pool.folders.open(self.id)) as bucket:
                 status = self._pool.read_status(bucket)
                 if status.state is not State.DONE or not 0 <= index < len(status.files):
                     raise FileMissing

@@ -13,6 +13,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -47,12 +48,13 @@ def open_directory(name: str, parent: int | None = None) -> int:
         raise
 
 
-def ensure_directory(name: str, parent: int) -> None:
-    """Make the folder *name* in *parent* if it is not there."""
+def ensure_directory(name: str, parent: int) -> bool:
+    """Make the folder *name* in *parent*; False if it was there."""
     try:
         os.mkdir(name, 0o700, dir_fd=parent)
     except FileExistsError:
-        return
+        return False
+    return True
 
 
 def open_file(name: str, parent: int) -> int:
@@ -82,6 +84,11 @@ def open_file(name: str, parent: int) -> int:
 def create_file(name: str, parent: int) -> int:
     """Return a descriptor of a new file *name* in *parent*, for writing."""
     return os.open(name, _WRITE | os.O_EXCL, 0o600, dir_fd=parent)
+
+
+def open_to_append(name: str, parent: int) -> int:
+    """Return a descriptor of the file *name* in *parent*, for writing behind what is there."""
+    return os.open(name, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
 
 
 def open_for_locking(name: str, parent: int, *, create: bool = False) -> int:
@@ -164,18 +171,20 @@ def move_file(name: str, parent: int, path: str, *, durable: bool) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _copy_file(name, parent, path, durable=durable)
+        with open(open_file(name, parent), "rb") as source:
+            write_whole(source, path, durable=durable)
         remove(name, parent)
     if durable:
         sync_directory(os.path.dirname(os.path.abspath(path)))
 
 
-def _copy_file(name: str, parent: int, path: str, *, durable: bool) -> None:
+def write_whole(source: BinaryIO, path: str, *, durable: bool) -> None:
+    """Give the file *path* all that *source* has to give, and its name when it is whole."""
     folder, base = os.path.split(os.path.abspath(path))
     partial = os.path.join(folder, f".{base[:100]}.{os.urandom(8).hex()}.part")
     target = os.open(partial, _WRITE | os.O_EXCL, 0o600)
     try:
-        with open(open_file(name, parent), "rb") as source, open(target, "wb") as file:
+        with open(target, "wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
             file.flush()
             if durable:
@@ -184,6 +193,8 @@ def _copy_file(name: str, parent: int, path: str, *, durable: bool) -> None:
     except BaseException:
         os.unlink(partial)
         raise
+    if durable:
+        sync_directory(folder)
 
 
 def sync_directory(path: str, parent: int | None = None) -> None:

@@ -14,10 +14,11 @@ SMALLEST_READ = 4096
 _A_WHILE = 64 << 10  # bytes
 _PACE = 0.1  # seconds that one read should take: servers block until a read is filled, so it sets the progress
 
-# The best largest read, by the start of SERVER_SOFTWARE. gunicorn copies what is left over at each read; the
-# others do best while a chunk stays in the processor's cache for the parser, the hash and the write.
+# The best largest read, by the start of SERVER_SOFTWARE. gunicorn copies what is left over at each read; the others do
+# best while a chunk stays in the processor's cache for the parser, the hash and the write. On granian, 96 KiB are as
+# fast as 128, and keep an upload at full speed under 2 MiB of memory.
 LARGEST_READS = {"gunicorn": 1 << 20}
-LARGEST_READ = 128 << 10
+LARGEST_READ = 96 << 10
 
 # Servers that ask a client who expects it for the body (100 Continue) only when it is first read.
 _ASK_LATE = ("Granian", "gevent")

@@ -7,7 +7,7 @@ from typing import Any
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 
-from fileupload.errors import Incomplete, LimitExceeded, MalformedForm, TooLarge, UnsupportedRequest
+from fileupload.errors import FieldTooLarge, Incomplete, LimitExceeded, MalformedForm, UnsupportedRequest
 from fileupload.protocols.base import WholeBodyProtocol
 from fileupload.protocols.delimiter import Delimiter
 from fileupload.protocols.headers import clean_filename, media_type, parse_parameters
@@ -148,12 +148,12 @@ class _Form:
         self._fields_size += len(data)
         self._field += data
         if len(self._field) > self._settings.max_field_size:
-            raise TooLarge(
+            raise FieldTooLarge(
                 f"The text field {self._name!r} has more than {size_text(self._settings.max_field_size)};"
                 " a file needs a filename."
             )
         if self._fields_size > self._settings.max_fields_size:
-            raise TooLarge(f"The text fields have more than {size_text(self._settings.max_fields_size)}.")
+            raise FieldTooLarge(f"The text fields have more than {size_text(self._settings.max_fields_size)}.")
 
     def _end(self) -> None:
         if self._field is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import sys
 from collections.abc import Callable
@@ -20,6 +21,16 @@ _SPACE_CHECK = 16 << 20  # most bytes between two looks at the free space
 _UPLOADS_IN_STEP = 64  # so many uploads may take the same room at once, and still none takes the last
 
 
+class Gate:
+    """What an application lets in. This one lets in all; the application's own raises what is wrong, in its words."""
+
+    def check_file(self, field: str, filename: str, content_type: str) -> None:
+        """Refuse a file when its head has come, before its bytes."""
+
+    def check_field(self, name: str) -> None:
+        """Refuse a text field."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class UploadRequest:
     """A request that brings an upload, with all that a protocol needs to receive it."""
@@ -31,6 +42,7 @@ class UploadRequest:
     pool: Pool
     settings: Settings
     body: BodyReader
+    gate: Gate = dataclasses.field(default_factory=Gate)
 
     @property
     def max_size(self) -> int | None:
@@ -94,6 +106,8 @@ class Receiver:
         self._attempt = attempt
         self._body = request.body
         self._max_size = request.max_size
+        self._max_file_size = request.settings.max_file_size
+        self._limit: int | None = None  # of the bytes in all, where the current file must end
         self._total = 0
         self._space_check = 0
         self._files: list[UploadedFile] = []
@@ -110,12 +124,15 @@ class Receiver:
     def begin_file(self, field: str, filename: str, content_type: str) -> None:
         """Begin the next file.
 
-        :raises TypeNotAllowed: files like this are not accepted.
+        :raises UploadError: the application does not let it in.
         """
+        self._request.gate.check_file(field, filename, content_type)
         self._writer = self._attempt.create_file()
         self._write = self._writer.write
         self._current = (field, filename, content_type)
         self._size = 0
+        of_this = self._total + self._max_file_size if self._max_file_size else None
+        self._limit = min((limit for limit in (self._max_size, of_this) if limit is not None), default=None)
         if self._hashes:
             self._hash = hashlib.sha256()
         if not self._files:
@@ -129,8 +146,8 @@ class Receiver:
         """
         self._size += len(data)
         self._total += len(data)
-        if self._max_size is not None and self._total > self._max_size:
-            raise TooLarge(f"At most {size_text(self._max_size)} can be sent here.")
+        if self._limit is not None and self._total > self._limit:
+            self._refuse_size()
         if self._total > self._space_check:
             # Others store bytes meanwhile: the less room there is, the sooner we look again.
             room = self._request.check_space(len(data))
@@ -140,6 +157,11 @@ class Receiver:
             # In line, while the chunk is in the processor's cache.
             self._hash.update(data)
         self._write(data)
+
+    def _refuse_size(self) -> None:
+        if self._max_size is not None and self._total > self._max_size:
+            raise TooLarge(f"At most {size_text(self._max_size)} can be sent here.")
+        raise TooLarge(f"A file of at most {size_text(self._max_file_size)} can be sent here.")
 
     def end_file(self) -> None:
         """End the current file."""
@@ -161,7 +183,11 @@ class Receiver:
         )
 
     def add_field(self, name: str, value: str) -> None:
-        """Take a text field."""
+        """Take a text field.
+
+        :raises UploadError: the application does not let it in.
+        """
+        self._request.gate.check_field(name)
         self._fields.setdefault(name, []).append(value)
 
     def publish_if_due(self) -> None:
@@ -189,9 +215,13 @@ class Receiver:
         if not self._files:
             raise NoFile("No file was sent; choose one, and send it as a file field of the form.")
         fields = {name: tuple(values) for name, values in self._fields.items()}
-        status = self.status.done(tuple(self._files), fields)
-        if after := self._request.settings.expire_after:
-            assert status.finished is not None
-            status = replace(status, expires=timestamp(seconds_of(status.finished) + after))
+        status = with_expiry(self.status.done(tuple(self._files), fields), self._request.settings)
         self._attempt.finish(status)
         return status
+
+
+def with_expiry(status: UploadStatus, settings: Settings) -> UploadStatus:
+    """Return the *status* of a finished upload with the time at which it will be removed, if it will."""
+    if not settings.expire_after or status.finished is None:
+        return status
+    return replace(status, expires=timestamp(seconds_of(status.finished) + settings.expire_after))

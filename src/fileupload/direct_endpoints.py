@@ -1,0 +1,114 @@
+"""The addresses of direct uploads: ask for addresses, list what was sent, send to our own server, complete."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from webob import Request, Response
+
+from fileupload.errors import MalformedRequest, MethodNotAllowed, UploadError
+from fileupload.manager import UploadManager
+from fileupload.protocols.agreement import Wish
+from fileupload.protocols.direct import DirectUploads
+from fileupload.protocols.direct_parts import receive_part
+from fileupload.protocols.receiver import UploadRequest
+from fileupload.protocols.reception import open_upload
+from fileupload.responses import Environ, json_response, secured
+from fileupload.status import UploadStatus
+
+_MOST_JSON = 2 << 20  # bytes: the ETags of 10,000 parts, and more
+_NUMBER = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
+
+
+def offer(environ: Environ, query: dict[str, str], manager: UploadManager, identifier: str) -> Response:
+    """Answer where a file can be sent (POST), or where the rest of it can, and what of it was (GET).
+
+    :raises UploadError: it cannot.
+    """
+    method = environ["REQUEST_METHOD"]
+    first = query.get("from", "1")
+    if _NUMBER.fullmatch(first) is None:
+        raise MalformedRequest("'from' must be the number of a part.")
+    uploads = DirectUploads(manager)
+    if method == "POST":
+        upload = open_upload(environ, query, manager, identifier)
+        status = uploads.begin(upload, Wish.read(read_json(upload)))
+        bucket_id = upload.claims.id
+    elif method in {"GET", "HEAD"}:
+        bucket_id = manager.claims_of(identifier).id
+        status = uploads.find(bucket_id)
+    else:
+        raise MethodNotAllowed(method, ("POST", "GET"))
+    answer = uploads.describe(bucket_id, status, Request(environ).path_url, int(first))
+    return json_response({"identifier": identifier, "received": status.received, **answer})
+
+
+def complete(upload: UploadRequest, manager: UploadManager) -> UploadStatus:
+    """Finish the direct upload that the request speaks of; return its status.
+
+    :raises UploadError: it cannot be finished.
+    """
+    if (method := upload.environ["REQUEST_METHOD"]) != "POST":
+        raise MethodNotAllowed(method, ("POST",))
+    return DirectUploads(manager).complete(upload.claims.id, _etags(read_json(upload)))
+
+
+def part(environ: Environ, query: dict[str, str], manager: UploadManager) -> Response:
+    """Take a part, or the file of a form, as an object store would.
+
+    :raises UploadError: it is refused, or failed.
+    """
+    method = environ["REQUEST_METHOD"]
+    if method not in {"PUT", "POST"}:
+        raise MethodNotAllowed(method, ("PUT", "POST"))
+    stored = receive_part(environ, query, manager)
+    response = secured(Response(status=201 if method == "POST" else 200, content_type="text/plain"))
+    response.headers["ETag"] = stored.etag
+    if method == "POST":
+        response.location = Request(environ).path_url
+    return response
+
+
+def read_json(upload: UploadRequest) -> Any:
+    """Return the JSON in the body of a request; None if there is none.
+
+    :raises MalformedRequest, TooLarge: it is something else, or too long; what the client still sends was drained.
+    """
+    try:
+        text = b"".join(upload.body.chunks(_MOST_JSON))
+    except UploadError:
+        upload.body.drain()
+        raise
+    if not text.strip():
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise MalformedRequest("The body must be JSON in UTF-8.") from None
+
+
+def _etags(data: Any) -> dict[int, str] | None:
+    """Return the ETags in ``{"parts": [{"number": 1, "etag": "…"}, …]}``, or None where none are given.
+
+    :raises MalformedRequest: it is something else.
+    """
+    if data is None or data == {}:
+        return None
+    try:
+        return {_number(part["number"]): _text(part["etag"]).strip('"') for part in data["parts"]}
+    except (TypeError, KeyError, ValueError):
+        raise MalformedRequest('Send nothing, or {"parts": [{"number": 1, "etag": "…"}, …]}.') from None
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int):
+        raise ValueError(value)
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value

@@ -1,0 +1,355 @@
+"""The pool in an object store.
+
+::
+
+    <prefix>/.upload_key                    the signing key, if none is set
+    <prefix>/turns/<name>-<number>          who took a turn
+    <prefix>/index/…                        what applications know of their buckets
+    <prefix>/b/ab12…/                       one bucket
+        a/<order>-<token>                   an attempt, with its first status; never changed
+        p/<token>                           how it stands, or how it failed; written by its owner alone
+        f/<token>/0, 1, …                   its files
+        d                                   done: the status; written once, and only if it is not there
+        k                                   kept from purging
+        x                                   somebody clears it
+
+- The attempt with the highest order owns the bucket. *Done* is one conditional write of ``d``; it counts as long as the
+  attempt that it names is there, so that who clears a bucket has done so with the removal of ``a/…``.
+- A store has no locks. A running attempt shows a sign of life at least every few seconds, and one that has shown none
+  for long is taken for dead; should it be alive after all, nothing but its own keys is in its hands.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from fileupload.errors import AlreadyDone, Busy, Interrupted, NotResumable
+from fileupload.identifiers import is_id, new_key
+from fileupload.pool.base import Pool
+from fileupload.pool.object_attempt import ObjectAttempt, data_of, token_of
+from fileupload.pool.object_board import ProgressBoard, StoreBoard
+from fileupload.pool.object_bucket import ObjectBucket
+from fileupload.pool.object_direct import ObjectDirect
+from fileupload.pool.object_index import ObjectIndex
+from fileupload.pool.object_store import ObjectStore
+from fileupload.status import FOREIGN, RUNNING, State, UploadStatus, seconds_of, timestamp
+
+_SENDERS = 32  # parts that a process sends at once
+_RENEW_INTERVAL = 1.0  # seconds between two looks at what running attempts have to show
+DEAD_AFTER = 30.0  # seconds without one
+STALE = 60.0  # seconds after which a "done" without its attempt, or a claim to clear, is nobody's any more
+
+
+@dataclass(frozen=True)
+class View:
+    """What lies under a bucket.
+
+    :ivar markers: the keys of its attempts, the newest last.
+    :ivar age: seconds since something was last written of the newest attempt, or of the whole if there is none.
+    """
+
+    markers: tuple[str, ...]
+    done: bool
+    kept: bool
+    keys: tuple[str, ...]
+    age: float
+    done_age: float
+    claim_age: float
+
+    @property
+    def newest(self) -> str | None:
+        """The key of the attempt that owns the bucket."""
+        return self.markers[-1] if self.markers else None
+
+
+class ObjectPool(Pool):
+    """Uploads in an object store, shared by any number of nodes that know nothing of each other."""
+
+    def __init__(self, store: ObjectStore, prefix: str, *, dead_after: float = DEAD_AFTER) -> None:
+        """Use the keys below *prefix*, which may be empty.
+
+        :param dead_after: seconds without a sign of life after which an attempt is taken for dead.
+        """
+        self.store = store
+        self._dead_after = dead_after
+        self.prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        self.board: ProgressBoard = StoreBoard(store, lambda bucket_id, token: self.key(bucket_id, "p", token))
+        self.index = ObjectIndex(store, self.prefix + "index/")
+        self.senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="fileupload-part")
+        self._running: weakref.WeakSet[ObjectAttempt] = weakref.WeakSet()
+        self._renewing = threading.Lock()
+        self._renewer: threading.Thread | None = None
+        self._turns: dict[str, str] = {}  # the last span of each name in which we have asked for the turn
+
+    def key(self, bucket_id: str, *words: str) -> str:
+        """Return the key of something in a bucket."""
+        if not is_id(bucket_id):
+            raise ValueError("not the id of a bucket")
+        return f"{self.prefix}b/{bucket_id}/{'/'.join(words)}"
+
+    def signing_keys(self) -> tuple[str, ...]:
+        """Return the key in ``.upload_key``; the first process that asks makes it."""
+        name = self.prefix + ".upload_key"
+        with suppress(FileNotFoundError):
+            return tuple(self.store.get(name).decode().split())
+        self.store.put(name, new_key().encode(), new=True)
+        return tuple(self.store.get(name).decode().split())
+
+    def handle(self, bucket_id: str) -> ObjectBucket:
+        """Return the bucket of that id, without a look at whether it is there."""
+        return ObjectBucket(self, bucket_id)
+
+    def buckets(self) -> Iterator[ObjectBucket]:
+        """Yield all buckets."""
+        for name in self.store.folders(self.prefix + "b/"):
+            if is_id(name):
+                yield ObjectBucket(self, name)
+
+    def look(self, bucket_id: str) -> View:
+        """Return what lies under a bucket now."""
+        objects = list(self.store.list(self.key(bucket_id)))
+        base = self.key(bucket_id)
+        markers = tuple(each.key for each in objects if each.key.startswith(base + "a/"))
+        data = data_of(token_of(markers[-1])) if markers else ""
+        ages = [each.age for each in objects if data in each.key]
+        done = [each.age for each in objects if each.key == base + "d"]
+        claims = [each.age for each in objects if each.key == base + "x"]
+        return View(
+            markers=markers,
+            done=bool(done) and bool(markers),
+            kept=any(each.key == base + "k" for each in objects),
+            keys=tuple(each.key for each in objects),
+            age=min(ages, default=0.0),
+            done_age=min(done, default=0.0),
+            claim_age=min(claims, default=0.0),
+        )
+
+    def begin(self, bucket_id: str, status: UploadStatus) -> ObjectAttempt:
+        """Begin an attempt with a marker newer than all that are there, and remove what the older ones wrote."""
+        view = self.look(bucket_id)
+        if self._read_done(bucket_id, view) is not None:
+            raise AlreadyDone
+        attempt = ObjectAttempt(self, bucket_id, self._mark(bucket_id, status, view), status)
+        self._watch(attempt)
+        return attempt
+
+    def direct(self, bucket_id: str, attempt: str, agreed: UploadStatus | None = None) -> ObjectDirect:
+        """Return the object of an attempt to which the client has addresses."""
+        return ObjectDirect(self, bucket_id, attempt, agreed)
+
+    def refuse(self, bucket_id: str, status: UploadStatus) -> None:
+        """Keep *status* where no upload is finished or running."""
+        view = self.look(bucket_id)
+        if self._status(bucket_id, view).state not in {State.DONE, *RUNNING}:
+            self._mark(bucket_id, status, view)
+
+    def resume(self, bucket_id: str) -> ObjectAttempt:
+        """Take up an attempt under a newer marker, by which the one who was at it learns that it is so no more."""
+        view = self.look(bucket_id)
+        status = self._status(bucket_id, view)
+        if status.state is State.DONE:
+            raise AlreadyDone
+        if view.newest is None or status.state not in RUNNING or not status.resumable:
+            raise NotResumable
+        if not status.suspended or not self.board.claim(bucket_id, token_of(view.newest)):
+            raise Busy
+        data = data_of(token_of(view.newest))
+        folder = self.key(bucket_id, "f", data) + "/"
+        names = {key.removeprefix(folder).partition(".")[0] for key in view.keys if key.startswith(folder)}
+        status = replace(status, suspended=False)
+        marker = self._mark(bucket_id, status, view, data)
+        if self.look(bucket_id).newest != marker:
+            raise Busy  # another was faster
+        attempt = ObjectAttempt(self, bucket_id, marker, status, len(names))
+        self._watch(attempt)
+        return attempt
+
+    def _mark(self, bucket_id: str, status: UploadStatus, view: View, data: str = "") -> str:
+        """Write the marker of a new attempt, and remove what older ones have left; return its key.
+
+        :param data: the folder of the attempt that is resumed.
+        :raises AlreadyDone: one of them has finished meanwhile.
+        """
+        last = int(view.newest.rpartition("/")[2].partition("-")[0]) if view.newest else 0
+        token = secrets.token_hex(8) + (f"_{data}" if data else "")
+        marker = self.key(bucket_id, "a", f"{max(int(time.time() * 1000), last + 1):015d}-{token}")
+        self.store.put(marker, json.dumps(replace(status, attempt=token).to_record()).encode())
+        # Who finishes looks for a newer marker after "done", who begins for "done" after the marker: not both miss it.
+        if view.markers and self._read_done(bucket_id, self.look(bucket_id)) is not None:
+            self.store.delete([marker])
+            raise AlreadyDone
+        self._remove_older(bucket_id, view, data)
+        return marker
+
+    def _watch(self, attempt: ObjectAttempt) -> None:
+        """Show signs of life of *attempt* from now on, and that the bucket is its."""
+        self.board.note_owner(attempt.id, attempt.token)
+        with self._renewing:
+            self._running.add(attempt)
+            if self._renewer is None:
+                self._renewer = threading.Thread(target=self._renew, name="fileupload-signs", daemon=True)
+                self._renewer.start()
+
+    def _remove_older(self, bucket_id: str, view: View, data: str) -> None:
+        """Remove what attempts before have left, but for the files in the folder *data*."""
+        kept = (self.key(bucket_id, "d"), self.key(bucket_id, "f", data) + "/" if data else "\0")
+        # Markers first: without one, nothing of an attempt counts.
+        self.store.delete(view.markers)
+        self.store.delete(key for key in view.keys if key not in view.markers and not key.startswith(kept))
+        if folders := {data_of(token_of(marker)) for marker in view.markers} - {data}:
+            for key, upload, _ in list(self.store.unfinished(self.key(bucket_id, "f", ""))):
+                if any(f"/f/{folder}/" in key for folder in folders):
+                    self.store.abort_parts(key, upload)
+
+    def put_done(self, bucket_id: str, record: bytes) -> bool:
+        """Write ``d`` if it is not there; False if it is, and counts."""
+        key = self.key(bucket_id, "d")
+        if self.store.put(key, record, new=True):
+            return True
+        view = self.look(bucket_id)
+        if self._read_done(bucket_id, view) is not None or view.done_age < STALE:
+            return False
+        self.store.delete([key])
+        return self.store.put(key, record, new=True)
+
+    def _read_done(self, bucket_id: str, view: View) -> UploadStatus | None:
+        """Return the status of a finished upload, or None if none counts."""
+        if not view.done:
+            return None
+        try:
+            status = UploadStatus.from_record(json.loads(self.store.get(self.key(bucket_id, "d"))))
+        except (FileNotFoundError, *FOREIGN):
+            return None
+        counts = any(marker.endswith("-" + status.attempt) for marker in view.markers)
+        return replace(status, kept=view.kept) if counts else None
+
+    def status(self, bucket_id: str) -> UploadStatus:
+        """Return what is known of an upload now; unknown if there is none."""
+        return self._measured(bucket_id, self._status(bucket_id, self.look(bucket_id)))
+
+    def _measured(self, bucket_id: str, status: UploadStatus) -> UploadStatus:
+        """Return the *status* of a direct upload with what the client has sent by itself, and when."""
+        if status.direct is None or status.state not in RUNNING:
+            return status
+        parts = self.direct(bucket_id, status.attempt).parts()
+        moments = [status.updated or "", *(timestamp(time.time() - part.age) for part in parts)]
+        return replace(status, received=sum(part.size for part in parts), updated=max(moments) or None)
+
+    def _status(self, bucket_id: str, view: View) -> UploadStatus:
+        if (done := self._read_done(bucket_id, view)) is not None:
+            return done
+        if view.newest is None:
+            return UploadStatus(state=State.UNKNOWN)
+        token = token_of(view.newest)
+        status = self._read_progress(bucket_id, view, token)
+        if not status.running or self.board.is_alive(bucket_id, token, view.age, self._dead_after):
+            return status
+        return replace(status, suspended=True) if status.resumable else status.failed(Interrupted(), at=status.updated)
+
+    def _read_progress(self, bucket_id: str, view: View, token: str) -> UploadStatus:
+        stored = self.key(bucket_id, "p", token)
+        last = self._parsed(lambda: self.store.get(stored)) if stored in view.keys else None
+        if last is None or last.running:  # else it has ended, of which the board need not have heard
+            last = self._parsed(lambda: self.board.read(bucket_id, token)) or last
+        return last or self._parsed(lambda: self.store.get(view.newest or "")) or UploadStatus(state=State.UNKNOWN)
+
+    @staticmethod
+    def _parsed(read: Callable[[], str | bytes | None]) -> UploadStatus | None:
+        with suppress(FileNotFoundError, *FOREIGN):
+            if (text := read()) is not None:
+                return UploadStatus.from_record(json.loads(text))
+        return None
+
+    def clear(self, bucket_id: str, *, spare_kept: bool = False) -> bool:
+        """Remove the markers, by which the bucket is gone, and then all else."""
+        view = self.look(bucket_id)
+        if not view.keys or (spare_kept and view.kept):
+            return False
+        claim = self.key(bucket_id, "x")
+        if claim in view.keys and view.claim_age > STALE:
+            self.store.delete([claim])  # whoever made it has died on the way
+        if not self.store.put(claim, b"", new=True):
+            return False  # another is at it
+        # Who is the first only after another has ended was not the first.
+        first = self.look(bucket_id).markers == view.markers
+        if first:
+            self.store.delete(view.markers)
+            self.board.note_owner(bucket_id, "")
+            self.store.delete(key for key in view.keys if key not in view.markers and key != claim)
+            for key, upload, _ in list(self.store.unfinished(self.key(bucket_id, "f", ""))):
+                self.store.abort_parts(key, upload)
+        self.store.delete([claim])
+        return first and bool(view.markers)
+
+    def purge(self, older_than: float, *, dry_run: bool = False) -> Iterator[ObjectBucket]:
+        """Remove, and yield, the buckets in which nothing happened for *older_than* seconds."""
+        for bucket in self.buckets():
+            with suppress(OSError):
+                view = self.look(bucket.id)
+                status = self._measured(bucket.id, self._status(bucket.id, view))
+                if status.running or view.kept or self._idle(status, view) < older_than:
+                    continue
+                if not dry_run:
+                    self.clear(bucket.id)
+                yield bucket
+        if not dry_run:
+            for key, upload, age in list(self.store.unfinished(self.prefix + "b/")):
+                if age >= max(older_than, self._dead_after) and not self._is_used(key, older_than):
+                    self.store.abort_parts(key, upload)
+
+    @staticmethod
+    def _idle(status: UploadStatus, view: View) -> float:
+        moment = status.updated or status.started
+        return view.age if moment is None else time.time() - seconds_of(moment)
+
+    def _is_used(self, key: str, older_than: float) -> bool:
+        """Tell whether something has happened in the last *older_than* seconds in the upload that *key* belongs to."""
+        bucket_id = key.removeprefix(self.prefix + "b/").partition("/")[0]
+        if not is_id(bucket_id):
+            return False
+        status = self.status(bucket_id)
+        if status.state not in RUNNING or data_of(status.attempt) not in key:
+            return False
+        return status.running or time.time() - seconds_of(status.updated or timestamp(0)) < older_than
+
+    def take_turn(self, interval: float, name: str = "") -> bool:
+        """Return True to the first who asks in each span of *interval* seconds."""
+        number = int(time.time() / max(interval, 1.0))
+        prefix = f"{self.prefix}turns/{name}-"
+        key = f"{prefix}{number}"
+        # Each request may ask; the store is asked once in a span.
+        if self._turns.get(name) == key:
+            return False
+        taken = self.store.put(key, timestamp().encode(), new=True)
+        self._turns[name] = key
+        if not taken:
+            return False
+        self.store.delete([each.key for each in self.store.list(prefix) if each.key != key])
+        return True
+
+    def free_space(self) -> int | None:
+        """Return None: a store has room."""
+        return None
+
+    def forget(self, attempt: ObjectAttempt) -> None:
+        """Show no more signs of life of *attempt*; one that is being shown now is awaited, lest it come last."""
+        with attempt.showing, self._renewing:
+            self._running.discard(attempt)
+
+    def _renew(self) -> None:
+        while True:
+            time.sleep(_RENEW_INTERVAL)
+            with self._renewing:
+                running = list(self._running)
+            for attempt in running:
+                with suppress(Exception), attempt.showing:
+                    if attempt in self._running:
+                        attempt.renew()

@@ -1,0 +1,36 @@
+"""Any text as a name that file systems and object stores keep as it is."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+from fileupload.pool.base import MAX_WORD
+
+_ENCODED = "~"
+# What stands as it is: nothing that a file system might take for something else, or for the same.
+_PLAIN = re.compile(r"[a-z0-9_-][a-z0-9_.-]{0,139}", re.ASCII)
+
+
+def encode_word(word: str) -> str:
+    """Return *word* as a name that any file system keeps as it is.
+
+    :raises ValueError: it is empty, or longer than :data:`MAX_WORD` bytes.
+    """
+    data = word.encode("utf-8", "surrogatepass")
+    if not 1 <= len(data) <= MAX_WORD:
+        raise ValueError(f"a text of 1 to {MAX_WORD} bytes")
+    if _PLAIN.fullmatch(word):
+        return word
+    return _ENCODED + base64.b32hexencode(data).decode().rstrip("=").lower()
+
+
+def decode_word(name: str) -> str:
+    """Return the word that :func:`encode_word` made *name* of.
+
+    :raises ValueError: it made no such name.
+    """
+    if not name.startswith(_ENCODED):
+        return name
+    text = name[1:].upper()
+    return base64.b32hexdecode(text + "=" * (-len(text) % 8)).decode("utf-8", "surrogatepass")

@@ -1,0 +1,187 @@
+"""Takes parts of direct uploads at our own server, for pools that have no address of their own for them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from fileupload.errors import (
+    Incomplete,
+    InvalidLength,
+    LengthRequired,
+    MalformedForm,
+    MethodNotAllowed,
+    NoFile,
+    TooLarge,
+    UploadError,
+    storage_error,
+)
+from fileupload.identifiers import Claims
+from fileupload.manager import UploadManager
+from fileupload.pool.base import Attempt, FileWriter
+from fileupload.pool.direct import DirectFile, Part, PartWriter
+from fileupload.protocols.body import BodyReader
+from fileupload.protocols.form import FormProtocol
+from fileupload.protocols.receiver import Gate, Receiver, UploadRequest
+from fileupload.protocols.tickets import Ticket, Tickets
+from fileupload.settings import size_text
+from fileupload.status import UploadStatus
+
+
+class _OneFile(Gate):
+    """Lets in a form with one file; its other fields mean nothing."""
+
+    def __init__(self) -> None:
+        self._files = 0
+
+    def check_file(self, field: str, filename: str, content_type: str) -> None:
+        self._files += 1
+        if self._files > 1:
+            raise MalformedForm("Send one file; this address is for one.")
+
+
+class _OpenEnd(FileWriter):
+    """Leaves the part open at the end of the file: it counts only if all of the request was right."""
+
+    def __init__(self, part: PartWriter) -> None:
+        self.part = part
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Store all of *data*."""
+        self.size += len(data)
+        self.part.write(data)
+
+    def close(self) -> None:
+        """Wait for the end of the request."""
+
+
+class _PartAttempt(Attempt):
+    """What the receiver needs of an attempt, so that it takes a part as it takes any file."""
+
+    def __init__(self, direct: DirectFile, number: int, status: UploadStatus) -> None:
+        self.status = status
+        self._direct = direct
+        self._number = number
+        self._writer: _OpenEnd | None = None
+
+    def create_file(self) -> FileWriter:
+        """Begin the part."""
+        self._writer = _OpenEnd(self._direct.receive_part(self._number))
+        return self._writer
+
+    def store(self, least: int) -> Part:
+        """Let the part count, if it has *least* bytes; return what is then stored.
+
+        :raises NoFile, Incomplete: there is none, or it has fewer.
+        """
+        if self._writer is None:
+            raise NoFile("No file was sent; choose one, and send it as a file field of the form.")
+        if self._writer.size < least:
+            raise Incomplete(f"{self._writer.size} bytes were sent, and this address takes {least}.")
+        self._writer.part.close()
+        return self._writer.part.part
+
+    def append_file(self) -> tuple[FileWriter, int]:
+        """A part is sent as a whole."""
+        raise NotImplementedError
+
+    def discard_file(self) -> None:
+        """Refuse an input in which nothing was chosen."""
+        raise NoFile("No file was sent; choose one.")
+
+    def publish(self, status: UploadStatus) -> None:
+        """What is stored tells how far the upload is."""
+
+    def suspend(self, status: UploadStatus) -> None:
+        """Nothing to do: others own the attempt."""
+
+    def finish(self, status: UploadStatus) -> None:
+        """Nothing to do: completing finishes it."""
+
+    def fail(self, status: UploadStatus) -> None:
+        """Leave nothing of the part."""
+        if self._writer is not None:
+            self._writer.part.abandon()
+
+
+def receive_part(environ: dict[str, Any], query: dict[str, str], manager: UploadManager) -> Part:
+    """Take the part, or the form, in a request to an address that we have signed; return what is stored.
+
+    :raises UploadError: it is refused, or failed, and left nothing; what the client still sends has been drained.
+    """
+    body = BodyReader(environ, manager.settings)
+    try:
+        ticket = Tickets(manager.signing_keys).read(query.get("ticket", ""))
+        if environ["REQUEST_METHOD"] != (allowed := "PUT" if ticket.number else "POST"):
+            raise MethodNotAllowed(environ["REQUEST_METHOD"], (allowed,))
+        upload = _open(environ, manager, ticket, body)
+        return _receive(upload, ticket)
+    except UploadError:
+        body.drain()
+        raise
+    except OSError as error:
+        body.drain()
+        raise storage_error(error) from error
+
+
+def _open(environ: dict[str, Any], manager: UploadManager, ticket: Ticket, body: BodyReader) -> UploadRequest:
+    # What was agreed holds already; here it is the length that counts.
+    settings = replace(manager.settings, checksum="none", content_types=(), extensions=(), max_size=0, max_file_size=0)
+    return UploadRequest(
+        environ=environ,
+        query={},
+        identifier="",
+        claims=Claims(id=ticket.bucket_id, max_size=ticket.most),
+        pool=manager.pool,
+        settings=settings,
+        body=body,
+        gate=_OneFile(),
+    )
+
+
+def _receive(upload: UploadRequest, ticket: Ticket) -> Part:
+    direct = upload.pool.direct(ticket.bucket_id, ticket.attempt)
+    attempt = _PartAttempt(direct, ticket.number or 1, upload.first_status())
+    receiver = Receiver(upload, attempt, attempt.status)
+    try:
+        if ticket.number:
+            _check_length(upload, ticket, direct)
+            _fill(upload, receiver)
+        else:
+            form = FormProtocol()
+            form.prepare(upload)
+            form.fill(upload, receiver)
+        return attempt.store(ticket.least)
+    except BaseException:
+        with suppress(OSError):
+            attempt.fail(attempt.status)
+        raise
+
+
+def _check_length(upload: UploadRequest, ticket: Ticket, direct: DirectFile) -> None:
+    """Refuse a body that has not the bytes that were signed.
+
+    :raises TooLarge, InvalidLength, LengthRequired, PoolFull: it has not, or they have no room.
+    """
+    length = upload.body.length
+    if length is None:
+        raise LengthRequired("Send the length of this part as Content-Length.")
+    if ticket.most is not None and length > ticket.most:
+        raise TooLarge(f"{length} bytes are sent, and this address takes {size_text(ticket.most)} at most.")
+    if length < ticket.least:
+        raise InvalidLength(f"{length} bytes are sent, and this address takes {ticket.least}.")
+    if ticket.most is not None and ticket.least != ticket.most:  # of the whole file, then, whose size is not known
+        others = sum(part.size for part in direct.parts() if part.number != ticket.number)
+        if others + length > ticket.most:
+            raise TooLarge(f"The parts that were sent would have more than {size_text(ticket.most)} with this one.")
+    upload.check_space(length)
+
+
+def _fill(upload: UploadRequest, receiver: Receiver) -> None:
+    """Store the body."""
+    receiver.begin_file("", "", "")
+    for chunk in upload.body.chunks():
+        receiver.write(chunk)
+    receiver.end_file()

@@ -1,0 +1,66 @@
+"""Addresses of our own server for the parts of direct uploads, signed like those of an object store."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+
+from itsdangerous import BadData, URLSafeSerializer
+
+from fileupload.errors import AddressExpired
+
+_SALT = b"fileupload.ticket."
+_LONGEST = 1000  # characters
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What may be sent to an address.
+
+    :ivar attempt: of the bucket, by the pool's name.
+    :ivar number: of the part; 0 for the file of a form.
+    :ivar least: bytes at least.
+    :ivar most: bytes at most, or None for any.
+    :ivar expires: until when, in seconds since the epoch.
+    """
+
+    bucket_id: str
+    attempt: str
+    number: int
+    least: int
+    most: int | None
+    expires: int
+
+
+class Tickets:
+    """Signs and reads tickets."""
+
+    def __init__(self, keys: Sequence[str], purpose: bytes = b"part") -> None:
+        """Take the *keys*, newest first.
+
+        :param purpose: what a ticket is good for; it is good for nothing else.
+        """
+        self._serializer = URLSafeSerializer(
+            [key.encode() for key in reversed(keys)],
+            salt=_SALT + purpose,
+            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+        )
+
+    def sign(self, ticket: Ticket) -> str:
+        """Return *ticket* as text for an address."""
+        return str(self._serializer.dumps(astuple(ticket)))
+
+    def read(self, text: str) -> Ticket:
+        """Return the ticket that *text* is.
+
+        :raises AddressExpired: it is none of ours, or too old; which of them is not told.
+        """
+        try:
+            ticket = Ticket(*self._serializer.loads(text[:_LONGEST]))
+        except (BadData, TypeError):
+            raise AddressExpired from None
+        if time.time() > ticket.expires:
+            raise AddressExpired
+        return ticket

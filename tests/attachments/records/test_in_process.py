@@ -1,0 +1,135 @@
+"""Record attachments before a small app in the same process: sizes, headers, and errors of the app."""
+
+from __future__ import annotations
+
+import io
+import json
+import tracemalloc
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fileupload.deploy import RecordAttachments
+
+
+class Stream:
+    """A body that is made while it is read."""
+
+    def __init__(self, head: bytes, size: int, tail: bytes = b"") -> None:
+        self.left = len(head) + size + len(tail)
+        self._head, self._tail = io.BytesIO(head), io.BytesIO(tail)
+        self._size = size
+        self.given = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._head.read(size) or b" " * min(size, self._size)
+        if not data:
+            data = self._tail.read(size)
+        elif data[:1] == b" ":
+            self._size -= len(data)
+        self.given += len(data)
+        return data
+
+
+class RestApp:
+    """A REST app that is one record, and says what it was asked."""
+
+    def __init__(self) -> None:
+        self.record: dict[str, Any] = {}
+        self.asked: list[str] = []
+        self.error: Exception | None = None
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        self.asked.append(environ["REQUEST_METHOD"])
+        if self.error is not None:
+            raise self.error
+        if environ["REQUEST_METHOD"] == "PATCH":
+            self.record.update(json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))))
+        start_response("200 OK", [("Content-Type", "application/json"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])
+        return [json.dumps(self.record).encode()]
+
+
+class Site:
+    """Record attachments before that app."""
+
+    def __init__(self, folder: Path) -> None:
+        self.app = RestApp()
+        settings = {"directory": str(folder), "record_url": "/r/{id}", "min_free_space": 0, "durable": False}
+        self.filter = RecordAttachments(self.app, **settings)
+
+    def send(self, method: str, path: str, stream: Any, length: int, **environ: Any) -> tuple[int, list[Any], bytes]:
+        """Send a request; return the status, the headers and the body of the answer."""
+        given = {
+            "REQUEST_METHOD": method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": path,
+            "QUERY_STRING": "",
+            "SERVER_NAME": "a",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "wsgi.url_scheme": "http",
+            "wsgi.input": stream,
+            "CONTENT_LENGTH": str(length),
+            "CONTENT_TYPE": "application/json",
+            **environ,
+        }
+        started: list[Any] = []
+        body = b"".join(self.filter(given, lambda status, headers, exc_info=None: started.extend([status, headers])))
+        return int(started[0][:3]), started[1], body
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """Record attachments before a small app."""
+    return Site(tmp_path)
+
+
+def test_a_huge_body_of_json_is_refused(site: Site) -> None:
+    """JSON of 100 MB is refused by its length, and is never in memory; 64 MB are looked at."""
+    stream = Stream(b"", 100 << 20)
+    tracemalloc.start()
+    status, _, body = site.send("PATCH", "/r/a", stream, 100 << 20)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (status, json.loads(body)["code"]) == (413, "too-large")
+    assert peak < 4 << 20
+    assert site.app.asked == []
+    limit = 64 << 20
+    at_limit = Stream(b'{"a": 1}', limit - 8)
+    assert site.send("PATCH", "/r/a", at_limit, limit)[0] == 200
+    assert site.send("PATCH", "/r/a", Stream(b'{"a": 1}', limit - 7), limit + 1)[0] == 413
+
+
+def test_a_large_file_is_not_kept_in_memory(site: Site) -> None:
+    """A file of 64 MB goes to the pool without more of it in memory than a few chunks."""
+    head = b'--l\r\nContent-Disposition: form-data; name="attachment"; filename="a.txt"\r\n\r\n'
+    stream = Stream(head, 64 << 20, b"\r\n--l--\r\n")
+    length = stream.left
+    tracemalloc.start()
+    status, _, body = site.send(
+        "POST", "/r/a/attachment", stream, length, CONTENT_TYPE="multipart/form-data; boundary=l"
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (status, json.loads(body)["size"]) == (200, 64 << 20)
+    assert peak < 4 << 20
+
+
+def test_all_headers_of_the_app_come_along(site: Site) -> None:
+    """What the app says more than once is said to the client more than once."""
+    body = b'--l\r\nContent-Disposition: form-data; name="attachment"; filename="a.txt"\r\n\r\nx\r\n--l--\r\n'
+    kind = "multipart/form-data; boundary=l"
+    _, headers, _ = site.send("POST", "/r/a/attachment", io.BytesIO(body), len(body), CONTENT_TYPE=kind)
+    assert [value for name, value in headers if name == "Set-Cookie"] == ["a=1", "b=2"]
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError("the database"), ValueError("a mistake")], ids=repr)
+@pytest.mark.parametrize("method", ["PATCH", "DELETE", "POST"])
+def test_an_error_of_the_app_is_the_app_s(site: Site, error: Exception, method: str) -> None:
+    """What the app raises goes to the server as it is, and is not taken for a failure of the pool."""
+    site.app.error = error
+    path = "/r/a/attachment" if method == "POST" else "/r/a"
+    with pytest.raises(type(error), match=str(error)):
+        site.send(method, path, io.BytesIO(b"{}"), 2)

@@ -1,0 +1,324 @@
+"""Addresses, locations and settings of records, alone."""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fileupload.attachments.locations import locations, plain_name
+from fileupload.attachments.record_changes import decode
+from fileupload.attachments.record_errors import RecordError
+from fileupload.attachments.record_form import AttachmentGate
+from fileupload.attachments.record_settings import RecordSettings
+from fileupload.attachments.record_urls import KINTO_RECORD, RecordTemplate, index_key
+from fileupload.attachments.subrequests import AppClient
+from fileupload.deploy import RecordAttachments, records_filter_factory
+from fileupload.errors import SettingError
+from fileupload.pool.base import MAX_WORD
+
+KINTO = RecordTemplate(KINTO_RECORD)
+REST = RecordTemplate("/api/{collection}/{id}")
+RECORD = "/v1/buckets/a/collections/b/records/c"
+
+
+def as_wsgi(path: str) -> str:
+    return path.encode().decode("latin-1")
+
+
+def parse(**settings: Any) -> RecordSettings:
+    return RecordSettings.parse({"directory": "/nowhere", **settings})
+
+
+@pytest.mark.parametrize("name", ["c", "c-1.x", "ç", "日本", "a b", "attachment"])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_record_is_read_from_its_path(name: str, slash: str) -> None:
+    """The address gives the values of the template, and the address of its attachment leads to the same."""
+    path = as_wsgi(RECORD.removesuffix("c") + name)
+    record = KINTO.record(path + slash)
+    assert record is not None
+    assert dict(record.values) == {"bucket_id": "a", "collection_id": "b", "id": name}
+    assert record.groups == ("a", "b")
+    assert KINTO.endpoint(f"{path}/attachment{slash}") == record
+    assert KINTO.at(record.segments) == record
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "v1/buckets/a/collections/b/records/c",
+        "/v1/buckets/a/collections/b/records",
+        "/v1/buckets/a/collections/b/records/",
+        "/v1/buckets//collections/b/records/c",
+        "/v1/buckets/./collections/b/records/c",
+        "/v1/buckets/../collections/b/records/c",
+        "//v1/buckets/a/collections/b/records/c",
+        "/v2/buckets/a/collections/b/records/c",
+        "/v1/buckets/a/groups/b/records/c",
+        "/v1/buckets/a/collections/b/records/c/d",
+        "/v1/buckets/a/collections/b/records/\xff",
+    ],
+)
+def test_other_paths_are_no_records(path: str) -> None:
+    """What is not exactly the address of a record is none: not with dots, empty segments, or bytes that are no text."""
+    assert KINTO.record(path) is None
+    assert KINTO.endpoint(path + "/attachment") is None or path.endswith("/")
+
+
+@pytest.mark.parametrize(
+    "name", ["é", "日本", "a b", "a%2Fb", "?", "#", ";a=1", "a&b", "'\"<>", "*", "+", "~", ":@", "\u202e", "%00"]
+)
+def test_any_segment_comes_back(name: str) -> None:
+    """A path that is made of an address, and decoded as servers do, is that address again."""
+    record = REST.at(("api", "things", name))
+    assert record is not None
+    seen: dict[str, Any] = {}
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.update(environ)
+        start_response("200 OK", [])
+        return [b"{}"]
+
+    AppClient(app, {"HTTP_X": "y", "SCRIPT_NAME": "/mount"}).ask("GET", record.path)
+    assert REST.record(seen["PATH_INFO"]) == record
+    assert (seen["SCRIPT_NAME"], seen["QUERY_STRING"]) == ("/mount", "")
+
+
+def test_a_removal_knows_what_it_takes_along() -> None:
+    """A DELETE removes a thing with all below it, or what is listed one segment below."""
+    each = {
+        "/v1/buckets/a/collections/b/records/c": False,
+        "/v1/buckets/a/collections/b/records": True,
+        "/v1/buckets/a/collections/b": False,
+        "/v1/buckets/a/collections": True,
+        "/v1/buckets/a": False,
+        "/v1/buckets": True,
+    }
+    for path, expected in each.items():
+        removal = KINTO.removal(path)
+        assert removal is not None
+        assert removal.each == expected, path
+    for path in ("/v1", "/", "/v1/groups", "/v1/buckets/a/groups", "/v1/buckets/a/collections/b/records/c/attachment"):
+        assert KINTO.removal(path) is None, path
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["", "/", "/records", "/{id}/", "{id}", "/a/{id}/b", "/a/{id}/{id}", "/a/{ID}", "/a/{i d}", "/a?{id}", "/a//{id}"],
+)
+def test_a_bad_template_stops_the_start(template: str) -> None:
+    """A template must be a path that ends in the placeholder of a record."""
+    with pytest.raises(SettingError, match=r"setting 'record_url' cannot be .*; it must be a path such as /v1/buckets"):
+        parse(record_url=template)
+
+
+def test_a_key_of_the_index_has_words_that_fit() -> None:
+    """Segments of any length become words of at most MAX_WORD bytes, different ones different words."""
+    at_limit, longer = "x" * MAX_WORD, "x" * (MAX_WORD + 1)
+    assert index_key((at_limit,)) == ("records", at_limit)
+    assert len(index_key((longer,))[1].encode()) <= MAX_WORD
+    assert index_key((longer,)) != index_key((longer + "x",))
+    assert index_key(("é" * MAX_WORD,)) != index_key(("è" * MAX_WORD,))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a.jpg", "a.jpg"),
+        ("../../etc/passwd", "etc_passwd"),
+        ("..", "-"),
+        ("", "-"),
+        (".htaccess", "htaccess"),
+        ("a\0b\r\nc", "a_b_c"),
+        ("日本", "-"),
+        ("Crème brûlée.png", "Creme_brulee.png"),
+        ("a.", "a"),
+        ("CON", "CON"),
+        ("x" * 200 + ".jpg", "x" * 96 + ".jpg"),
+        ("a." + "y" * 200, "a." + "y" * 19),
+    ],
+)
+def test_names_become_plain(text: str, expected: str) -> None:
+    """A name in a location has characters that mean nothing to file systems and in addresses."""
+    name = plain_name(text, "-")
+    assert name == expected
+    assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", name)
+
+
+VALUES = {"bucket_id": "../b", "collection_id": ".c", "id": "{bucket_id}"}
+FILENAMES = ["a.jpg", "..", "a/../../b.jpg", "日本.jpg", ".jpg", "a.JPG", "x" * 300, "a." + "e" * 300, "\u202egpj.exe"]
+
+
+@pytest.mark.parametrize("filename", FILENAMES, ids=ascii)
+@pytest.mark.parametrize("randomize", [True, False])
+def test_a_location_leads_nowhere_else(filename: str, randomize: bool) -> None:
+    """Whatever client and address say, the location is in the folder, and each next one is another."""
+    rules = parse(folder="x/{bucket_id}/{collection_id}", filename_pattern="{rid}{filename}", randomize=randomize)
+    found = list(islice(locations(rules, VALUES, filename), 50))
+    assert len(set(found)) == 50
+    for location in found:
+        *folder, name = location.split("/")
+        assert folder == ["x", "b", "c"]
+        assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,110}", name)
+
+
+def test_a_random_name_keeps_its_extension() -> None:
+    """The extension stays, in small letters, also where nothing else of the name would."""
+    rules = parse()
+    for filename, extension in [("a.JPG", ".jpg"), ("日本.png", ".png"), ("a.tar.gz", ".gz"), ("a", ""), (".x", "")]:
+        location = next(locations(rules, {"id": "r"}, filename))
+        assert re.fullmatch(r"[0-9a-f-]{36}" + re.escape(extension), location), filename
+
+
+BAD = [
+    ("base_url", "ftp://a/", "an address such as https://"),
+    ("base_url", "cdn.example.com", "an address such as https://"),
+    ("base_url", "https://a/?b", "an address without a query"),
+    ("folder", "../a", "without dots"),
+    ("folder", "a/./b", "without dots"),
+    ("folder", "a//b", "without dots"),
+    ("folder", ".hidden", "without dots"),
+    ("folder", "a\\b", "without dots"),
+    ("folder", "a\0b", "without dots"),
+    ("folder", "{", "without dots"),
+    ("folder", "{0}", "without dots"),
+    ("folder", "{bucket_id.__class__}", "without dots"),
+    ("folder", "{bucket_id!r}", "without dots"),
+    ("folder", "{rid}", "there are bucket_id, collection_id, id"),
+    ("resources.a.folder", "{other}", "there are bucket_id, collection_id, id"),
+    ("filename_pattern", "fixed", "{filename}, {datetime} and {rid}"),
+    ("filename_pattern", "{name}", "{filename}, {datetime} and {rid}"),
+    ("filename_pattern", "{rid}/{filename}", "{filename}, {datetime} and {rid}"),
+    ("filename_pattern", "{filename!r}", "{filename}, {datetime} and {rid}"),
+    ("filename_pattern", "{filename}}", "{filename}, {datetime} and {rid}"),
+    ("extensions", "", "groups ("),
+    ("extensions", "a/b", "groups ("),
+    ("mimetypes", ".a", "rules such as"),
+    ("mimetypes", ".a:b", "rules such as"),
+    ("mimetypes", "a b:c/d", "rules such as"),
+    ("max_size_bytes", "-1", "a size"),
+    ("max_size_bytes", "many", "a size"),
+    ("randomize", "maybe", "true or false"),
+    ("api", "soap", "kinto or rest"),
+    ("base_path", "a\0b", "the path of a folder"),
+    ("resources.a.max_size_bytes", "many", "a size"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "hint"), BAD)
+def test_a_bad_value_stops_the_start(name: str, value: str, hint: str) -> None:
+    """A value that cannot be is refused with the name of the setting and what would be right."""
+    with pytest.raises(SettingError) as error:
+        parse(**{name: value})
+    assert name.rpartition(".")[2] in str(error.value)
+    assert hint in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("resources.fennec.base_path", "for some records there are extensions, filename_pattern, folder"),
+        ("resources.fen.nec.fonts.keep_old_files", "must name 1 to 2 values of the address"),
+        ("resources.keep_old_files", "must name 1 to 2 values of the address"),
+        ("keep_old_file", "did you mean 'keep_old_files'?"),
+        ("resources", "unknown setting"),
+    ],
+)
+def test_a_bad_name_stops_the_start(name: str, hint: str) -> None:
+    """A setting that does not exist is refused by its name."""
+    with pytest.raises(SettingError) as error:
+        parse(**{name: "true"})
+    assert name in str(error.value)
+    assert hint in str(error.value)
+
+
+@pytest.mark.parametrize("base_url", ["", "https://cdn.example.com", "/"])
+def test_files_are_served_below_a_path(base_url: str) -> None:
+    """Who wants files served must say where; the root would hide the app."""
+    with pytest.raises(SettingError, match="setting 'serve_files' needs a 'base_url' with a path"):
+        parse(base_url=base_url, serve_files=True)
+    assert parse(extra_base_url="/files", serve_files=True).serve_files
+
+
+def test_the_longer_path_wins() -> None:
+    """Of settings for a bucket and for a collection in it, that of the collection holds; the rest is for all."""
+    settings = parse(
+        **{"folder": "all", "resources.blog.folder": "blog", "resources.blog.articles.folder": "articles"},
+        **{"resources.blog.randomize": "false", "resources.blog.articles.keep_old_files": "true"},
+    )
+    assert settings.of(("other", "articles")).folder == "all"
+    assert settings.of(("blog", "other")).folder == "blog"
+    articles = settings.of(("blog", "articles"))
+    assert (articles.folder, articles.randomize, articles.keep_old_files) == ("articles", False, True)
+
+
+def test_base_urls_end_with_a_slash() -> None:
+    """What stands before locations ends with a slash, whether it was written or not."""
+    for url in ("http://cdn.com", "http://cdn.com/", "/files"):
+        assert parse(base_url=url).base_url == url.rstrip("/") + "/"
+    assert parse(base_url="").base_url == ""
+
+
+def is_allowed(extensions: str, filename: str) -> bool:
+    try:
+        AttachmentGate(parse(extensions=extensions)).check_file("attachment", filename, "a/b")
+    except RecordError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("extensions", "filename", "allowed"),
+    [
+        ("images", "photo.jpg", True),
+        ("images", "photo.JPEG", True),
+        ("images", "report.pdf", False),
+        ("images+documents", "report.pdf", True),
+        ("mp4 avi", "film.avi", True),
+        ("mp4 avi", "film.mpeg", False),
+        ("any", "virus.exe", True),
+        ("default+any", "virus.exe", True),
+        ("Default+Video", "film.MP4", True),
+        ("default", "virus.exe", False),
+        ("default", "virus.exe.", False),
+        ("default", "virus.exe ", False),
+        ("default", "jpg", False),
+        ("default", ".jpg", False),
+        ("default", "a.jpg\u200b", False),
+        ("csv", "data.csv.gz", True),
+        ("csv", "data.sh.gz", False),
+    ],
+)
+def test_extensions_are_judged(extensions: str, filename: str, allowed: bool) -> None:
+    """A file is judged by what its name ends in, of whatever case; a compressed one by what is in it, too."""
+    assert is_allowed(extensions, filename) == allowed
+
+
+@pytest.mark.parametrize("body", [b"{>", b"\xff", b"[" * 100_000, b'{"a": ' + b"1" * 5000 + b"}"])
+def test_json_that_we_cannot_read_is_refused(body: bytes) -> None:
+    """What the app might read otherwise is refused, and what is no JSON is left to the app."""
+    with pytest.raises(RecordError, match="Invalid JSON"):
+        decode(body, "application/json")
+    assert decode(b"a=b", "application/x-www-form-urlencoded") is None
+    assert decode(b"", "application/json") is None
+
+
+def test_paste_makes_the_filter(tmp_path: Path) -> None:
+    """The factory takes the texts of an ini file, and gives a filter with a pool of its own."""
+    settings = {"directory": str(tmp_path / "pool"), "base_path": str(tmp_path / "public"), "randomize": "no"}
+    make = records_filter_factory({}, **settings, **{"resources.blog.keep_old_files": "true"})
+    assert make(lambda environ, start_response: []) is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pool", "public"]
+
+
+def test_a_folder_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
+    """A public folder must be one."""
+    (tmp_path / "file").touch()
+    settings = {"directory": str(tmp_path / "pool"), "base_path": str(tmp_path / "file" / "public")}
+    with pytest.raises(SettingError, match="setting 'base_path' cannot be"):
+        RecordAttachments(lambda environ, start_response: [], **settings)

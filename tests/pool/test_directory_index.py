@@ -1,0 +1,230 @@
+"""The index of a directory pool: what it leaves in its folders, links that were planted, races and crashes."""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from fileupload.pool.base import Index
+from fileupload.pool.directory import DirectoryPool
+from fileupload.pool.words import decode_word, encode_word
+
+KEY = ("app", "Key ä")
+
+_WORK = """
+import sys
+from fileupload.pool.directory_index import DirectoryIndex
+index = DirectoryIndex(sys.argv[1], durable=False)
+key, me = ("app", "race", "deep"), sys.argv[2]
+print("begun", flush=True)
+for turn in range(int(sys.argv[3])):
+    name = f"{me}-{turn}"
+    assert index.put(key, name, name), name
+    assert index.get(key, name) == name, name
+    assert name in index.names(key), name
+    assert index.remove(key, name), name
+    assert not index.put(key, "wanted", me, new=True) or index.remove(key, "wanted"), "wanted by several"
+index.put(key, f"last-{me}")
+"""
+
+
+@pytest.fixture(params=[True, False], ids=["durable", "quick"])
+def index(request: pytest.FixtureRequest, pool_directory: str) -> Index:
+    return DirectoryPool(pool_directory, durable=request.param).index
+
+
+@pytest.fixture
+def root(pool_directory: str) -> Path:
+    return Path(pool_directory)
+
+
+def in_index(root: Path) -> list[str]:
+    """Return what the index holds, by its paths."""
+    folder = root / ".index"
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_nothing_is_made_before_the_first_text(index: Index, root: Path) -> None:
+    """To look makes no folder."""
+    assert index.get(KEY, "a") is None
+    assert index.names(KEY) == []
+    assert list(index.keys(())) == []
+    assert index.remove(KEY, "a") is False
+    assert list(root.iterdir()) == []
+
+
+def test_folders_go_with_their_last_text(index: Index, root: Path) -> None:
+    """A folder stays while something is in it or below it, and no longer."""
+    index.put(KEY, "a")
+    index.put((*KEY, "below"), "b")
+    index.put(("app", "other"), "c")
+    assert index.remove(KEY, "a")
+    assert index.names((*KEY, "below")) == ["b"]
+    assert index.remove((*KEY, "below"), "b")
+    assert in_index(root) == ["+app", "+app/+other", "+app/+other/=c"]
+    assert index.remove(("app", "other"), "c")
+    assert in_index(root) == []
+
+
+def test_a_text_that_was_not_to_be_replaced_leaves_nothing(index: Index, root: Path) -> None:
+    """A name that is not new costs no file."""
+    index.put(("app",), "a", "1")
+    assert index.put(("app",), "a", "2", new=True) is False
+    assert in_index(root) == ["+app", "+app/=a"]
+
+
+def test_an_empty_text_replaces_another(index: Index) -> None:
+    """Empty texts are made in a way of their own; they replace others, and others replace them."""
+    for text in ("", "text", "", ""):
+        assert index.put(KEY, "a", text)
+        assert index.get(KEY, "a") == text
+    assert index.put(KEY, "a", new=True) is False
+
+
+def test_all_is_private(index: Index, root: Path) -> None:
+    """Folders and files are for the owner alone."""
+    index.put(KEY, "a", "text")
+    for path in [root / ".index", *root.joinpath(".index").rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_plain_words_stand_as_they_are() -> None:
+    """Who looks at the folder can read most of it; whatever a file system might change is encoded, and comes back."""
+    for word in ("a", "0", "-", "_x", "a.b-c_d", "x" * 140):
+        assert encode_word(word) == word
+    for word in (".a", "A", "ä", "+", "~", "a b", "/", "..", "\0", "x/../y", "\ud800", "ü" * 70):
+        name = encode_word(word)
+        assert name.startswith("~")
+        assert name.isascii()
+        assert name == name.lower()
+        assert "/" not in name
+        assert len(name) < 250
+        assert decode_word(name) == word
+
+
+def test_random_words_come_back() -> None:
+    """No two words have one name."""
+    chance = random.Random(1)
+    words = {"".join(chr(chance.choice((chance.randrange(1, 128), chance.randrange(1, 0x3000)))) for _ in range(9))
+             for _ in range(2000)}  # fmt: skip
+    names = {encode_word(word): word for word in words}
+    assert len(names) == len(words)
+    assert all(decode_word(name) == word for name, word in names.items())
+
+
+def test_foreign_files_are_passed_over(index: Index, root: Path) -> None:
+    """What was put there by hand, and is no name of ours, is neither listed nor removed."""
+    index.put(KEY, "a")
+    (folder,) = root.joinpath(".index", "+app").iterdir()
+    for name in ("x", "=~!", "+~!", ".hidden"):
+        (folder / name).write_text("foreign")
+    assert index.names(KEY) == ["a"]
+    assert list(index.keys(())) == [KEY]
+    assert index.remove(KEY, "a")
+    assert sorted(path.name for path in folder.iterdir()) == ["+~!", ".hidden", "=~!", "x"]
+
+
+@pytest.mark.parametrize("where", [".index", ".index/+app"])
+def test_planted_folders_lead_nowhere(index: Index, root: Path, tmp_path: Path, where: str) -> None:
+    """A link in the place of a folder is not followed, to read, to write or to remove."""
+    outside = tmp_path / "outside"
+    (outside / "+app" / "+key").mkdir(parents=True)
+    for name in ("=a", "+app/=a", "+key/=a", "+app/+key/=a"):
+        outside.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
+        outside.joinpath(name).write_text("outside")
+    before = sorted(outside.rglob("*"))
+    root.joinpath(where).parent.mkdir(parents=True, exist_ok=True)
+    root.joinpath(where).symlink_to(outside)
+    for key in (("app",), ("app", "key")):
+        assert index.get(key, "a") is None
+        assert index.names(key) == []
+        assert index.remove(key, "a") is False
+        with pytest.raises(OSError, match=r"\[Errno 20\]"):
+            index.put(key, "b", "inside")
+    assert list(index.keys(("app",))) == []
+    assert sorted(outside.rglob("*")) == before
+
+
+def test_planted_texts_are_not_read(index: Index, root: Path, tmp_path: Path) -> None:
+    """A link or a pipe in the place of a text is none; a new text replaces a link, and not what it leads to."""
+    (tmp_path / "secret").write_text("secret")
+    index.put(("app",), "x")
+    folder = root / ".index" / "+app"
+    (folder / "=link").symlink_to(tmp_path / "secret")
+    os.mkfifo(folder / "=pipe")
+    assert index.get(("app",), "link") is None
+    assert index.get(("app",), "pipe") is None
+    assert index.put(("app",), "link", "mine", new=True) is False
+    assert index.put(("app",), "link", "mine") is True
+    assert index.get(("app",), "link") == "mine"
+    assert (tmp_path / "secret").read_text() == "secret"
+
+
+def start(root: Path, name: str, turns: int) -> subprocess.Popen[str]:
+    """Start a process that puts and removes; returns once it has begun."""
+    command = [sys.executable, "-c", _WORK, str(root), name, str(turns)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+def test_processes_race_on_one_key(index: Index, root: Path) -> None:
+    """While processes put and remove under one key, its folders come and go, and no text is lost."""
+    racing = [start(root, f"p{number}", 150) for number in range(3)]
+    for process in racing:
+        output, _ = process.communicate(timeout=60)
+        assert (process.returncode, output) == (0, "")
+    assert index.names(("app", "race", "deep")) == ["last-p0", "last-p1", "last-p2"]
+    for name in index.names(("app", "race", "deep")):
+        assert index.remove(("app", "race", "deep"), name)
+    assert in_index(root) == []
+
+
+def test_neighbours_race(index: Index, root: Path) -> None:
+    """Threads whose keys share folders do not take them from each other."""
+    failures: list[BaseException] = []
+
+    def work(key: tuple[str, ...]) -> None:
+        try:
+            for turn in range(60):
+                assert index.put(key, str(turn))
+                assert index.names(key) == [str(turn)]
+                assert index.remove(key, str(turn))
+        except BaseException as error:
+            failures.append(error)
+
+    keys = [("a",), ("a", "b"), ("a", "b", "c"), ("a", "d"), ("e",)]
+    threads = [threading.Thread(target=work, args=(key,)) for key in keys]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert in_index(root) == []
+
+
+def test_a_crash_leaves_nothing_that_blocks(index: Index, root: Path) -> None:
+    """After kill -9 at any moment each text is whole or absent, and all can be put and removed."""
+    index.put(("app", "empty"), "x")
+    for turn in range(6):
+        process = start(root, f"p{turn}", 1_000_000)
+        time.sleep(0.01 * turn)
+        process.kill()
+        process.communicate()
+        key = ("app", "race", "deep")
+        for name in index.names(key):
+            assert index.get(key, name) in {name, *(f"p{number}" for number in range(6))}
+            assert index.remove(key, name)
+        assert index.put(key, "mine", new=True)
+        assert index.names(key) == ["mine"]
+        assert index.remove(key, "mine")
+        assert index.names(key) == []

@@ -1,0 +1,180 @@
+"""The pool in an object store keeps the contract, with real stores: OpenStack Swift and Ceph by their S3 interfaces."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from fileupload.errors import AlreadyDone, Superseded
+from fileupload.pool.base import Pool
+from fileupload.pool.object_pool import ObjectPool, View
+from fileupload.status import State, timestamp
+from tests.stores.fixtures import Place
+
+_SPEC = importlib.util.spec_from_file_location("contract", Path(__file__).with_name("contract.py"))
+assert _SPEC is not None
+assert _SPEC.loader is not None
+contract = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(contract)
+
+MEBIBYTE = 1 << 20
+
+_DIE_WHILE_UPLOADING = """
+import json, os, sys
+from dataclasses import replace
+from fileupload.pool.s3 import open_pool
+from fileupload.settings import Settings
+from fileupload.status import State, UploadStatus
+settings, bucket_id, now, resumable = sys.argv[1:]
+status = UploadStatus(state=State.STARTING, size=9, started=now, updated=now)
+status = replace(status, resumable=bool(resumable))
+attempt = open_pool(Settings.parse(json.loads(settings))).begin(bucket_id, status)
+attempt.create_file().write(bytes(range(256)) * 4096 * 9)
+attempt.publish(status)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def pool(place: Place, prefix: str) -> ObjectPool:
+    return ObjectPool(place.store, prefix)
+
+
+@pytest.fixture
+def reopened(place: Place, prefix: str) -> ObjectPool:
+    return ObjectPool(place.store, prefix)
+
+
+@pytest.fixture
+def crashed(place: Place, prefix: str) -> ObjectPool:
+    """A pool whose one upload was cut off by the death of its process, after which there is no sign of life."""
+    return crash(place, prefix, "")
+
+
+@pytest.fixture
+def crashed_resumable(place: Place, prefix: str) -> ObjectPool:
+    """The same, of an upload that may be gone on with."""
+    return crash(place, prefix, "resumable")
+
+
+def crash(place: Place, prefix: str, resumable: str) -> ObjectPool:
+    settings = json.dumps({"pool": f"s3://{place.store.s3_bucket}/{prefix}", **place.access})
+    arguments = (settings, contract.ID, timestamp(), resumable)
+    subprocess.run([sys.executable, "-c", _DIE_WHILE_UPLOADING, *arguments], check=False, timeout=60)
+    pool = ObjectPool(place.store, prefix, dead_after=1.0)
+    deadline = time.monotonic() + 30
+    while pool.status(contract.ID).running and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return pool
+
+
+def keys_of(pool: ObjectPool) -> list[str]:
+    """Return the keys of all files in a pool, finished or not."""
+    finished = [each.key for each in pool.store.list(pool.prefix) if "/f/" in each.key]
+    return finished + [key for key, _, _ in pool.store.unfinished(pool.prefix)]
+
+
+class TestObjectPool(contract.PoolContract):  # type: ignore[name-defined, misc]
+    """All that is promised of pools."""
+
+    def assert_no_bytes(self, pool: Pool) -> None:
+        assert isinstance(pool, ObjectPool)
+        assert keys_of(pool) == []
+
+
+def test_a_large_file_comes_in_parts(pool: ObjectPool, reopened: ObjectPool) -> None:
+    """A file of several parts has its bytes in their order, whatever the chunks were, and is read from any place."""
+    content = b"".join(number.to_bytes(8, "big") for number in range(21 * MEBIBYTE // 8)) + b"end"
+    attempt = pool.begin(contract.ID, contract.starting())
+    writer = attempt.create_file()
+    for at in range(0, len(content), 777_777):
+        writer.write(content[at : at + 777_777])
+    writer.close()
+    attempt.finish(contract.starting().done(contract.uploaded(len(content)), {}))
+    bucket = reopened.bucket(contract.ID)
+    assert bucket is not None
+    assert contract.read(bucket) == content
+    with bucket.open() as file:
+        file.seek(-3, 2)
+        assert file.read() == b"end"
+        file.seek(8 * MEBIBYTE)
+        assert file.read(8) == content[8 * MEBIBYTE : 8 * MEBIBYTE + 8]
+    assert list(pool.store.unfinished(pool.prefix)) == []
+
+
+def test_what_a_crash_leaves_is_purged(crashed: ObjectPool) -> None:
+    """After a crash in the middle of a large file, nothing of it remains once it is purged, not even its parts."""
+    assert keys_of(crashed) != []
+    time.sleep(1.1)
+    assert [bucket.id for bucket in crashed.purge(1.0)] == [contract.ID]
+    assert [each.key for each in crashed.store.list(crashed.prefix)] == []
+    assert keys_of(crashed) == []
+
+
+def test_done_without_its_attempt_is_not_done(pool: ObjectPool) -> None:
+    """What an attempt writes after its bucket was cleared does not make the bucket done."""
+    attempt = pool.begin(contract.ID, contract.starting())
+    contract.store(attempt, b"late")
+    pool.clear(contract.ID)
+    record = contract.starting().done(contract.uploaded(4), {}).to_record() | {"attempt": attempt.token}
+    pool.store.put(pool.key(contract.ID, "d"), repr(record).replace("'", '"').encode())
+    assert pool.status(contract.ID).state is State.UNKNOWN
+    with pytest.raises(Superseded):
+        attempt.finish(contract.starting())
+
+
+def test_two_attempts_of_one_moment_end_in_one_upload(pool: ObjectPool, reopened: ObjectPool) -> None:
+    """Of two attempts that both take themselves for the owner, one finishes, and its bytes are what is read."""
+    first = pool.begin(contract.ID, contract.starting())
+    contract.store(first, b"first")
+    view = pool.look(contract.ID)
+    contract.complete(reopened, contract.ID, b"second")
+    assert pool.put_done(contract.ID, b"{}") is False
+    assert first.marker == view.newest
+    bucket = pool.bucket(contract.ID)
+    assert bucket is not None
+    assert contract.read(bucket) == b"second"
+
+
+def test_what_finishes_while_another_begins_stays(
+    pool: ObjectPool, reopened: ObjectPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who begins anew and has not yet seen that the upload was just finished does not take its file away."""
+    first = pool.begin(contract.ID, contract.starting())
+    contract.store(first, b"first")
+    look = reopened.look
+
+    def look_too_early(bucket_id: str) -> View:
+        view = look(bucket_id)
+        if not view.done:
+            first.finish(contract.starting().done(contract.uploaded(5), {}))
+        return view
+
+    monkeypatch.setattr(reopened, "look", look_too_early)
+    with pytest.raises(AlreadyDone):
+        reopened.begin(contract.ID, contract.starting())
+    bucket = pool.bucket(contract.ID)
+    assert bucket is not None
+    assert contract.read(bucket) == b"first"
+
+
+def test_a_signed_address_gives_the_file(pool: ObjectPool) -> None:
+    """Anyone can read the file by its signed address, under its own name."""
+    import requests
+
+    contract.complete(pool, contract.ID, b"for all")
+    bucket = pool.handle(contract.ID)
+    answer = requests.get(bucket.url(expires=60), timeout=30)
+    assert (answer.status_code, answer.content) == (200, b"for all")
+    assert "0.bin" in answer.headers["Content-Disposition"]
+    assert requests.get(bucket.url(expires=60).replace("Signature=", "Signature=x"), timeout=30).status_code == 403

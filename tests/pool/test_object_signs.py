@@ -1,0 +1,71 @@
+"""Signs of life of attempts in an object store: they end with the attempt."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fileupload.errors import Incomplete
+from fileupload.pool import object_pool
+from fileupload.pool.base import Attempt
+from fileupload.pool.object_pool import ObjectPool
+from fileupload.pool.s3 import S3Store
+from fileupload.status import State, UploadStatus, timestamp
+from tests.waiting import PATIENCE
+
+ID = "0123456789abcdef" * 2
+ENDS: dict[str, tuple[str, Callable[[Attempt], None]]] = {
+    "suspended": ("uploading", lambda attempt: attempt.suspend(attempt.status)),
+    "failed": ("error", lambda attempt: attempt.fail(attempt.status.failed(Incomplete("gone")))),
+}
+
+
+class SlowSigns:
+    """Holds a sign of life back on its way to the store, until it may go on."""
+
+    def __init__(self, show: Callable[..., bool]) -> None:
+        self._show = show
+        self.on_its_way = threading.Event()
+        self.may_go_on = threading.Event()
+
+    def show(self, *arguments: Any) -> bool:
+        """Wait, and show it."""
+        self.on_its_way.set()
+        assert self.may_go_on.wait(PATIENCE)
+        return self._show(*arguments)
+
+
+@pytest.fixture
+def pool(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> ObjectPool:
+    monkeypatch.setattr(object_pool, "_RENEW_INTERVAL", 0.01)
+    return ObjectPool(store, f"signs/{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def slow(pool: ObjectPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowSigns]:
+    """Let signs of life of the pool be slow."""
+    slow = SlowSigns(pool.board.show)
+    monkeypatch.setattr(pool.board, "show", slow.show)
+    yield slow
+    slow.may_go_on.set()
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_slow_sign_of_life_does_not_come_last(pool: ObjectPool, slow: SlowSigns, end: str) -> None:
+    """A sign of life that is on its way when an attempt ends does not make it look alive again."""
+    state, run = ENDS[end]
+    status = UploadStatus(state=State.UPLOADING, size=9, started=timestamp(), updated=timestamp())
+    attempt = pool.begin(ID, replace(status, resumable=True))
+    assert slow.on_its_way.wait(PATIENCE)
+    thread = threading.Thread(target=run, args=(attempt,))
+    thread.start()
+    thread.join(2)  # it ends too early here, or it waits; neither takes long
+    slow.may_go_on.set()
+    thread.join(PATIENCE)
+    found = pool.handle(ID).get_status()
+    assert (found.state, found.running) == (state, False)

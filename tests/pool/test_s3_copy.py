@@ -1,0 +1,151 @@
+"""Copies that a store makes by itself, on real stores."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fileupload.pool import s3_copy
+from fileupload.pool.s3 import S3Store
+
+PART = 5 << 20  # bytes; the smallest that stores take
+
+
+@pytest.fixture(params=["store", "ceph_store"])
+def any_store(request: pytest.FixtureRequest) -> S3Store:
+    """A real store, of each kind."""
+    store: S3Store = request.getfixturevalue(request.param)
+    return store
+
+
+@pytest.fixture
+def folder() -> str:
+    """A prefix of keys that nobody has."""
+    return uuid.uuid4().hex + "/"
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let objects be copied in parts that are larger than one."""
+    monkeypatch.setattr(s3_copy, "_MOST_AT_ONCE", PART)
+    monkeypatch.setattr(s3_copy, "_SMALLEST_PART", PART)
+
+
+def put_in_parts(store: S3Store, key: str, content_type: str = "image/png") -> bytes:
+    """Store an object of two parts; return its bytes."""
+    upload = store.begin_parts(key, content_type)
+    contents = [b"a" * PART, b"b" * 1000]
+    store.complete_parts(
+        key, upload, [store.put_part(key, upload, number, content) for number, content in enumerate(contents, 1)]
+    )
+    return b"".join(contents)
+
+
+def type_of(store: S3Store, key: str) -> str:
+    """Return the Content-Type that a store answers with."""
+    return str(store.client.head_object(Bucket=store.s3_bucket, Key=key)["ContentType"])
+
+
+def test_a_copy_is_as_its_source(any_store: S3Store, folder: str) -> None:
+    """A copy has the bytes and the type of its source, or another type, and stays when the source goes."""
+    content = put_in_parts(any_store, folder + "source")
+    any_store.copy(folder + "source", folder + "same")
+    any_store.copy(folder + "source", folder + "other", content_type="text/plain")
+    any_store.delete([folder + "source"])
+    assert any_store.get(folder + "same") == any_store.get(folder + "other") == content
+    assert (type_of(any_store, folder + "same"), type_of(any_store, folder + "other")) == ("image/png", "text/plain")
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_large_object_is_copied_in_parts(any_store: S3Store, folder: str) -> None:
+    """What is too large for one request has the same bytes and the same type after it."""
+    content = put_in_parts(any_store, folder + "source")
+    any_store.copy(folder + "source", folder + "same", etag=any_store.stat(folder + "source").etag)
+    any_store.copy(folder + "source", folder + "other", content_type="text/plain")
+    assert any_store.get(folder + "same") == any_store.get(folder + "other") == content
+    assert (type_of(any_store, folder + "same"), type_of(any_store, folder + "other")) == ("image/png", "text/plain")
+
+
+def test_only_what_was_meant_is_copied(any_store: S3Store, folder: str) -> None:
+    """With an ETag, an object is copied as long as it is that one; what is not there is not copied."""
+    any_store.put(folder + "source", b"first")
+    etag = any_store.stat(folder + "source").etag
+    any_store.copy(folder + "source", folder + "copy", etag=etag)
+    any_store.put(folder + "source", b"second")
+    with pytest.raises(FileNotFoundError):
+        any_store.copy(folder + "source", folder + "copy", etag=etag)
+    with pytest.raises(FileNotFoundError):
+        any_store.copy(folder + "absent", folder + "copy")
+    assert any_store.get(folder + "copy") == b"first"
+
+
+@pytest.fixture
+def late_change(any_store: S3Store, folder: str) -> Iterator[None]:
+    """Let *source* change after it was looked at, and before it is copied."""
+    events = any_store.client.meta.events
+
+    def change(**_: Any) -> None:
+        events.unregister("after-call.s3.HeadObject", change)
+        any_store.put(folder + "source", b"c" * (PART + 1000))
+
+    events.register("after-call.s3.HeadObject", change)
+    yield
+    events.unregister("after-call.s3.HeadObject", change)
+
+
+@pytest.mark.usefixtures("late_change")
+@pytest.mark.parametrize("parts", [False, True], ids=["whole", "in parts"])
+def test_what_changes_meanwhile_is_not_copied(
+    any_store: S3Store, folder: str, request: pytest.FixtureRequest, parts: bool
+) -> None:
+    """A source that is replaced while it is copied makes no copy of both, and leaves no parts."""
+    if parts:
+        request.getfixturevalue("small_parts")
+    put_in_parts(any_store, folder + "source")
+    with pytest.raises(FileNotFoundError):
+        any_store.copy(folder + "source", folder + "copy")
+    with pytest.raises(FileNotFoundError):
+        any_store.stat(folder + "copy")
+    assert list(any_store.unfinished(folder)) == []
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_copy_that_fails_leaves_nothing(any_store: S3Store, folder: str) -> None:
+    """If the store fails in the middle, there is neither an object nor a part of it."""
+    put_in_parts(any_store, folder + "source")
+    events = any_store.client.meta.events
+
+    def fail(params: dict[str, Any], **_: Any) -> None:
+        if params["query_string"]["partNumber"] == 2:
+            raise OSError("the line is cut")
+
+    events.register("before-call.s3.UploadPartCopy", fail)
+    try:
+        with pytest.raises(OSError, match="cut"):
+            any_store.copy(folder + "source", folder + "copy")
+    finally:
+        events.unregister("before-call.s3.UploadPartCopy", fail)
+    assert [each.key for each in any_store.list(folder)] == [folder + "source"]
+    assert list(any_store.unfinished(folder)) == []
+
+
+def test_a_copy_comes_from_another_bucket(any_store: S3Store, folder: str) -> None:
+    """A store copies from any of its buckets, with what the copy is to be served with; never from another store."""
+    other = S3Store(lambda: any_store.client, f"other-{uuid.uuid4().hex[:12]}")
+    other.client.create_bucket(Bucket=other.s3_bucket)
+    any_store.put(folder + "source", b"content")
+    served = other.serving("text/plain", disposition='inline; filename="a.txt"')
+    assert served.copy_from(any_store, folder + "source", "copy")
+    answer = other.client.get_object(Bucket=other.s3_bucket, Key="copy")
+    assert (answer["ContentType"], answer["ContentDisposition"]) == ("text/plain", 'inline; filename="a.txt"')
+    assert answer["Body"].read() == b"content"
+    with pytest.raises(FileNotFoundError):
+        served.copy_from(any_store, folder + "absent", "copy")
+
+
+def test_no_store_copies_from_another(store: S3Store, ceph_store: S3Store) -> None:
+    """Nothing is copied between two stores: neither can read what is in the other."""
+    assert not ceph_store.copy_from(store, "source", "copy")

@@ -1,0 +1,111 @@
+"""What is agreed of a direct upload: how a wish is read, a file is cut, and what was sent is compared."""
+
+from __future__ import annotations
+
+import pytest
+
+from fileupload.errors import Incomplete, MalformedRequest, TooLarge
+from fileupload.pool.direct import LARGEST_PART, LEAST_PART, MOST_PARTS, Part
+from fileupload.protocols.agreement import Wish, check_parts, part_size, part_sizes
+from fileupload.status import Offer, State, UploadStatus
+
+MIB = 1 << 20
+TIB = 1 << 40
+
+
+def test_a_wish() -> None:
+    """What is not told has its default; what is told is cleaned as in all protocols."""
+    wish = Wish.read({"filename": "C:\\a.PNG", "size": 0})
+    assert wish == Wish(filename="a.PNG", content_type="image/png", size=0)
+    full = {"filename": "a", "content-type": "Text/HTML; charset=x", "size": 10**19 - 1, "sha256": "0" * 64}
+    wish = Wish.read({**full, "method": "POST", "acl": "public-read", "whole": True})
+    assert wish == Wish(filename="a", content_type="text/html", size=10**19 - 1, sha256="0" * 64, form=True)
+
+
+@pytest.mark.parametrize("sha256", ["0" * 63, "0" * 65, "A" * 64, "٣" * 64, "0" * 64 + "\n"])
+def test_a_checksum_has_one_form(sha256: str) -> None:
+    """A checksum that could never be equal is refused at once."""
+    with pytest.raises(MalformedRequest, match="64 hex digits"):
+        Wish.read({"filename": "a", "size": 1, "sha256": sha256})
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"),
+    [
+        (0, [0]),
+        (1, [1]),
+        (LEAST_PART, [LEAST_PART]),
+        (LEAST_PART + 1, [LEAST_PART, 1]),
+        (3 * LEAST_PART, [LEAST_PART] * 3),
+    ],
+)
+def test_a_file_is_cut(size: int, sizes: list[int]) -> None:
+    """All parts but the last have the same size; there is one at least, and none that is empty beside others."""
+    assert list(part_sizes(size, part_size(size, LEAST_PART))) == sizes
+
+
+@pytest.mark.parametrize("size", [MOST_PARTS * LEAST_PART, MOST_PARTS * LEAST_PART + 1, 5 * TIB - 1, 5 * TIB])
+def test_any_file_fits_into_the_parts_of_a_store(size: int) -> None:
+    """The parts grow with the file, in whole MiB, so that there are never more than stores take."""
+    chosen = part_size(size, LEAST_PART)
+    sizes = part_sizes(size, chosen)
+    assert chosen % MIB == 0
+    assert LEAST_PART <= chosen <= LARGEST_PART
+    assert (len(sizes) <= MOST_PARTS, sum(sizes)) == (True, size)
+
+
+def agreed(size: int | None, max_size: int | None = None) -> UploadStatus:
+    return UploadStatus(state=State.UPLOADING, size=size, direct=Offer(max_size=max_size))
+
+
+def stored(*sizes: int, first: int = 1) -> list[Part]:
+    return [Part(number, f'"{number}"', size) for number, size in enumerate(sizes, first)]
+
+
+@pytest.mark.parametrize(
+    ("status", "parts"),
+    [
+        (agreed(10), stored(10)),
+        (agreed(0), stored(0)),
+        (agreed(LEAST_PART + 1), stored(LEAST_PART, 1)),
+        (agreed(10), stored(10, first=0)),
+        (agreed(None), stored(LEAST_PART + 7, LEAST_PART, 3)),
+        (agreed(None, 10), stored(10)),
+    ],
+)
+def test_what_was_agreed_is_taken(status: UploadStatus, parts: list[Part]) -> None:
+    """What has the size that was agreed, or any within the limits, is taken; also what was assembled before."""
+    check_parts(status, parts, None)
+    check_parts(status, parts, {part.number: part.etag.strip('"') for part in parts})
+
+
+@pytest.mark.parametrize(
+    ("status", "parts", "etags", "error"),
+    [
+        (agreed(10), [], None, Incomplete),
+        (agreed(None), [], None, Incomplete),
+        (agreed(10), stored(9), None, Incomplete),
+        (agreed(10), stored(11), None, TooLarge),
+        (agreed(None, 10), stored(11), None, TooLarge),
+        (agreed(10), stored(10, first=2), None, Incomplete),
+        (agreed(None), stored(LEAST_PART, LEAST_PART, first=2), None, Incomplete),
+        (agreed(None), stored(LEAST_PART - 1, 1), None, MalformedRequest),
+        (agreed(10), stored(9, first=0), None, Incomplete),
+        (agreed(10), stored(10), {}, Incomplete),
+        (agreed(10), stored(10), {1: "2"}, Incomplete),
+        (agreed(10), stored(10), {1: "1", 2: "2"}, Incomplete),
+    ],
+)
+def test_what_was_not_agreed_is_refused(
+    status: UploadStatus, parts: list[Part], etags: dict[int, str] | None, error: type[Exception]
+) -> None:
+    """Too few bytes, too many, a gap, a part that stores do not take, or other parts than the client has named."""
+    with pytest.raises(error):
+        check_parts(status, parts, etags)
+
+
+def test_some_missing_parts_are_named() -> None:
+    """Of very many missing parts the first few are named."""
+    parts = [Part(2, "", LEAST_PART), Part(9_000, "", 1)]
+    with pytest.raises(Incomplete, match=r"without part 1, 3, 4, 5, 6\)"):
+        check_parts(agreed(9_000 * LEAST_PART), parts, None)

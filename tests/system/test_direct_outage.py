@@ -1,0 +1,151 @@
+"""The line to the store is cut during a direct upload: a clear answer, and nothing that was sent is lost."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from fileupload.pool import s3_client
+from fileupload.pool.object_pool import ObjectPool
+from fileupload.pool.s3 import S3Store
+from tests.protocols.direct.site import DirectSite, outcome
+from tests.stores.fixtures import access
+from tests.stores.serving import CEPH_KEYS, SWIFT_KEYS
+from tests.system.line import Line
+from tests.waiting import wait_until
+
+CONTENT = b"some bytes"
+STORAGE_FAILED = (500, "storage-failed")
+Open = Callable[[S3Store, tuple[str, str]], tuple[DirectSite, Line]]
+
+
+@pytest.fixture
+def open_site() -> Iterator[Open]:
+    """Serve a site whose line to its store can be cut."""
+    with ExitStack() as held:
+
+        def run(store: S3Store, keys: tuple[str, str]) -> tuple[DirectSite, Line]:
+            line = Line(urlsplit(store.client.meta.endpoint_url).port or 0)
+            held.callback(line.close)
+            place = {
+                "pool": f"s3://{store.s3_bucket}/outage/{uuid.uuid4().hex}",
+                **access(f"http://127.0.0.1:{line.port}", keys),
+                "s3_public_url": store.client.meta.endpoint_url,
+            }
+            site = held.enter_context(DirectSite(place).served())
+            assert isinstance(site.pool, ObjectPool)
+            site.pool._dead_after = 0.3
+            held.callback(site.pool.store.client.close)  # type: ignore[attr-defined]
+            return site, line
+
+        yield run
+
+
+def complete_later(site: DirectSite, identifier: str) -> None:
+    """Complete an upload, once it is known that nobody is at it any more; it may be done, and the answer was lost."""
+    wait_until(lambda: not site.manager.get_status(identifier).running)
+    done = site.status(identifier)["state"] == "done"
+    answer = site.complete(identifier)
+    assert answer.status_code == 200 or (done and outcome(answer) == (409, "already-done"))
+    assert site.stored(identifier) == CONTENT
+
+
+def test_the_store_is_away(store: S3Store, open_site: Open) -> None:
+    """With all the retries of a real site: at the offer, while a part comes, at the end; then all goes on."""
+    site, line = open_site(store, SWIFT_KEYS)
+    identifier = site.identifier()
+    line.cut()
+    assert site.refused(identifier, {"filename": "a", "size": len(CONTENT)}) == STORAGE_FAILED
+    line.mend()
+    url = site.offer(identifier, len(CONTENT))["url"]
+    line.cut()
+    assert outcome(site.ask("GET", "/direct", identifier)) == STORAGE_FAILED
+    assert outcome(site.ask("GET", "/status", identifier)) == STORAGE_FAILED
+    assert site.put(url, CONTENT).status_code == 200
+    assert outcome(site.complete(identifier)) == STORAGE_FAILED
+    line.mend()
+    assert site.renewed(identifier)["received"] == len(CONTENT)
+    complete_later(site, identifier)
+
+
+@pytest.mark.parametrize("back_at_once", [True, False], ids=["a moment", "longer"])
+def test_the_line_breaks_at_any_request(
+    ceph_store: S3Store, open_site: Open, monkeypatch: pytest.MonkeyPatch, back_at_once: bool
+) -> None:
+    """Whichever request of completing the line breaks at, what was sent is completed by the next attempt."""
+    monkeypatch.setattr(s3_client, "_ATTEMPTS", 1)
+    site, line = open_site(ceph_store, CEPH_KEYS)
+    left = [-1]
+
+    def break_in_time(**_: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            line.cut()
+        elif back_at_once:
+            line.mend()
+
+    site.pool.store.client.meta.events.register("before-send.s3", break_in_time)  # type: ignore[attr-defined]
+    for number in count(1):
+        identifier = site.identifier()
+        site.put(site.offer(identifier, len(CONTENT), sha256=None)["url"], CONTENT)
+        left[0] = number
+        answer = site.complete(identifier)
+        ended, left[0] = left[0] > 0, -1
+        line.mend()
+        if answer.status_code != 200:
+            assert outcome(answer) == STORAGE_FAILED, number
+            complete_later(site, identifier)
+        assert site.stored(identifier) == CONTENT
+        assert len(site.leftovers(identifier)) == 1, number
+        if ended:
+            break
+    assert number > 10
+    assert isinstance(site.pool, ObjectPool)
+    left_over = ObjectPool(ceph_store, site.pool.prefix)
+    list(left_over.purge(-1))
+    assert list(left_over.buckets()) == []
+
+
+@pytest.mark.parametrize("back_at_once", [True, False], ids=["a moment", "longer"])
+def test_the_line_breaks_at_any_request_of_an_offer(
+    ceph_store: S3Store, open_site: Open, monkeypatch: pytest.MonkeyPatch, back_at_once: bool
+) -> None:
+    """Whichever request of an offer the line breaks at, the next offer is as good as a first one.
+
+    If the store could be told so, nothing is left of one that did not begin.
+    """
+    monkeypatch.setattr(s3_client, "_ATTEMPTS", 1)
+    site, line = open_site(ceph_store, CEPH_KEYS)
+    left = [-1]
+
+    def break_in_time(**_: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            line.cut()
+        elif back_at_once:
+            line.mend()
+
+    site.pool.store.client.meta.events.register("before-send.s3", break_in_time)  # type: ignore[attr-defined]
+    for number in count(1):
+        identifier = site.identifier()
+        left[0] = number
+        answer = site.ask("POST", "/direct", identifier, json={"filename": "a", "size": len(CONTENT)})
+        ended, left[0] = left[0] > 0, -1
+        line.mend()
+        if answer.status_code != 200:
+            assert outcome(answer) == STORAGE_FAILED, number
+            if back_at_once and site.status(identifier)["state"] != "uploading":
+                assert site.leftovers(identifier) == [], number
+        site.put(site.offer(identifier, len(CONTENT))["url"], CONTENT)
+        assert site.complete(identifier).status_code == 200
+        assert site.stored(identifier) == CONTENT
+        assert len(site.leftovers(identifier)) == 1, number
+        if ended:
+            break
+    assert number > 4

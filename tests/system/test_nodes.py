@@ -1,0 +1,187 @@
+"""Two nodes that share nothing but an object store and a Redis."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from fileupload.manager import UploadManager
+from fileupload.pool.object_pool import ObjectPool
+from fileupload.pool.s3 import S3Store, make_client
+from fileupload.settings import Settings
+from tests.waiting import PATIENCE, wait_until
+
+if TYPE_CHECKING:
+    from tests.conftest import Redis
+    from tests.system.conftest import Serve
+
+MEBIBYTE = 1 << 20
+SLICE = 64 << 10
+SWIFT = Path(__file__).parents[1] / "stores" / "swift.py"
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"nodes/{uuid.uuid4().hex}"
+
+
+def options(endpoint: str, s3_bucket: str, prefix: str, **more: str) -> list[str]:
+    """Return the command-line options of a pool in a store."""
+    values = {
+        "pool": f"s3://{s3_bucket}/{prefix}",
+        "s3_endpoint_url": endpoint,
+        "s3_region": "us-east-1",
+        "s3_access_key_id": "tester:tester",
+        "s3_secret_access_key": "testing",
+        **more,
+    }
+    return [argument for name, value in values.items() for argument in ("--set", f"{name}={value}")]
+
+
+def test_a_node_dies_and_another_goes_on(
+    serve: Serve,
+    swift: str,
+    store: S3Store,
+    redis_server: Redis,
+    prefix: str,
+) -> None:
+    """What arrives at one node is seen live at the other; when the first is killed, a retry at the other succeeds."""
+    shared = options(swift, store.s3_bucket, prefix, progress=redis_server.url)
+    here, there = serve(*shared), serve(*shared)
+    pool = ObjectPool(store, prefix)
+    identifier = UploadManager(pool, Settings()).create_identifier()
+    content = os.urandom(20 * MEBIBYTE)
+    upload = here.begin(identifier, len(content))
+    seen = []
+    for at in range(0, 18 * MEBIBYTE, SLICE):
+        upload.send(content[at : at + SLICE])
+        if at % MEBIBYTE == 0:
+            seen.append(there.status(identifier).get("received", 0))
+    wait_until(lambda: there.status(identifier)["received"] > 16 * MEBIBYTE)
+    assert seen == sorted(seen)
+    here.kill()
+    upload.close()
+    assert there.put(identifier, content).status_code == 200
+    done = there.status(identifier)
+    assert (done["state"], done["sha256"]) == ("done", hashlib.sha256(content).hexdigest())
+    with pool.handle(identifier.partition(".")[0]).open() as file:
+        assert file.read() == content
+    # Nothing is left of the first attempt, not even its parts.
+    assert len([each for each in store.list(prefix) if "/f/" in each.key]) == 1
+    assert list(store.unfinished(prefix)) == []
+
+
+def test_a_retry_at_another_node_ends_the_first(
+    serve: Serve, swift: str, store: S3Store, redis_server: Redis, prefix: str
+) -> None:
+    """While one node still receives, the same upload is sent to another: it is done, and the first is told so."""
+    shared = options(swift, store.s3_bucket, prefix, progress=redis_server.url)
+    here, there = serve(*shared), serve(*shared)
+    pool = ObjectPool(store, prefix)
+    identifier = UploadManager(pool, Settings()).create_identifier()
+    content = os.urandom(4 * MEBIBYTE)
+    upload = here.begin(identifier, len(content))
+    upload.send(content[: 2 * MEBIBYTE])
+    wait_until(lambda: there.status(identifier).get("received", 0) > MEBIBYTE)
+    assert there.put(identifier, content[::-1]).status_code == 200
+    with suppress(OSError):  # it has been answered, and is read no more
+        upload.send(content[2 * MEBIBYTE :])
+    answer = upload.getresponse()
+    assert (answer.status, json.loads(answer.read())["code"]) == (409, "superseded")
+    upload.close()
+    with pool.handle(identifier.partition(".")[0]).open() as file:
+        assert file.read() == content[::-1]
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_redis_goes_away_during_an_upload(
+    serve: Serve, swift: str, store: S3Store, redis_server: Redis, prefix: str, fault: signal.Signals
+) -> None:
+    """Both nodes go on as if there had never been a Redis: the upload runs, its progress is seen, and it is done."""
+    shared = options(swift, store.s3_bucket, prefix, progress=redis_server.url)
+    here, there = serve(*shared), serve(*shared)
+    identifier = UploadManager(ObjectPool(store, prefix), Settings()).create_identifier()
+    content = os.urandom(4 * MEBIBYTE)
+    upload = here.begin(identifier, len(content))
+    upload.send(content[:MEBIBYTE])
+    wait_until(lambda: there.status(identifier).get("received", 0) > MEBIBYTE // 2)
+    assert redis_server.process is not None
+    redis_server.process.send_signal(fault)
+    assert there.status(identifier)["state"] in {"starting", "uploading"}  # what was seen last may be forgotten
+    upload.send(content[MEBIBYTE : 3 * MEBIBYTE])
+    wait_until(lambda: there.status(identifier).get("received", 0) > 2 * MEBIBYTE)
+    upload.send(content[3 * MEBIBYTE :])
+    answer = upload.getresponse()
+    assert (answer.status, json.loads(answer.read())["sha256"]) == (200, hashlib.sha256(content).hexdigest())
+    upload.close()
+    assert there.status(identifier)["state"] == "done"
+
+
+@pytest.fixture
+def own_swift(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A Swift that the test may stop, with its process."""
+    process = subprocess.Popen(
+        [sys.executable, str(SWIFT), str(tmp_path / "swift")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    yield process.stdout.readline().strip(), process
+    process.stdin.close()
+    process.wait(PATIENCE)
+    process.stdout.close()
+
+
+def test_the_store_goes_away_during_an_upload(
+    serve: Serve, own_swift: tuple[str, subprocess.Popen[str]], prefix: str
+) -> None:
+    """The client is told in bounded time, in a sentence and without a traceback; the server lives on."""
+    endpoint, process = own_swift
+    client = make_client(endpoint_url=endpoint, region="us-east-1", key_id="tester:tester", secret="testing")
+    client.create_bucket(Bucket="pool-of-nodes")
+    node = serve(*options(endpoint, "pool-of-nodes", prefix))
+    pool = ObjectPool(S3Store(lambda: client, "pool-of-nodes"), prefix)
+    identifier = UploadManager(pool, Settings()).create_identifier()
+    content = bytes(30 * MEBIBYTE)
+    upload = node.begin(identifier, len(content))
+    upload.send(content[: 4 * MEBIBYTE])
+    assert process.stdin is not None
+    assert process.stdout is not None
+    print("kill", file=process.stdin, flush=True)
+    assert process.stdout.readline() == "killed\n"
+    answers: list[Any] = []
+
+    def finish() -> None:
+        try:
+            upload.send(content[4 * MEBIBYTE :])
+        except OSError as error:  # the server has answered, and reads no more
+            answers.append(error)
+        answer = upload.getresponse()
+        answers.append((answer.status, answer.read().decode()))
+
+    client.close()
+    thread = threading.Thread(target=finish, daemon=True)
+    thread.start()
+    thread.join(120)
+    upload.close()
+    assert answers, "no answer in two minutes"
+    status, text = answers[-1]
+    assert status == 500
+    assert "storage-failed" in text
+    assert "Traceback" not in text
+    assert requests.get(node.url.removesuffix("upload"), timeout=PATIENCE).status_code == 200

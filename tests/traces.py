@@ -1,0 +1,20 @@
+"""What a request can leave in the process that served it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+
+
+def in_process() -> set[str]:
+    """Return what is open in this process, and what runs in it: descriptors with what they lead to, and threads.
+
+    Threads and files of earlier tests may end at any time: of two such sets the later one must hold nothing new.
+    """
+    found = {f"{thread.name} ({thread.ident})" for thread in threading.enumerate()}
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the descriptor of the listing itself
+            target = os.readlink(f"/proc/self/fd/{name}").removesuffix(" (deleted)")
+            found.add(f"{name} -> {target}")
+    return found
