@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fileupload.pool.base import Index
 from fileupload.pool.directory import DirectoryPool
+from fileupload.pool.index import Index
 from fileupload.pool.words import decode_word, encode_word
 
 KEY = ("app", "Key ä")

@@ -12,7 +12,8 @@ import pytest
 
 from fileupload.errors import AlreadyDone, Superseded
 from fileupload.pool.base import Pool
-from fileupload.pool.object_pool import ObjectPool, View
+from fileupload.pool.object_pool import ObjectPool
+from fileupload.pool.object_view import View
 from fileupload.status import State, timestamp
 from tests.stores.fixtures import Place
 

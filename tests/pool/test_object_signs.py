@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fileupload.errors import Incomplete
-from fileupload.pool import object_pool
+from fileupload.pool import object_signs
 from fileupload.pool.base import Attempt
 from fileupload.pool.object_pool import ObjectPool
 from fileupload.pool.s3 import S3Store
@@ -42,7 +42,7 @@ class SlowSigns:
 
 @pytest.fixture
 def pool(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> ObjectPool:
-    monkeypatch.setattr(object_pool, "_RENEW_INTERVAL", 0.01)
+    monkeypatch.setattr(object_signs, "_RENEW_INTERVAL", 0.01)
     return ObjectPool(store, f"signs/{uuid.uuid4().hex}")
 
 

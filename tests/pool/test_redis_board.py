@@ -120,7 +120,7 @@ def test_who_resumes_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> No
     here, there = node(), node(dead_after=1e-9)
     older = here.begin(ID, resumable(0))
     older.publish(resumable(0))
-    here.forget(older)
+    here.signs.end(older)
     older.create_file().write(b"some")
     here.board.remove(ID, older.token)
     wait_until(lambda: not there.status(ID).running)
@@ -360,7 +360,7 @@ def test_a_small_upload_asks_once(
     node: Callable[..., ObjectPool], client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An upload of which nothing is shown asks Redis for one thing: to note whose the bucket is."""
-    monkeypatch.setattr("fileupload.pool.object_pool._RENEW_INTERVAL", 3600.0)
+    monkeypatch.setattr("fileupload.pool.object_signs._RENEW_INTERVAL", 3600.0)
     pool = node()
     client.config_resetstat()
     attempt = pool.begin(ID, running(0))

@@ -20,7 +20,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from fileupload.pool.base import Bucket, Key, Pool
+from fileupload.pool.base import Bucket, Pool
+from fileupload.pool.index import Key
 from fileupload.status import State, UploadedFile, UploadStatus, seconds_of
 
 SESSIONS = "sessions"

@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 
 from fileupload.attachments.bundle_index import SESSIONS, BundleIndex, Entry, StoredFile, read_entries
 from fileupload.attachments.session_errors import BadBundleName
-from fileupload.pool.base import MAX_WORD, Pool
+from fileupload.pool.base import Pool
+from fileupload.pool.index import MAX_WORD
 from fileupload.status import State, seconds_of
 
 

@@ -19,7 +19,8 @@ from fileupload.attachments.record_settings import RecordSettings
 from fileupload.attachments.record_urls import RecordAddress, RecordTemplate, index_key
 from fileupload.attachments.storage import Storage, StoredFile
 from fileupload.errors import FileMissing, StorageFailed
-from fileupload.pool.base import Bucket, Key
+from fileupload.pool.base import Bucket
+from fileupload.pool.index import Key
 from fileupload.status import UploadedFile, timestamp
 
 _LINKED = "-linked"

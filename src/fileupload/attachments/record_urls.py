@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from fileupload.pool.base import MAX_WORD, Key
+from fileupload.pool.index import MAX_WORD, Key
 
 KINTO_RECORD = "/v1/buckets/{bucket_id}/collections/{collection_id}/records/{id}"
 ENDPOINT = "attachment"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fileupload.errors import UploadError
-from fileupload.pool.base import MAX_WORD
+from fileupload.pool.index import MAX_WORD
 
 
 class NoSession(UploadError):

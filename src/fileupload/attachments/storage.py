@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, ClassVar, Self
 
 from fileupload.identifiers import new_id
-from fileupload.pool.base import Bucket, Key, Pool
+from fileupload.pool.base import Bucket, Pool
+from fileupload.pool.index import Key
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 
 _FILES = "files"  # the word under which the index knows of locations

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from fileupload.pool import filesystem as fs
-from fileupload.pool.base import Index, Key
+from fileupload.pool.index import Index, Key
 from fileupload.pool.words import decode_word, encode_word
 
 _FOLDER, _FILE = "+", "="

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fileupload.errors import AlreadyDone, FileMissing, Superseded
 from fileupload.pool.base import Attempt, FileWriter
+from fileupload.pool.object_view import data_of, token_of
 from fileupload.pool.object_writer import ObjectWriter
 from fileupload.status import State, UploadStatus
 
@@ -115,7 +116,7 @@ class ObjectAttempt(Attempt):
 
     def suspend(self, status: UploadStatus) -> None:
         """Store what is not yet a part, and say that nobody is at it."""
-        self._pool.forget(self)  # also where the rest fails: nobody is at it any more
+        self._pool.signs.end(self)  # also where the rest fails: nobody is at it any more
         if self._writer is not None:
             self._writer.suspend()
         if self._finishing:
@@ -148,13 +149,13 @@ class ObjectAttempt(Attempt):
                 self._pool.store.delete([self._pool.key(self.id, "d")])
             self._remove()
             raise Superseded
-        self._pool.forget(self)
+        self._pool.signs.end(self)
         if self._shown:
             self._pool.board.remove(self.id, self.token)
 
     def fail(self, status: UploadStatus) -> None:
         """Remove the objects, and leave *status* if the bucket is still ours."""
-        self._pool.forget(self)
+        self._pool.signs.end(self)
         view = self._pool.look(self.id)
         if view.newest == self.marker and not view.done:
             self._remove_files()
@@ -182,7 +183,7 @@ class ObjectAttempt(Attempt):
 
     def _remove(self) -> None:
         """Remove all that this attempt has written."""
-        self._pool.forget(self)
+        self._pool.signs.end(self)
         with suppress(OSError):  # what stays has no marker, and is purged
             newest = self._pool.look(self.id).newest
             if newest is None or data_of(token_of(newest)) != data_of(self.token):
@@ -197,13 +198,3 @@ class ObjectAttempt(Attempt):
 
     def _file_key(self, number: int) -> str:
         return self._pool.key(self.id, "f", data_of(self.token), str(number))
-
-
-def token_of(marker: str) -> str:
-    """Return the token of the attempt whose marker is under this key."""
-    return marker.rpartition("-")[2]
-
-
-def data_of(token: str) -> str:
-    """Return the name of the folder with the files of an attempt: of one that was resumed, that of the first."""
-    return token.rpartition("_")[2]

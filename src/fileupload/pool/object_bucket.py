@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, BinaryIO
 from fileupload.errors import FileMissing
 from fileupload.pool.base import Bucket
 from fileupload.pool.filesystem import write_whole
-from fileupload.pool.object_attempt import data_of
 from fileupload.pool.object_reader import open_object
 from fileupload.pool.object_store import ObjectStore
+from fileupload.pool.object_view import data_of
 from fileupload.status import State, UploadedFile, UploadStatus
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from fileupload.errors import Incomplete, Superseded
 from fileupload.pool.direct import DirectFile, Form, Part, PartWriter
-from fileupload.pool.object_attempt import data_of
+from fileupload.pool.object_view import data_of
 from fileupload.pool.object_writer import ObjectWriter
 from fileupload.status import RUNNING, UploadStatus
 

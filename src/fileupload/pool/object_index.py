@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from fileupload.pool.base import Index, Key
+from fileupload.pool.index import Index, Key
 from fileupload.pool.object_store import ObjectStore
 from fileupload.pool.words import decode_word, encode_word
 

@@ -23,51 +23,28 @@ from __future__ import annotations
 
 import json
 import secrets
-import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fileupload.errors import AlreadyDone, Busy, Interrupted, NotResumable
 from fileupload.identifiers import is_id, new_key
 from fileupload.pool.base import Pool
-from fileupload.pool.object_attempt import ObjectAttempt, data_of, token_of
+from fileupload.pool.object_attempt import ObjectAttempt
 from fileupload.pool.object_board import ProgressBoard, StoreBoard
 from fileupload.pool.object_bucket import ObjectBucket
 from fileupload.pool.object_direct import ObjectDirect
 from fileupload.pool.object_index import ObjectIndex
+from fileupload.pool.object_signs import SignsOfLife
 from fileupload.pool.object_store import ObjectStore
+from fileupload.pool.object_view import View, data_of, token_of
 from fileupload.status import FOREIGN, RUNNING, State, UploadStatus, seconds_of, timestamp
 
 _SENDERS = 32  # parts that a process sends at once
-_RENEW_INTERVAL = 1.0  # seconds between two looks at what running attempts have to show
-DEAD_AFTER = 30.0  # seconds without one
+DEAD_AFTER = 30.0  # seconds without a sign of life
 STALE = 60.0  # seconds after which a "done" without its attempt, or a claim to clear, is nobody's any more
-
-
-@dataclass(frozen=True)
-class View:
-    """What lies under a bucket.
-
-    :ivar markers: the keys of its attempts, the newest last.
-    :ivar age: seconds since something was last written of the newest attempt, or of the whole if there is none.
-    """
-
-    markers: tuple[str, ...]
-    done: bool
-    kept: bool
-    keys: tuple[str, ...]
-    age: float
-    done_age: float
-    claim_age: float
-
-    @property
-    def newest(self) -> str | None:
-        """The key of the attempt that owns the bucket."""
-        return self.markers[-1] if self.markers else None
 
 
 class ObjectPool(Pool):
@@ -84,9 +61,7 @@ class ObjectPool(Pool):
         self.board: ProgressBoard = StoreBoard(store, lambda bucket_id, token: self.key(bucket_id, "p", token))
         self.index = ObjectIndex(store, self.prefix + "index/")
         self.senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="fileupload-part")
-        self._running: weakref.WeakSet[ObjectAttempt] = weakref.WeakSet()
-        self._renewing = threading.Lock()
-        self._renewer: threading.Thread | None = None
+        self.signs = SignsOfLife()
         self._turns: dict[str, str] = {}  # the last span of each name in which we have asked for the turn
 
     def key(self, bucket_id: str, *words: str) -> str:
@@ -115,22 +90,7 @@ class ObjectPool(Pool):
 
     def look(self, bucket_id: str) -> View:
         """Return what lies under a bucket now."""
-        objects = list(self.store.list(self.key(bucket_id)))
-        base = self.key(bucket_id)
-        markers = tuple(each.key for each in objects if each.key.startswith(base + "a/"))
-        data = data_of(token_of(markers[-1])) if markers else ""
-        ages = [each.age for each in objects if data in each.key]
-        done = [each.age for each in objects if each.key == base + "d"]
-        claims = [each.age for each in objects if each.key == base + "x"]
-        return View(
-            markers=markers,
-            done=bool(done) and bool(markers),
-            kept=any(each.key == base + "k" for each in objects),
-            keys=tuple(each.key for each in objects),
-            age=min(ages, default=0.0),
-            done_age=min(done, default=0.0),
-            claim_age=min(claims, default=0.0),
-        )
+        return View.of(self.key(bucket_id), self.store.list(self.key(bucket_id)))
 
     def begin(self, bucket_id: str, status: UploadStatus) -> ObjectAttempt:
         """Begin an attempt with a marker newer than all that are there, and remove what the older ones wrote."""
@@ -138,7 +98,7 @@ class ObjectPool(Pool):
         if self._read_done(bucket_id, view) is not None:
             raise AlreadyDone
         attempt = ObjectAttempt(self, bucket_id, self._mark(bucket_id, status, view), status)
-        self._watch(attempt)
+        self._own(attempt)
         return attempt
 
     def direct(self, bucket_id: str, attempt: str, agreed: UploadStatus | None = None) -> ObjectDirect:
@@ -169,7 +129,7 @@ class ObjectPool(Pool):
         if self.look(bucket_id).newest != marker:
             raise Busy  # another was faster
         attempt = ObjectAttempt(self, bucket_id, marker, status, len(names))
-        self._watch(attempt)
+        self._own(attempt)
         return attempt
 
     def _mark(self, bucket_id: str, status: UploadStatus, view: View, data: str = "") -> str:
@@ -189,14 +149,10 @@ class ObjectPool(Pool):
         self._remove_older(bucket_id, view, data)
         return marker
 
-    def _watch(self, attempt: ObjectAttempt) -> None:
-        """Show signs of life of *attempt* from now on, and that the bucket is its."""
+    def _own(self, attempt: ObjectAttempt) -> None:
+        """Show from now on that *attempt* lives, and that the bucket is its."""
         self.board.note_owner(attempt.id, attempt.token)
-        with self._renewing:
-            self._running.add(attempt)
-            if self._renewer is None:
-                self._renewer = threading.Thread(target=self._renew, name="fileupload-signs", daemon=True)
-                self._renewer.start()
+        self.signs.begin(attempt)
 
     def _remove_older(self, bucket_id: str, view: View, data: str) -> None:
         """Remove what attempts before have left, but for the files in the folder *data*."""
@@ -338,18 +294,3 @@ class ObjectPool(Pool):
     def free_space(self) -> int | None:
         """Return None: a store has room."""
         return None
-
-    def forget(self, attempt: ObjectAttempt) -> None:
-        """Show no more signs of life of *attempt*; one that is being shown now is awaited, lest it come last."""
-        with attempt.showing, self._renewing:
-            self._running.discard(attempt)
-
-    def _renew(self) -> None:
-        while True:
-            time.sleep(_RENEW_INTERVAL)
-            with self._renewing:
-                running = list(self._running)
-            for attempt in running:
-                with suppress(Exception), attempt.showing:
-                    if attempt in self._running:
-                        attempt.renew()

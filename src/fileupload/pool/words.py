@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 
-from fileupload.pool.base import MAX_WORD
+from fileupload.pool.index import MAX_WORD
 
 _ENCODED = "~"
 # What stands as it is: nothing that a file system might take for something else, or for the same.

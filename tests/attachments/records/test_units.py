@@ -18,7 +18,7 @@ from fileupload.attachments.record_urls import KINTO_RECORD, RecordTemplate, ind
 from fileupload.attachments.subrequests import AppClient
 from fileupload.deploy import RecordAttachments, records_filter_factory
 from fileupload.errors import SettingError
-from fileupload.pool.base import MAX_WORD
+from fileupload.pool.index import MAX_WORD
 
 KINTO = RecordTemplate(KINTO_RECORD)
 REST = RecordTemplate("/api/{collection}/{id}")
