@@ -14,7 +14,7 @@ EXAMPLES = ["flask >= 3", "django >= 5", "pyramid >= 2", "pyramid_jinja2 >= 2.10
 SERVERS_TESTED = ["gunicorn >= 23", "waitress >= 3", "cheroot >= 11", "gevent >= 24"]
 KINTO = ["kinto >= 26"]
 SWIFT = ["swift >= 2.30"]
-TEST = ["pytest >= 8", "hypothesis >= 6", "requests >= 2.32", "webtest >= 3", "playwright >= 1.45"]
+TEST = ["pytest >= 8", "hypothesis >= 6", "requests >= 2.32", "webtest >= 3", "playwright >= 1.45", "trustme >= 1.1"]
 LINT = ["mypy >= 1.11", "ruff >= 0.6", "types-WebOb", "types-requests"]
 PEERS = ["starlette >= 0.40", "uvicorn[standard] >= 0.30", "python-multipart >= 0.0.12"]
 

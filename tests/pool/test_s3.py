@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 
 from fileupload.deploy import make_pool
 from fileupload.errors import SettingError
+from fileupload.pool.object_pool import ObjectPool
+from fileupload.pool.object_writer import SMALLEST_PART
 from fileupload.pool.s3 import S3Store, make_client
 from fileupload.settings import Settings
+from tests.pool import contract
 from tests.stores.fixtures import Place
+from tests.stores.tls import tls_before
 from tests.waiting import PATIENCE
 
 
@@ -107,3 +115,28 @@ def test_what_conditions_are_worth_is_found_out(store: S3Store, ceph_store: S3St
     """Swift decides a moment after the last writer; Ceph decides at once, so that no upload waits."""
     assert store.settling > 0
     assert ceph_store.settling == 0
+
+
+def test_a_store_behind_tls(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where TLS keeps the bytes, they are not hashed once more to be signed; all that a pool does works so, too."""
+    told: dict[str, set[str]] = {}
+
+    def note(request: Any, **_: Any) -> None:
+        told.setdefault(request.method, set()).add(request.headers["X-Amz-Content-SHA256"].decode())
+
+    content = os.urandom(SMALLEST_PART + 1)
+    with tls_before(urlsplit(place.access["s3_endpoint_url"]).port or 0, tmp_path) as (address, authority):
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(authority))
+        pool = make_pool(settings(place, pool=f"s3://{place.store.s3_bucket}/tls", s3_endpoint_url=address))
+        assert isinstance(pool, ObjectPool)
+        assert isinstance(pool.store, S3Store)
+        pool.store.client.meta.events.register("before-send.s3", note)
+        contract.complete(pool, contract.ID, content)
+        bucket = pool.bucket(contract.ID)
+        assert bucket is not None
+        assert contract.read(bucket) == content
+        assert requests.get(bucket.url(expires=60) or "", verify=str(authority), timeout=PATIENCE).content == content
+        assert bucket.clear_upload()
+        assert told["PUT"] == {"UNSIGNED-PAYLOAD"}
+        assert list(pool.store.list("tls/b/")) == []
+        pool.store.client.close()

@@ -44,7 +44,11 @@ def make_client(*, endpoint_url: str = "", region: str = "", key_id: str = "", s
             read_timeout=_READ_TIMEOUT,
             retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
             max_pool_connections=_CONNECTIONS,
-            s3={"addressing_style": "path" if endpoint_url else "auto"},
+            s3={
+                "addressing_style": "path" if endpoint_url else "auto",
+                # TLS keeps the bytes as they are; without it their hash is signed, by us and once more by the store.
+                "payload_signing_enabled": endpoint_url.startswith("http://"),
+            },
         ),
     )
 
