@@ -115,7 +115,12 @@ def at_once(count: int, run: Callable[[int], bool]) -> list[bool]:
 
 
 class PoolContract:
-    """Subclass this, and give a fixture ``pool``, and ``reopened``: the same pool as another process sees it."""
+    """Subclass this, and give a fixture ``pool``, and ``reopened``: the same pool as another process sees it.
+
+    :cvar races: how often a race is run; in a store each takes long, and many meet in each.
+    """
+
+    races = 20
 
     def test_an_absent_bucket_is_none(self, pool: Pool) -> None:
         """What was never begun is not there, and clearing it tells so."""
@@ -458,7 +463,7 @@ class PoolContract:
 
     def test_clearing_is_told_to_one(self, pool: Pool, reopened: Pool) -> None:
         """Of those who clear a bucket at the same time one is told that it did."""
-        for _ in range(20):
+        for _ in range(self.races):
             complete(pool)
             assert sum(at_once(6, lambda number: (pool, reopened)[number % 2].clear(ID))) == 1
             assert pool.bucket(ID) is None
@@ -536,7 +541,7 @@ class PoolContract:
 
     def test_racing_for_a_new_name(self, pool: Pool, reopened: Pool) -> None:
         """Of many who want the same new name one gets it, and its text is the one that stays."""
-        for turn in range(20):
+        for turn in range(self.races):
 
             def put(number: int, name: str = str(turn)) -> bool:
                 return (pool, reopened)[number % 2].index.put(("app", "race"), name, str(number), new=True)
@@ -551,7 +556,7 @@ class PoolContract:
         def work(number: int) -> bool:
             index = (pool, reopened)[number % 2].index
             key = ("app", "race", "deep")
-            for turn in range(40):
+            for turn in range(2 * self.races):
                 name = f"{number}-{turn}"
                 assert index.put(key, name, name)
                 assert index.get(key, name) == name

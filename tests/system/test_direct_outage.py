@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import count
 from typing import Any
@@ -22,6 +23,7 @@ from tests.waiting import wait_until
 
 CONTENT = b"some bytes"
 STORAGE_FAILED = (500, "storage-failed")
+_AT_ONCE = 5
 Open = Callable[[S3Store, tuple[str, str]], tuple[DirectSite, Line]]
 
 
@@ -74,42 +76,71 @@ def test_the_store_is_away(store: S3Store, open_site: Open) -> None:
     complete_later(site, identifier)
 
 
+class Break:
+    """Cuts the line of a site before one of the requests that are counted from now on.
+
+    :ivar came: whether there was such a request.
+    """
+
+    def __init__(self, site: DirectSite, line: Line, number: int, *, back_at_once: bool) -> None:
+        self._left = number
+        self._line = line
+        self._back_at_once = back_at_once
+        self.came = False
+        self._events = site.pool.store.client.meta.events  # type: ignore[attr-defined]
+
+    def __enter__(self) -> Break:
+        self._events.register("before-send.s3", self._count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._events.unregister("before-send.s3", self._count)
+        self._line.mend()
+
+    def _count(self, **_: Any) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self.came = True
+            self._line.cut()
+        elif self._back_at_once:
+            self._line.mend()
+
+
+def at_each_request(run: Callable[[int], bool]) -> int:
+    """Call *run* with 1, 2 and so on, some at once, until it says that there was no such request; return how many."""
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        for first in count(1, _AT_ONCE):
+            came = list(threads.map(run, range(first, first + _AT_ONCE)))
+            if not all(came):
+                return first - 1 + came.index(False)
+    raise AssertionError
+
+
 @pytest.mark.parametrize("back_at_once", [True, False], ids=["a moment", "longer"])
 def test_the_line_breaks_at_any_request(
     ceph_store: S3Store, open_site: Open, monkeypatch: pytest.MonkeyPatch, back_at_once: bool
 ) -> None:
     """Whichever request of completing the line breaks at, what was sent is completed by the next attempt."""
     monkeypatch.setattr(s3_client, "_ATTEMPTS", 1)
-    site, line = open_site(ceph_store, CEPH_KEYS)
-    left = [-1]
 
-    def break_in_time(**_: Any) -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            line.cut()
-        elif back_at_once:
-            line.mend()
-
-    site.pool.store.client.meta.events.register("before-send.s3", break_in_time)  # type: ignore[attr-defined]
-    for number in count(1):
+    def complete(number: int) -> bool:
+        site, line = open_site(ceph_store, CEPH_KEYS)
         identifier = site.identifier()
         site.put(site.offer(identifier, len(CONTENT), sha256=None)["url"], CONTENT)
-        left[0] = number
-        answer = site.complete(identifier)
-        ended, left[0] = left[0] > 0, -1
-        line.mend()
+        with Break(site, line, number, back_at_once=back_at_once) as broken:
+            answer = site.complete(identifier)
         if answer.status_code != 200:
             assert outcome(answer) == STORAGE_FAILED, number
             complete_later(site, identifier)
         assert site.stored(identifier) == CONTENT
         assert len(site.leftovers(identifier)) == 1, number
-        if ended:
-            break
-    assert number > 10
-    assert isinstance(site.pool, ObjectPool)
-    left_over = ObjectPool(ceph_store, site.pool.prefix)
-    list(left_over.purge(-1))
-    assert list(left_over.buckets()) == []
+        assert isinstance(site.pool, ObjectPool)
+        left_over = ObjectPool(ceph_store, site.pool.prefix)
+        list(left_over.purge(-1))
+        assert list(left_over.buckets()) == []
+        return broken.came
+
+    assert at_each_request(complete) >= 10
 
 
 @pytest.mark.parametrize("back_at_once", [True, False], ids=["a moment", "longer"])
@@ -121,23 +152,12 @@ def test_the_line_breaks_at_any_request_of_an_offer(
     If the store could be told so, nothing is left of one that did not begin.
     """
     monkeypatch.setattr(s3_client, "_ATTEMPTS", 1)
-    site, line = open_site(ceph_store, CEPH_KEYS)
-    left = [-1]
 
-    def break_in_time(**_: Any) -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            line.cut()
-        elif back_at_once:
-            line.mend()
-
-    site.pool.store.client.meta.events.register("before-send.s3", break_in_time)  # type: ignore[attr-defined]
-    for number in count(1):
+    def offer(number: int) -> bool:
+        site, line = open_site(ceph_store, CEPH_KEYS)
         identifier = site.identifier()
-        left[0] = number
-        answer = site.ask("POST", "/direct", identifier, json={"filename": "a", "size": len(CONTENT)})
-        ended, left[0] = left[0] > 0, -1
-        line.mend()
+        with Break(site, line, number, back_at_once=back_at_once) as broken:
+            answer = site.ask("POST", "/direct", identifier, json={"filename": "a", "size": len(CONTENT)})
         if answer.status_code != 200:
             assert outcome(answer) == STORAGE_FAILED, number
             if back_at_once and site.status(identifier)["state"] != "uploading":
@@ -146,6 +166,6 @@ def test_the_line_breaks_at_any_request_of_an_offer(
         assert site.complete(identifier).status_code == 200
         assert site.stored(identifier) == CONTENT
         assert len(site.leftovers(identifier)) == 1, number
-        if ended:
-            break
-    assert number > 4
+        return broken.came
+
+    assert at_each_request(offer) >= 4
