@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import make_server
 
 from webob import Request, Response
+
+from tests.servers.run_server import QuietHandler
+from tests.serving import running
 
 
 class RestApp:
@@ -36,17 +38,8 @@ class RestApp:
         return Response(status=status, json=self.records.get(request.path_info, {}))(environ, start_response)
 
 
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the standard library's name
-        return
-
-
 @contextmanager
 def record_server(app: RestApp) -> Iterator[str]:
     """Serve *app*; give its address."""
-    with make_server("127.0.0.1", 0, app, handler_class=_Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with running(make_server("127.0.0.1", 0, app, handler_class=QuietHandler)) as address:
+        yield address

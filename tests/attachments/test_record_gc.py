@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.server
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from fileupload.status import State, UploadStatus, timestamp
 from tests.attachments.kinto_site import ALICE, CommandLine, Site, running_site
 from tests.attachments.public_places import public_place
 from tests.attachments.rest_app import RestApp
+from tests.serving import running
 from tests.stores.fixtures import SWIFT_KEYS
 
 REST_URL = "/api/{kind}/{id}"
@@ -442,12 +442,8 @@ def test_the_command_needs_someone_who_may_read(gc: Callable[..., Any], uploaded
 
 def test_the_command_does_not_believe_another_server(gc: Callable[..., Any], uploaded: Site) -> None:
     """A server that is no Kinto would answer that all records are gone; it is not asked about them."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as other:
-        thread = threading.Thread(target=other.serve_forever)
-        thread.start()
-        done = gc(server=f"http://127.0.0.1:{other.server_port}/v1")
-        other.shutdown()
-        thread.join()
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)) as other:
+        done = gc(server=f"{other}/v1")
     assert done.returncode == 1
     assert "there is no Kinto server at 127.0.0.1" in done.stderr
     down = gc(server="http://127.0.0.1:1/v1")
@@ -495,14 +491,10 @@ def test_the_command_does_not_believe_a_server_that_knows_nothing(uploaded: Site
     """Of a plain REST server nothing tells that it is the right one: one without any of the records is not believed."""
     run = CommandLine(tmp_path)
     pool = ("--directory", str(uploaded.folder / "pool"), "--set", f"base_path={uploaded.folder / 'public'}")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Nowhere) as other:
-        thread = threading.Thread(target=other.serve_forever)
-        thread.start()
-        server = ("--server", f"http://127.0.0.1:{other.server_port}", "--set", "api=rest", "--older-than", "0")
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Nowhere)) as other:
+        server = ("--server", other, "--set", "api=rest", "--older-than", "0")
         refused = run("gc", *pool, *server)
         believed = run("gc", *pool, *server, "--all-gone", "--dry-run")
-        other.shutdown()
-        thread.join()
     assert (refused.returncode, "--all-gone" in refused.stderr) == (1, True)
     assert (believed.returncode, believed.stdout.count("the record is gone")) == (0, 2)
     assert uploaded.stored() == [b"a.txt", b"b.txt"]

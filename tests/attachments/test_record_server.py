@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import threading
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -11,6 +10,7 @@ import pytest
 
 from fileupload.attachments.record_server import RecordServer, authorization
 from fileupload.errors import SettingError
+from tests.serving import running
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -37,12 +37,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def url() -> Iterator[str]:
     """The address of a running server."""
     Handler.asked.clear()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as address:
+        yield address
 
 
 @pytest.mark.parametrize(

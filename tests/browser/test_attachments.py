@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from wsgiref.simple_server import make_server
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -14,7 +13,7 @@ from playwright.sync_api import Page, expect
 from fileupload import SessionAttachments
 from fileupload.attachments.bundles import remove_outdated
 from tests.attachments.visiting import check_tidy
-from tests.servers.run_server import QuietHandler, ThreadedServer
+from tests.serving import served
 
 OpenPage = Callable[..., Page]
 Serve = Callable[..., str]
@@ -38,26 +37,21 @@ SEND = """async ([address, credentials]) => {
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Start a site with attachments, whose page has a form that posts to *action*."""
-    servers: list[Any] = []
+    sites: list[Any] = []
 
     def run(action: str = "/attachments/letter/", **settings: Any) -> str:
         def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
             start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
             return [PAGE.format(action=action).encode()]
 
-        directory = tmp_path / f"pool-{len(servers)}"
+        directory = tmp_path / f"pool-{len(sites)}"
         component = SessionAttachments(app, directory=str(directory), durable=False, min_free_space=0, **settings)
-        server = make_server("127.0.0.1", 0, component, server_class=ThreadedServer, handler_class=QuietHandler)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        servers.append((server, thread, component, directory))
-        return f"http://127.0.0.1:{server.server_port}"
+        sites.append((component, directory))
+        return running.enter_context(served(component))
 
-    yield run
-    for server, thread, component, directory in servers:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with ExitStack() as running:
+        yield run
+    for component, directory in sites:
         check_tidy(component.manager.pool, directory)
         list(remove_outdated(component.manager.pool, -1))
         assert list(component.manager.pool.buckets()) == []

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from wsgiref.simple_server import make_server
 
 import pytest
 from playwright.sync_api import Page
 
 from tests.protocols.direct.site import DirectSite
-from tests.servers.run_server import QuietHandler, ThreadedServer
+from tests.serving import served
 
 OpenPage = Callable[..., Page]
 SIZE = 12 << 20
@@ -60,22 +58,18 @@ def page_url() -> Iterator[str]:
         start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
         return [b"<!doctype html><title>Other</title>"]
 
-    with make_server("127.0.0.1", 0, app, server_class=ThreadedServer, handler_class=QuietHandler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(app) as address:
+        yield address
 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., DirectSite]]:
     """Start an upload server."""
-    with ExitStack() as served:
+    with ExitStack() as held:
 
         def run(**settings: Any) -> DirectSite:
             place = {"directory": str(tmp_path / "pool"), "durable": False, "min_free_space": 0}
-            return served.enter_context(DirectSite({**place, "direct_part_size": "5M", **settings}).served())
+            return held.enter_context(DirectSite({**place, "direct_part_size": "5M", **settings}).served())
 
         yield run
 

@@ -21,7 +21,8 @@ from fileupload.pool.object_pool import ObjectPool
 from fileupload.pool.s3 import S3Store
 from fileupload.pool.s3_rules import install_cors
 from tests.chromium import wait_on
-from tests.s3fileup.site import MOUNT, Application, S3FileupSite, served
+from tests.s3fileup.site import MOUNT, Application, S3FileupSite
+from tests.serving import served
 from tests.stores.fixtures import CEPH_KEYS, access
 
 OpenPage = Callable[..., Page]

@@ -6,13 +6,12 @@ import hashlib
 import hmac
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from wsgiref.simple_server import make_server
 from wsgiref.util import shift_path_info
 from wsgiref.validate import validator
 
@@ -22,28 +21,12 @@ from fileupload.deploy import S3Fileup
 from fileupload.pool.directory import DirectoryPool
 from fileupload.pool.object_pool import ObjectPool
 from tests.folders import files_in
-from tests.servers.run_server import QuietHandler, ThreadedServer
+from tests.serving import WSGIApp, running, served
 from tests.waiting import PATIENCE
 
 KEY = "only-the-application-and-the-app-know-this-one"
 MOUNT = "/s3fileup"
 _NOT_BYTES = {"lock", "status.json", "progress.json", "alive"}
-
-WSGIApp = Callable[..., Iterable[bytes]]
-
-
-@contextmanager
-def served(app: WSGIApp) -> Iterator[str]:
-    """Serve *app* on a free port; gives the address."""
-    server = make_server("127.0.0.1", 0, app, server_class=ThreadedServer, handler_class=QuietHandler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class Application:
@@ -84,17 +67,11 @@ class Application:
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
                 return
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        self.url = f"http://127.0.0.1:{server.server_port}"
-        try:
-            yield self
-        finally:
-            self.silence.set()
-            server.shutdown()
-            server.server_close()
-            thread.join()
+        with running(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as self.url:
+            try:
+                yield self
+            finally:
+                self.silence.set()
 
     def take(self, body: bytes, headers: Message) -> int:
         """Verify the signature, note what came, and return how it is answered."""

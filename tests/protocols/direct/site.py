@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from wsgiref.simple_server import make_server
 from wsgiref.validate import validator
 
 import requests
@@ -17,7 +15,7 @@ from fileupload import UploadMiddleware
 from fileupload.pool.directory import DirectoryPool
 from fileupload.pool.object_pool import ObjectPool
 from tests.folders import files_in
-from tests.servers.run_server import QuietHandler, ThreadedServer
+from tests.serving import served
 from tests.waiting import PATIENCE
 
 NOT_BYTES = {"lock", "status.json", "progress.json", "alive"}
@@ -52,16 +50,8 @@ class DirectSite:
             judged: Iterable[bytes] = validator(self.middleware)(environ, start_response)
             return judged
 
-        server = make_server("127.0.0.1", 0, checked, server_class=ThreadedServer, handler_class=QuietHandler)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        self.base = f"http://127.0.0.1:{server.server_port}"
-        try:
+        with served(checked) as self.base:
             yield self
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
 
     def identifier(self, **claims: Any) -> str:
         """Return a new identifier."""
