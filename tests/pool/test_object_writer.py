@@ -1,14 +1,22 @@
-"""Sizes of the parts in which an object goes to a store."""
+"""The parts in which an object goes to a store, and what of it is in memory."""
 
 from __future__ import annotations
 
 import math
+import random
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fileupload.pool import object_writer
 from fileupload.pool.direct import LARGEST_PART, LEAST_PART, MOST_PARTS
-from fileupload.pool.object_writer import SMALLEST_PART, next_part_size, part_size
+from fileupload.pool.object_writer import SMALLEST_PART, ObjectWriter, PartBuffer, next_part_size, part_size
+from fileupload.pool.s3 import S3Store
 
 MEBIBYTE, GIBIBYTE, TEBIBYTE = 1 << 20, 1 << 30, 1 << 40
 LARGEST_OBJECT = 5 * TEBIBYTE
@@ -38,3 +46,43 @@ def test_parts_of_an_unknown_length_grow() -> None:
     assert sum(sizes) >= LARGEST_OBJECT
     assert all(before <= after <= LARGEST_PART for before, after in pairwise(sizes))
     assert sum(sizes[:64]) == 64 * SMALLEST_PART
+
+
+@given(st.lists(st.lists(st.binary(max_size=9)), max_size=9))
+def test_a_buffer_gives_what_it_took(parts: list[list[bytes]]) -> None:
+    """Of each part a buffer gives what it took, whatever it has held before."""
+    buffer = PartBuffer()
+    for chunks in parts:
+        for chunk in chunks:
+            buffer.append(chunk)
+        whole = b"".join(chunks)
+        assert len(buffer) == len(whole)
+        assert buffer.content() == whole
+        buffer.clear()
+
+
+def test_many_parts_arrive_as_they_were(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the bytes come, the object is what came, and no more than three parts of it are in memory."""
+    monkeypatch.setattr(object_writer, "SMALLEST_PART", LEAST_PART)
+    key, chance = uuid.uuid4().hex, random.Random(4)
+    content = chance.randbytes(6 * LEAST_PART + 1)
+    buffers = set()
+    sent = store.put_part
+
+    def put_part(*arguments: Any) -> Any:
+        buffers.add(id(arguments[3]))
+        return sent(*arguments)
+
+    monkeypatch.setattr(store, "put_part", put_part)
+    with ThreadPoolExecutor(8) as senders:
+        writer = ObjectWriter(store, senders, key, expected=None)
+        at = 0
+        while at < len(content):
+            size = chance.choice([1, 1000, 65_536, LEAST_PART, 2 * LEAST_PART + 1])
+            writer.write(content[at : at + size])
+            at += size
+        writer.close()
+    assert writer.taken == len(content)
+    with store.open(key) as file:
+        assert file.read() == content
+    assert len(buffers) <= 3

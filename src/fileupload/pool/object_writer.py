@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from concurrent.futures import Executor, Future
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import suppress
 
 from fileupload.pool.base import FileWriter
@@ -15,7 +14,7 @@ SMALLEST_PART = 8 << 20  # bytes; fewer parts are fewer requests, and an upload 
 _USUAL_PART = 16 << 20  # of a large upload, which stores take faster by a sixth than in parts of half the size
 _SMALL_PARTS = 64  # smallest ones, before they grow to that size
 _PARTS = ".parts"  # behind a key: the name of the undertaking that makes it of parts
-_IN_FLIGHT = 2  # parts that are sent at once; with the one that fills, an upload holds three
+_IN_FLIGHT = 2  # parts that are sent while the next one fills; an upload never holds more than three
 
 
 def part_size(expected: int | None) -> int:
@@ -41,6 +40,36 @@ def _mebibytes(size: float) -> int:
     return math.ceil(size / (1 << 20)) << 20
 
 
+class PartBuffer:
+    """Takes the bytes of one part after another. What was cleared keeps its memory, which costs time to have anew."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Take all of *data*."""
+        end = self._size + len(data)
+        if end <= len(self._bytes):
+            memoryview(self._bytes)[self._size : end] = data
+        else:
+            del self._bytes[self._size :]
+            self._bytes += data
+        self._size = end
+
+    def content(self) -> bytearray:
+        """Return what was taken; it is no copy, and holds until this is cleared."""
+        del self._bytes[self._size :]
+        return self._bytes
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._size = 0
+
+
 class ObjectWriter(FileWriter):
     """Fills a part, sends it in another thread, and fills the next one.
 
@@ -60,10 +89,11 @@ class ObjectWriter(FileWriter):
         self._key = key
         self._size = part_size(expected)
         self._grows = expected is None
-        self._buffer = bytearray()
+        self._buffer = PartBuffer()
+        self._free: list[PartBuffer] = []
         self._upload = ""
         self._number = 0
-        self._sending: deque[Future[Part]] = deque()
+        self._sending: dict[Future[Part], PartBuffer] = {}
         self._parts: list[Part] = []
         self._open = True
         self._resumable = resumable
@@ -79,9 +109,11 @@ class ObjectWriter(FileWriter):
         whole = [part for n, part in enumerate(self._parts, 1) if part.number == n and part.size >= LEAST_PART]
         self._parts, self._number = whole, len(whole)
         with suppress(FileNotFoundError):
-            self._buffer += self._store.get(self._rest_key())
-        if self._parts:
-            self._size = max(self._size, max(part.size for part in self._parts))
+            self._buffer.append(self._store.get(self._rest_key()))
+        # A part that was stored behind a missing one is found again later: it is right if the others are as they were.
+        for number in range(1, self._number + 1) if self._grows else ():
+            self._size = next_part_size(self._size, number)
+        self._size = max([self._size, *(part.size for part in self._parts)])
         self.taken = sum(part.size for part in self._parts) + len(self._buffer)
         return self.taken
 
@@ -89,58 +121,65 @@ class ObjectWriter(FileWriter):
         """Store what is not yet a part, and let go; the object is not made."""
         self._wait(0)
         if self._buffer:
-            self._store.put(self._rest_key(), self._buffer)
-        self._open = False
-        self._buffer = bytearray()
+            self._store.put(self._rest_key(), self._buffer.content())
+        self._end()
 
     def write(self, data: bytes) -> None:
         """Take all of *data*.
 
         :raises OSError: a part could not be stored.
         """
-        self._buffer += data
         self.taken += len(data)
-        while len(self._buffer) >= self._size:
-            self._send(self._size)
+        rest = memoryview(data)
+        while len(self._buffer) + len(rest) >= self._size:
+            room = max(self._size - len(self._buffer), 0)
+            self._buffer.append(rest[:room])
+            rest = rest[room:]
+            self._send()
+        self._buffer.append(rest)
 
     def close(self) -> None:
         """Make the object."""
         if not self._upload:
-            self._store.put(self._key, self._buffer)
+            self._store.put(self._key, self._buffer.content())
         else:
             if self._buffer:
-                self._send(len(self._buffer))
+                self._send()
             self._wait(0)
             self._store.complete_parts(self._key, self._upload, self._parts)
         if self._resumable:
             self._store.delete([self._key + _PARTS, self._rest_key()])
-        self._open = False
-        self._buffer = bytearray()
+        self._end()
 
     def abandon(self) -> None:
         """Leave nothing of an object that was not closed."""
         if not self._open:
             return
-        self._open = False
-        self._buffer = bytearray()
-        for future in self._sending:
-            with suppress(Exception):
-                future.result()  # a part that comes after the end would stay
-        self._sending.clear()
+        wait(self._sending)  # a part that comes after the end would stay
+        self._end()
         if self._upload:
             self._store.abort_parts(self._key, self._upload)
 
-    def _send(self, size: int) -> None:
+    def _end(self) -> None:
+        """Give up what is in memory."""
+        self._open = False
+        self._buffer = PartBuffer()
+        self._free.clear()
+        self._sending.clear()
+
+    def _send(self) -> None:
+        """Send what is in the buffer, and go on once there is room for the next part."""
         if not self._upload:
             self._upload = self._store.begin_parts(self._key, "application/octet-stream")
             if self._resumable:
                 self._store.put(self._key + _PARTS, self._upload.encode())
-        self._wait(_IN_FLIGHT - 1)
-        rest = self._buffer[size:]
-        del self._buffer[size:]
-        part, self._buffer = self._buffer, rest
         self._number += 1
-        self._sending.append(self._senders.submit(self._store.put_part, self._key, self._upload, self._number, part))
+        content = self._buffer.content()
+        future = self._senders.submit(self._store.put_part, self._key, self._upload, self._number, content)
+        self._sending[future], self._buffer = self._buffer, PartBuffer()
+        self._wait(_IN_FLIGHT)
+        if self._free:
+            self._buffer = self._free.pop()
         if self._grows:
             self._size = next_part_size(self._size, self._number)
 
@@ -154,4 +193,9 @@ class ObjectWriter(FileWriter):
         :raises OSError: one of them could not be stored.
         """
         while len(self._sending) > most:
-            self._parts.append(self._sending.popleft().result())
+            for future in wait(self._sending, return_when=FIRST_COMPLETED).done:
+                buffer = self._sending.pop(future)
+                self._parts.append(future.result())
+                buffer.clear()
+                self._free.append(buffer)
+        self._parts.sort(key=lambda part: part.number)
