@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import random
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -86,3 +88,38 @@ def test_many_parts_arrive_as_they_were(store: S3Store, monkeypatch: pytest.Monk
     with store.open(key) as file:
         assert file.read() == content
     assert len(buffers) <= 3
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_nothing_counts_behind_a_part_that_was_lost(store: S3Store, monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
+    """However often one tries to end an upload of which a part was lost, nothing is made of the others, or kept behind.
+
+    A store that loses one part and takes the next cannot be had otherwise.
+    """
+    monkeypatch.setattr(object_writer, "SMALLEST_PART", LEAST_PART)
+    key, content = uuid.uuid4().hex, random.Random(lost).randbytes(3 * LEAST_PART + 10)
+    sent = store.put_part
+
+    def put_part(key: str, upload: str, number: int, data: bytearray) -> Any:
+        if number == lost:
+            raise OSError(errno.EIO, "lost")
+        return sent(key, upload, number, data)
+
+    with ThreadPoolExecutor(8) as senders:
+        with monkeypatch.context() as faulty:
+            faulty.setattr(store, "put_part", put_part)
+            writer = ObjectWriter(store, senders, key, expected=None, resumable=True)
+            with suppress(OSError):
+                writer.write(content)
+            for end in (writer.close, writer.close, writer.suspend, writer.suspend):
+                with suppress(OSError):
+                    end()
+        with pytest.raises(FileNotFoundError):
+            store.stat(key)
+        again = ObjectWriter(store, senders, key, expected=None, resumable=True)
+        taken = again.resume()
+        assert taken == (lost - 1) * LEAST_PART
+        again.write(content[taken:])
+        again.close()
+    with store.open(key) as file:
+        assert file.read() == content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import suppress
@@ -120,7 +121,8 @@ class ObjectWriter(FileWriter):
     def suspend(self) -> None:
         """Store what is not yet a part, and let go; the object is not made."""
         self._wait(0)
-        if self._buffer:
+        # Behind a part that could not be stored, nothing counts.
+        if self._buffer and len(self._parts) == self._number:
             self._store.put(self._rest_key(), self._buffer.content())
         self._end()
 
@@ -146,6 +148,8 @@ class ObjectWriter(FileWriter):
             if self._buffer:
                 self._send()
             self._wait(0)
+            if len(self._parts) != self._number:
+                raise OSError(errno.EIO, "a part could not be stored", self._key)
             self._store.complete_parts(self._key, self._upload, self._parts)
         if self._resumable:
             self._store.delete([self._key + _PARTS, self._rest_key()])
