@@ -78,7 +78,7 @@ class DirectoryAttempt(Attempt):
     def begin(cls, pool: DirectoryPool, bucket_id: str, bucket: int, status: UploadStatus) -> Self:
         """Make the folder in that of the *bucket*, and mark it as alive; only under the bucket's lock."""
         attempt = cls(pool, bucket_id, replace(status, attempt=""))
-        os.mkdir(attempt.token, 0o700, dir_fd=bucket)
+        fs.make_directory(attempt.token, bucket)
         try:
             attempt._bucket = os.dup(bucket)
             attempt._folder = fs.open_directory(attempt.token, bucket)

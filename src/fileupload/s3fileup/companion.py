@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from fileupload.errors import MalformedRequest, MethodNotAllowed, TooLarge
+from fileupload.protocols.headers import type_of
 from fileupload.protocols.reception import parse_query
 from fileupload.responses import Environ
 from fileupload.s3fileup.bodies import etags_of, plain_wish, read_json
@@ -47,7 +48,7 @@ class Companion:
     def _begin_single(self, environ: Environ, base: str) -> dict[str, Any]:
         # Uppy 6 posts forms, whatever the method says, and asks for no type of answer. Uppy 5 does what the method
         # says, and of a form it wants an ETag back, which not every store gives.
-        form = "application/json" not in environ.get("HTTP_ACCEPT", "")
+        form = "application/json" not in map(type_of, environ.get("HTTP_ACCEPT", "").split(","))
         begun = self._uploads.begin(environ, plain_wish(dict(parse_query(environ)), form=form))
         answer = {"headers": {}, "expires": int(self._settings.direct_expires)}
         if not form:
