@@ -33,7 +33,7 @@ from typing import Any
 
 from fileupload.request_watch import RequestWatch, TimedAnswer, TimedInput
 from fileupload.responses import Environ, WSGIApp
-from fileupload.wsgi.connection import Counters, KernelSocket, duplicate, read_counters
+from fileupload.wsgi.connection import Counters, KernelSocket, duplicate, read_counters, shut_down
 from fileupload.wsgi.watchdog import WATCH_KEY
 
 log = logging.getLogger("fileupload")
@@ -279,7 +279,7 @@ class ConnectionReaper:
             # The descriptor may be another connection's by now.
             inode = os.fstat(sock.fileno()).st_ino
             if self._connections.get(inode) is connection:
-                sock.shutdown(how)
+                shut_down(sock, how, discard=how == socket.SHUT_RDWR)
                 return True
         return False
 

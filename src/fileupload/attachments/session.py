@@ -135,7 +135,7 @@ class AttachmentsMiddleware:
         if method == "PUT" and clean_filename(name) != name:
             raise BadName
         actions: dict[str, Action] = {
-            "GET": lambda: _download(environ, bundle, name),
+            "GET": lambda: _download(environ, bundle, name, self._settings),
             "PUT": partial(self._receive_named, environ, bundle, name),
             "DELETE": lambda: _delete(bundle, name),
         }
@@ -193,7 +193,7 @@ def _delete(bundle: Bundle, name: str) -> Response:
     return json_response([attachment is not None and attachment.delete()])
 
 
-def _download(environ: Environ, bundle: Bundle, name: str) -> Response:
+def _download(environ: Environ, bundle: Bundle, name: str, settings: SessionSettings) -> Response:
     for _ in range(_TRIES):
         if (attachment := bundle.get(name)) is None:
             break
@@ -201,5 +201,5 @@ def _download(environ: Environ, bundle: Bundle, name: str) -> Response:
             name=attachment.name, content_type=attachment.mimetype, size=attachment.size, etag=attachment.etag
         )
         with suppress(FileMissing):
-            return file_response(environ, file, attachment.open)
+            return file_response(environ, file, attachment.open, settings)
     raise FileMissing

@@ -27,6 +27,7 @@ _ENVIRON_KEYS = ("gunicorn.socket", "werkzeug.socket")
 # gevent has both a reader and, until 100 Continue was sent, the socket.
 _STREAM_ATTRIBUTES = ("rfile", "raw", "_sock")
 _MAX_STEPS = 8
+_NO_LINGERING = struct.pack("ii", 1, 0)  # close() discards what is not sent, and resets the connection
 
 # struct tcp_info (linux/tcp.h): state; milliseconds since data was last sent and received; bytes acknowledged and
 # received; bytes that the peer has not taken yet.
@@ -111,15 +112,27 @@ def read_counters(sock: KernelSocket) -> Counters | None:
     return Counters(received_bytes, acknowledged_bytes, bool(unacknowledged or unsent), received / 1000, sent / 1000)
 
 
-def end_connection(sock: Any, how: int) -> bool:
+def end_connection(sock: Any, how: int, *, discard: bool = False) -> bool:
     """Shut *sock* down in the kernel, whatever thread or greenlet is blocked in it; False if it is closed already.
 
     A blocked read then returns what has come so far. After ``SHUT_RD`` an answer can still be sent.
+
+    :param discard: forget what the peer has not taken; else the kernel would offer it for many minutes.
     """
     with suppress(OSError), duplicate(sock.fileno()) as copy:
-        copy.shutdown(how)
+        shut_down(copy, how, discard=discard)
         return True
     return False
+
+
+def shut_down(sock: KernelSocket, how: int, *, discard: bool) -> None:
+    """Shut *sock* down, for all descriptors of its connection.
+
+    :raises OSError: it is shut down already.
+    """
+    if discard:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+    sock.shutdown(how)
 
 
 @contextmanager

@@ -123,14 +123,14 @@ class Watchdog:
 def _end_if_due(wait: Wait, now: float) -> None:
     if wait.expired:
         if now - wait.ended_at >= _SECOND_TRY:
-            end_connection(wait.socket, socket.SHUT_RDWR)
+            end_connection(wait.socket, socket.SHUT_RDWR, discard=True)
             wait.ended_at = now
         return
     if now < wait.deadline and not (now - wait.since >= wait.idle and _is_idle(wait, now)):
         return
     wait.expired = True
     wait.ended_at = now
-    end_connection(wait.socket, socket.SHUT_RDWR if wait.sending else socket.SHUT_RD)
+    end_connection(wait.socket, socket.SHUT_RDWR if wait.sending else socket.SHUT_RD, discard=wait.sending)
 
 
 def _is_idle(wait: Wait, now: float) -> bool:
