@@ -96,10 +96,12 @@ def _add_serve(commands_: Any) -> None:
     )
     command.add_argument("--threads", type=_positive, metavar="N", help="requests at once, in each (default: 1024)")
     command.add_argument(
+        "--idle-timeout",
         "--silence",
+        dest="idle_timeout",
         type=_by(parse_duration),
         metavar="TIME",
-        help="end uploads whose client sends nothing for so long (60s)",
+        help="end connections whose client sends nothing of a body, or takes nothing of an answer, for so long (60s)",
     )
     command.add_argument("--max-size", metavar="MB", help="most megabytes of an upload (or 500K, 2G); 0: any")
     command.add_argument("--key", action="append", default=[], help="signing key; several: the newest first")

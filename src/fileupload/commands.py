@@ -48,7 +48,7 @@ def serve(options: argparse.Namespace) -> None:
     else:
         make_app, listening = partial(make_server_app, settings_of(options)), {}
     make_app()  # a mistake in the settings is to be told here, not by each worker
-    given = {name: getattr(options, name) for name in ("host", "port", "workers", "threads", "silence")}
+    given = {name: getattr(options, name) for name in ("host", "port", "workers", "threads", "idle_timeout")}
     listening.update((name, value) for name, value in given.items() if value is not None)
     run_server(make_app, ServerOptions(**listening), lambda address: print(address, flush=True))
 

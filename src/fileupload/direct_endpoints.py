@@ -8,7 +8,7 @@ from typing import Any
 
 from webob import Request, Response
 
-from fileupload.errors import MalformedRequest, MethodNotAllowed, UploadError
+from fileupload.errors import MalformedRequest, MethodNotAllowed
 from fileupload.manager import UploadManager
 from fileupload.protocols.agreement import Wish
 from fileupload.protocols.direct import DirectUploads
@@ -74,13 +74,9 @@ def part(environ: Environ, query: dict[str, str], manager: UploadManager) -> Res
 def read_json(upload: UploadRequest) -> Any:
     """Return the JSON in the body of a request; None if there is none.
 
-    :raises MalformedRequest, TooLarge: it is something else, or too long; what the client still sends was drained.
+    :raises MalformedRequest, TooLarge: it is something else, or too long.
     """
-    try:
-        text = b"".join(upload.body.chunks(_MOST_JSON))
-    except UploadError:
-        upload.body.drain()
-        raise
+    text = b"".join(upload.body.chunks(_MOST_JSON))
     if not text.strip():
         return None
     try:

@@ -75,4 +75,5 @@ def download(environ: Environ, query: dict[str, str], manager: UploadManager, id
             etag=file.sha256 or f"{found.finished or timestamp()}-{index}",
         ),
         partial(bucket.open, int(index)),
+        manager.settings,
     )

@@ -222,6 +222,17 @@ class UnsupportedRequest(UploadError):
     title = "The request is not an upload that can be read"
 
 
+class HttpVersionNotSupported(UploadError):
+    """The body came over HTTP/2 through a server that cannot end the read of a broken stream (RFC 9110, 15.6.6)."""
+
+    status = 505
+    code = "http-version-not-supported"
+    title = "Uploads are not possible over HTTP/2 here"
+
+    def __init__(self) -> None:
+        super().__init__("This server takes uploads over HTTP/1.1 only. Send the request over HTTP/1.1.")
+
+
 class MethodNotAllowed(UploadError):
     """The address exists, and does not take this method."""
 

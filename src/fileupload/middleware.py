@@ -13,9 +13,10 @@ from webob import Response
 from fileupload import direct_endpoints, endpoints
 from fileupload.errors import OriginNotAllowed, UploadError, storage_error
 from fileupload.manager import UploadManager
+from fileupload.protocols.body import BODY_KEY
 from fileupload.protocols.receiver import UploadRequest
 from fileupload.protocols.reception import brings_upload, identifier_of, open_upload, parse_query, receive
-from fileupload.responses import Environ, StartResponse, WSGIApp, cors_headers, preflight, problem
+from fileupload.responses import Environ, StartResponse, WSGIApp, cors_headers, preflight, problem, send
 from fileupload.status import UploadStatus
 
 log = logging.getLogger("fileupload")
@@ -69,6 +70,7 @@ class Middleware:
             return start_response(status, headers + added, *([exc_info] if exc_info else []))
 
         query = parse_query(environ)
+        environ.setdefault(BODY_KEY, [])
         try:
             response = self._dispatch(address, environ, query, bool(cors))
         except UploadError as error:
@@ -79,7 +81,7 @@ class Middleware:
             response = problem(storage_error(error), environ)
         if response is None:
             return self.app(environ, start if cors else start_response)
-        return response(environ, start if cors else start_response)
+        return send(response, environ, start if cors else start_response, self._settings)
 
     def _dispatch(self, address: str, environ: Environ, query: dict[str, str], cors: bool) -> Response | None:
         """Return the answer, or None where the app is to answer.
@@ -129,7 +131,7 @@ class Middleware:
     def _receive(self, environ: Environ, query: dict[str, str], identifier: str) -> None:
         """Take the upload out of this request, and put its descriptor in the place of the body.
 
-        :raises UploadError: it is refused, or failed; what the client still sends has been drained.
+        :raises UploadError: it is refused, or failed.
         """
         upload = open_upload(environ, query, self.manager, identifier)
         if upload.body.buffered:

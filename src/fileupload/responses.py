@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import resources
 from string import Template
@@ -15,6 +15,8 @@ from webob import Response
 from webob.acceptparse import create_accept_header
 
 from fileupload.errors import BadCallback, MethodNotAllowed, UploadError
+from fileupload.protocols.body import BodyReader
+from fileupload.protocols.reception import unread_body
 from fileupload.settings import Settings
 
 Environ = dict[str, Any]
@@ -86,6 +88,36 @@ def problem(error: UploadError, environ: Environ) -> Response:
     if isinstance(error, MethodNotAllowed):
         response.allow = error.allowed
     return response
+
+
+class _ThenDrain:
+    """An answer behind which what is left of the request's body is drained, once the server has sent it."""
+
+    def __init__(self, answer: Iterable[bytes], body: BodyReader) -> None:
+        self._answer = answer
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._answer)
+
+    def close(self) -> None:
+        try:
+            if (close := getattr(self._answer, "close", None)) is not None:
+                close()
+        finally:
+            self._body.drain()
+
+
+def send(response: Response, environ: Environ, start_response: StartResponse, settings: Settings) -> Iterable[bytes]:
+    """Answer a request with *response*, and drain what is left of its body after it.
+
+    The answer goes out first, and so at once: servers call ``close()`` of it when they have sent it (PEP 3333).
+    """
+    body = unread_body(environ, settings)
+    if body is not None:
+        body.hold_back()
+    answer: Iterable[bytes] = response(environ, start_response)
+    return answer if body is None else _ThenDrain(answer, body)
 
 
 def cors_headers(environ: Environ, settings: Settings) -> list[tuple[str, str]]:

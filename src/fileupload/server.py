@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import multiprocessing
 import os
 import resource
@@ -17,10 +18,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from fileupload.connection_reaper import ConnectionReaper, ReaperOptions
 from fileupload.errors import SettingError
 from fileupload.responses import WSGIApp
-from fileupload.silence import SilenceGuard
+from fileupload.settings import Settings
+from fileupload.wsgi.connection import HAS_COUNTERS
 
+HEADER_TIMEOUT = 10.0  # seconds for the head of a request, from the connection or the last answer on
+_RESERVE = 64  # threads
 _SHUTDOWN_GRACE = 30  # seconds that running uploads have to end after SIGTERM
 
 
@@ -32,14 +37,15 @@ class ServerOptions:
     :ivar workers: processes; 0 for one on each processor, but at most four.
     :ivar threads: requests that each process serves at once; a slow client occupies one. They are made as
         they are needed.
-    :ivar silence: seconds after which a connection ends whose client sends nothing more of a body; 0: never.
+    :ivar idle_timeout: seconds after which a connection ends whose client sends nothing more of a body, or takes
+        nothing more of an answer; 0: never.
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 0
     threads: int = 1024
-    silence: float = 60.0
+    idle_timeout: float = 60.0
 
 
 def serve(make_app: Callable[[], WSGIApp], options: ServerOptions, announce: Callable[[str], None]) -> None:
@@ -51,7 +57,8 @@ def serve(make_app: Callable[[], WSGIApp], options: ServerOptions, announce: Cal
     """
     try:
         from granian import Granian
-        from granian.constants import Interfaces
+        from granian.constants import HTTPModes, Interfaces
+        from granian.http import HTTP1Settings
         from granian.log import LogLevels
     except ImportError:
         raise SettingError("the server needs granian: pip install 'fileupload[server]'") from None
@@ -63,28 +70,45 @@ def serve(make_app: Callable[[], WSGIApp], options: ServerOptions, announce: Cal
             port=port,
             interface=Interfaces.WSGI,
             workers=options.workers or min(4, len(os.sched_getaffinity(0))),
-            blocking_threads=options.threads,
-            # A few more than there are threads may wait; the rest waits in the kernel.
-            backpressure=options.threads + 64,
-            backlog=max(1024, options.threads),
+            # Over HTTP/2, a read never returns once its stream was reset or its connection was closed, and one
+            # connection has as many streams as it likes. Over HTTP/1.1 a connection has one request at a time.
+            http=HTTPModes.http1,
+            # Holds for the whole head and for the time before it: without a byte, and between two requests.
+            http1_settings=HTTP1Settings(header_read_timeout=int(HEADER_TIMEOUT * 1000)),
+            # No connection waits for a thread: the threads in reserve are for what is drained behind an answer,
+            # while the next request of the connection begins. Connections beyond that wait in the kernel.
+            blocking_threads=options.threads + _RESERVE,
+            backpressure=options.threads,
+            backlog=max(4096, options.threads),
             log_level=LogLevels.error,  # it warns of many threads, which is what slow clients need
             log_access=False,  # addresses hold identifiers, and identifiers are secrets
             respawn_failed_workers=True,
             workers_kill_timeout=_SHUTDOWN_GRACE,
         )
         threading.Thread(target=_announce_when_listening, args=(options.host, port, announce), daemon=True).start()
-        server.serve(target_loader=partial(_load, make_app, port, options.silence), wrap_loader=False)
+        server.serve(target_loader=partial(_load, make_app, port, options), wrap_loader=False)
 
 
-def _load(make_app: Callable[[], WSGIApp], port: int, silence: float) -> WSGIApp:
+def _load(make_app: Callable[[], WSGIApp], port: int, options: ServerOptions) -> WSGIApp:
     """Return the app, in a worker process that ends when its parent does."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     app = make_app()
-    if silence and hasattr(socket, "TCP_INFO") and os.path.isdir("/proc/self/fd"):
-        return SilenceGuard(app, port=port, limit=silence)
-    return app
+    if not HAS_COUNTERS or not os.path.isdir("/proc/self/fd"):
+        return app
+    # Of an app from a Paste file the settings are known only if its first part is ours.
+    settings = getattr(getattr(app, "manager", None), "settings", None) or Settings()
+    return ConnectionReaper(
+        app,
+        ReaperOptions(
+            port=port,
+            capacity=options.threads,
+            idle_timeout=options.idle_timeout or math.inf,
+            min_rate=settings.min_rate,
+            grace=settings.min_rate_grace,
+        ),
+    )
 
 
 def _end_with(parent: Any) -> None:

@@ -243,17 +243,24 @@ def test_a_slow_client_gets_408(tmp_path: Any, clock: Clock) -> None:
     assert site.names(identifier) == {"status.json", "lock"}
 
 
+def trusted(*arguments: Any, **options: Any) -> BodyReader:
+    """Return the reader of a request with a valid identifier."""
+    body = reader(*arguments, **options)
+    body.trusted = True
+    return body
+
+
 def test_draining_is_bounded_in_bytes(clock: Clock) -> None:
     """Of a refused body no more than ``drain_size`` is read."""
     client = Client(clock, 1e9)
-    reader(client, str(1 << 30), settings={"drain_size": 1_000_000}).drain()
+    trusted(client, str(1 << 30), settings={"drain_size": 1_000_000}).drain()
     assert (1 << 30) - client.left == 1_000_000
 
 
 def test_draining_is_bounded_in_time(clock: Clock) -> None:
     """Nor is it read for longer than ``drain_time``, but for the read that runs then."""
     client = Client(clock, 100_000)
-    reader(client, str(1 << 30), settings={"drain_size": "1G", "drain_time": 5}).drain()
+    trusted(client, str(1 << 30), settings={"drain_size": "1G", "drain_time": 5}).drain()
     assert 5 <= clock.now - 1000 < 6
 
 
@@ -261,14 +268,21 @@ def test_draining_is_bounded_in_time(clock: Clock) -> None:
 def test_draining_may_be_switched_off(clock: Clock, settings: dict[str, int]) -> None:
     """With either bound at 0 nothing is read."""
     client = Client(clock, 1e9)
-    reader(client, "100", settings=settings).drain()
+    trusted(client, "100", settings=settings).drain()
     assert client.asked == []
+
+
+def test_a_body_without_a_valid_identifier_is_not_drained_by_reads_that_nothing_ends() -> None:
+    """Where the connection is not known, a blocked read could not be ended: the server closes the connection."""
+    stream = Stream([b"abc", b"de"])
+    reader(stream, "5").drain()
+    assert stream.asked == []
 
 
 def test_draining_ends_with_the_body() -> None:
     """A short body is read to its end, and not past it."""
     stream = Stream([b"abc", b"de", b"NEXT REQUEST"])
-    reader(stream, "5").drain()
+    trusted(stream, "5").drain()
     assert stream.asked == [5, 2]
 
 

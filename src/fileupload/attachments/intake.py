@@ -64,7 +64,7 @@ class Intake:
         """Take the upload of a request into *bundle*; return the attachments that it has made.
 
         :raises UploadError: it is refused, or failed, and left nothing but the status that says so to a client who
-            has given an identifier; what the client still sends has been drained.
+            has given an identifier.
         """
         given = identifier_of(environ, query)
         identifier = given or self._manager.create_identifier()
@@ -101,7 +101,6 @@ class Intake:
                 f"Uploads that run at the same time may have {size_text(limit)} together; try again later."
             )
             upload.pool.refuse(upload.claims.id, upload.first_status().failed(error))
-            upload.body.drain()
             raise error
 
     def _accept(self, bundle: Bundle, entry: Entry, status: UploadStatus) -> None:

@@ -93,7 +93,7 @@ class RecordService:
             etag=file.hash,
             inline=file.is_shown,
         )
-        response = file_response(environ, served, partial(self._storage.open, file))
+        response = file_response(environ, served, partial(self._storage.open, file), self._settings)
         # It is as public as its address; a replaced file has another one.
         response.headers["Cache-Control"] = "public, no-cache"
         return response

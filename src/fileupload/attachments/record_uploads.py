@@ -28,7 +28,7 @@ from fileupload.attachments.subrequests import AppClient, AppFailed
 from fileupload.errors import FieldTooLarge, NoFile, StorageFailed, TooLarge, UploadError
 from fileupload.manager import UploadManager
 from fileupload.protocols.receiver import UploadRequest
-from fileupload.protocols.reception import drain, identifier_of, open_upload, parse_query, receive
+from fileupload.protocols.reception import identifier_of, open_upload, parse_query, receive
 from fileupload.responses import Environ, json_response
 from fileupload.status import UploadStatus
 
@@ -61,7 +61,6 @@ class RecordUploads:
         :raises UploadError: the request is refused, and nothing of it remains.
         """
         if (refusal := self._api.refusal(client, record)) is not None:
-            drain(environ, self._manager.settings)
             return refusal
         require_form(environ)
         home = self._canonical(client, record)

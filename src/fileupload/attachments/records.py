@@ -21,8 +21,8 @@ from fileupload.attachments.record_urls import RecordTemplate
 from fileupload.attachments.subrequests import AppClient, AppFailed
 from fileupload.errors import MethodNotAllowed, UploadError, storage_error
 from fileupload.manager import UploadManager
-from fileupload.protocols.reception import drain
-from fileupload.responses import Environ
+from fileupload.protocols.body import BODY_KEY
+from fileupload.responses import Environ, send
 
 log = logging.getLogger("fileupload")
 
@@ -50,6 +50,7 @@ class RecordFilter:
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         environ.setdefault("fileupload", self.manager)
+        environ.setdefault(BODY_KEY, [])
         try:
             response = self._respond(environ)
         except UploadError as error:
@@ -60,8 +61,10 @@ class RecordFilter:
             response = self._refuse(storage_error(error), environ)
         except AppFailed as failure:
             raise failure.error from None
-        answer: Iterable[bytes] = (response or self.app)(environ, start_response)
-        return answer
+        if response is None:
+            passed_on: Iterable[bytes] = self.app(environ, start_response)
+            return passed_on
+        return send(response, environ, start_response, self.manager.settings)
 
     def _respond(self, environ: Environ) -> Response | None:
         """Return the answer, or None where the app is to answer.
@@ -84,8 +87,6 @@ class RecordFilter:
         return self._traffic.respond(environ)
 
     def _refuse(self, error: UploadError, environ: Environ) -> Response:
-        # What was refused before it was read would else reset the connection, and the answer be lost.
-        drain(environ, self.manager.settings)
         response = self._api.problem(error, environ)
         if "HTTP_ORIGIN" in environ:
             response.headers.extend(self._cors_headers(environ))

@@ -33,9 +33,10 @@ from fileupload.attachments.visitor import Visitor, Visitors
 from fileupload.downloads import ServedFile, file_response
 from fileupload.errors import FileMissing, MethodNotAllowed, UploadError, storage_error
 from fileupload.manager import UploadManager, expire_in_passing
+from fileupload.protocols.body import BODY_KEY
 from fileupload.protocols.headers import clean_filename
-from fileupload.protocols.reception import brings_upload, drain, identifier_of, parse_query
-from fileupload.responses import Environ, StartResponse, WSGIApp, json_response, problem
+from fileupload.protocols.reception import identifier_of, parse_query
+from fileupload.responses import Environ, StartResponse, WSGIApp, json_response, problem, send
 
 Action = Callable[[], Response]
 
@@ -68,10 +69,9 @@ class AttachmentsMiddleware:
         if path is None and self.app is not None:
             return self.app(environ, _starting(start_response, visitor, []))
         cors = cors_headers(environ, self._settings.trusted_origins)
-        answer: Iterable[bytes] = self._answer(path, environ, bundles)(
-            environ, _starting(start_response, visitor, cors)
-        )
-        return answer
+        environ.setdefault(BODY_KEY, [])
+        response = self._answer(path, environ, bundles)
+        return send(response, environ, _starting(start_response, visitor, cors), self._settings)
 
     def _path_below(self, environ: Environ) -> str | None:
         """Return what follows the address of the attachments, or None for another address."""
@@ -101,20 +101,15 @@ class AttachmentsMiddleware:
     def _find_action(self, path: str | None, environ: Environ, bundles: SessionBundles) -> Action:
         """Return what answers a request.
 
-        :raises UploadError: it is refused; what the client sends has been drained.
+        :raises UploadError: it is refused.
         """
-        try:
-            if is_preflight(environ):
-                return partial(answer_preflight, environ, self._settings.trusted_origins)
-            check_origin(environ, self._settings.trusted_origins)
-            segments = _segments(path)
-            if len(segments) == 1:
-                return self._for_bundle(environ, bundles, segments[0])
-            return self._for_file(environ, bundles.bundle(segments[0]), *segments[1:])
-        except UploadError:
-            if brings_upload(environ):
-                drain(environ, self._settings)
-            raise
+        if is_preflight(environ):
+            return partial(answer_preflight, environ, self._settings.trusted_origins)
+        check_origin(environ, self._settings.trusted_origins)
+        segments = _segments(path)
+        if len(segments) == 1:
+            return self._for_bundle(environ, bundles, segments[0])
+        return self._for_file(environ, bundles.bundle(segments[0]), *segments[1:])
 
     def _for_bundle(self, environ: Environ, bundles: SessionBundles, name: str) -> Action:
         method, query = environ["REQUEST_METHOD"], parse_query(environ)
@@ -140,7 +135,7 @@ class AttachmentsMiddleware:
         if method == "PUT" and clean_filename(name) != name:
             raise BadName
         actions: dict[str, Action] = {
-            "GET": lambda: _download(environ, bundle, name),
+            "GET": lambda: _download(environ, bundle, name, self._settings),
             "PUT": partial(self._receive_named, environ, bundle, name),
             "DELETE": lambda: _delete(bundle, name),
         }
@@ -198,7 +193,7 @@ def _delete(bundle: Bundle, name: str) -> Response:
     return json_response([attachment is not None and attachment.delete()])
 
 
-def _download(environ: Environ, bundle: Bundle, name: str) -> Response:
+def _download(environ: Environ, bundle: Bundle, name: str, settings: SessionSettings) -> Response:
     for _ in range(_TRIES):
         if (attachment := bundle.get(name)) is None:
             break
@@ -206,5 +201,5 @@ def _download(environ: Environ, bundle: Bundle, name: str) -> Response:
             name=attachment.name, content_type=attachment.mimetype, size=attachment.size, etag=attachment.etag
         )
         with suppress(FileMissing):
-            return file_response(environ, file, attachment.open)
+            return file_response(environ, file, attachment.open, settings)
     raise FileMissing

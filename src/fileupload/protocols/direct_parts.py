@@ -114,20 +114,19 @@ class _PartAttempt(Attempt):
 def receive_part(environ: dict[str, Any], query: dict[str, str], manager: UploadManager) -> Part:
     """Take the part, or the form, in a request to an address that we have signed; return what is stored.
 
-    :raises UploadError: it is refused, or failed, and left nothing; what the client still sends has been drained.
+    :raises UploadError: it is refused, or failed, and left nothing.
     """
     body = BodyReader(environ, manager.settings)
     try:
         ticket = Tickets(manager.signing_keys).read(query.get("ticket", ""))
+        body.trusted = True
         if environ["REQUEST_METHOD"] != (allowed := "PUT" if ticket.number else "POST"):
             raise MethodNotAllowed(environ["REQUEST_METHOD"], (allowed,))
         upload = _open(environ, manager, ticket, body)
         return _receive(upload, ticket)
-    except UploadError:
-        body.drain()
+    except UploadError:  # also those that are an OSError
         raise
     except OSError as error:
-        body.drain()
         raise storage_error(error) from error
 
 

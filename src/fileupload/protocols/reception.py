@@ -6,10 +6,10 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
-from fileupload.errors import UploadError
+from fileupload.errors import InvalidIdentifier, UploadError
 from fileupload.manager import UploadManager
 from fileupload.protocols.base import Protocol
-from fileupload.protocols.body import BodyReader
+from fileupload.protocols.body import BODY_KEY, BodyReader
 from fileupload.protocols.form import FormProtocol
 from fileupload.protocols.raw import RawProtocol
 from fileupload.protocols.receiver import Gate, UploadRequest
@@ -54,16 +54,14 @@ def open_upload(
     :param settings: limits in the place of the manager's.
     :param gate: what else must hold of its files and fields.
     :param begun: it goes on with one, for which the identifier may be too old by now.
-    :raises UploadError: its body cannot be read as it is declared, or the identifier is not valid; in the second case
-        what the client sends has been drained.
+    :raises UploadError: its body cannot be read as it is declared, or the identifier is not valid.
     """
     settings = settings or manager.settings
     body = BodyReader(environ, settings)
-    try:
-        claims = manager.claims_of(identifier) if begun else manager.claims_to_begin(identifier)
-    except UploadError:
-        body.drain()
-        raise
+    claims = manager.claims_of(identifier)
+    body.trusted = True  # also with an identifier that is too old: a client of ours is to see the answer
+    if claims.expired and not begun:
+        raise InvalidIdentifier
     return UploadRequest(
         environ=environ,
         query=query,
@@ -76,20 +74,20 @@ def open_upload(
     )
 
 
-def drain(environ: dict[str, Any], settings: Settings) -> None:
-    """Read, within bounds, a body that nobody wants, so that the client sees the answer."""
-    with suppress(UploadError):
-        BodyReader(environ, settings).drain()
+def unread_body(environ: dict[str, Any], settings: Settings) -> BodyReader | None:
+    """Return what reads the body of a request that was answered; None if nothing of it is left, or can be read."""
+    readers: list[BodyReader] = environ.get(BODY_KEY) or []
+    announced = environ.get("CONTENT_LENGTH") not in {None, "", "0"} or "HTTP_TRANSFER_ENCODING" in environ
+    if announced and not any(reader.reads(environ["wsgi.input"]) for reader in readers):
+        with suppress(UploadError):
+            readers = [*readers, BodyReader(environ, settings, unwanted=True)]
+    return next((reader for reader in readers if not reader.finished), None)
 
 
 def receive(upload: UploadRequest) -> UploadStatus:
     """Take *upload* into its bucket; return the status of the finished upload.
 
-    :raises UploadError: it is refused, or failed; what the client still sends has been drained.
+    :raises UploadError: it is refused, or failed.
     """
     protocol = next(protocol for protocol in PROTOCOLS if protocol.matches(upload.environ))
-    try:
-        return protocol.receive(upload)
-    except UploadError:
-        upload.body.drain()
-        raise
+    return protocol.receive(upload)

@@ -12,8 +12,9 @@ from fileupload import direct_endpoints, responses
 from fileupload.attachments import origin
 from fileupload.errors import MethodNotAllowed, OriginNotAllowed, UploadError, storage_error
 from fileupload.manager import UploadManager
-from fileupload.protocols.reception import drain, parse_query
-from fileupload.responses import Environ, StartResponse, json_response
+from fileupload.protocols.body import BODY_KEY
+from fileupload.protocols.reception import parse_query
+from fileupload.responses import Environ, StartResponse, json_response, send
 from fileupload.s3fileup.bodies import named_wish, read_parameters, take_body
 from fileupload.s3fileup.companion import Companion
 from fileupload.s3fileup.errors import NotAuthorized, UnknownAddress
@@ -35,12 +36,12 @@ class S3FileupApp:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ.setdefault("fileupload", self.manager)
+        environ.setdefault(BODY_KEY, [])
         response = self._respond(dict(environ))
         # Pages of origins that are named may send their cookies, of others (*) not.
         for name, value in self._cors(environ):
             response.headers[name] = value
-        answer: Iterable[bytes] = response(environ, start_response)
-        return answer
+        return send(response, environ, start_response, self._settings)
 
     def _cors(self, environ: Environ) -> list[tuple[str, str]]:
         if environ.get("HTTP_ORIGIN", "") in self._origins:
@@ -52,13 +53,13 @@ class S3FileupApp:
             return self._dispatch(environ)
         except UploadError as error:
             log.info("%s s3fileup refused: %s", environ["REQUEST_METHOD"], error.code)
-            return self._refuse(environ, error)
+            return self._refuse(error)
         except OSError as error:
             log.exception("the pool failed")
-            return self._refuse(environ, storage_error(error))
+            return self._refuse(storage_error(error))
 
-    def _refuse(self, environ: Environ, error: UploadError) -> Response:
-        drain(environ, self._settings)
+    @staticmethod
+    def _refuse(error: UploadError) -> Response:
         # Each client looks for the sentence under another name.
         data = {"error": error.detail, "message": error.detail, "code": error.code}
         response = json_response(data, error.status)

@@ -139,7 +139,7 @@ class FileUploads:
             size=file.size,
             etag=file.sha256 or status.attempt,
         )
-        return file_response(environ, served, partial(bucket.open, 0))
+        return file_response(environ, served, partial(bucket.open, 0), self._settings)
 
     def cancel(self, begun: Begun) -> None:
         """Remove an upload that is not complete; what has failed may go as well.
