@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
@@ -12,6 +11,7 @@ from fileupload.protocols.headers import media_type, parse_parameters
 from fileupload.protocols.receiver import Gate
 from fileupload.responses import Environ
 from fileupload.status import UploadedFile, UploadStatus
+from fileupload.wsgi.json_body import parse_json
 
 FIELD = "attachment"
 _TEXTS = ("data", "permissions")
@@ -88,8 +88,8 @@ def read_texts(status: UploadStatus) -> tuple[dict[str, Any], dict[str, Any] | N
     for name in _TEXTS:
         for text in status.fields.get(name, ()):
             try:
-                texts[name] = json.loads(text)
-            except (ValueError, RecursionError) as error:
+                texts[name] = parse_json(text)
+            except ValueError as error:
                 raise _posted(f"{name} is not valid JSON ({error})") from None
             if not isinstance(texts[name], dict):
                 raise _posted(f"{name} must be a JSON object")
