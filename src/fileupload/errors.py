@@ -17,11 +17,13 @@ class UploadError(Exception):
     :ivar code: a stable word for programs (``code`` in the problem document and in the status).
     :ivar title: the problem in general, the same for each error of the kind (RFC 9457, ``title``).
     :ivar detail: what was wrong this time, and what to do.
+    :ivar retry_after: seconds after which the same request may succeed (``Retry-After``, RFC 9110, 10.2.3), or None.
     """
 
     status: ClassVar[int] = 400
     code: ClassVar[str] = "bad-request"
     title: ClassVar[str] = "The upload cannot be accepted"
+    retry_after: ClassVar[int | None] = None
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -279,6 +281,18 @@ class PoolFull(UploadError):
         super().__init__("The server has not enough free space for this upload. Try again later.")
 
 
+class ServerBusy(UploadError):
+    """The process has no file descriptors left for this request."""
+
+    status = 503
+    code = "server-busy"
+    title = "The server is busy"
+    retry_after = 5
+
+    def __init__(self) -> None:
+        super().__init__("The server is busy with other uploads. Try again in a few seconds.")
+
+
 class StorageFailed(UploadError):
     """The pool could not store the bytes, through no fault of the client."""
 
@@ -302,8 +316,16 @@ class FileMissing(UploadError, FileNotFoundError):
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+
+
+def lacks_descriptors(error: OSError) -> bool:
+    """Tell whether *error* says that this process, or the system, has no file descriptors left."""
+    return error.errno in _NO_DESCRIPTORS
 
 
 def storage_error(error: OSError) -> UploadError:
     """Return the error to answer with when the pool raised *error* while bytes were stored."""
+    if lacks_descriptors(error):
+        return ServerBusy()
     return PoolFull() if error.errno in _FULL else StorageFailed()

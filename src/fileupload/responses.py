@@ -86,8 +86,15 @@ def problem(error: UploadError, environ: Environ) -> Response:
         response = secured(response)
     else:
         response = json_response(data, error.status, "application/problem+json")
+    return with_error_headers(response, error)
+
+
+def with_error_headers(response: Response, error: UploadError) -> Response:
+    """Return *response*, the answer to *error* in any form, with what its headers have to tell."""
     if isinstance(error, MethodNotAllowed):
         response.allow = error.allowed
+    if error.retry_after is not None:
+        response.retry_after = error.retry_after
     return response
 
 

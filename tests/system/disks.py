@@ -16,11 +16,20 @@ from tests.traces import in_process
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
+NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
+
 # Those that can fail; os.close is none, since what it fails at has happened before.
 FALLIBLE = {"open", "mkdir", "write", "fsync", "rename", "unlink", "rmdir", "listdir", "statvfs", "stat", "fstat"}
 # Those that need room, and so go on failing while a disk is full.
 NEED_ROOM = {"mkdir", "write", "fsync", "rename", "create"}
 _MOST_OPERATIONS = 300
+
+
+def refusal_for(error: int) -> tuple[int, str]:
+    """Return the status and the code of the answer to an upload that the system's *error* has ended."""
+    if error in NO_DESCRIPTORS:
+        return 503, "server-busy"
+    return (507, "pool-full") if error in FULL else (500, "storage-failed")
 
 
 class Disk:

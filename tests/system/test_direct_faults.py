@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from tests.protocols.driver import Answer, Site
-from tests.system.disks import FULL, Disk, for_each_operation
+from tests.system.disks import Disk, for_each_operation, refusal_for
 from tests.waiting import PATIENCE
 
 LEAST_PART = 5 << 20  # bytes
@@ -89,7 +89,7 @@ def site() -> Iterator[Site]:
 
 def check_refusal(answer: Answer, error: int) -> None:
     """Check that the client is told, and what."""
-    assert answer.outcome == ((507, "pool-full") if error in FULL else (500, "storage-failed"))
+    assert answer.outcome == refusal_for(error)
 
 
 @FAULTS

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from fileupload.attachments.record_settings import RecordSettings
 from fileupload.attachments.storage import PoolStorage, Storage, StoredFile
 from fileupload.downloads import content_disposition
-from fileupload.errors import FileMissing, SettingError
+from fileupload.errors import FileMissing, SettingError, lacks_descriptors
 from fileupload.identifiers import new_id
 from fileupload.pool import filesystem as fs
 from fileupload.pool.base import Bucket, Pool
@@ -65,7 +65,9 @@ class FolderStorage(Storage):
         """Open the file in the folder."""
         try:
             return open(os.open(self._path(file.location), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
-        except OSError:
+        except OSError as error:
+            if lacks_descriptors(error):
+                raise
             raise FileMissing from None
 
     def remove_bytes(self, file: StoredFile) -> None:

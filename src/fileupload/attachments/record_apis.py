@@ -13,8 +13,8 @@ from fileupload.attachments.record_errors import ERRNOS, RecordError
 from fileupload.attachments.record_form import FIELD
 from fileupload.attachments.record_urls import RecordAddress, RecordTemplate
 from fileupload.attachments.subrequests import AppClient, json_of
-from fileupload.errors import MethodNotAllowed, UploadError
-from fileupload.responses import Environ, json_response, problem
+from fileupload.errors import UploadError
+from fileupload.responses import Environ, json_response, problem, with_error_headers
 
 _UNDEFINED = 999
 
@@ -144,10 +144,7 @@ class KintoApi(RecordApi):
         data: dict[str, Any] = {"code": error.status, "errno": errno, "error": name, "message": error.detail}
         if isinstance(error, RecordError) and error.location:
             data["details"] = [{"location": error.location, "name": None, "description": error.description}]
-        response = json_response(data, error.status)
-        if isinstance(error, MethodNotAllowed):
-            response.allow = error.allowed
-        return response
+        return with_error_headers(json_response(data, error.status), error)
 
     def body(self, attributes: dict[str, Any], permissions: dict[str, Any] | None) -> dict[str, Any]:
         """Return the attributes under ``data``."""

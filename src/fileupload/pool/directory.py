@@ -34,6 +34,7 @@ from fileupload.errors import AlreadyDone, Interrupted, NotResumable, SettingErr
 from fileupload.identifiers import is_id, new_key
 from fileupload.pool import filesystem as fs
 from fileupload.pool.base import Pool
+from fileupload.pool.descriptors import admission, retried
 from fileupload.pool.directory_attempt import DirectoryAttempt, is_alive, read_progress
 from fileupload.pool.directory_bucket import DirectoryBucket
 from fileupload.pool.directory_direct import DirectoryDirect
@@ -111,18 +112,19 @@ class DirectoryPool(Pool):
             current = self.read_status(fd)
             if current.state is State.DONE:
                 raise AlreadyDone
-            attempt = DirectoryAttempt.begin(self, bucket_id, fd, status)
-            try:
-                self.write_status(fd, replace(status, attempt=attempt.token))
-                # A folder has a link from each folder in it, from itself and from its parent (but on Btrfs, 1 in all):
-                # with 3, this attempt's is the only one.
-                if os.fstat(fd).st_nlink != 3:
-                    self._remove_all_but({_STATUS, LOCK, attempt.token}, fd)
-            except BaseException:
-                attempt.close()
-                fs.remove_tree(attempt.token, fd)
-                raise
-            return attempt
+            with admission(fd):
+                attempt = DirectoryAttempt.begin(self, bucket_id, fd, status)
+                try:
+                    self.write_status(fd, replace(status, attempt=attempt.token))
+                    # A folder has a link from each folder in it, from itself and from its parent (but on Btrfs, 1 in
+                    # all): with 3, this attempt's is the only one.
+                    if os.fstat(fd).st_nlink != 3:
+                        self._remove_all_but({_STATUS, LOCK, attempt.token}, fd)
+                except BaseException:
+                    attempt.close()
+                    retried(partial(fs.remove_tree, attempt.token, fd))
+                    raise
+                return attempt
 
     def resume(self, bucket_id: str) -> DirectoryAttempt:
         """Take up the attempt whose folder is there, if nobody holds its mark of life."""

@@ -8,11 +8,13 @@ import os
 import secrets
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from fileupload.errors import Busy, FileMissing, Superseded
+from fileupload.errors import Busy, FileMissing, Superseded, lacks_descriptors
 from fileupload.pool import filesystem as fs
 from fileupload.pool.base import Attempt, FileWriter
+from fileupload.pool.descriptors import retried
 from fileupload.pool.directory_direct import DirectoryDirect
 from fileupload.status import FOREIGN, State, UploadStatus, seconds_of, timestamp
 
@@ -86,7 +88,7 @@ class DirectoryAttempt(Attempt):
             fs.try_lock(attempt._alive)
         except BaseException:
             attempt.close()
-            fs.remove_tree(attempt.token, bucket)
+            retried(partial(fs.remove_tree, attempt.token, bucket))
             raise
         return attempt
 
@@ -105,7 +107,7 @@ class DirectoryAttempt(Attempt):
                 raise Busy
             attempt.status = replace(read_progress(attempt._folder, status), suspended=False)
             attempt._files = sum(1 for name in os.listdir(attempt._folder) if name.isdigit())
-            attempt.publish(attempt.status)
+            attempt._publish(attempt.status)
         except BaseException:
             attempt.close()
             raise
@@ -114,7 +116,7 @@ class DirectoryAttempt(Attempt):
     def create_file(self) -> FileWriter:
         """Begin the next file of the folder."""
         try:
-            fd = fs.create_file(str(self._files), self._folder)
+            fd = retried(partial(fs.create_file, str(self._files), self._folder))
         except OSError as error:
             raise self._explained(error) from None
         self._files += 1
@@ -126,7 +128,7 @@ class DirectoryAttempt(Attempt):
         if not self._files:
             raise FileMissing
         try:
-            fd = fs.open_to_append(str(self._files - 1), self._folder)
+            fd = retried(partial(fs.open_to_append, str(self._files - 1), self._folder))
         except OSError as error:
             raise self._explained(error) from None
         self._writer = _FileWriter(fd, durable=self._pool.durable)
@@ -138,7 +140,16 @@ class DirectoryAttempt(Attempt):
         fs.remove(str(self._files), self._folder)
 
     def publish(self, status: UploadStatus) -> None:
-        """Replace the progress file."""
+        """Replace the progress file; where no descriptor is left for it, the next call does so."""
+        try:
+            self._publish(status)
+        except OSError as error:
+            if not lacks_descriptors(error):
+                raise
+            with suppress(OSError):
+                fs.remove(fs.temporary_name(PROGRESS), self._folder)
+
+    def _publish(self, status: UploadStatus) -> None:
         self.status = status
         record = replace(status, attempt=self.token).to_record()
         try:
@@ -154,29 +165,25 @@ class DirectoryAttempt(Attempt):
             if self._pool.durable:
                 os.fsync(self._folder)
             if self._renamed:  # and then not made durable
-                with self._pool.folders.locked_opened(self._bucket):
-                    self._require_ownership()
-                    self._pool.write_status(self._bucket, replace(status, attempt=self.token))
-            self.publish(replace(status, suspended=True))
+                retried(partial(self._take_back, status))
+            retried(partial(self._publish, replace(status, suspended=True)))
         except OSError as error:
             raise self._explained(error) from None
         finally:
             self.close()
+
+    def _take_back(self, status: UploadStatus) -> None:
+        """Replace the status of a finished upload, that could not be made durable, by *status*."""
+        with self._pool.folders.locked_opened(self._bucket):
+            self._require_ownership()
+            self._pool.write_status(self._bucket, replace(status, attempt=self.token))
 
     def finish(self, status: UploadStatus) -> None:
         """Make the files durable where they lie, and let ``status.json`` name them."""
         try:
             if self._pool.durable:
                 os.fsync(self._folder)
-            with self._pool.folders.locked_opened(self._bucket):
-                self._require_ownership()
-                if self._pool.durable:
-                    os.fsync(self._bucket)  # the name of the attempt, before the status that speaks of it
-                done = replace(status, attempt=self.token)
-                self._renamed = True
-                self._pool.write_status(self._bucket, done, durable=self._pool.durable)
-                if self._pool.durable:
-                    self._sync_names()
+            retried(partial(self._make_done, replace(status, attempt=self.token)))
         except OSError as error:
             raise self._explained(error) from None
         with suppress(OSError):  # the upload is done; what stays of these two misleads nobody
@@ -186,29 +193,44 @@ class DirectoryAttempt(Attempt):
                 DirectoryDirect.remove_parts(self._folder)
         self.close()
 
+    def _make_done(self, done: UploadStatus) -> None:
+        """Replace the status by *done*; may be done again."""
+        with self._pool.folders.locked_opened(self._bucket):
+            self._require_ownership()
+            if self._pool.durable:
+                os.fsync(self._bucket)  # the name of the attempt, before the status that speaks of it
+            self._renamed = True
+            self._pool.write_status(self._bucket, done, durable=self._pool.durable)
+            if self._pool.durable:
+                self._sync_names()
+
     def fail(self, status: UploadStatus) -> None:
         """Remove the folder, and leave *status* if the bucket is still this attempt's."""
         try:
-            with self._pool.folders.locked_opened(self._bucket) as lock:
-                current = self._pool.read_status(self._bucket)
-                if current.attempt == self.token:
-                    if current.state is State.DONE:  # renamed, and then not made durable
-                        self._pool.remove_status(self._bucket)
-                    self._remove_bytes()
-                    self._pool.write_status(self._bucket, replace(status, attempt=self.token))
-                # The mark of life goes last: until the status is there, no reader may take this for a crash.
-                self._release()
-                fs.remove_tree(self.token, self._bucket)
-                self._pool.folders.remove_if_bare(self._id, self._bucket, lock)
+            if self._writer is not None:
+                self._writer.abandon()  # gives back a descriptor, which is needed for what follows
+            retried(partial(self._remove, replace(status, attempt=self.token)))
         except FileNotFoundError:
             return
         finally:
             self.close()
 
+    def _remove(self, failed: UploadStatus) -> None:
+        """Remove all of the attempt, and leave *failed* in its place; may be done again."""
+        with self._pool.folders.locked_opened(self._bucket) as lock:
+            current = self._pool.read_status(self._bucket)
+            if current.attempt == self.token and self._folder >= 0:
+                if current.state is State.DONE:  # renamed, and then not made durable
+                    self._pool.remove_status(self._bucket)
+                self._remove_bytes()
+                self._pool.write_status(self._bucket, failed)
+            # The mark of life goes last: until the status is there, no reader may take this for a crash.
+            self._release()
+            fs.remove_tree(self.token, self._bucket)
+            self._pool.folders.remove_if_bare(self._id, self._bucket, lock)
+
     def _remove_bytes(self) -> None:
         """Remove the files before the status is written: on a full disk, their room is what it needs."""
-        if self._writer is not None:
-            self._writer.abandon()
         for number in range(self._files):
             fs.remove(str(number), self._folder)
 

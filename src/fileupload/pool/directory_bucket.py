@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from fileupload.errors import FileMissing
+from fileupload.errors import FileMissing, lacks_descriptors
 from fileupload.pool import filesystem as fs
 from fileupload.pool.base import Bucket
 from fileupload.status import State, UploadStatus
@@ -38,7 +38,9 @@ class DirectoryBucket(Bucket):
         try:
             with self._finished(index) as (attempt, fd), fs.opened(fs.open_file(str(index), fd)):
                 return self._pool.path_of(self.id, attempt, str(index))
-        except OSError:  # FileMissing is one
+        except OSError as error:  # FileMissing is one
+            if lacks_descriptors(error):
+                raise
             return None
 
     def open(self, index: int = 0) -> BinaryIO:
@@ -46,8 +48,8 @@ class DirectoryBucket(Bucket):
         with self._finished(index) as (_, fd):
             try:
                 return open(fs.open_file(str(index), fd), "rb")
-            except OSError:
-                raise FileMissing from None
+            except OSError as error:
+                raise _missing(error) from None
 
     def download_to(self, path: str | os.PathLike[str], index: int = 0) -> None:
         """Copy a file of a finished upload to *path*."""
@@ -59,8 +61,8 @@ class DirectoryBucket(Bucket):
         with self._finished(index) as (_, fd):
             try:
                 os.close(fs.open_file(str(index), fd))
-            except OSError:
-                raise FileMissing from None
+            except OSError as error:
+                raise _missing(error) from None
             fs.move_file(str(index), fd, os.fspath(path), durable=self._pool.durable)
 
     def remove_file(self, index: int = 0) -> bool:
@@ -99,7 +101,12 @@ class DirectoryBucket(Bucket):
                 attempt = fs.open_directory(status.attempt, bucket)
         except FileMissing:
             raise
-        except OSError:
-            raise FileMissing from None
+        except OSError as error:
+            raise _missing(error) from None
         with fs.opened(attempt):
             yield status.attempt, attempt
+
+
+def _missing(error: OSError) -> OSError:
+    """Return what *error* says of a file: that it is missing, unless no descriptor is left to look for it."""
+    return error if lacks_descriptors(error) else FileMissing()

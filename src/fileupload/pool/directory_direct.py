@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from fileupload.errors import Incomplete, Superseded, TooLarge
 from fileupload.pool import filesystem as fs
+from fileupload.pool.descriptors import admission, retried
 from fileupload.pool.direct import DirectFile, Form, Part, PartWriter
 from fileupload.settings import size_text
 from fileupload.status import RUNNING
@@ -66,8 +67,9 @@ class DirectoryDirect(DirectFile):
                 # Under the lock, of parts that come at the same time each sees those that were admitted before it.
                 with self._pool.folders.locked_opened(bucket):
                     self._require_open(bucket)
-                    self._admit(number, size, limit, folder)
-                    writer = _FilePart(self, number, size, held, bucket, folder)
+                    with admission(folder):
+                        self._admit(number, size, limit, folder)
+                        writer = _FilePart(self, number, size, held, bucket, folder)
             except FileNotFoundError:
                 raise Superseded from None
             writer.held = held.pop_all()
@@ -193,14 +195,18 @@ class DirectoryDirect(DirectFile):
 
         :raises Superseded: it was, or is another's by now.
         """
-        try:
+
+        def rename() -> None:
             with self._pool.folders.locked_opened(bucket):
                 self._require_open(bucket)
                 os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-                if self._pool.durable:
-                    os.fsync(folder)
+
+        try:
+            retried(rename)
         except FileNotFoundError:
             raise Superseded from None
+        if self._pool.durable:
+            os.fsync(folder)
 
     @property
     def durable(self) -> bool:

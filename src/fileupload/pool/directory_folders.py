@@ -11,9 +11,11 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
 from fileupload.identifiers import is_id
 from fileupload.pool import filesystem as fs
+from fileupload.pool.descriptors import retried
 
 LOCK = "lock"
 
@@ -57,16 +59,26 @@ class BucketFolders:
         """
         while True:
             with ExitStack() as held:
-                fd = held.enter_context(fs.opened(self.open(bucket_id, create=create)))
-                lock = self._lock(fd, held)
+                try:
+                    fd = held.enter_context(fs.opened(self.open(bucket_id, create=create)))
+                    lock = self._lock(fd, held)
+                except OSError:
+                    if create:  # a folder that was made, and could then not be opened or locked
+                        with suppress(OSError):  # not empty
+                            os.rmdir(self.path_of(bucket_id))
+                    raise
                 if lock is None:
                     continue
+                may_be_bare = not create
                 try:
                     yield fd
+                except BaseException:
+                    may_be_bare = True
+                    raise
                 finally:
-                    if not create:
+                    if may_be_bare:
                         with suppress(OSError):  # what was to be done here is done
-                            self.remove_if_bare(bucket_id, fd, lock)
+                            retried(partial(self.remove_if_bare, bucket_id, fd, lock))
                 return
 
     @contextmanager

@@ -12,9 +12,12 @@ import fcntl
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
+
+from fileupload.errors import lacks_descriptors
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -196,12 +199,17 @@ def write_all(fd: int, data: bytes) -> None:
         written = os.write(fd, data)
 
 
+def temporary_name(name: str) -> str:
+    """Return the name that the new content of the file *name* has until it is whole."""
+    return name + ".new"
+
+
 def replace_file(name: str, data: bytes, parent: int, *, durable: bool) -> None:
     """Give the file *name* in *parent* the content *data*, whole or not at all, after a crash too.
 
     Only one caller at a time may do so for the same name. The folder itself is not synced.
     """
-    temporary = name + ".new"
+    temporary = temporary_name(name)
     with opened(_with_mode(os.open(temporary, _WRITE | os.O_TRUNC, 0o600, dir_fd=parent))) as fd:
         write_all(fd, data)
         if durable:
@@ -219,11 +227,29 @@ def remove(name: str, parent: int) -> bool:
 
 
 def remove_tree(name: str, parent: int) -> None:
-    """Remove *name* from *parent*, a file or a folder with all it holds; links are not followed."""
+    """Remove *name* from *parent*, a file or a folder with all it holds; links are not followed.
+
+    :raises OSError: no descriptors are left, and so some of it is; any other trouble is passed over.
+    """
     try:
         remove(name, parent)
     except (IsADirectoryError, PermissionError):  # unlink of a folder: EISDIR on Linux, EPERM elsewhere
-        shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
+        _remove_folder(name, parent)
+
+
+def _remove_folder(name: str, parent: int) -> None:
+    shortage: list[OSError] = []
+
+    def note(error: BaseException) -> None:
+        if isinstance(error, OSError) and lacks_descriptors(error):
+            shortage.append(error)
+
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(name, onexc=lambda _, path, error: note(error), dir_fd=parent)
+    else:
+        shutil.rmtree(name, onerror=lambda _, path, error: note(error[1]), dir_fd=parent)
+    if shortage:
+        raise shortage[0]
 
 
 def move_file(name: str, parent: int, path: str, *, durable: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fileupload.errors import SettingError
+from fileupload.errors import SettingError, lacks_descriptors
 
 _CONNECT_TIMEOUT = 5  # seconds
 _READ_TIMEOUT = 30
@@ -69,7 +69,24 @@ def explained(key: str) -> Iterator[None]:
             raise FileExistsError(errno.EEXIST, "there is such an object", key) from None
         raise OSError(errno.EIO, f"the store says {code}", key) from error
     except BotoCoreError as error:
-        raise OSError(errno.EIO, f"the store cannot be reached ({type(error).__name__})", key) from error
+        number = errno.EMFILE if _lacks_descriptors(error) else errno.EIO
+        raise OSError(number, f"the store cannot be reached ({type(error).__name__})", key) from error
+
+
+def _lacks_descriptors(error: BaseException) -> bool:
+    """Tell whether there was no file descriptor for a connection, as the errors behind *error* say."""
+    seen: set[int] = set()
+    behind: list[object] = [error]
+    while behind:
+        each = behind.pop()
+        if not isinstance(each, BaseException) or id(each) in seen:
+            continue
+        if isinstance(each, OSError) and lacks_descriptors(each):
+            return True
+        seen.add(id(each))
+        # botocore keeps the error of urllib3 among its keywords, and urllib3 that of the socket as its cause.
+        behind += [each.__cause__, each.__context__, *getattr(each, "kwargs", {}).values()]
+    return False
 
 
 def answer_in(error: Any) -> str:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Any
 
-from fileupload.errors import AlreadyDone, StorageFailed, Superseded, UploadError, storage_error
+from fileupload.errors import AlreadyDone, ServerBusy, StorageFailed, Superseded, UploadError, storage_error
 from fileupload.pool.base import Attempt
 from fileupload.protocols.receiver import Receiver, UploadRequest
 from fileupload.status import UploadStatus
@@ -47,7 +47,7 @@ class WholeBodyProtocol(Protocol):
         try:
             self.prepare(request)
             attempt = request.pool.begin(request.claims.id, status)
-        except AlreadyDone:
+        except (AlreadyDone, ServerBusy):  # the second says nothing of this upload, and would ask for descriptors
             raise
         except UploadError as error:
             self._keep_refusal(request, status.failed(error))

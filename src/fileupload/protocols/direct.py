@@ -22,6 +22,7 @@ from fileupload.errors import (
     NotDirect,
     NotResumable,
     PoolFull,
+    ServerBusy,
     StorageFailed,
     Superseded,
     TooLarge,
@@ -67,7 +68,7 @@ class DirectUploads:
         try:
             status = replace(first, direct=self._agree(upload, wish))
             attempt = self._pool.begin(upload.claims.id, status)
-        except AlreadyDone:
+        except (AlreadyDone, ServerBusy):  # the second says nothing of this upload, and would ask for descriptors
             raise
         except UploadError as error:
             with suppress(OSError):

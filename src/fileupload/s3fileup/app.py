@@ -14,7 +14,7 @@ from fileupload.errors import MethodNotAllowed, OriginNotAllowed, UploadError, s
 from fileupload.manager import UploadManager
 from fileupload.protocols.body import BODY_KEY
 from fileupload.protocols.reception import parse_query
-from fileupload.responses import Environ, StartResponse, json_response, send
+from fileupload.responses import Environ, StartResponse, json_response, send, with_error_headers
 from fileupload.s3fileup.bodies import named_wish, read_parameters, take_body
 from fileupload.s3fileup.companion import Companion
 from fileupload.s3fileup.errors import NotAuthorized, UnknownAddress
@@ -63,10 +63,7 @@ class S3FileupApp:
     def _refuse(error: UploadError) -> Response:
         # Each client looks for the sentence under another name.
         data = {"error": error.detail, "message": error.detail, "code": error.code}
-        response = json_response(data, error.status)
-        if isinstance(error, MethodNotAllowed):
-            response.allow = error.allowed
-        return response
+        return with_error_headers(json_response(data, error.status), error)
 
     def _dispatch(self, environ: Environ) -> Response:
         """Return the answer.
