@@ -83,8 +83,8 @@ def read_json(upload: UploadRequest) -> Any:
         return None
     try:
         return parse_json(text)
-    except ValueError:
-        raise MalformedRequest("The body must be JSON in UTF-8.") from None
+    except ValueError as error:
+        raise MalformedRequest(f"The body must be JSON in UTF-8: {error}.") from None
 
 
 def _etags(data: Any) -> dict[int, str] | None:

@@ -29,8 +29,8 @@ def read_json(environ: Environ, settings: Settings) -> dict[str, Any]:
     """
     try:
         data = parse_json(_read(environ, settings) or b"{}")
-    except ValueError:
-        raise MalformedRequest("The body must be JSON in UTF-8.") from None
+    except ValueError as error:
+        raise MalformedRequest(f"The body must be JSON in UTF-8: {error}.") from None
     if not isinstance(data, dict):
         raise MalformedRequest("The body must be a JSON object.")
     return data

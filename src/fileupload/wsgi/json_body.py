@@ -10,13 +10,16 @@ from typing import Any, NoReturn
 def parse_json(text: str | bytes) -> Any:
     """Return what *text* says.
 
-    :raises ValueError: it is no JSON: also ``NaN``, ``Infinity`` and numbers too large for a float, which others could
-        not read from us; numbers with more digits than Python converts; values nested too deep.
+    :raises ValueError: it is no JSON, and in which way, as a part of a sentence: also ``NaN``, ``Infinity`` and numbers
+        too large for a float, which others could not read from us; numbers with more digits than Python converts;
+        values nested too deep.
     """
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_short)
     except RecursionError:
         raise ValueError("the values are nested too deep") from None
+    except UnicodeDecodeError:
+        raise ValueError("it is not in UTF-8") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -28,6 +31,13 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError("a number is too large")
     return number
+
+
+def _short(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:  # too many digits for sys.get_int_max_str_digits
+        raise ValueError("a number has too many digits") from None
 
 
 def encode_json(data: Any) -> bytes:
