@@ -82,7 +82,7 @@ class BodyReader:
         self._settings = settings
         self._ended = self.length == 0
         self._watch = watch_of(environ)
-        self._wait = Wait(rate=settings.min_rate)
+        self._wait = Wait(rate=settings.min_rate, grace=settings.min_rate_grace)
         self._hidden = 0  # bytes that the server must not know of for now
         self._window_start = 0.0  # of the time in reads over which the rate is measured, and the bytes until then
         self._window_received = 0
