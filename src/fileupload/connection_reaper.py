@@ -160,6 +160,11 @@ class ConnectionReaper:
     def _count(self, now: float) -> None:
         """Look at all connections of this process."""
         found = set()
+        # Which request came by which connection is not known: of a client's limits, the mildest holds for all of them.
+        rates: dict[str, int] = {}
+        for watch in list(self._requests.values()):
+            if watch.rate is not None:
+                rates[watch.address] = min(watch.rate, rates.get(watch.address, watch.rate))
         for name in os.listdir("/proc/self/fd"):
             with suppress(OSError, ValueError):
                 link = os.readlink(f"/proc/self/fd/{name}")
@@ -167,12 +172,12 @@ class ConnectionReaper:
                     inode = int(link[8:-1])
                     found.add(inode)
                     if inode not in self._others:
-                        self._count_one(int(name), inode, now)
+                        self._count_one(int(name), inode, rates, now)
         self._others &= found
         for inode in self._connections.keys() - found:
             del self._connections[inode]
 
-    def _count_one(self, fd: int, inode: int, now: float) -> None:
+    def _count_one(self, fd: int, inode: int, rates: dict[str, int], now: float) -> None:
         with duplicate(fd) as sock:
             known = self._connections.get(inode)
             if known is None:
@@ -187,7 +192,7 @@ class ConnectionReaper:
                 known = _Connection(address or "", now, counters, (now, counters.received))
                 self._connections[inode] = known
             known.fd = fd
-            known.update(counters, now, self._options.min_rate)
+            known.update(counters, now, rates.get(known.address, self._options.min_rate))
 
     def _takes_too_little(self, connection: _Connection, now: float) -> bool:
         """Tell whether the client takes its answer too slowly; the window begins anew where it does not."""

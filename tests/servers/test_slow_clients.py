@@ -107,24 +107,27 @@ def read_to_end(connection: socket.socket) -> bytes:
     return received
 
 
-@pytest.mark.parametrize("trickles", [True, False], ids=["trickling", "silent"])
-@pytest.mark.parametrize("begin", [plain, form, chunked, fast_first])
-def test_a_slow_upload_ends_by_the_clock(
-    strict: Server, begin: Callable[[Server, str], tuple[bytes, bytes]], trickles: bool
-) -> None:
-    """A body that comes at a byte now and then, or stops, has failed after the grace time; nothing of it is left."""
-    if begin is chunked and not strict.kind.chunked:
-        return  # which other tests show: it is answered 411
-    identifier = strict.new_identifier()
-    start, byte = begin(strict, identifier)
-    with strict.open_socket() as connection:
-        connection.sendall(start)
-        with trickling(connection, byte) if trickles else ExitStack():
+def test_slow_uploads_end_by_the_clock(strict: Server) -> None:
+    """Bodies that come at a byte now and then, or stop, have failed after the grace time; nothing of them is left."""
+    ways = [plain, form, fast_first, *([chunked] if strict.kind.chunked else [])]
+    identifiers = []
+    with ExitStack() as held:
+        connections = []
+        for begin in ways:
+            for trickles in (True, False):
+                identifiers.append(strict.new_identifier())
+                start, byte = begin(strict, identifiers[-1])
+                connections.append(held.enter_context(strict.open_socket()))
+                connections[-1].sendall(start)
+                if trickles:
+                    held.enter_context(trickling(connections[-1], byte))
+        for connection in connections:
             received = read_to_end(connection)
-    assert b" 408 " in received[:20] or not received, received
-    status = strict.wait_for_status(identifier, lambda found: found["state"] == "error")
-    assert status["code"] == "too-slow"
-    strict.wait_until_clean(identifier)
+            assert b" 408 " in received[:20] or not received, received
+    for identifier in identifiers:
+        status = strict.wait_for_status(identifier, lambda found: found["state"] == "error")
+        assert status["code"] == "too-slow"
+        strict.wait_until_clean(identifier)
 
 
 @pytest.mark.parametrize("trickles", [True, False], ids=["trickling", "silent"])

@@ -153,9 +153,11 @@ class BodyReader:
         self._waited += self.pace
         self.received += len(chunk)
         self._ended = not chunk or self.received == self.length
-        if self._wait.expired and self.received != self.length:
+        if self._wait.expired and len(chunk) < wanted:
             self._ended = True
             raise self._too_slow()
+        # The connection that was ended for this read may have been that of another one, which was as slow.
+        self._wait.expired = False
         if not chunk and self.length is not None:
             raise Incomplete(f"The body ended after {self.received} of {self.length} bytes.")
         return chunk
