@@ -102,7 +102,15 @@ class _Connection:
     def in_request(self) -> bool:
         """Whether bytes have come since the last answer."""
         counters = self.counters
-        return counters.received > 0 and not counters.pending and counters.since_received <= counters.since_sent
+        if not counters.received or counters.pending:
+            return False
+        return not counters.acknowledged or counters.since_received < counters.since_sent
+
+    @property
+    def may_be_in_request(self) -> bool:
+        """Whether bytes may have come since the last answer: in the same millisecond the order is not known."""
+        counters = self.counters
+        return self.in_request or (counters.received > 0 and counters.since_received == counters.since_sent)
 
 
 class ConnectionReaper:
@@ -255,9 +263,9 @@ class ConnectionReaper:
         slow = [
             each
             for each in candidates
-            if each.in_request and (each.counters.since_received >= idle or now - each.mark[0] >= grace - _SLACK)
+            if each.may_be_in_request and (each.counters.since_received >= idle or now - each.mark[0] >= grace - _SLACK)
         ]
-        return sorted(slow, key=lambda each: each.mark[0])[: len(overdue)]
+        return sorted(slow, key=lambda each: (not each.in_request, each.mark[0]))[: len(overdue)]
 
     def _end_idle(self, connections: list[_Connection], now: float) -> int:
         """End idle connections where there are nearly as many as there may be; return how many."""
