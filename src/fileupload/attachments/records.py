@@ -79,9 +79,8 @@ class RecordFilter:
             if method == "OPTIONS":
                 return self._uploads.preflight(client, record, environ)
             raise MethodNotAllowed(method, ("POST", "DELETE", "OPTIONS"))
-        if method in {"GET", "HEAD"}:
-            return self._service.respond(environ)
-        return self._traffic.respond(environ)
+        response = self._traffic.respond(environ)
+        return self._service.respond(environ) if response is None and method in {"GET", "HEAD"} else response
 
     def _refuse(self, error: UploadError, environ: Environ) -> Response:
         # What was refused before it was read would else reset the connection, and the answer be lost.
