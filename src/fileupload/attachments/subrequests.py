@@ -101,5 +101,5 @@ def json_of(response: Response) -> Any:
     """Return what the body of *response* says as JSON, or None if it says nothing."""
     try:
         return json.loads(response.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
