@@ -28,6 +28,12 @@ import resource, subprocess, sys
 done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE)
 print(done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
+# Runs a command that may write files of so many bytes.
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -422,8 +428,12 @@ BROKEN: dict[str, tuple[Callable[[str], dict[str, Any]], str]] = {
     "no location": (lambda there: {"filename": "a.txt", "hash": "x"}, "does not tell its name, location and hash"),
     "no object": (lambda there: {"filename": 1}, "does not tell its name, location and hash"),
     "not compressed": (
-        lambda there: attachment(there, b"content", original={"filename": "a", "hash": "x"}),
+        lambda there: attachment(there, b"content", original={"filename": "a", "hash": "x", "size": 1}),
         "it cannot be decompressed",
+    ),
+    "no size of the original": (
+        lambda there: attachment(there, b"content", original={"filename": "a", "hash": "x"}),
+        "does not tell its size before it was compressed",
     ),
 }
 
@@ -454,6 +464,33 @@ def test_a_broken_download_leaves_nothing(
         "a.txt": "older",
         "good.txt": "content",
     }
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [(1 << 20, "there is more of it than its record tells"), (None, "does not tell its size before it was compressed")],
+    ids=["with a size", "without"],
+)
+def test_a_bomb_fills_no_disk(
+    place: Names,
+    site: Site,
+    collection: str,
+    tmp_path: Path,
+    put_public: Callable[[bytes], str],
+    told: int | None,
+    sentence: str,
+) -> None:
+    """Of a few KB that decompress to many MB, no more is written than the record tells; without a size, nothing."""
+    bomb = gzip.compress(bytes(32 << 20))
+    original = {"filename": "a.txt", "hash": "0" * 64, **({} if told is None else {"size": told})}
+    site.write(collection, "r", {"attachment": attachment(put_public(bomb), bomb, original=original)})
+    # Writing more would be the system's error, which has another sentence.
+    command = [sys.executable, "-c", LIMITED, str(told or 0), sys.executable, "-m", "fileupload", "records", "download"]
+    options = (*place, "--auth", "alice:secret", "--folder", "copy")
+    done = subprocess.run([*command, *options], cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=PATIENCE)
+    assert done.returncode == 1
+    assert sentence in done.stdout
+    assert list((tmp_path / "copy").iterdir()) == []
 
 
 @pytest.mark.parametrize(("told", "status"), [(7, 0), (6, 1)])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fileupload.pool import filesystem as fs
 from tests.protocols.driver import Site, field_part, file_part, form
 
 MADE_BY_SERVER = re.compile(
@@ -134,14 +135,20 @@ def test_an_evil_path_is_the_apps(site: Site, name: str) -> None:
     assert everything(site.directory) == before
 
 
-def test_the_pool_is_its_owners_alone(site: Site) -> None:
-    """Folders are 0700 and files 0600, whatever the umask."""
-    old = os.umask(0)
+@pytest.mark.parametrize("umask", [0, 0o077, 0o177, 0o777], ids=oct)
+def test_the_pool_is_its_owners_alone(tmp_path: Path, umask: int) -> None:
+    """Folders are 0700 and files 0600, whatever the umask, and those above that had to be made are not for all."""
+    old = os.umask(umask)
     try:
+        site = Site(tmp_path / "new" / "pool")
+        site.manager.pool.index.put(("some", "key"), "name", "text")
         identifier = site.identifier()
         assert site.post(form(file_part("x")), identifier).status == 200
     finally:
         os.umask(old)
-    bucket = site.directory / identifier[:2] / identifier[:32]
-    for path in [bucket, *bucket.rglob("*"), bucket.parent]:
+        fs.note_umask()
+    assert (tmp_path / "new").stat().st_mode & 0o022 == 0
+    paths = [path for path in [site.directory, *site.directory.rglob("*")] if path.name != ".turn.lock"]
+    assert len(paths) > 8
+    for path in paths:
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path

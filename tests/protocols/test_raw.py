@@ -189,3 +189,16 @@ def test_the_identifier_may_come_in_a_header(site: Site) -> None:
     """``X-Progress-ID`` as a header serves clients that cannot add to the address."""
     identifier = site.identifier()
     assert site.send("PUT", body=b"x", HTTP_X_PROGRESS_ID=identifier).json["identifier"] == identifier
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("application/x-www-form-urlencoded", "image/png"),
+        ("Application/X-WWW-Form-URLencoded; charset=UTF-8", "image/png"),
+        ("application/x-www-form-urlencoded-else", "application/x-www-form-urlencoded-else"),
+    ],
+)
+def test_what_clients_call_any_body(site: Site, given: str, kept: str) -> None:
+    """The type that clients use for want of another says nothing, in any spelling; one that begins like it does."""
+    assert site.put(b"x", filename="a.png", CONTENT_TYPE=given).json["content-type"] == kept

@@ -211,3 +211,28 @@ def test_settings_that_stop_the_start(open_site: Open, name: str, value: str) ->
     """A setting that is wrong or unknown stops the start, and is named."""
     with pytest.raises(SettingError, match=name):
         open_site(**{name: value})
+
+
+@pytest.mark.parametrize("kind_of_body", ["application/json", "Application/JSON; charset=utf-8"])
+def test_json_in_any_spelling(site: S3FileupSite, kind_of_body: str) -> None:
+    """The type of the body is compared as a whole, in any case: a type that begins like JSON's is none of ours."""
+    key = site.sent(b"x")
+    body = f'{{"key": "{key}"}}'
+    assert site.got("POST", "/complete", data=body, headers={"Content-Type": kind_of_body})["state"] == "done"
+    other = {"Content-Type": "application/json-patch+json"}
+    assert site.refused("POST", "/complete", data=body, headers=other)[0] in {400, 404}
+
+
+@pytest.mark.parametrize(
+    ("accept", "method"),
+    [
+        ("application/json", "PUT"),
+        ("text/html, Application/json;q=0.5", "PUT"),
+        ("application/json-seq", "POST"),
+        ("*/*", "POST"),
+    ],
+)
+def test_uppy_says_json(site: S3FileupSite, accept: str, method: str) -> None:
+    """A client that names JSON's own type among those that it accepts is a newer Uppy, which sends with PUT."""
+    answer = site.got("GET", "/s3/params", params={"filename": "a"}, headers={"Accept": accept})
+    assert answer["method"] == method

@@ -13,6 +13,7 @@ from fileupload.attachments.storage import PoolStorage, Storage, StoredFile
 from fileupload.downloads import content_disposition
 from fileupload.errors import FileMissing, SettingError
 from fileupload.identifiers import new_id
+from fileupload.pool import filesystem as fs
 from fileupload.pool.base import Bucket, Pool
 from fileupload.pool.object_reader import open_object
 from fileupload.pool.object_store import ObjectStore
@@ -35,7 +36,7 @@ class FolderStorage(Storage):
         """
         super().__init__(pool)
         try:
-            os.makedirs(base_path, 0o755, exist_ok=True)
+            fs.make_directories(base_path, 0o755)
         except OSError as error:
             raise SettingError(f"setting 'base_path' cannot be {base_path!r}: {error.strerror}") from None
         self._base = os.path.realpath(base_path)
@@ -51,7 +52,7 @@ class FolderStorage(Storage):
         path = self._path(file.location)
         while True:
             try:
-                os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+                fs.make_directories(os.path.dirname(path), 0o755)
                 bucket.move_to(path)
             except FileMissing:
                 raise

@@ -137,6 +137,9 @@ def _is_current(path: str, facts: _Facts) -> bool:
 def _fetch(collection: Collection, job: _Job, folder: str, bar: ProgressBar) -> Outcome:
     path = os.path.join(folder, job.name)
     try:
+        if job.original is not None and job.original.size is None:
+            # A few hundred KB of gzip may hold as many hundred MB; without a size nothing says where to stop.
+            raise TransferFailed("its record does not tell its size before it was compressed")
         with _temporary(folder) as (temporary, file):
             with collection.open(job.location) as blocks:
                 _store(blocks, file, job.stored, bar)
@@ -155,11 +158,20 @@ def _decompress(packed: BinaryIO, facts: _Facts, folder: str, path: str) -> None
     with _temporary(folder) as (temporary, file):
         with gzip.open(packed) as reader:
             try:
-                _store(iter(lambda: reader.read(BLOCK), b""), file, facts)
+                _store(_blocks_of(reader, facts), file, facts)
             except (EOFError, zlib.error, gzip.BadGzipFile):
                 raise TransferFailed("it cannot be decompressed") from None
         file.close()
         os.replace(temporary, path)
+
+
+def _blocks_of(reader: gzip.GzipFile, facts: _Facts) -> Iterator[bytes]:
+    """Yield what *reader* decompresses, and at most one byte more than the record tells."""
+    assert facts.size is not None
+    left = facts.size + 1
+    while block := reader.read(min(left, BLOCK)):
+        left -= len(block)
+        yield block
 
 
 def _store(blocks: Iterable[bytes], file: BinaryIO, facts: _Facts, bar: ProgressBar | None = None) -> None:

@@ -15,8 +15,17 @@ from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 
 _FILES = "files"  # the word under which the index knows of locations
 
-# What browsers show without running anything in it. SVG and HTML run scripts, XML may become either.
-_SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "audio/", "video/", "text/plain")
+# What browsers show without running anything in it. SVG and HTML run scripts, and so may whatever a browser parses as
+# XML, which is all that ends in +xml (RFC 7303): so these types are compared as a whole, never by how they begin.
+INLINE_SAFE_TYPES = frozenset(
+    (
+        *("image/png", "image/apng", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp", "text/plain"),
+        *("audio/mpeg", "audio/mp4", "audio/aac", "audio/ogg", "audio/opus", "audio/flac", "audio/webm"),
+        *("audio/wav", "audio/x-wav", "audio/vnd.wave", "audio/x-m4a"),
+        *("video/mp4", "video/mpeg", "video/ogg", "video/webm", "video/quicktime", "video/3gpp", "video/x-m4v"),
+        *("video/x-matroska", "video/x-msvideo"),
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +46,7 @@ class StoredFile:
     @property
     def is_shown(self) -> bool:
         """Whether a browser may show it in the place of saving it."""
-        return self.mimetype.startswith(_SHOWN)
+        return self.mimetype in INLINE_SAFE_TYPES
 
     @classmethod
     def from_text(cls, text: str) -> Self | None:

@@ -89,9 +89,15 @@ class DirectFile(ABC):
         return False
 
     @abstractmethod
-    def receive_part(self, number: int) -> PartWriter:
-        """Begin to take a part that was sent to our own server.
+    def receive_part(self, number: int, size: int = 0, limit: int | None = None) -> PartWriter:
+        """Begin to receive a part that is sent to our own server.
 
+        A part of this number that is still being received is superseded: its client has sent it again, most likely
+        over a new connection. Its writer raises ``Superseded`` at its next operation, and its bytes are freed.
+
+        :param size: the bytes that the request declares; 0 where it declares none.
+        :param limit: the most bytes of all parts together, those that are still being received included.
+        :raises TooLarge: they would have more.
         :raises Superseded: the upload was finished, cleared or begun anew.
         """
 

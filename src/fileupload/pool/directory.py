@@ -58,7 +58,8 @@ class DirectoryPool(Pool):
         """
         self.durable = durable
         try:
-            os.makedirs(directory, 0o700, exist_ok=True)
+            fs.note_umask()
+            fs.make_directories(directory, 0o700, parents=0o755)
             self.directory = os.path.realpath(directory)
             usable = os.access(self.directory, os.R_OK | os.W_OK | os.X_OK)
         except OSError as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from fileupload.errors import Busy, FileMissing, Superseded
 from fileupload.pool import filesystem as fs
 from fileupload.pool.base import Attempt, FileWriter
-from fileupload.pool.directory_direct import PART, DirectoryDirect
+from fileupload.pool.directory_direct import DirectoryDirect
 from fileupload.status import FOREIGN, State, UploadStatus, seconds_of, timestamp
 
 if TYPE_CHECKING:
@@ -43,14 +43,12 @@ def read_progress(attempt: int, status: UploadStatus) -> UploadStatus:
     # A crash of the machine can leave a progress file that is empty.
     with suppress(FileNotFoundError, *FOREIGN):
         status = UploadStatus.from_record(json.loads(fs.read_file(PROGRESS, attempt)))
-    stored, last = 0, 0.0
-    for name in os.listdir(attempt):
-        if name.isdigit() or (status.direct and name.startswith(PART)):
-            with suppress(FileNotFoundError):
-                found = os.stat(name, dir_fd=attempt, follow_symlinks=False)
-                stored, last = stored + found.st_size, max(last, found.st_mtime)
     if status.direct:
-        return _with_parts(status, stored, last)
+        return _with_parts(status, *DirectoryDirect.measure(attempt))
+    stored = 0
+    for name in filter(str.isdigit, os.listdir(attempt)):
+        with suppress(FileNotFoundError):
+            stored += os.stat(name, dir_fd=attempt, follow_symlinks=False).st_size
     return replace(status, received=stored) if stored > status.received else status
 
 
@@ -59,7 +57,6 @@ def _with_parts(status: UploadStatus, stored: int, last: float) -> UploadStatus:
     updated = status.updated
     if last and (updated is None or last > seconds_of(updated)):
         updated = timestamp(last)
-    # A part that is being sent again counts twice.
     received = stored if status.size is None else min(stored, status.size)
     return replace(status, received=received, updated=updated)
 
@@ -81,7 +78,7 @@ class DirectoryAttempt(Attempt):
     def begin(cls, pool: DirectoryPool, bucket_id: str, bucket: int, status: UploadStatus) -> Self:
         """Make the folder in that of the *bucket*, and mark it as alive; only under the bucket's lock."""
         attempt = cls(pool, bucket_id, replace(status, attempt=""))
-        os.mkdir(attempt.token, 0o700, dir_fd=bucket)
+        fs.make_directory(attempt.token, bucket)
         try:
             attempt._bucket = os.dup(bucket)
             attempt._folder = fs.open_directory(attempt.token, bucket)

@@ -4,7 +4,7 @@
 
     <attempt>/
         part-1, …                a part that is whole
-        part-1.<random>          one that is being received
+        part-1.<size>.<random>   one that is being received, locked meanwhile, with the size that was declared
         whole                    the file while it is being put together of several parts
         0                        the file
 """
@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from fileupload.errors import Incomplete, Superseded
+from fileupload.errors import Incomplete, Superseded, TooLarge
 from fileupload.pool import filesystem as fs
 from fileupload.pool.direct import DirectFile, Form, Part, PartWriter
+from fileupload.settings import size_text
 from fileupload.status import RUNNING
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ PART = "part-"
 _WHOLE = "whole"
 _FILE = "0"
 _NAME = re.compile(PART + r"([1-9][0-9]{0,4})", re.ASCII)
+_IN_FLIGHT = re.compile(PART + r"([1-9][0-9]{0,4})\.([0-9]{1,19})\.[0-9a-f]{16}", re.ASCII)
 _CHUNK = 256 << 10  # bytes; stays in the processor's cache between reading, hashing and writing
 
 
@@ -55,18 +57,42 @@ class DirectoryDirect(DirectFile):
         """Return None: our own server takes it."""
         return None
 
-    def receive_part(self, number: int) -> PartWriter:
-        """Begin a file beside the parts that are whole."""
+    def receive_part(self, number: int, size: int = 0, limit: int | None = None) -> PartWriter:
+        """Create a file beside the parts that are whole, if all of them have room."""
         with ExitStack() as held:
             bucket = self._open_bucket(held)
-            self._require_open(bucket)
             folder = self._open_folder(bucket, held)
             try:
-                writer = _FilePart(self, number, held, bucket, folder)
+                # Under the lock, of parts that come at the same time each sees those that were admitted before it.
+                with self._pool.folders.locked_opened(bucket):
+                    self._require_open(bucket)
+                    self._admit(number, size, limit, folder)
+                    writer = _FilePart(self, number, size, held, bucket, folder)
             except FileNotFoundError:
                 raise Superseded from None
             writer.held = held.pop_all()
             return writer
+
+    @staticmethod
+    def _admit(number: int, size: int, limit: int | None, folder: int) -> None:
+        """Supersede what is being received of the part *number*; only under the bucket's lock.
+
+        :raises TooLarge: with this part, all parts would have more than *limit* bytes.
+        """
+        names = os.listdir(folder)
+        others = 0
+        for match in filter(None, map(_IN_FLIGHT.fullmatch, names)):
+            if int(match[1]) == number:
+                continue
+            others += int(match[2]) if _is_being_received(match[0], folder) else 0
+        if limit is not None:
+            others += sum(part.size for part in _whole_parts(names, folder) if part.number != number)
+            if others + size > limit:
+                raise TooLarge(f"The parts that were sent would have more than {size_text(limit)} with this one.")
+        # Not before it is admitted: a request that is refused takes nothing away.
+        for name in names:
+            if name.startswith(f"{PART}{number}."):
+                _supersede(name, folder)
 
     def parts(self) -> Sequence[Part]:
         """Return what is in the folder."""
@@ -78,11 +104,7 @@ class DirectoryDirect(DirectFile):
             names = os.listdir(folder)
             if _FILE in names:  # put together by somebody who did not come to say so
                 return [_part_at(_FILE, 0, folder)]
-            found = []
-            for match in filter(None, map(_NAME.fullmatch, names)):
-                with suppress(FileNotFoundError):
-                    found.append(_part_at(match[0], int(match[1]), folder))
-            return sorted(found, key=lambda part: part.number)
+            return sorted(_whole_parts(names, folder), key=lambda part: part.number)
 
     def assemble(self, parts: Sequence[Part], *, hashed: bool) -> str | None:
         """Rename the only part, or copy all into one file."""
@@ -143,6 +165,23 @@ class DirectoryDirect(DirectFile):
             fs.remove(_FILE, folder)
 
     @staticmethod
+    def measure(folder: int) -> tuple[int, float]:
+        """Return the bytes that are stored of the file, and when the last of them came.
+
+        Of a part that is being sent again, the larger of both files counts.
+        """
+        sizes: dict[str, int] = {}
+        last = 0.0
+        names = os.listdir(folder)
+        for name in [_FILE] if _FILE in names else (name for name in names if name.startswith(PART)):
+            with suppress(FileNotFoundError):
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                number = name.partition(".")[0]
+                sizes[number] = max(sizes.get(number, 0), found.st_size)
+                last = max(last, found.st_mtime)
+        return sum(sizes.values()), last
+
+    @staticmethod
     def remove_parts(folder: int) -> None:
         """Remove all parts from the folder of an attempt, whole or not."""
         for name in os.listdir(folder):
@@ -191,17 +230,31 @@ class _FilePart(PartWriter):
 
     held: ExitStack
 
-    def __init__(self, direct: DirectoryDirect, number: int, held: ExitStack, bucket: int, folder: int) -> None:
+    def __init__(
+        self, direct: DirectoryDirect, number: int, size: int, held: ExitStack, bucket: int, folder: int
+    ) -> None:
         self._direct = direct
         self._number = number
         self._bucket = bucket
         self._folder = folder
-        self._name = f"{PART}{number}.{secrets.token_hex(8)}"
+        self._written = 0
+        self._name = f"{PART}{number}.{size}.{secrets.token_hex(8)}"
         self._fd = held.enter_context(fs.opened(fs.create_file(self._name, folder)))
+        # The lock ends with the process: a file without it was left by a crash, and reserves nothing.
+        fs.try_lock(self._fd)
 
     def write(self, data: bytes) -> None:
-        """Write all of *data*."""
+        """Write all of *data*.
+
+        :raises Superseded: the part is being received anew, or the upload was finished, cleared or begun anew.
+        """
+        # A superseded file was removed and truncated; written on, it would take room that no limit counts. On NFS
+        # it keeps a hidden name as long as it is open, so that only its size tells.
+        found = os.fstat(self._fd)
+        if found.st_nlink == 0 or found.st_size < self._written:
+            raise Superseded
         fs.write_all(self._fd, data)
+        self._written += len(data)
 
     def close(self) -> None:
         """Sync it, and let it count."""
@@ -219,6 +272,32 @@ class _FilePart(PartWriter):
             if self._fd >= 0:
                 fs.remove(self._name, self._folder)
                 self._fd = -1
+
+
+def _is_being_received(name: str, folder: int) -> bool:
+    """Tell whether a process receives into the file *name*; one that a crash has left is removed."""
+    try:
+        with fs.opened(fs.open_for_locking(name, folder)) as file:
+            if not fs.try_lock(file):
+                return True
+            fs.remove(name, folder)
+    except FileNotFoundError:
+        pass
+    return False
+
+
+def _supersede(name: str, folder: int) -> None:
+    """Remove the file *name* of a part that is sent again, and free its bytes, though its writer holds it open."""
+    with suppress(FileNotFoundError), fs.opened(fs.open_for_locking(name, folder)) as file:
+        fs.remove(name, folder)
+        os.ftruncate(file, 0)
+
+
+def _whole_parts(names: Sequence[str], folder: int) -> Iterator[Part]:
+    """Yield the parts that are whole, of the *names* in the folder of an attempt."""
+    for match in filter(None, map(_NAME.fullmatch, names)):
+        with suppress(FileNotFoundError):
+            yield _part_at(match[0], int(match[1]), folder)
 
 
 def _part_at(name: str, number: int, folder: int) -> Part:

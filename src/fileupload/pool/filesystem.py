@@ -1,7 +1,8 @@
 """The few file operations of the directory pool, each safe by itself.
 
 Everything is opened relative to a descriptor of its folder and never through a symbolic link, so that links
-planted in the pool lead nowhere. Everything is created for the owner alone.
+planted in the pool lead nowhere. Everything is created for the owner alone: folders with mode 0700, files with 0600. A
+umask can only take bits away from these; where it takes those of the owner, each mode is set once more.
 """
 
 from __future__ import annotations
@@ -22,6 +23,59 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # What opening says of a symbolic link (two words for one thing) and of a socket.
 _PLANTED = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
+
+
+_umask_takes_owner_bits = False
+
+
+def note_umask() -> None:
+    """Look whether the umask of the process takes away what the owner needs; for the start of a process.
+
+    To set all modes in any case would cost a tenth more system calls for each small upload.
+    """
+    global _umask_takes_owner_bits
+    _umask_takes_owner_bits = bool(_read_umask() & 0o700)
+
+
+def _read_umask() -> int:
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            return next(int(line.split()[1], 8) for line in file if line.startswith("Umask:"))
+    except (OSError, StopIteration):  # no Linux; POSIX lets it only be read by being set
+        umask = os.umask(0o077)
+        os.umask(umask)
+        return umask
+
+
+def _with_mode(fd: int) -> int:
+    """Return *fd*, of a file that may just have been created, with the mode of files set."""
+    if _umask_takes_owner_bits:
+        os.fchmod(fd, 0o600)
+    return fd
+
+
+def make_directories(path: str, mode: int, *, parents: int | None = None) -> None:
+    """Make the folder *path* and those above it that are missing, with just that *mode*, whatever the umask.
+
+    What is there keeps its mode.
+
+    :param parents: the mode of those above, of which the umask takes its bits; None: just *mode* too.
+    """
+    missing = []
+    above = os.path.realpath(path)
+    while not os.path.isdir(above):
+        missing.append(above)
+        above = os.path.dirname(above)
+    for name in reversed(missing):
+        exact = parents is None or name == missing[0]
+        try:
+            os.mkdir(name, mode if exact or parents is None else parents)
+        except FileExistsError:
+            if not os.path.isdir(name):
+                raise
+            continue  # another process has made it meanwhile
+        if exact or _umask_takes_owner_bits:
+            os.chmod(name, mode)
 
 
 @contextmanager
@@ -51,10 +105,20 @@ def open_directory(name: str, parent: int | None = None) -> int:
 def ensure_directory(name: str, parent: int) -> bool:
     """Make the folder *name* in *parent*; False if it was there."""
     try:
-        os.mkdir(name, 0o700, dir_fd=parent)
+        make_directory(name, parent)
     except FileExistsError:
         return False
     return True
+
+
+def make_directory(name: str, parent: int) -> None:
+    """Make the folder *name* in *parent*.
+
+    :raises FileExistsError: it is there.
+    """
+    os.mkdir(name, 0o700, dir_fd=parent)
+    if _umask_takes_owner_bits:
+        os.chmod(name, 0o700, dir_fd=parent)
 
 
 def open_file(name: str, parent: int) -> int:
@@ -83,7 +147,7 @@ def open_file(name: str, parent: int) -> int:
 
 def create_file(name: str, parent: int) -> int:
     """Return a descriptor of a new file *name* in *parent*, for writing."""
-    return os.open(name, _WRITE | os.O_EXCL, 0o600, dir_fd=parent)
+    return _with_mode(os.open(name, _WRITE | os.O_EXCL, 0o600, dir_fd=parent))
 
 
 def open_to_append(name: str, parent: int) -> int:
@@ -96,7 +160,8 @@ def open_for_locking(name: str, parent: int, *, create: bool = False) -> int:
 
     :raises OSError: it is not there, or a link is.
     """
-    return os.open(name, _LOCK | os.O_CREAT if create else _LOCK, 0o600, dir_fd=parent)
+    fd = os.open(name, _LOCK | os.O_CREAT if create else _LOCK, 0o600, dir_fd=parent)
+    return _with_mode(fd) if create else fd
 
 
 def lock(fd: int) -> None:
@@ -137,7 +202,7 @@ def replace_file(name: str, data: bytes, parent: int, *, durable: bool) -> None:
     Only one caller at a time may do so for the same name. The folder itself is not synced.
     """
     temporary = name + ".new"
-    with opened(os.open(temporary, _WRITE | os.O_TRUNC, 0o600, dir_fd=parent)) as fd:
+    with opened(_with_mode(os.open(temporary, _WRITE | os.O_TRUNC, 0o600, dir_fd=parent))) as fd:
         write_all(fd, data)
         if durable:
             os.fsync(fd)
@@ -182,7 +247,7 @@ def write_whole(source: BinaryIO, path: str, *, durable: bool) -> None:
     """Give the file *path* all that *source* has to give, and its name when it is whole."""
     folder, base = os.path.split(os.path.abspath(path))
     partial = os.path.join(folder, f".{base[:100]}.{os.urandom(8).hex()}.part")
-    target = os.open(partial, _WRITE | os.O_EXCL, 0o600)
+    target = _with_mode(os.open(partial, _WRITE | os.O_EXCL, 0o600))
     try:
         with open(target, "wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)

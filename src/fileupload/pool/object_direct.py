@@ -92,7 +92,7 @@ class ObjectDirect(DirectFile):
         """Return an address of the store, and the policy that it asks for; None if it knows none."""
         return self._store.form(self._sent, least, most, content_type, expires)
 
-    def receive_part(self, number: int) -> PartWriter:
+    def receive_part(self, number: int, size: int = 0, limit: int | None = None) -> PartWriter:
         """Take what was posted, in the place of a store that takes no forms."""
         self.require_open()
         return _ObjectPart(self, ObjectWriter(self._store, self._pool.senders, self._sent, expected=None), number)

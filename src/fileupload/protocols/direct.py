@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
@@ -39,7 +39,7 @@ from fileupload.status import RUNNING, Offer, State, UploadedFile, UploadStatus,
 
 log = logging.getLogger("fileupload")
 
-_ANSWERED = 1000  # addresses in one answer
+MAX_ADDRESSES = 1000  # in one answer
 
 
 class DirectUploads:
@@ -141,7 +141,7 @@ class DirectUploads:
         if len(sizes) == 1:
             return {**answer, "url": self._url(direct, bucket_id, status, base, 1, sizes[0])}
         stored = {part.number: part for part in direct.parts()} if status.received else {}
-        numbers = range(first, min(first + _ANSWERED, len(sizes) + 1))
+        numbers = range(first, min(first + MAX_ADDRESSES, len(sizes) + 1))
         answer["part_size"] = offer.part_size
         answer["parts"] = [
             {
@@ -161,18 +161,24 @@ class DirectUploads:
         """Return the parts that the client has sent of an upload with that *status*."""
         return self._pool.direct(bucket_id, status.attempt).parts()
 
-    def part_url(self, bucket_id: str, status: UploadStatus, base: str, number: int) -> str:
-        """Return the address for one part.
+    def part_urls(self, bucket_id: str, status: UploadStatus, base: str, numbers: Iterable[int]) -> dict[int, str]:
+        """Return the addresses for the parts of these *numbers*.
 
-        :raises MalformedRequest: the file has no such part.
+        :raises MalformedRequest: the file has no such part, or more addresses are asked for than one answer has.
         """
-        offer = status.direct
+        offer, direct = status.direct, self._pool.direct(bucket_id, status.attempt)
         assert offer is not None
         sizes = part_sizes(status.size, offer.part_size) if status.size is not None else None
-        if not 1 <= number <= (MOST_PARTS if sizes is None else len(sizes)):
-            raise MalformedRequest(f"This file has no part {number}.")
-        size = None if sizes is None else sizes[number - 1]
-        return self._url(self._pool.direct(bucket_id, status.attempt), bucket_id, status, base, number, size)
+        unique = dict.fromkeys(numbers)  # a query has room for many thousand repetitions
+        if len(unique) > MAX_ADDRESSES:
+            raise MalformedRequest(f"At most {MAX_ADDRESSES} parts can be named in one request.")
+        for number in unique:
+            if not 1 <= number <= (MOST_PARTS if sizes is None else len(sizes)):
+                raise MalformedRequest(f"This file has no part {number}.")
+        return {
+            number: self._url(direct, bucket_id, status, base, number, None if sizes is None else sizes[number - 1])
+            for number in unique
+        }
 
     def _url(
         self, direct: DirectFile, bucket_id: str, status: UploadStatus, base: str, number: int, size: int | None

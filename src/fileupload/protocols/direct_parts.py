@@ -60,15 +60,20 @@ class _OpenEnd(FileWriter):
 class _PartAttempt(Attempt):
     """What the receiver needs of an attempt, so that it takes a part as it takes any file."""
 
-    def __init__(self, direct: DirectFile, number: int, status: UploadStatus) -> None:
-        self.status = status
+    def __init__(self, direct: DirectFile, ticket: Ticket, upload: UploadRequest) -> None:
+        self.status = upload.first_status()
         self._direct = direct
-        self._number = number
+        self._number = ticket.number or 1
+        # Where the size of a part was agreed, as a rule, its number bounds it. Else the limit is that of the whole
+        # file; in a form it holds for the one file.
+        self._limit = None if ticket.number and ticket.least == ticket.most else ticket.most
+        sizes = [size for size in (upload.body.length, ticket.most) if size is not None]
+        self._size = min(sizes, default=0)  # a body is never shorter than the file in it
         self._writer: _OpenEnd | None = None
 
     def create_file(self) -> FileWriter:
         """Begin the part."""
-        self._writer = _OpenEnd(self._direct.receive_part(self._number))
+        self._writer = _OpenEnd(self._direct.receive_part(self._number, self._size, self._limit))
         return self._writer
 
     def store(self, least: int) -> Part:
@@ -142,11 +147,11 @@ def _open(environ: dict[str, Any], manager: UploadManager, ticket: Ticket, body:
 
 def _receive(upload: UploadRequest, ticket: Ticket) -> Part:
     direct = upload.pool.direct(ticket.bucket_id, ticket.attempt)
-    attempt = _PartAttempt(direct, ticket.number or 1, upload.first_status())
+    attempt = _PartAttempt(direct, ticket, upload)
     receiver = Receiver(upload, attempt, attempt.status)
     try:
         if ticket.number:
-            _check_length(upload, ticket, direct)
+            _check_length(upload, ticket)
             _fill(upload, receiver)
         else:
             form = FormProtocol()
@@ -159,7 +164,7 @@ def _receive(upload: UploadRequest, ticket: Ticket) -> Part:
         raise
 
 
-def _check_length(upload: UploadRequest, ticket: Ticket, direct: DirectFile) -> None:
+def _check_length(upload: UploadRequest, ticket: Ticket) -> None:
     """Refuse a body that has not the bytes that were signed.
 
     :raises TooLarge, InvalidLength, LengthRequired, PoolFull: it has not, or they have no room.
@@ -171,10 +176,6 @@ def _check_length(upload: UploadRequest, ticket: Ticket, direct: DirectFile) -> 
         raise TooLarge(f"{length} bytes are sent, and this address takes {size_text(ticket.most)} at most.")
     if length < ticket.least:
         raise InvalidLength(f"{length} bytes are sent, and this address takes {ticket.least}.")
-    if ticket.most is not None and ticket.least != ticket.most:  # of the whole file, then, whose size is not known
-        others = sum(part.size for part in direct.parts() if part.number != ticket.number)
-        if others + length > ticket.most:
-            raise TooLarge(f"The parts that were sent would have more than {size_text(ticket.most)} with this one.")
     upload.check_space(length)
 
 

@@ -56,9 +56,14 @@ def parse_length(text: str) -> int:
     return int(text)
 
 
+def type_of(header: str | None) -> str:
+    """Return what stands before the parameters in a Content-Type, in lower case; compare it as a whole."""
+    return (header or "").partition(";")[0].strip().lower()
+
+
 def media_type(header: str | None, filename: str) -> str:
     """Return the media type in *header*, or what the name of the file tells, in lower case."""
-    text = (header or "").partition(";")[0].strip().lower()
+    text = type_of(header)
     if _MEDIA_TYPE.fullmatch(text) and len(text) <= 255:
         return text
     return mimetypes.guess_type(filename)[0] or DEFAULT_TYPE

@@ -6,7 +6,7 @@ from typing import Any
 
 from fileupload.errors import LengthRequired, UnsupportedRequest
 from fileupload.protocols.base import WholeBodyProtocol
-from fileupload.protocols.headers import clean_filename, disposition_filename, media_type
+from fileupload.protocols.headers import clean_filename, disposition_filename, media_type, type_of
 from fileupload.protocols.receiver import Receiver, UploadRequest
 
 # What many clients call a body when nobody told them better; a file of this type does not exist.
@@ -50,4 +50,4 @@ class RawProtocol(WholeBodyProtocol):
             raise UnsupportedRequest(f"The header Content-Disposition cannot be read: {error}.") from None
         filename = filename or clean_filename(request.query.get("filename", ""))
         given = request.environ.get("CONTENT_TYPE", "")
-        return filename, media_type("" if given.startswith(_FORM_TYPE) else given, filename)
+        return filename, media_type("" if type_of(given) == _FORM_TYPE else given, filename)

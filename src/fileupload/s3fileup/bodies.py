@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from fileupload.errors import MalformedRequest
 from fileupload.protocols.agreement import Wish
 from fileupload.protocols.body import BodyReader
-from fileupload.protocols.headers import clean_filename, media_type
+from fileupload.protocols.headers import clean_filename, media_type, type_of
 from fileupload.protocols.reception import parse_query
 from fileupload.responses import Environ
 from fileupload.settings import Settings
@@ -44,7 +44,7 @@ def read_parameters(environ: Environ, settings: Settings) -> dict[str, str]:
     parameters = parse_query(environ)
     if environ["REQUEST_METHOD"] != "POST":
         return parameters
-    if environ.get("CONTENT_TYPE", "").startswith("application/json"):
+    if type_of(environ.get("CONTENT_TYPE")) == "application/json":
         data = read_json(environ, settings)
         return parameters | {name: str(value) for name, value in data.items() if isinstance(value, str | int)}
     try:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from fileupload.errors import MalformedRequest, MethodNotAllowed, TooLarge
+from fileupload.protocols.headers import type_of
 from fileupload.protocols.reception import parse_query
 from fileupload.responses import Environ
 from fileupload.s3fileup.bodies import etags_of, plain_wish, read_json
@@ -47,12 +48,12 @@ class Companion:
     def _begin_single(self, environ: Environ, base: str) -> dict[str, Any]:
         # Uppy 6 posts forms, whatever the method says, and asks for no type of answer. Uppy 5 does what the method
         # says, and of a form it wants an ETag back, which not every store gives.
-        form = "application/json" not in environ.get("HTTP_ACCEPT", "")
+        form = "application/json" not in map(type_of, environ.get("HTTP_ACCEPT", "").split(","))
         begun = self._uploads.begin(environ, plain_wish(dict(parse_query(environ)), form=form))
         answer = {"headers": {}, "expires": int(self._settings.direct_expires)}
         if not form:
-            url = self._uploads.direct.part_url(begun.bucket_id, begun.status, base, 1)
-            return {"method": "PUT", "url": url, "fields": {"key": begun.key}, **answer}
+            urls = self._uploads.direct.part_urls(begun.bucket_id, begun.status, base, [1])
+            return {"method": "PUT", "url": urls[1], "fields": {"key": begun.key}, **answer}
         offer = self._uploads.direct.describe(begun.bucket_id, begun.status, base)
         # A store needs the key of its object; our own server takes what we call the upload.
         return {"method": "POST", "url": offer["url"], "fields": offer["fields"] or {"key": begun.key}, **answer}
@@ -77,18 +78,24 @@ class Companion:
         _require(method, "GET")
         if rest[0] == "batch":
             numbers = parse_query(environ).get("partNumbers", "").split(",")
-            return {"presignedUrls": {number: self._sign(begun, number, base) for number in numbers}}
-        return {"url": self._sign(begun, rest[0], base), "expires": int(self._settings.direct_expires)}
+            return {"presignedUrls": self._sign(begun, numbers, base)}
+        (url,) = self._sign(begun, rest, base).values()
+        return {"url": url, "expires": int(self._settings.direct_expires)}
 
-    def _sign(self, begun: Begun, number: str, base: str) -> str:
-        if _NUMBER.fullmatch(number) is None:
+    def _sign(self, begun: Begun, numbers: Sequence[str], base: str) -> dict[str, str]:
+        """Return the addresses of the parts of these *numbers*.
+
+        :raises UploadError: there are none for them.
+        """
+        if not all(map(_NUMBER.fullmatch, numbers)):
             raise MalformedRequest("The number of a part must be a whole number from 1.")
         # Of a finished upload no part is signed, nor beyond what was agreed.
         status = self._uploads.direct.find(begun.bucket_id)
         limit = status.direct.max_size if status.direct else None
         if limit is not None and status.received > limit:
             raise TooLarge(f"At most {size_text(limit)} can be sent here; {status.received} bytes were.")
-        return self._uploads.direct.part_url(begun.bucket_id, status, base, int(number))
+        urls = self._uploads.direct.part_urls(begun.bucket_id, status, base, map(int, numbers))
+        return {str(number): url for number, url in urls.items()}
 
     def _list(self, begun: Begun) -> list[dict[str, Any]]:
         parts = self._uploads.direct.parts(begun.bucket_id, begun.status)

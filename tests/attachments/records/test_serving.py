@@ -72,6 +72,13 @@ def test_a_file_is_not_sent_twice(kinto: Kinto) -> None:
     ("name", "kind", "shown"),
     [
         ("a.svg", "image/svg+xml", False),
+        ("a.png", "image/png+xml", False),
+        ("a.png", "image/pngx", False),
+        ("a.txt", "text/plain+xml", False),
+        ("a.png", "audio/x+xml", False),
+        ("a.png", "video/mp4+xml", False),
+        ("a.png", "audio/mpeg", True),
+        ("a.png", "video/mp4", True),
         ("a.txt", "text/html", False),
         ("a.xml", "application/xml", False),
         ("a.xml", "application/xhtml+xml", False),

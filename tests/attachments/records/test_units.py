@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,20 @@ from typing import Any
 import pytest
 
 from fileupload.attachments.locations import locations, plain_name
+from fileupload.attachments.public_storage import make_storage
 from fileupload.attachments.record_bodies import read_body
 from fileupload.attachments.record_errors import RecordError
 from fileupload.attachments.record_form import AttachmentGate
 from fileupload.attachments.record_settings import RecordSettings
 from fileupload.attachments.record_urls import KINTO_RECORD, RecordTemplate, index_key
+from fileupload.attachments.storage import StoredFile
 from fileupload.attachments.subrequests import AppClient
-from fileupload.deploy import RecordAttachments, records_filter_factory
+from fileupload.deploy import RecordAttachments, make_manager, records_filter_factory
 from fileupload.errors import SettingError
+from fileupload.identifiers import new_id
 from fileupload.pool.index import MAX_WORD
+from fileupload.settings import Settings
+from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 
 KINTO = RecordTemplate(KINTO_RECORD)
 REST = RecordTemplate("/api/{collection}/{id}")
@@ -313,6 +320,38 @@ def test_paste_makes_the_filter(tmp_path: Path) -> None:
     make = records_filter_factory({}, **settings, **{"resources.blog.keep_old_files": "true"})
     assert make(lambda environ, start_response: []) is not None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pool", "public"]
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o177], ids=oct)
+def test_a_public_folder_can_be_served_by_others(tmp_path: Path, umask: int) -> None:
+    """All may enter the folders and read the files that are made in a public place; what was there keeps its mode."""
+    settings = {"directory": str(tmp_path / "pool"), "folder": "there/new"}
+    base = tmp_path / "above" / "public"
+    (tmp_path / "above").mkdir(mode=0o711)
+    manager = make_manager(Settings.parse({"directory": settings["directory"]}))
+    bucket_id = new_id()
+    old = os.umask(umask)
+    try:
+        rules = RecordSettings.parse({**settings, "base_path": str(base / "deep")})
+        storage = make_storage(manager.pool, rules)
+        (base / "deep" / "there").mkdir(mode=0o710)
+        os.chmod(base / "deep" / "there", 0o710)
+        status = UploadStatus(state=State.STARTING, started=timestamp(), updated=timestamp())
+        attempt = manager.pool.begin(bucket_id, status)
+        attempt.create_file().close()
+        file = UploadedFile(field="", filename="a.png", content_type="image/png", size=0)
+        attempt.finish(status.done((file,), {}))
+        stored = StoredFile(
+            location="there/new/a.png", bucket_id=bucket_id, filename="a.png", mimetype="image/png", size=0, hash=""
+        )
+        storage.store(stored, manager.pool.handle(bucket_id))
+    finally:
+        os.umask(old)
+    paths = [base.parent, base, *sorted(base.rglob("*"))]
+    modes = {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in paths}
+    assert modes == {
+        "above": "0o711", "public": "0o755", "deep": "0o755", "there": "0o710", "new": "0o755", "a.png": "0o644"
+    }  # fmt: skip
 
 
 def test_a_folder_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
