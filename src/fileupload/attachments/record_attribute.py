@@ -84,7 +84,7 @@ class AttributeReader:
         :raises RecordError: it is not as RFC 6902 has it.
         """
         op = operation["op"]
-        if op not in _OPERATIONS:
+        if not isinstance(op, str) or op not in _OPERATIONS:
             raise RecordError("The 'op' of an operation must be one of those of RFC 6902.", location="body")
         pointers = [_pointer(operation.get("path"))]
         if op in {"move", "copy"}:

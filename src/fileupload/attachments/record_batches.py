@@ -13,7 +13,7 @@ from webob import Response
 
 from fileupload.attachments.record_apis import RecordApi
 from fileupload.attachments.record_attribute import ABSENT
-from fileupload.attachments.record_bodies import FormField, parse_content_type, read_body, read_fields
+from fileupload.attachments.record_bodies import FormField, parse_content_type, read_body, read_fields, require_text
 from fileupload.attachments.record_changes import Change, RecordChanges, Watch
 from fileupload.attachments.record_errors import AmbiguousRequest, AttachmentFixed, RecordError, UnsupportedBody
 from fileupload.attachments.record_methods import overriding_methods, require_plain_host
@@ -81,11 +81,13 @@ class RecordBatches:
     def respond(self, environ: Environ, body: Any) -> Response:
         """Return the answer to a batch with this body.
 
+        :raises RecordError: it is not text.
         :raises AppFailed: the app raised an error.
         """
         requests = body.get("requests") if isinstance(body, dict) else None
         if not isinstance(requests, list) or self._api.passes_batch_limit(AppClient(self._app, environ), len(requests)):
             return forward(self._app, environ)  # which says what is wrong
+        require_text({**body, "requests": None})
         batch = _Batch(body)
         for place, request in enumerate(requests):
             self._check(batch, place, request, environ)
@@ -94,6 +96,7 @@ class RecordBatches:
 
     def _check(self, batch: _Batch, place: int, request: Any, environ: Environ) -> None:
         try:
+            require_text(request)
             inner = _read_request(request, batch.body.get("defaults"), self._root, environ)
             if inner is not None:
                 self._watch(batch, place, inner)
@@ -252,7 +255,7 @@ def _read_other_body(body: Any, environ: Environ) -> Any:
 def _path_of(request: dict[str, Any], defaults: Any, root: str) -> str:
     """Return the path to name in the answer to a request that is refused."""
     path = str(request.get("path") or (defaults.get("path") if isinstance(defaults, dict) else None) or "")
-    path = path.partition("?")[0]
+    path = path.encode("utf-8", "replace").decode().partition("?")[0]
     return path if path.startswith(root) else root + path
 
 

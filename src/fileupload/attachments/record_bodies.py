@@ -95,9 +95,10 @@ def parse_content_type(header: str) -> tuple[str, dict[str, str]]:
     return match[1].lower(), parameters
 
 
-def read_body(data: bytes, content_type: str) -> RecordBody:
+def read_body(data: bytes, content_type: str, *, is_batch: bool = False) -> RecordBody:
     """Return the content of a body.
 
+    :param is_batch: it holds several requests, of which each is to be refused for itself if it is no text.
     :raises RecordError: it is not what its type says, or can be read in more than one way.
     """
     if not data:
@@ -115,6 +116,8 @@ def read_body(data: bytes, content_type: str) -> RecordBody:
         raise UnsupportedBody("Send the record as JSON (Content-Type: application/json).")
     if isinstance(value, str) and is_json:
         raise RecordError("A record is a JSON object, not a text.", location="body")
+    if is_json and not is_batch and _SURROGATE.search(text):
+        require_text(value)
     return RecordBody(value if is_json else None, read_fields(text) if is_form else ())
 
 
@@ -127,12 +130,18 @@ def parse_json(text: str) -> Any:
     value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
     if text.count("[") + text.count("{") > _MAX_DEPTH and _is_deeper(value, _MAX_DEPTH):
         raise ValueError(f"it is nested more than {_MAX_DEPTH} levels deep")
-    if _SURROGATE.search(text):
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise ValueError("half of a surrogate pair stands alone (RFC 8259, 8.2)") from None
     return value
+
+
+def require_text(value: Any) -> None:
+    """Refuse strings that are no Unicode text, which some parsers refuse, and others change (RFC 8259, 8.2).
+
+    :raises RecordError: a string in *value* has half of a surrogate pair.
+    """
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise RecordError("Invalid JSON: half of a surrogate pair stands alone.", location="body") from None
 
 
 def read_fields(text: str) -> tuple[FormField, ...]:
@@ -181,11 +190,12 @@ def _find_json(text: str) -> tuple[bool, Any]:
     :raises RecordError: it is JSON that can be read in more than one way.
     """
     try:
-        return True, parse_json(text)
+        value = parse_json(text)
     except json.JSONDecodeError as error:
         return False, error
     except (ValueError, RecursionError) as error:
         raise RecordError(f"Invalid JSON: {error}", location="body") from None
+    return True, value
 
 
 def _is_deeper(value: Any, depth: int) -> bool:

@@ -61,7 +61,9 @@ class RecordTraffic:
                 "Only a POST may be sent in the place of another method; send this method itself, or POST."
             )
         if address.kind is AddressKind.BATCH:
-            return self._batches.respond(environ, self._read(environ).value) if method == "POST" else None
+            return (
+                self._batches.respond(environ, self._read(environ, is_batch=True).value) if method == "POST" else None
+            )
         return self._respond_to_change(environ, address, method, others)
 
     def _respond_to_change(
@@ -116,7 +118,7 @@ class RecordTraffic:
             environ["wsgi.input"].seek(0)
         return answer
 
-    def _read(self, environ: Environ) -> RecordBody:
+    def _read(self, environ: Environ, *, is_batch: bool = False) -> RecordBody:
         """Return the content of the body; the app can then read it again.
 
         :raises UploadError: it cannot be read, or is too large.
@@ -127,7 +129,7 @@ class RecordTraffic:
         environ["wsgi.input"] = io.BytesIO(data)
         environ["CONTENT_LENGTH"] = str(len(data))
         environ.pop("HTTP_TRANSFER_ENCODING", None)
-        return read_body(data, environ.get("CONTENT_TYPE", ""))
+        return read_body(data, environ.get("CONTENT_TYPE", ""), is_batch=is_batch)
 
     def _read_bytes(self, environ: Environ) -> bytes:
         reader = BodyReader(environ, self._settings)
