@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
-from webob import Request, Response
+from webob import Response
 
 from fileupload.errors import MalformedRequest, MethodNotAllowed
 from fileupload.manager import UploadManager
@@ -17,6 +16,8 @@ from fileupload.protocols.receiver import UploadRequest
 from fileupload.protocols.reception import open_upload
 from fileupload.responses import Environ, json_response, secured
 from fileupload.status import UploadStatus
+from fileupload.wsgi.json_body import parse_json
+from fileupload.wsgi.urls import path_url
 
 _MOST_JSON = 2 << 20  # bytes: the ETags of 10,000 parts, and more
 _NUMBER = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
@@ -27,7 +28,7 @@ def offer(environ: Environ, query: dict[str, str], manager: UploadManager, ident
 
     :raises UploadError: it cannot.
     """
-    method = environ["REQUEST_METHOD"]
+    method, base = environ["REQUEST_METHOD"], path_url(environ)
     first = query.get("from", "1")
     if _NUMBER.fullmatch(first) is None:
         raise MalformedRequest("'from' must be the number of a part.")
@@ -41,7 +42,7 @@ def offer(environ: Environ, query: dict[str, str], manager: UploadManager, ident
         status = uploads.find(bucket_id)
     else:
         raise MethodNotAllowed(method, ("POST", "GET"))
-    answer = uploads.describe(bucket_id, status, Request(environ).path_url, int(first))
+    answer = uploads.describe(bucket_id, status, base, int(first))
     return json_response({"identifier": identifier, "received": status.received, **answer})
 
 
@@ -63,11 +64,12 @@ def part(environ: Environ, query: dict[str, str], manager: UploadManager) -> Res
     method = environ["REQUEST_METHOD"]
     if method not in {"PUT", "POST"}:
         raise MethodNotAllowed(method, ("PUT", "POST"))
+    location = path_url(environ) if method == "POST" else None
     stored = receive_part(environ, query, manager)
     response = secured(Response(status=201 if method == "POST" else 200, content_type="text/plain"))
     response.headers["ETag"] = stored.etag
-    if method == "POST":
-        response.location = Request(environ).path_url
+    if location is not None:
+        response.location = location
     return response
 
 
@@ -80,8 +82,8 @@ def read_json(upload: UploadRequest) -> Any:
     if not text.strip():
         return None
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         raise MalformedRequest("The body must be JSON in UTF-8.") from None
 
 

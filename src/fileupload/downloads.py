@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import BinaryIO
 from urllib.parse import quote
 
-from webob import Request, Response
+from webob import Response
 
 from fileupload.responses import Environ, secured
 from fileupload.settings import Settings
+from fileupload.wsgi.conditions import answer_conditions
 from fileupload.wsgi.watchdog import Wait, watch_of
 
 _BLOCK = 256 << 10
@@ -52,7 +53,7 @@ def file_response(
     # Whatever the client called it, the browser is to keep it, not to run it.
     response.headers["Content-Disposition"] = content_disposition(file.name, inline=file.inline)
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    return Request(environ).get_response(response)
+    return answer_conditions(environ, response)
 
 
 def content_disposition(filename: str, *, inline: bool = False) -> str:

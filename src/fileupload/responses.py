@@ -18,12 +18,14 @@ from fileupload.errors import BadCallback, MethodNotAllowed, UploadError
 from fileupload.protocols.body import BodyReader
 from fileupload.protocols.reception import unread_body
 from fileupload.settings import Settings
+from fileupload.wsgi.json_body import encode_json
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 _CALLBACK = re.compile(r"[A-Za-z_$][\w$]{0,63}(?:\.[A-Za-z_$][\w$]{0,63}){0,3}", re.ASCII)
+_ORIGIN = re.compile(r"[!-~]{1,1000}", re.ASCII)
 _CORS_METHODS = "GET, HEAD, POST, PUT, DELETE"
 _CORS_HEADERS = "Content-Type, Content-Disposition, X-Progress-ID, X-Requested-With"
 _CORS_EXPOSED = "Location, Content-Disposition, Content-Length, ETag"
@@ -53,8 +55,7 @@ def json_response(
     data: dict[str, Any] | list[Any], status: int = 200, content_type: str = "application/json"
 ) -> Response:
     """Return *data* as JSON."""
-    body = json.dumps(data, ensure_ascii=False).encode()
-    response = Response(body, status=status)
+    response = Response(encode_json(data), status=status)
     response.headers["Content-Type"] = content_type
     return secured(response)
 
@@ -126,7 +127,8 @@ def cors_headers(environ: Environ, settings: Settings) -> list[tuple[str, str]]:
         return []
     origin = environ.get("HTTP_ORIGIN", "")
     headers = [("Vary", "Origin")]
-    if origin and (origin in settings.cors_origins or "*" in settings.cors_origins):
+    # What is sent back in a header is first looked at: where any origin may come, this one may be any text.
+    if _ORIGIN.fullmatch(origin) and (origin in settings.cors_origins or "*" in settings.cors_origins):
         headers.append(("Access-Control-Allow-Origin", origin))
         headers.append(("Access-Control-Expose-Headers", _CORS_EXPOSED))
     return headers

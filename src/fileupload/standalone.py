@@ -11,17 +11,21 @@ from string import Template
 from typing import Any
 from urllib.parse import parse_qs, quote
 
-from webob import Request, Response
+from webob import Response
 from webob.exc import HTTPFound, HTTPMethodNotAllowed, HTTPNotFound
 
+from fileupload.errors import MalformedRequest
 from fileupload.manager import UploadManager
-from fileupload.responses import Environ, json_response, prefers_html, secured
+from fileupload.responses import Environ, json_response, prefers_html, problem, secured
 from fileupload.settings import size_text
+from fileupload.wsgi.conditions import answer_conditions
+from fileupload.wsgi.urls import application_url
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " form-action 'self'; base-uri 'none'; frame-ancestors 'self'"  # and the origins that may upload here
 )
+_QUERY_SAFE = "%/?:@!$&'()*+,;=~"  # RFC 3986, 3.4
 _TYPES = {"css": "text/css", "js": "text/javascript"}  # the templates of pages are for us alone
 
 
@@ -40,15 +44,23 @@ class UploadPage:
         if "fileupload.bucket" in environ:
             return self._receipt(environ)
         if path == "":
-            query = environ.get("QUERY_STRING")
-            return HTTPFound(location=Request(environ).path_url + "/" + (f"?{query}" if query else ""))
+            return self._redirect(environ)
         if method not in {"GET", "HEAD"}:
             return HTTPMethodNotAllowed() if path == "/" else HTTPNotFound()
         if path == "/":
             return self._page(environ)
         if path.startswith("/static/"):
-            return _static(path.removeprefix("/static/"))
+            return _static(environ, path.removeprefix("/static/"))
         return HTTPNotFound()
+
+    @staticmethod
+    def _redirect(environ: Environ) -> Response:
+        """Answer with the address of the page, which ends with a slash."""
+        query = quote(environ.get("QUERY_STRING", ""), safe=_QUERY_SAFE, encoding="latin-1")
+        try:
+            return HTTPFound(location=application_url(environ) + "/" + (f"?{query}" if query else ""))
+        except MalformedRequest as error:
+            return problem(error, environ)
 
     @staticmethod
     def _page(environ: Environ) -> Response:
@@ -117,7 +129,7 @@ def _html(name: str, values: Mapping[str, str], framed_by: tuple[str, ...], **re
     return response
 
 
-def _static(name: str) -> Response:
+def _static(environ: Environ, name: str) -> Response:
     kind = name.rpartition(".")[2]
     if name not in _assets() or kind not in _TYPES:
         return HTTPNotFound()
@@ -125,7 +137,7 @@ def _static(name: str) -> Response:
     response.md5_etag()
     response.headers["Cache-Control"] = "no-cache"
     response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
+    return answer_conditions(environ, response)
 
 
 @cache

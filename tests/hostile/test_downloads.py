@@ -107,6 +107,15 @@ def test_names_in_headers_are_encoded(giving: Site, name: str) -> None:
         ("bytes=x-y", 200, CONTENT),
         ("lines=0-9", 200, CONTENT),
         ("bytes=" + "0-1," * 2000, 206, CONTENT[:2]),
+        ("bytes=0-9, 20-29", 206, CONTENT[:10]),
+        ("bytes=-5000", 206, CONTENT),  # a suffix longer than the file is all of it
+        ("bytes=-0", 416, None),
+        ("bytes=-", 200, CONTENT),
+        ("bytes=0-9,x", 200, CONTENT),
+        ("bytes=0-" + "9" * 19, 206, CONTENT),
+        ("bytes=0-" + "9" * 20, 200, CONTENT),
+        ("bytes=" + "9" * 5000 + "-", 200, CONTENT),
+        ("bytes=٣-٤", 200, CONTENT),
     ],
     ids=lambda value: str(value)[:16],
 )
@@ -136,14 +145,36 @@ def test_a_range_of_another_version_is_all(giving: Site) -> None:
     assert (answer.status, answer.body) == (200, CONTENT)
 
 
+@pytest.mark.parametrize("name", ["HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE"])
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+        "Sun, 06 Nov 99999 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49:37 +9999999",
+        f"Sun, 06 Nov {'9' * 5000} 08:49:37 GMT",
+        "Sun, 06 Nov 0000 08:49:37 GMT",
+        " GMT",
+        '"' * 9000,
+    ],
+    ids=lambda date: date[:32],
+)
+def test_conditions_that_cannot_hold(giving: Site, name: str, date: str) -> None:
+    """A date, well formed or not, changes nothing, and as a condition on a range it makes the answer the whole."""
+    answer = get(giving, stored(giving), HTTP_RANGE="bytes=0-9", **{name: date})
+    whole = name == "HTTP_IF_RANGE"
+    assert (answer.status, answer.body) == ((200, CONTENT) if whole else (206, CONTENT[:10]))
+
+
 def test_a_file_that_the_client_has_is_not_sent_again(giving: Site) -> None:
     """If-None-Match with the entity tag, alone or in a list, is answered 304 without the bytes."""
     identifier = stored(giving)
     tag = get(giving, identifier).headers["etag"]
-    for given in (tag, f'"x", {tag}'):
+    for given in (tag, f'"x", {tag}', f"W/{tag}", "*"):
         answer = get(giving, identifier, HTTP_IF_NONE_MATCH=given)
         assert (answer.status, answer.body) == (304, b"")
-    assert get(giving, identifier, HTTP_IF_NONE_MATCH='"other"').status == 200
+    for given in ('"other"', tag.strip('"'), f"x {tag}", '"' * 9000, f"{'x' * 9000}, {tag}"):
+        assert get(giving, identifier, HTTP_IF_NONE_MATCH=given).status == 200
 
 
 def test_head_tells_what_get_would(giving: Site) -> None:

@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from webob import Request, Response
+from webob import Response
 
 from fileupload.attachments.record_apis import RecordApi
 from fileupload.attachments.record_changes import RecordChanges, Watch
@@ -31,6 +31,7 @@ from fileupload.protocols.receiver import UploadRequest
 from fileupload.protocols.reception import identifier_of, open_upload, parse_query, receive
 from fileupload.responses import Environ, json_response
 from fileupload.status import UploadStatus
+from fileupload.wsgi.urls import application_url
 
 log = logging.getLogger("fileupload")
 
@@ -63,6 +64,7 @@ class RecordUploads:
         if (refusal := self._api.refusal(client, record)) is not None:
             return refusal
         require_form(environ)
+        application_url(environ)  # refuses a request by whose address the answer could not name the record
         home = self._canonical(client, record)
         upload = self._open(environ, self._settings.of(home.groups))
         self._files.begin(home, upload.claims.id)
@@ -253,5 +255,5 @@ def _answer(answer: Response, home: RecordAddress, environ: Environ, attachment:
     for name, _ in passed:
         response.headers.pop(name, None)
     response.headers.extend(passed)
-    response.headers["Location"] = Request(environ).application_url + home.path
+    response.headers["Location"] = application_url(environ) + home.path
     return response

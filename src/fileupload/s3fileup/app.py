@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from webob import Request, Response
+from webob import Response
 
 from fileupload import direct_endpoints, responses
 from fileupload.attachments import origin
@@ -20,6 +20,7 @@ from fileupload.s3fileup.companion import Companion
 from fileupload.s3fileup.errors import NotAuthorized, UnknownAddress
 from fileupload.s3fileup.settings import S3FileupSettings
 from fileupload.s3fileup.uploads import FileUploads
+from fileupload.wsgi.urls import application_url
 
 log = logging.getLogger("fileupload")
 
@@ -85,7 +86,7 @@ class S3FileupApp:
             return self._uploads.file(environ, query.get("ticket", ""))
         self._check(environ)
         self._uploads.tidy()
-        base = Request(environ).application_url
+        base = application_url(environ)
         if segments[0] == "s3":
             return json_response(self._companion.answer(environ, segments[1:], base))
         if len(segments) != 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from fileupload.protocols.headers import clean_filename, media_type, type_of
 from fileupload.protocols.reception import parse_query
 from fileupload.responses import Environ
 from fileupload.settings import Settings
+from fileupload.wsgi.json_body import parse_json
 
 _MOST = 2 << 20  # bytes: the ETags of 10,000 parts, and more
 _LONGEST_NAME = 4096  # characters; more than a form or an address can hold
@@ -28,8 +28,8 @@ def read_json(environ: Environ, settings: Settings) -> dict[str, Any]:
     :raises MalformedRequest, TooLarge: it is something else, or too long.
     """
     try:
-        data = json.loads(_read(environ, settings) or b"{}")
-    except (ValueError, RecursionError):
+        data = parse_json(_read(environ, settings) or b"{}")
+    except ValueError:
         raise MalformedRequest("The body must be JSON in UTF-8.") from None
     if not isinstance(data, dict):
         raise MalformedRequest("The body must be a JSON object.")

@@ -1,0 +1,46 @@
+"""The URL by which a client has reached an application, rebuilt of what it sent (PEP 3333, "URL Reconstruction")."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import quote
+
+from fileupload.errors import MalformedRequest
+
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]{1,255}|\[[0-9A-Fa-fv:.]{2,64}\])(?::[0-9]{0,5})?",  # RFC 3986, 3.2.2
+    re.ASCII,
+)
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_PATH_SAFE = "/~!$&'()*+,;=:@"
+
+
+def application_url(environ: dict[str, Any]) -> str:
+    """Return the URL at which the application is mounted, without a slash at its end.
+
+    :raises MalformedRequest: the Host header cannot be part of a URL (RFC 9112, 3.2).
+    """
+    scheme = environ["wsgi.url_scheme"]
+    host = environ.get("HTTP_HOST") or _server_name(environ)
+    if _HOST.fullmatch(host) is None:
+        raise MalformedRequest("The header Host is not the name of a host, with a port or without.")
+    return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS.get(scheme, ':'))}{_quoted(environ.get('SCRIPT_NAME', ''))}"
+
+
+def path_url(environ: dict[str, Any]) -> str:
+    """Return the URL of the request, without its query.
+
+    :raises MalformedRequest: the Host header cannot be part of a URL.
+    """
+    return application_url(environ) + _quoted(environ.get("PATH_INFO", ""))
+
+
+def _server_name(environ: dict[str, Any]) -> str:
+    name = environ["SERVER_NAME"]
+    return f"[{name}]:{environ['SERVER_PORT']}" if ":" in name else f"{name}:{environ['SERVER_PORT']}"
+
+
+def _quoted(path: str) -> str:
+    """Return *path*, which WSGI has decoded from any bytes into Latin-1 (PEP 3333), percent-encoded again."""
+    return quote(path.encode("latin-1"), safe=_PATH_SAFE)

@@ -1,0 +1,62 @@
+"""The URL of a request is rebuilt from any path, and from no Host header that could not be part of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from webob import Request
+
+from fileupload.errors import MalformedRequest
+from fileupload.wsgi.urls import application_url, path_url
+
+
+def environ_of(**given: Any) -> dict[str, Any]:
+    """Return what a server would give, with *given* laid over it."""
+    environ: dict[str, Any] = {"wsgi.url_scheme": "http", "SERVER_NAME": "127.0.0.1", "SERVER_PORT": "8080"}
+    return {**environ, "SCRIPT_NAME": "", "PATH_INFO": "/", **given}
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ({}, "http://127.0.0.1:8080/m/p"),
+        ({"HTTP_HOST": "a.example.com"}, "http://a.example.com/m/p"),
+        ({"HTTP_HOST": "a.example.com:80"}, "http://a.example.com/m/p"),
+        ({"HTTP_HOST": "a.example.com:443"}, "http://a.example.com:443/m/p"),
+        ({"HTTP_HOST": "a.example.com:443", "wsgi.url_scheme": "https"}, "https://a.example.com/m/p"),
+        ({"HTTP_HOST": "[::1]:8080"}, "http://[::1]:8080/m/p"),
+        ({"SERVER_NAME": "::1"}, "http://[::1]:8080/m/p"),
+        ({"HTTP_HOST": "my_service:8080"}, "http://my_service:8080/m/p"),
+    ],
+    ids=str,
+)
+def test_the_address_of_a_request(given: dict[str, str], url: str) -> None:
+    """The host is the client's word for it, else the server's own; a default port is left out."""
+    environ = environ_of(SCRIPT_NAME="/m", PATH_INFO="/p", **given)
+    assert path_url(environ) == url
+    assert application_url(environ) == url.removesuffix("/p")
+
+
+@pytest.mark.parametrize(
+    "host", ["a b", "a/b", "a?b", "a#b", "a@b", "a\\b", "[::1", "::1", "ü", "a\r\nX: y", "a:b", "a:123456", "x" * 300]
+)
+def test_hosts_that_are_none(host: str) -> None:
+    """What would change the meaning of the URL is refused."""
+    with pytest.raises(MalformedRequest):
+        path_url(environ_of(HTTP_HOST=host))
+
+
+@given(st.text(min_size=1))
+def test_any_path_as_webob_has_it(path: str) -> None:
+    """A path in UTF-8 has the URL that WebOb gives it."""
+    environ = environ_of(SCRIPT_NAME="/m", PATH_INFO="/" + path.encode("utf-8", "replace").decode("latin-1"))
+    assert path_url(environ) == Request(environ).path_url
+
+
+@given(st.binary())
+def test_any_bytes_in_a_path(raw: bytes) -> None:
+    """A path that is no UTF-8 has a URL too."""
+    assert path_url(environ_of(PATH_INFO="/" + raw.decode("latin-1"))).isascii()
