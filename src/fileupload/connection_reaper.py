@@ -39,7 +39,6 @@ from fileupload.wsgi.watchdog import WATCH_KEY
 log = logging.getLogger("fileupload")
 
 _TICK = 0.5  # seconds between two looks
-_WINDOW = 5.0  # seconds; what a connection received is compared over one to two of these
 _SLACK = 0.5  # seconds by which times of the kernel and of this process may differ
 _MAX_LAG = 60.0  # seconds that the last bytes of a body may have waited for the thread that reads them
 _MAX_HEAD_LAG = 5.0  # the same for the head of a request without a body
@@ -72,8 +71,7 @@ class ReaperOptions:
 class _Connection:
     """A connection of this process, as seen at the last looks.
 
-    :ivar start: what was counted one to two windows ago, and when.
-    :ivar middle: what was counted up to one window ago, and when.
+    :ivar mark: until when it received at the least rate, and the bytes until then.
     :ivar base: bytes received before the request that it is in the middle of, as far as that was seen.
     :ivar sending: bytes acknowledged, and when, since which it has bytes to send without a pause.
     :ivar ended_at: when it was ended; 0 if it was not.
@@ -82,17 +80,17 @@ class _Connection:
     address: str
     seen: float
     counters: Counters
-    start: tuple[float, int]
-    middle: tuple[float, int]
+    mark: tuple[float, int]
     base: int = 0
     sending: tuple[float, int] | None = None
     ended_at: float = 0.0
     fd: int = -1
 
-    def update(self, counters: Counters, now: float) -> None:
+    def update(self, counters: Counters, now: float, rate: int) -> None:
         self.counters = counters
-        if now - self.middle[0] >= _WINDOW:
-            self.start, self.middle = self.middle, (now, counters.received)
+        since, received = self.mark
+        if counters.received - received >= max(1, rate * (now - since)):
+            self.mark = (now, counters.received)
         if not self.in_request:
             self.base = counters.received
         if not counters.pending:
@@ -104,12 +102,15 @@ class _Connection:
     def in_request(self) -> bool:
         """Whether bytes have come since the last answer."""
         counters = self.counters
-        return counters.received > 0 and not counters.pending and counters.since_received <= counters.since_sent
+        if not counters.received or counters.pending:
+            return False
+        return not counters.acknowledged or counters.since_received < counters.since_sent
 
     @property
-    def slow_bytes(self) -> int:
-        """The bytes received in the last one to two windows, or since it was first seen."""
-        return self.counters.received - self.start[1]
+    def may_be_in_request(self) -> bool:
+        """Whether bytes may have come since the last answer: in the same millisecond the order is not known."""
+        counters = self.counters
+        return self.in_request or (counters.received > 0 and counters.since_received == counters.since_sent)
 
 
 class ConnectionReaper:
@@ -167,6 +168,11 @@ class ConnectionReaper:
     def _count(self, now: float) -> None:
         """Look at all connections of this process."""
         found = set()
+        # Which request came by which connection is not known: of a client's limits, the mildest holds for all of them.
+        rates: dict[str, int] = {}
+        for watch in list(self._requests.values()):
+            if watch.rate is not None:
+                rates[watch.address] = min(watch.rate, rates.get(watch.address, watch.rate))
         for name in os.listdir("/proc/self/fd"):
             with suppress(OSError, ValueError):
                 link = os.readlink(f"/proc/self/fd/{name}")
@@ -174,12 +180,12 @@ class ConnectionReaper:
                     inode = int(link[8:-1])
                     found.add(inode)
                     if inode not in self._others:
-                        self._count_one(int(name), inode, now)
+                        self._count_one(int(name), inode, rates, now)
         self._others &= found
         for inode in self._connections.keys() - found:
             del self._connections[inode]
 
-    def _count_one(self, fd: int, inode: int, now: float) -> None:
+    def _count_one(self, fd: int, inode: int, rates: dict[str, int], now: float) -> None:
         with duplicate(fd) as sock:
             known = self._connections.get(inode)
             if known is None:
@@ -191,10 +197,10 @@ class ConnectionReaper:
             if counters is None:
                 return
             if known is None:
-                start = (now, counters.received)
-                known = self._connections[inode] = _Connection(address or "", now, counters, start, start)
+                known = _Connection(address or "", now, counters, (now, counters.received))
+                self._connections[inode] = known
             known.fd = fd
-            known.update(counters, now)
+            known.update(counters, now, rates.get(known.address, self._options.min_rate))
 
     def _takes_too_little(self, connection: _Connection, now: float) -> bool:
         """Tell whether the client takes its answer too slowly; the window begins anew where it does not."""
@@ -252,16 +258,14 @@ class ConnectionReaper:
         if not overdue:
             return []
         waits = [watch.wait for watch in overdue if watch.wait is not None]
-        rate = min((wait.rate for wait in waits if now >= wait.deadline), default=-1)
-        idle = min((wait.idle for wait in waits), default=math.inf)
-        idle = min(idle, self._options.idle_timeout)
+        grace = min((wait.grace for wait in waits if wait.rate), default=math.inf)
+        idle = min(self._options.idle_timeout, *(wait.idle for wait in waits), math.inf)
         slow = [
             each
             for each in candidates
-            if each.in_request
-            and (each.counters.since_received >= idle or each.slow_bytes <= rate * (now - each.start[0]))
+            if each.may_be_in_request and (each.counters.since_received >= idle or now - each.mark[0] >= grace - _SLACK)
         ]
-        return sorted(slow, key=lambda each: (each.slow_bytes, each.seen))[: len(overdue)]
+        return sorted(slow, key=lambda each: (not each.in_request, each.mark[0]))[: len(overdue)]
 
     def _end_idle(self, connections: list[_Connection], now: float) -> int:
         """End idle connections where there are nearly as many as there may be; return how many."""
@@ -317,7 +321,7 @@ def _undrained(drains: list[RequestWatch], candidates: list[_Connection], now: f
     left = max(0, len(drains) - len(idle))
     if len(others) > left and now - starts[0] < _MAX_DOUBT:
         others = []
-    return idle[: len(drains)] + sorted(others, key=lambda each: each.slow_bytes)[:left]
+    return idle[: len(drains)] + sorted(others, key=lambda each: each.mark[0])[:left]
 
 
 def _is_idle(connection: _Connection, has_requests: bool, now: float) -> bool:
@@ -335,7 +339,8 @@ def _is_overdue(watch: RequestWatch, now: float, idle_timeout: float) -> bool:
         return False
     if wait is None:
         return now - since >= idle_timeout
-    return now >= wait.deadline or now - since >= min(wait.idle, idle_timeout)
+    slow = wait.rate > 0 and now - since >= wait.grace
+    return slow or now >= wait.deadline or now - since >= min(wait.idle, idle_timeout)
 
 
 def _client_address(sock: KernelSocket, port: int) -> str | None:

@@ -69,7 +69,7 @@ class _Sending:
     def __init__(self, environ: Environ, settings: Settings) -> None:
         self._watch = watch_of(environ)
         self._settings = settings
-        self._wait = Wait(sending=True, rate=settings.min_rate)
+        self._wait = Wait(sending=True, rate=settings.min_rate, grace=settings.min_rate_grace)
 
     def start(self, size: int) -> None:
         settings = self._settings

@@ -16,12 +16,13 @@ class RequestWatch:
     :ivar address: of the client.
     :ivar length: the bytes of the body that the client declared; None if it did not.
     :ivar wait: what it waits for, as far as the reader of the body tells; None where another reads it.
+    :ivar rate: bytes a second below which the client is too slow, as the reader of the body tells; None before.
     :ivar reading_since: when its read began (monotonic); 0 outside of reads.
     :ivar working_since: when its last read was over, or it began.
     :ivar answering: whether its answer is being sent.
     """
 
-    __slots__ = ("address", "answering", "length", "reading_since", "wait", "working_since")
+    __slots__ = ("address", "answering", "length", "rate", "reading_since", "wait", "working_since")
 
     def __init__(self, environ: Environ) -> None:
         self.address = str(environ.get("REMOTE_ADDR", ""))
@@ -30,6 +31,7 @@ class RequestWatch:
         if self.length is None and "HTTP_TRANSFER_ENCODING" not in environ:
             self.length = 0
         self.wait: Wait | None = None
+        self.rate: int | None = None
         self.reading_since = 0.0
         self.working_since = time.monotonic()
         self.answering = False
@@ -37,6 +39,8 @@ class RequestWatch:
     def start(self, wait: Wait) -> None:
         """Watch *wait* from now on."""
         self.wait = wait
+        if not wait.sending:
+            self.rate = wait.rate
 
     def stop(self, wait: Wait) -> None:
         """Stop watching *wait*: it is over."""

@@ -261,7 +261,7 @@ class Settings:
     min_free_space: int = setting(parse_megabytes, 256 << 20, "Free space that uploads leave in the pool.")
     min_rate: int = setting(parse_size, 1024, "Least bytes a second of a client; 0: any.")
     min_rate_grace: float = setting(parse_duration, 30.0, "How long a client may stay under min_rate.")
-    idle_timeout: float = setting(parse_duration, 60.0, "How long a client may send nothing in a body; 0: for ever.")
+    idle_timeout: float = setting(parse_duration, 60.0, "How long a client may send or take nothing; 0: for ever.")
     content_types: tuple[str, ...] = setting(parse_media_ranges, (), "Media types of files; empty: any.")
     extensions: tuple[str, ...] = setting(_extensions, (), "Filename extensions of files; empty: any.")
     progress_interval: float = setting(parse_duration, 0.25, "Seconds between two published states of an upload.")

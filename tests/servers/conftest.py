@@ -38,6 +38,7 @@ class Kind:
     :ivar chunked: a form may come in chunks, without a length.
     :ivar hides_length: of a body in chunks that has a Content-Length too, the app does not see the length.
     :ivar tells_broken_chunks: a plain body may come in chunks as well.
+    :ivar ends_reads: a read that waits for a slow client can be ended.
     """
 
     command: tuple[str, ...]
@@ -46,6 +47,7 @@ class Kind:
     chunked: bool = True
     hides_length: bool = False
     tells_broken_chunks: bool = True
+    ends_reads: bool = True
 
 
 def _script(name: str) -> tuple[str, ...]:
@@ -58,7 +60,7 @@ _UWSGI_APP = ("--enable-threads", "--threads", "8", "--die-on-term", "--module",
 
 KINDS = {
     "gunicorn": Kind(command=(sys.executable, *_GUNICORN, "run_server:application"), needs="gunicorn"),
-    "waitress": Kind(command=_script("waitress"), needs="waitress", streams=False, hides_length=True),
+    "waitress": Kind(command=_script("waitress"), needs="waitress", streams=False, hides_length=True, ends_reads=False),
     "cheroot": Kind(command=_script("cheroot"), needs="cheroot"),
     "fileupload-serve": Kind(
         command=(sys.executable, "-m", "fileupload", "serve", "--port", "0", "{paste}"),
@@ -66,7 +68,9 @@ KINDS = {
         tells_broken_chunks=False,
         hides_length=True,
     ),
-    "granian": Kind(command=_script("granian"), needs="granian", tells_broken_chunks=False, hides_length=True),
+    "granian": Kind(
+        command=_script("granian"), needs="granian", tells_broken_chunks=False, hides_length=True, ends_reads=False
+    ),
     "gevent": Kind(command=_script("gevent"), needs="gevent", hides_length=True),
     "werkzeug": Kind(command=_script("werkzeug"), needs="werkzeug"),
     "wsgiref": Kind(command=_script("wsgiref"), chunked=False, tells_broken_chunks=False),
@@ -180,7 +184,7 @@ def _require(kind: Kind) -> None:
         pytest.skip(f"not installed: {kind.needs}")
 
 
-def start_server(name: str, folder: Path) -> Server:
+def start_server(name: str, folder: Path, **settings: object) -> Server:
     """Start the server of that name, with its pool and its log in *folder*, in a process group of its own."""
     kind = KINDS[name]
     _require(kind)
@@ -189,6 +193,7 @@ def start_server(name: str, folder: Path) -> Server:
     environment = {
         **os.environ,
         "FILEUPLOAD_TEST_POOL": str(pool),
+        "FILEUPLOAD_TEST_SETTINGS": json.dumps(settings),
         "PYTHONPATH": str(HERE),
         "PYTHONUNBUFFERED": "1",
         "HOME": str(folder),  # gunicorn keeps a socket there
@@ -241,12 +246,12 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[str], Server]]:
-    """Start a server for one test, which may stop it."""
+def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start a server for one test, which may stop it, with settings of its own."""
     processes = []
 
-    def run(name: str) -> Server:
-        started = start_server(name, tmp_path)
+    def run(name: str, **settings: object) -> Server:
+        started = start_server(name, tmp_path, **settings)
         processes.append(started.process)
         return started
 

@@ -24,6 +24,7 @@ from fileupload import SessionAttachments, UploadMiddleware
 WSGIApp = Callable[..., Iterable[bytes]]
 
 POOL = os.environ.get("FILEUPLOAD_TEST_POOL", "")
+SETTINGS = json.loads(os.environ.get("FILEUPLOAD_TEST_SETTINGS", "{}"))
 MAX_SIZE = 16  # megabytes
 HOST = "127.0.0.1"
 
@@ -53,7 +54,7 @@ def _digest(bucket: Any, index: int) -> str:
 def make_application() -> WSGIApp:
     """Return the app behind the middleware, and attachments; below ``/checked`` between two judges of PEP 3333."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
-    settings: dict[str, Any] = {"directory": POOL, "max_size": MAX_SIZE, "min_free_space": 0}
+    settings: dict[str, Any] = {"directory": POOL, "max_size": MAX_SIZE, "min_free_space": 0, **SETTINGS}
     plain = UploadMiddleware(describe, **settings)
     inner = validator(describe)
 

@@ -24,11 +24,13 @@ class RecordApi(ABC):
 
     :ivar batch_path: where several requests can be sent in one; empty for nowhere.
     :ivar flush_path: where all records can be removed; empty for nowhere.
+    :cvar envelope: the names under which the attributes are in a body.
     :cvar absent: the statuses that a PATCH may be answered with where there is no such record.
     """
 
     batch_path = ""
     flush_path = ""
+    envelope: ClassVar[tuple[str, ...]] = ()
     absent: ClassVar[frozenset[int]] = frozenset({404})
 
     def __init__(self, template: RecordTemplate) -> None:
@@ -115,6 +117,7 @@ class KintoApi(RecordApi):
 
     # A timestamp that no record has: who may write is told 412, and nothing is written.
     _NEVER = '"1"'
+    envelope: ClassVar[tuple[str, ...]] = ("data",)
     # Who may only create records is told 403 of those that are not there.
     absent: ClassVar[frozenset[int]] = frozenset({403, 404})
     _BATCH_LIMIT = 25  # what Kinto takes in a batch if nothing is set

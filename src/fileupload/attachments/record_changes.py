@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from webob import Response
 
 from fileupload.attachments.record_apis import RecordApi
-from fileupload.attachments.record_errors import AttachmentFixed, RecordError
+from fileupload.attachments.record_attribute import ABSENT, CHANGED, AttributeReader, is_same_json
+from fileupload.attachments.record_bodies import FormField
+from fileupload.attachments.record_errors import AttachmentFixed
 from fileupload.attachments.record_files import Entry, RecordFiles
-from fileupload.attachments.record_form import FIELD
+from fileupload.attachments.record_paths import AddressKind, aliases
 from fileupload.attachments.record_urls import RecordTemplate, Removal
 from fileupload.attachments.subrequests import AppClient, AppFailed
 
 log = logging.getLogger("fileupload")
 
-ABSENT = object()
-_CHARSET = re.compile(r"""charset\s*=\s*["']?([^\s;"']*)""", re.ASCII)
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +27,15 @@ class Change:
     """A request that may change records.
 
     :ivar path: below the mount, as WSGI gives it.
-    :ivar body: what it says, decoded from JSON; None if nothing that could be decoded.
+    :ivar body: what it says, decoded from JSON; None if nothing.
+    :ivar fields: those of its query, and of its body if that is a form.
     :ivar certain: whether the app will take it for a request of this method.
     """
 
     method: str
     path: str
     body: Any = None
+    fields: tuple[FormField, ...] = ()
     certain: bool = True
 
 
@@ -55,14 +56,17 @@ class RecordChanges:
         self._template = template
         self._api = api
         self._files = files
+        self._reader = AttributeReader(api.envelope)
 
-    def concerns(self, method: str, path: str) -> bool:
-        """Tell whether a request with this method and path may change records."""
+    @staticmethod
+    def concerns(method: str, kind: AddressKind) -> bool:
+        """Tell whether a request with this method may change records, at an address of this kind."""
         if method == "DELETE":
-            return self._template.removal(path) is not None
-        if method == "POST":
-            return self._template.holds_records(path) or self._flushes(method, path)
-        return method in {"PUT", "PATCH"} and self._template.record(path) is not None
+            return kind in {AddressKind.RECORD, AddressKind.RECORDS, AddressKind.ABOVE}
+        if kind is AddressKind.FLUSH:
+            return method == "POST"
+        # Apps may take POST, and methods of their own, for an update of a record, or PUT for one of a whole list.
+        return method not in _SAFE_METHODS and kind in {AddressKind.RECORD, AddressKind.RECORDS}
 
     def check(self, client: AppClient, change: Change) -> str:
         """Refuse a change of the attribute that a POST of a file alone may set.
@@ -71,15 +75,17 @@ class RecordChanges:
             if the app gives none.
         :raises AttachmentFixed: it is one.
         """
-        wanted = self.attachment_in(change)
+        wanted = ABSENT if change.method == "DELETE" else self.attachment_in(change)
         if wanted is ABSENT:
             return ""
+        if wanted is CHANGED:
+            raise AttachmentFixed
         record = self._template.record(change.path)
         answer = None if record is None else client.ask("GET", record.path)
         known = answer is not None and answer.status_code == 200
         current = self._api.attachment(answer) if known and answer is not None else None
         # Who reads a record, changes something else and writes it back, changes nothing here.
-        if wanted != current:
+        if not is_same_json(wanted, current):
             raise AttachmentFixed
         tag = answer.headers.get("ETag", "") if current is not None and answer is not None else ""
         return "" if tag.startswith("W/") else tag
@@ -117,8 +123,9 @@ class RecordChanges:
         self._files.remove_outdated(gone or [], None)
         # Others may have attached files meanwhile; and if the app does not say what it removed, we have a look.
         seen = [] if gone is None else watch.entries
-        for path in {entry.path for entry in self._files.entries(watch.segments) if entry not in seen}:
-            self.settle(client, path)
+        others = [entry for each in aliases(self._template, watch.segments) for entry in self._files.entries(each)]
+        for path in {entry.path for entry in (*self._files.entries(watch.segments), *others) if entry not in seen}:
+            self._settle_at(client, path)
 
     def _gone(self, watch: Watch, answer: Response) -> list[Entry] | None:
         """Return the entries whose records have gone for certain; None if the app does not say which."""
@@ -134,6 +141,10 @@ class RecordChanges:
 
     def settle(self, client: AppClient, segments: tuple[str, ...]) -> None:
         """Remove the files of the record at *segments* that it does not speak of any more, as far as can be told."""
+        for each in (segments, *aliases(self._template, segments)):
+            self._settle_at(client, each)
+
+    def _settle_at(self, client: AppClient, segments: tuple[str, ...]) -> None:
         record = self._template.at(segments)
         if record is None:
             return
@@ -148,41 +159,12 @@ class RecordChanges:
             self._files.remove_outdated(entries, None)
 
     def attachment_in(self, change: Change) -> Any:
-        """Return what a change would make of the attribute; ABSENT if it does not speak of it."""
-        if isinstance(change.body, list):
-            return _patched_attachment(change.body)
-        attributes = self._api.attributes(change.body)
-        return attributes.get(FIELD, ABSENT) if isinstance(attributes, dict) else ABSENT
+        """Return what a change would make of the attribute; ABSENT if it does not speak of it.
+
+        :raises RecordError: it is no change of a record that could be understood.
+        """
+        in_fields = self._reader.in_fields(change.fields)
+        return self._reader.in_json(change.body) if in_fields is ABSENT else in_fields
 
     def _flushes(self, method: str, path: str) -> bool:
         return method == "POST" and bool(path) and path.rstrip("/") == self._api.flush_path
-
-
-def _patched_attachment(operations: list[Any]) -> Any:
-    """Return what a JSON Patch (RFC 6902) would make of the attribute, or something that it cannot be."""
-    for operation in operations:
-        if not isinstance(operation, dict) or operation.get("op") == "test":
-            continue
-        pointers = (operation.get("path"), operation.get("from") if operation.get("op") == "move" else None)
-        for pointer in filter(lambda each: isinstance(each, str), pointers):
-            words = str(pointer).strip("/").split("/")
-            # The attribute itself, something in it, or the whole of what it is in.
-            if words[:1] == [FIELD] or words[:2] == ["data", FIELD] or words in (["data"], [""]):
-                return operation
-    return ABSENT
-
-
-def decode(body: bytes, content_type: str) -> Any:
-    """Return what *body* says as JSON, or None if it says nothing or is something else.
-
-    :raises RecordError: it is JSON that we cannot read: whatever the app makes of it must not get past us.
-    """
-    kind, _, parameters = content_type.lower().partition(";")
-    if (charset := _CHARSET.search(parameters)) and charset[1] not in {"utf-8", "utf8", "us-ascii", "ascii"}:
-        raise RecordError(f"JSON is sent as UTF-8 (RFC 8259, 8.1), not as {charset[1]}", location="body")
-    try:
-        return json.loads(body.decode("utf-8")) if body else None
-    except (ValueError, RecursionError) as error:
-        if not kind.strip() or kind.strip().endswith("json") or isinstance(error, RecursionError):
-            raise RecordError(f"Invalid JSON: {error}", location="body") from None
-        return None

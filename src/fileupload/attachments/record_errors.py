@@ -7,7 +7,7 @@ from fileupload.errors import UploadError
 # The numbers of Kinto's errors (its API, "Error responses"), by the HTTP status where the error itself tells none.
 INVALID_PARAMETERS = 107
 INVALID_POSTED_DATA = 109
-ERRNOS = {401: 104, 403: 121, 404: 111, 405: 115, 409: 122, 411: 112, 412: 114, 413: 113, 429: 117, 503: 201}
+ERRNOS = {401: 104, 403: 121, 404: 111, 405: 115, 409: 122, 411: 112, 412: 114, 413: 113, 415: 107, 429: 117, 503: 201}
 
 
 class RecordError(UploadError):
@@ -39,3 +39,18 @@ class AttachmentFixed(RecordError):
             " /attachment, or remove it by DELETE there.",
             errno=INVALID_POSTED_DATA,
         )
+
+
+class AmbiguousRequest(RecordError):
+    """Servers and apps may read the request in different ways: its path, its method, its host or its body."""
+
+    code = "ambiguous-request"
+    title = "The request can be read in more than one way"
+
+
+class UnsupportedBody(RecordError):
+    """The type, the charset or the encoding of the body is none in which a record is sent."""
+
+    status = 415
+    code = "unsupported-request"
+    title = "The body is not in a form in which a record can be sent"

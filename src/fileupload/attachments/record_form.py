@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from fileupload.attachments.record_bodies import parse_json, words_of
 from fileupload.attachments.record_errors import INVALID_POSTED_DATA, RecordError
 from fileupload.attachments.record_settings import RecordSettings
 from fileupload.protocols.headers import media_type, parse_parameters
 from fileupload.protocols.receiver import Gate
 from fileupload.responses import Environ
 from fileupload.status import UploadedFile, UploadStatus
-from fileupload.wsgi.json_body import parse_json
 
 FIELD = "attachment"
 _TEXTS = ("data", "permissions")
@@ -89,10 +89,13 @@ def read_texts(status: UploadStatus) -> tuple[dict[str, Any], dict[str, Any] | N
         for text in status.fields.get(name, ()):
             try:
                 texts[name] = parse_json(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise _posted(f"{name} is not valid JSON ({error})") from None
             if not isinstance(texts[name], dict):
                 raise _posted(f"{name} must be a JSON object")
+    # Apps that keep documents take such a name for a path into the attribute, which the file alone sets.
+    if any(name != FIELD and words_of(name)[:1] == [FIELD] for name in texts.get("data", {})):
+        raise _posted(f"data cannot set what is in {FIELD!r}")
     return texts.get("data", {}), texts.get("permissions")
 
 

@@ -55,6 +55,7 @@ class Removal:
 class RecordTemplate:
     """Reads addresses by a template such as ``/api/{collection}/{id}``.
 
+    :ivar parts: the segments of the template; those of placeholders begin with a brace.
     :ivar names: of its placeholders.
     :ivar root: the segments above what the first placeholder is one of.
     :ivar base: those above the first placeholder.
@@ -70,6 +71,7 @@ class RecordTemplate:
             raise ValueError(f"a path such as {KINTO_RECORD}, that ends with the placeholder of a record")
         self.template = template
         self._parts = parts
+        self.parts = tuple(parts)
         self.names = tuple(part[1:-1] for part in parts if part.startswith("{"))
         self.base = tuple(parts[: next(n for n, part in enumerate(parts) if part.startswith("{"))])
         self.root = self.base[:-1]
@@ -94,12 +96,20 @@ class RecordTemplate:
     def holds_records(self, path: str) -> bool:
         """Tell whether records are made by POST to *path*."""
         segments = _split(path)
-        return segments is not None and len(segments) == len(self._parts) - 1 and self._fits(segments)
+        return segments is not None and self.holds_records_at(segments)
+
+    def holds_records_at(self, segments: tuple[str, ...]) -> bool:
+        """Tell whether records are made by POST to the address with these segments."""
+        return len(segments) == len(self._parts) - 1 and self._fits(segments)
 
     def removal(self, path: str) -> Removal | None:
         """Return what a DELETE at *path* takes away with it of the records, or None for nothing."""
         segments = _split(path)
-        if segments is None or not len(self.root) < len(segments) <= len(self._parts) or not self._fits(segments):
+        return None if segments is None else self.removal_at(segments)
+
+    def removal_at(self, segments: tuple[str, ...]) -> Removal | None:
+        """Return what a DELETE at the address with these segments removes of the records, or None for nothing."""
+        if not len(self.root) < len(segments) <= len(self._parts) or not self._fits(segments):
             return None
         below = self._parts[len(segments) :]
         return Removal(segments, each=bool(below) and below[0].startswith("{"))

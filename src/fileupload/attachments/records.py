@@ -82,9 +82,8 @@ class RecordFilter:
             if method == "OPTIONS":
                 return self._uploads.preflight(client, record, environ)
             raise MethodNotAllowed(method, ("POST", "DELETE", "OPTIONS"))
-        if method in {"GET", "HEAD"}:
-            return self._service.respond(environ)
-        return self._traffic.respond(environ)
+        response = self._traffic.respond(environ)
+        return self._service.respond(environ) if response is None and method in {"GET", "HEAD"} else response
 
     def _refuse(self, error: UploadError, environ: Environ) -> Response:
         response = self._api.problem(error, environ)

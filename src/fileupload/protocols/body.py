@@ -82,7 +82,7 @@ class BodyReader:
         self._settings = settings
         self._ended = self.length == 0
         self._watch = watch_of(environ)
-        self._wait = Wait(rate=settings.min_rate)
+        self._wait = Wait(rate=settings.min_rate, grace=settings.min_rate_grace)
         self._hidden = 0  # bytes that the server must not know of for now
         self._window_start = 0.0  # of the time in reads over which the rate is measured, and the bytes until then
         self._window_received = 0
@@ -153,9 +153,11 @@ class BodyReader:
         self._waited += self.pace
         self.received += len(chunk)
         self._ended = not chunk or self.received == self.length
-        if self._wait.expired and self.received != self.length:
+        if self._wait.expired and len(chunk) < wanted:
             self._ended = True
             raise self._too_slow()
+        # The connection that was ended for this read may have been that of another one, which was as slow.
+        self._wait.expired = False
         if not chunk and self.length is not None:
             raise Incomplete(f"The body ended after {self.received} of {self.length} bytes.")
         return chunk

@@ -34,24 +34,28 @@ class Wait:
     :ivar idle: seconds that may pass without a byte; infinity for no limit.
     :ivar size: the bytes that it waits for.
     :ivar rate: bytes a second below which the client is too slow; 0 for any.
+    :ivar grace: seconds for which the client may be under that rate, where the kernel counts what it sends.
     :ivar draining_since: when the answer was sent after which it reads the rest of the body; 0 before.
     :ivar sending: whether it sends; else it reads.
     :ivar expired: set once its connection was ended for it.
     """
 
     __slots__ = (
-        *("deadline", "draining_since", "ended_at", "expired", "idle", "mark", "rate", "sending", "since", "size"),
-        "socket",
+        *("deadline", "draining_since", "ended_at", "expired", "grace", "idle", "mark", "moved", "rate", "sending"),
+        *("since", "size", "socket"),
     )
 
-    def __init__(self, *, sending: bool = False, rate: int = 0) -> None:
+    def __init__(self, *, sending: bool = False, rate: int = 0, grace: float = math.inf) -> None:
         self.sending = sending
         self.rate = rate
+        self.grace = grace
         self.expired = False
         self.since = self.ended_at = self.draining_since = 0.0
         self.deadline = self.idle = math.inf
         self.size = 0
-        self.mark: tuple[int, float] = (-1, 0.0)  # bytes acknowledged, and when they were first seen
+        # Bytes that were moved, and until when the client was fast enough; and when the last of them were seen to move.
+        self.mark: tuple[int, float] = (-1, 0.0)
+        self.moved: tuple[int, float] = (-1, 0.0)
         self.socket: Any = None
 
     def begin(self, *, size: int, seconds: float, idle: float) -> None:
@@ -60,7 +64,7 @@ class Wait:
         self.size = size
         self.deadline = self.since + seconds
         self.idle = idle
-        self.mark = (-1, self.since)
+        self.mark = self.moved = (-1, self.since)
 
 
 class Watch(Protocol):
@@ -126,24 +130,25 @@ def _end_if_due(wait: Wait, now: float) -> None:
             end_connection(wait.socket, socket.SHUT_RDWR, discard=True)
             wait.ended_at = now
         return
-    if now < wait.deadline and not (now - wait.since >= wait.idle and _is_idle(wait, now)):
+    if now < wait.deadline and not _is_too_slow(wait, now):
         return
     wait.expired = True
     wait.ended_at = now
     end_connection(wait.socket, socket.SHUT_RDWR if wait.sending else socket.SHUT_RD, discard=wait.sending)
 
 
-def _is_idle(wait: Wait, now: float) -> bool:
-    """Tell whether no byte was received, or taken by the client, for as long as may be."""
-    counters = counters_of(wait.socket)
+def _is_too_slow(wait: Wait, now: float) -> bool:
+    """Tell by the kernel's counters whether the client sends, or takes, less than it must."""
+    counters = counters_of(wait.socket) if now - wait.since >= min(wait.grace / 4, wait.idle / 4, 1.0) else None
     if counters is None:
         return False
-    if not wait.sending:
-        return counters.since_received >= wait.idle
     # The time of the last acknowledgement does not tell: a client that takes nothing acknowledges probes.
-    if counters.acknowledged != wait.mark[0]:
-        wait.mark = (counters.acknowledged, now)
-    return now - wait.mark[1] >= wait.idle
+    count = counters.acknowledged if wait.sending else counters.received
+    if count != wait.moved[0]:
+        wait.moved = (count, now if wait.moved[0] >= 0 else wait.since)
+    if wait.mark[0] < 0 or count - wait.mark[0] >= max(1, wait.rate * (now - wait.mark[1])):
+        wait.mark = (count, now)
+    return now - wait.moved[1] >= wait.idle or (wait.rate > 0 and now - wait.mark[1] >= wait.grace)
 
 
 WATCHDOG = Watchdog()

@@ -3,19 +3,25 @@
 Records are at ``/api/<collection>/<id>``, in a database that several processes share. alice may do all, bob may read.
 The header ``X-Fault`` has a write fail: ``before`` it is stored, or ``after``; ``raise-…`` by an exception, ``kill-…``
 by the death of the process.
+
+It is as lenient as such apps are: it takes a body for JSON whatever its type is, forms, JSON Patches, POST for an
+update, and other methods than that of the request from headers, the query and forms.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
+import jsonpatch
 from flask import Flask, Response, abort, jsonify, request
 
 from fileupload import UploadMiddleware
@@ -52,10 +58,47 @@ def _fail(moment: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+OVERRIDES = ("HTTP_X_HTTP_METHOD_OVERRIDE", "HTTP_X_HTTP_METHOD", "HTTP_X_METHOD_OVERRIDE")
+
+
+class MethodOverride:
+    """Lets a header, the query or a form put another method in the place of the request's own."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
+        self._app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        named = [environ[name] for name in OVERRIDES if name in environ]
+        named += parse_qs(environ.get("QUERY_STRING", "")).get("_method", [])
+        if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            environ["wsgi.input"] = io.BytesIO(body)
+            named += parse_qs(body.decode("utf-8", "replace")).get("_method", [])
+        for method in named:
+            environ["REQUEST_METHOD"] = method.upper()
+        return self._app(environ, start_response)
+
+
+def _content() -> Any:
+    """Return what the request brings: a form, or JSON of any type."""
+    return request.form.to_dict() if request.form else request.get_json(force=True)
+
+
+def _changed(record: dict[str, Any]) -> dict[str, Any]:
+    content = _content()
+    if isinstance(content, list):
+        try:
+            return dict(jsonpatch.apply_patch(record, content))
+        except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError):
+            abort(400)
+    return {**record, **content} if isinstance(content, dict) else abort(400)
+
+
 def make_app() -> Flask:
     """Return the app alone."""
     app = Flask(__name__)
     app.config["PROPAGATE_EXCEPTIONS"] = True
+    app.wsgi_app = MethodOverride(app.wsgi_app)  # type: ignore[method-assign]
 
     @app.before_request
     def authorize() -> None:
@@ -71,16 +114,16 @@ def make_app() -> Flask:
             record = _find(connection, collection, name)
         return jsonify(record) if record is not None else abort(404)
 
-    @app.route("/api/<collection>/<name>", methods=["PUT", "PATCH"])
+    @app.route("/api/<collection>/<name>", methods=["PUT", "PATCH", "POST"])
     def write(collection: str, name: str) -> tuple[Response, int]:
         _fail("before")
         with database() as connection:
             found = _find(connection, collection, name)
             if found is not None and request.headers.get("If-None-Match") == "*":
                 abort(412)
-            if found is None and request.method == "PATCH":
+            if found is None and request.method != "PUT":
                 abort(404)
-            record = {**(found or {} if request.method == "PATCH" else {}), **request.get_json(), "id": name}
+            record = {**_changed(found or {} if request.method != "PUT" else {}), "id": name}
             row = (collection, name, json.dumps(record))
             connection.execute("insert or replace into records values (?, ?, ?)", row)
         _fail("after")
@@ -94,6 +137,23 @@ def make_app() -> Flask:
         _fail("after")
         return "", 204
 
+    _add_lists(app)
+    return app
+
+
+def _add_lists(app: Flask) -> None:
+    """Add what may be done with all records of a collection."""
+
+    @app.post("/api/<collection>")
+    def make(collection: str) -> tuple[Response, int]:
+        content = _content()
+        made = content if isinstance(content, list) else [content]
+        with database() as connection:
+            for record in made:
+                row = (collection, str(record["id"]), json.dumps(record))
+                connection.execute("insert or replace into records values (?, ?, ?)", row)
+        return jsonify(made), 201
+
     @app.delete("/api/<collection>")
     def remove_all(collection: str) -> tuple[str, int]:
         prefix = request.args.get("prefix", "")
@@ -103,8 +163,6 @@ def make_app() -> Flask:
             connection.execute(query, (collection, prefix))
         _fail("after")
         return "", 204
-
-    return app
 
 
 def make_application() -> Any:

@@ -212,6 +212,11 @@ class Rest(Place):
                 return []
             return [json.loads(data) for (data,) in connection.execute("select data from records")]
 
+    def remove_record(self, name: str) -> None:
+        """Remove a record behind the back of the filter, which leaves its file."""
+        with closing(sqlite3.connect(self.pool.parent / "records.db", timeout=PATIENCE)) as connection, connection:
+            connection.execute("delete from records where id = ?", (name,))
+
     def check_whole(self) -> None:
         """Check that the disk holds the files that the records speak of, all of them and nothing else."""
         attachments = [record["attachment"] for record in self.records() if record.get("attachment")]
@@ -244,7 +249,8 @@ def running_rest(folder: Path, *, workers: int = 2) -> Iterator[Rest]:
     folder.mkdir(exist_ok=True)
     log = folder / "log"
     options = ("--worker-class", "gthread", "--threads", "8", "--workers", str(workers), "--bind", "127.0.0.1:0")
-    environment = {**os.environ, "FILEUPLOAD_TEST_FOLDER": str(folder), "PYTHONPATH": str(HERE), "HOME": str(folder)}
+    paths = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "FILEUPLOAD_TEST_FOLDER": str(folder), "PYTHONPATH": paths, "HOME": str(folder)}
     process = start_group([sys.executable, "-m", "gunicorn", *options, "flask_app:application"], log, env=environment)
     try:
         (port,) = wait_for_line(process, log, r"http://127\.0\.0\.1:(\d+)")

@@ -1,0 +1,146 @@
+"""What is left of a refused body: the answer goes out first, and then the body is read, within bounds."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+
+from fileupload import RecordAttachments, SessionAttachments, UploadMiddleware
+from fileupload.deploy import S3Fileup
+
+BODY = b"x" * 3_000_000  # more than is read of JSON
+TRUSTED, UNTRUSTED = True, False
+GZIP = {"HTTP_CONTENT_ENCODING": "gzip"}
+
+
+class Input(io.BytesIO):
+    """A body that remembers how much of it was read."""
+
+    @property
+    def read_bytes(self) -> int:
+        return self.tell()
+
+
+def refuse(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """An app that allows nothing, and reads nothing."""
+    start_response("403 Forbidden", [("Content-Type", "application/json")])
+    return [b"{}"]
+
+
+def middleware(folder: Path, **settings: Any) -> Any:
+    return UploadMiddleware(refuse, directory=str(folder), min_free_space=0, max_size="100K", **settings)
+
+
+def attachments(folder: Path) -> Any:
+    return SessionAttachments(refuse, directory=str(folder), min_free_space=0, max_size="100K")
+
+
+def records(folder: Path) -> Any:
+    return RecordAttachments(
+        refuse, directory=str(folder), min_free_space=0, record_url="/things/{id}", base_url="http://localhost/files/"
+    )
+
+
+def s3fileup(folder: Path) -> Any:
+    return S3Fileup(directory=str(folder), min_free_space=0, anonymous=True)
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Any], str, str, dict[str, str], bool]] = {
+    "PUT, too large": (middleware, "PUT", "/upload?X-Progress-ID={id}", {}, TRUSTED),
+    "PUT of a piece": (middleware, "PUT", "/upload?X-Progress-ID={id}", {"HTTP_CONTENT_RANGE": "bytes 0-1/9"}, TRUSTED),
+    "PUT, forged": (middleware, "PUT", "/upload?X-Progress-ID=forged", {}, UNTRUSTED),
+    "POST, no form": (middleware, "POST", "/upload?X-Progress-ID={id}", {"CONTENT_TYPE": "text/plain"}, TRUSTED),
+    "POST, compressed": (middleware, "POST", "/upload?X-Progress-ID={id}", GZIP, UNTRUSTED),
+    "PUT to the status": (middleware, "PUT", "/upload/status?X-Progress-ID={id}", {}, UNTRUSTED),
+    "PUT for addresses": (middleware, "PUT", "/upload/direct?X-Progress-ID={id}", {}, UNTRUSTED),
+    "no JSON for addresses": (middleware, "POST", "/upload/direct?X-Progress-ID={id}", {}, TRUSTED),
+    "PUT to complete": (middleware, "PUT", "/upload/direct/complete?X-Progress-ID={id}", {}, TRUSTED),
+    "part, forged": (middleware, "PUT", "/upload/direct/part?ticket=forged", {}, UNTRUSTED),
+    "attachment, too large": (attachments, "PUT", "/attachments/letter/?filename=a", {}, TRUSTED),
+    "attachment, forged": (attachments, "PUT", "/attachments/letter/?filename=a&X-Progress-ID=forged", {}, UNTRUSTED),
+    "attachment, PATCH": (attachments, "PATCH", "/attachments/letter/", {}, UNTRUSTED),
+    "attachment, of another site": (
+        attachments, "PUT", "/attachments/letter/?filename=a", {"HTTP_ORIGIN": "https://evil.example"}, UNTRUSTED,
+    ),
+    "record, not allowed": (records, "POST", "/things/one/attachment", {}, UNTRUSTED),
+    "record, PUT": (records, "PUT", "/things/one/attachment", {}, UNTRUSTED),
+    "s3fileup, nowhere": (s3fileup, "POST", "/nowhere", {}, UNTRUSTED),
+    "s3fileup, wrong method": (s3fileup, "PUT", "/s3put/", {}, UNTRUSTED),
+    "s3fileup, no form": (s3fileup, "POST", "/s3put/", {"CONTENT_TYPE": "application/json"}, TRUSTED),
+}  # fmt: skip
+
+
+class Ended:
+    """What a server of ours has for the request: its reads can be ended, and the end is asked for."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def start(self, wait: Any) -> None:
+        return
+
+    def stop(self, wait: Any) -> None:
+        return
+
+    def end(self) -> bool:
+        self.asked += 1
+        return False
+
+
+def call(app: Any, method: str, address: str, more: dict[str, Any]) -> tuple[Any, Input, str]:
+    """Send a request with a large body; return the answer, not closed yet, its body and its status."""
+    path, _, query = address.partition("?")
+    body = Input(BODY)
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": path,
+        "QUERY_STRING": query.format(id=app.manager.create_identifier()),
+        "CONTENT_LENGTH": str(len(BODY)),
+        "wsgi.input": body,
+        **more,
+    }
+    setup_testing_defaults(environ)
+    statuses: list[str] = []
+    answer = app(environ, lambda status, headers, exc_info=None: statuses.append(status))
+    assert json.loads(b"".join(answer)) is not None
+    return answer, body, statuses[0]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refused_body_is_read_behind_its_answer(tmp_path: Path, name: str) -> None:
+    """The whole answer is there before the body is read, and is 4xx; with the answer's end all of the body was read."""
+    make, method, address, more, _ = REFUSED[name]
+    watch = Ended()
+    answer, body, status = call(make(tmp_path / "pool"), method, address, {**more, "fileupload.watch": watch})
+    assert status.startswith("4")
+    assert body.read_bytes < len(BODY)
+    answer.close()
+    assert body.read_bytes == len(BODY)
+    assert watch.asked == 0
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_only_a_valid_identifier_is_drained_by_reads_that_nothing_ends(tmp_path: Path, name: str) -> None:
+    """On a server that does not show its connections, a client without one could hold the thread for ever."""
+    make, method, address, more, is_trusted = REFUSED[name]
+    answer, body, _ = call(make(tmp_path / "pool"), method, address, more)
+    before = body.read_bytes
+    answer.close()
+    assert body.read_bytes == (len(BODY) if is_trusted else before)
+
+
+@pytest.mark.parametrize("name", ["PUT, too large", "PUT, forged"])
+def test_what_is_not_drained_ends_the_connection(tmp_path: Path, name: str) -> None:
+    """A server must not take the rest of a body for the next request: the connection is ended behind the bounds."""
+    _, method, address, more, _ = REFUSED[name]
+    watch = Ended()
+    app = middleware(tmp_path / "pool", drain_size=1000)
+    answer, body, _ = call(app, method, address, {**more, "fileupload.watch": watch})
+    answer.close()
+    assert (body.read_bytes, watch.asked) == (1000, 1)
