@@ -123,7 +123,7 @@ def send(response: Response, environ: Environ, start_response: StartResponse, se
     """
     body = unread_body(environ, settings)
     if body is not None:
-        body.hold_back()
+        body.prepare_to_drain()
     answer: Iterable[bytes] = response(environ, start_response)
     return answer if body is None else _ThenDrain(answer, body)
 

@@ -35,6 +35,9 @@ LARGEST_READ = 96 << 10
 # Servers on which a read over HTTP/2 never returns once its stream was reset or its connection was closed.
 _HANGS_ON_HTTP_2 = ("Granian",)
 
+# Servers that close a connection with the end of an answer, unless a read of the body is under way then.
+_CLOSES_WITHOUT_READER = ("Granian",)
+
 # What a request without a valid identifier may cost after its answer: seconds of a thread, and threads of a process.
 UNTRUSTED_DRAIN_TIME = 1.0
 _MAX_UNTRUSTED_DRAINS = 64
@@ -83,6 +86,8 @@ class BodyReader:
         self._ended = self.length == 0
         self._watch = watch_of(environ)
         self._wait = Wait(rate=settings.min_rate, grace=settings.min_rate_grace)
+        self._drainer: threading.Thread | None = None
+        self._must_read_early = server.startswith(_CLOSES_WITHOUT_READER)
         self._hidden = 0  # bytes that the server must not know of for now
         self._window_start = 0.0  # of the time in reads over which the rate is measured, and the bytes until then
         self._window_received = 0
@@ -198,8 +203,16 @@ class BodyReader:
         """Whether nothing of the body is left."""
         return self._ended
 
-    def hold_back(self) -> None:
-        """Hide what is left of the body from cheroot, which would read all of it before it sends an answer's head."""
+    def prepare_to_drain(self) -> None:
+        """Prepare the server for an answer behind which the body is drained; it is about to be sent.
+
+        From cheroot, what is left of the body is hidden: it would read all of it before it sends the answer's head.
+        On granian a thread begins to read now: where no read is under way when the answer ends, it closes the
+        connection, and the client, which still sends, may lose the answer.
+        """
+        if self._must_read_early:
+            self._drainer = threading.Thread(target=self._drain_within_bounds, name="fileupload-drain", daemon=True)
+            self._drainer.start()
         if isinstance(remaining := getattr(self._stream, "remaining", None), int) and not self._hidden:
             self._hidden, self._stream.remaining = remaining, 0
 
@@ -212,6 +225,12 @@ class BodyReader:
         """
         if self._hidden:
             self._stream.remaining, self._hidden = self._hidden, 0
+        if self._drainer is not None:
+            self._drainer.join()
+        else:
+            self._drain_within_bounds()
+
+    def _drain_within_bounds(self) -> None:
         if self._ended or (self._not_asked_for and not self.received):
             return
         if self.trusted or self.buffered:
