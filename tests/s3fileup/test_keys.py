@@ -47,7 +47,7 @@ def test_all_is_signed_with_the_key_of_now(tmp_path: Path, application: Applicat
 
 def test_a_cookie_is_signed_with_the_key_of_now(tmp_path: Path) -> None:
     """The cookie of a session too: another process, which knows the new key alone, finds its attachments."""
-    given = {"directory": str(tmp_path / "pool"), "min_free_space": 0}
+    given: dict[str, Any] = {"directory": str(tmp_path / "pool"), "min_free_space": 0}
     running = SessionAttachments(**given)
     replace_key(tmp_path / "pool")
     environ = make_environ("PUT", "/attachments/letter/a.txt/", "", b"x", {})
