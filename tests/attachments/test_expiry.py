@@ -199,3 +199,34 @@ def test_words_of_others_in_the_index_are_left(site: Site, client: Client) -> No
     time.sleep(0.005)
     list(remove_outdated(site.pool, 0))
     assert site.pool.index.names(("records", "1")) == ["x"]
+
+
+def finished_upload(site: Site) -> str:
+    """Return the identifier of an upload that another app has received in the same pool."""
+    uploads = Uploads(site.directory)
+    identifier = uploads.identifier()
+    assert uploads.put(b"theirs", identifier).status == 200
+    return identifier
+
+
+def test_a_refused_upload_does_not_expire_the_bucket_of_another_app(site: Site, client: Client) -> None:
+    """An identifier of a finished upload that is sent here is refused, and no entry of the session names its bucket."""
+    identifier = finished_upload(site)
+    query = f"filename=a&X-Progress-ID={identifier}"
+    assert client.send("POST", "/attachments/b/", query, b"xx", CONTENT_TYPE="text/plain").status == 415
+    assert client.send("PUT", "/attachments/b/", query, b"xx", HTTP_CONTENT_RANGE="bytes 0-1/9").status == 415
+    assert not entries_of(site.pool)
+    assert list(remove_outdated(site.pool, -1)) == []
+    assert site.pool.handle(identifier[:32]).is_complete()
+
+
+def test_what_is_kept_is_not_removed_by_an_entry(site: Site) -> None:
+    """Whatever the index says of a bucket that another app keeps, expiry leaves it."""
+    identifier = finished_upload(site)
+    bucket = site.pool.handle(identifier[:32])
+    bucket.keep()
+    entry = Entry(order=1, declared=5, bucket_id=bucket.id)
+    site.pool.index.put((SESSIONS, "s", "b"), entry.name)
+    assert list(remove_outdated(site.pool, -1)) == []
+    assert bucket.is_complete()
+    assert not entries_of(site.pool)

@@ -244,7 +244,8 @@ class BundleIndex:
 
     def remove(self, entry: Entry) -> bool:
         """Remove an upload, and what is known of it; False if it was gone."""
-        removed = self.pool.handle(entry.bucket_id).clear_upload()
+        # An upload that is kept is in use by another app, whatever this entry says of its bucket.
+        removed = self.pool.clear(entry.bucket_id, spare_kept=True)
         self.forget(entry)
         return removed
 

@@ -22,7 +22,7 @@ from fileupload.manager import UploadManager
 from fileupload.protocols.receiver import Gate, UploadRequest
 from fileupload.protocols.reception import identifier_of, open_upload, receive
 from fileupload.settings import size_text
-from fileupload.status import UploadedFile, UploadStatus
+from fileupload.status import State, UploadedFile, UploadStatus
 
 _PATIENCE = 5.0  # seconds to wait for an upload that has arrived at the same time, and may have to give way
 _PAUSE = 0.02
@@ -181,7 +181,9 @@ class Intake:
             # The client may ask why; that this is kept for it, expiry has to know.
             if status is not None and isinstance(error, UploadError):
                 self._pool.refuse(bucket_id, upload.first_status().failed(error))
-            self._pool.index.put((SESSIONS, bundle.session), entry.name)
+            # A refusal leaves a finished or running upload of another app as it is: that one is not ours to expire.
+            if self._pool.handle(bucket_id).get_status().state is State.ERROR:
+                self._pool.index.put((SESSIONS, bundle.session), entry.name)
         bundle.index.forget(entry)
 
 
