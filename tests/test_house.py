@@ -13,6 +13,7 @@ SOURCE = Path(fileupload.__file__).parent
 # Each module may import from the layers above its own line, and from its own folder.
 LAYERS = (
     ("errors",),
+    ("signing",),
     ("settings", "identifiers", "status", "dotted"),
     ("progress_bar",),
     ("wsgi",),

@@ -19,6 +19,7 @@ from itsdangerous import BadData, TimestampSigner
 from itsdangerous.encoding import base64_decode, base64_encode
 
 from fileupload.errors import InvalidIdentifier
+from fileupload.signing import CurrentSigner, KeyRing
 
 _SALT = b"fileupload.identifier"
 _SHAPE = re.compile(
@@ -68,18 +69,10 @@ class Claims:
 class Identifiers:
     """Creates and verifies identifiers with a set of keys."""
 
-    def __init__(self, keys: Sequence[str], *, max_age: float = 0) -> None:
+    def __init__(self, keys: KeyRing | Sequence[str], *, max_age: float = 0) -> None:
         """Take the *keys*, newest first, and the age in seconds at which identifiers end (0: never)."""
-        if not keys or not all(keys):
-            raise ValueError("at least one key is needed, and none may be empty")
         self._max_age = max_age
-        self._signer = TimestampSigner(
-            # itsdangerous signs with the last key of its list and verifies with them all.
-            [key.encode() for key in reversed(keys)],
-            salt=_SALT,
-            key_derivation="hmac",
-            digest_method=hashlib.sha256,
-        )
+        self._signer = CurrentSigner(keys, _make_signer)
 
     def create(
         self,
@@ -102,7 +95,7 @@ class Identifiers:
         value = bucket_id or new_id()
         if claims:
             value += "~" + base64_encode(json.dumps(claims, separators=(",", ":"))).decode()
-        identifier = self._signer.sign(value).decode()
+        identifier = self._signer.current.sign(value).decode()
         if _SHAPE.fullmatch(identifier) is None:
             raise ValueError("the claims are too long for an identifier; name fewer content types")
         return identifier
@@ -116,7 +109,7 @@ class Identifiers:
         if match is None or not _is_canonical(match["signature"]):
             raise InvalidIdentifier
         try:
-            _, signed = self._signer.unsign(identifier, return_timestamp=True)
+            _, signed = self._signer.verify(lambda signer: signer.unsign(identifier, return_timestamp=True))
         except BadData:
             raise InvalidIdentifier from None
         claims = json.loads(base64_decode(match["claims"])) if match["claims"] else {}
@@ -130,6 +123,10 @@ class Identifiers:
             content_types=tuple(claims.get("t", ())),
             expires=None if max_age is None else signed + max_age,
         )
+
+
+def _make_signer(keys: list[bytes]) -> TimestampSigner:
+    return TimestampSigner(keys, salt=_SALT, key_derivation="hmac", digest_method=hashlib.sha256)
 
 
 def _is_canonical(signature: str) -> bool:

@@ -10,6 +10,7 @@ from fileupload.errors import InvalidIdentifier, UploadKept
 from fileupload.identifiers import Claims, Identifiers
 from fileupload.pool.base import Bucket, Pool
 from fileupload.settings import Settings, parse_duration, parse_media_ranges, parse_megabytes
+from fileupload.signing import KeyRing
 from fileupload.status import State, UploadStatus
 
 log = logging.getLogger("fileupload")
@@ -18,16 +19,21 @@ log = logging.getLogger("fileupload")
 class UploadManager:
     """Identifiers and buckets, for the app; one object serves all requests, threads and forks.
 
-    :ivar signing_keys: those of the settings, or of the pool; newest first.
+    :ivar key_ring: the keys that sign: those of the settings, or those that the pool keeps now.
     """
 
     def __init__(self, pool: Pool, settings: Settings) -> None:
         self.pool = pool
         self.settings = settings
-        self.signing_keys = settings.upload_key or pool.signing_keys()
+        self.key_ring = KeyRing(settings.upload_key or pool)
         if any(len(key) < 16 for key in self.signing_keys):
             log.warning("setting 'upload_key' is short enough to be guessed; `fileupload key` makes a good one")
-        self._identifiers = Identifiers(self.signing_keys, max_age=settings.max_age)
+        self._identifiers = Identifiers(self.key_ring, max_age=settings.max_age)
+
+    @property
+    def signing_keys(self) -> tuple[str, ...]:
+        """The keys that sign now, newest first."""
+        return self.key_ring.keys
 
     @property
     def upload_url(self) -> str | None:

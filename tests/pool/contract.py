@@ -574,6 +574,17 @@ class PoolContract:
         assert keys == reopened.signing_keys() == pool.signing_keys()
         assert len(keys[0]) >= 32
 
+    def test_a_key_that_was_lost_is_put_back(self, pool: Pool, reopened: Pool) -> None:
+        """The first process that misses the key puts back the one that it holds; all others take that."""
+        keys = pool.signing_keys()
+        self.lose_key(pool)
+        assert pool.signing_keys((*keys, "an-older-one")) == (*keys, "an-older-one")
+        assert reopened.signing_keys(("another",)) == (*keys, "an-older-one")
+
+    def lose_key(self, pool: Pool) -> None:
+        """Remove the key from the pool."""
+        raise NotImplementedError
+
     def test_only_ids_name_buckets(self, pool: Pool) -> None:
         """A name that is no id never reaches the storage."""
         for name in ("", "..", "../../etc", "a" * 31, "A" * 32, "a" * 32 + "/x"):

@@ -66,6 +66,10 @@ def crashed_resumable(pool: DirectoryPool) -> DirectoryPool:
 class TestDirectoryPool(contract.PoolContract):  # type: ignore[misc,name-defined]
     """The directory pool is a pool."""
 
+    def lose_key(self, pool: Pool) -> None:
+        assert isinstance(pool, DirectoryPool)
+        Path(pool.directory, ".upload_key").unlink()
+
     def assert_no_bytes(self, pool: Pool) -> None:
         assert isinstance(pool, DirectoryPool)
         assert not [path for path in Path(pool.directory).rglob("*") if path.name.isdigit() and path.is_file()]

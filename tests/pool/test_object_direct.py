@@ -22,6 +22,7 @@ from fileupload.manager import UploadManager
 from fileupload.pool.base import Pool
 from fileupload.pool.direct import LEAST_PART
 from fileupload.pool.object_pool import ObjectPool
+from fileupload.pool.object_writer import SMALLEST_PART
 from fileupload.pool.s3 import S3Store
 from fileupload.protocols.direct import DirectUploads
 from fileupload.settings import Settings
@@ -86,6 +87,26 @@ class TestObjectDirect(DirectContract):
     def bytes_in(self, pool: Pool) -> list[str]:
         names = [name for name in self.everything(pool) if not name.endswith(".form")]  # which holds a key
         return [name for name in names if "/f/" in name or pool_prefix(pool) not in name]
+
+
+def test_a_large_form_that_is_sent_again(pool: ObjectPool, reopened: ObjectPool) -> None:
+    """What a superseded form has sent to the store is freed while its client is still there, and no more is sent."""
+    token = sending.begin(pool, [SMALLEST_PART], form=True)
+    direct = pool.direct(sending.ID, token)
+    if direct.form(0, 10, "image/png", sending.LIFE) is not None:
+        pytest.skip("the store takes it by itself")
+    older = direct.receive_part(1)
+    older.write(bytes(SMALLEST_PART + 1))
+    assert len(list(pool.store.unfinished(pool.prefix))) == 1
+    newer = reopened.direct(sending.ID, token).receive_part(1)
+    assert list(pool.store.unfinished(pool.prefix)) == []
+    with pytest.raises(Superseded):
+        older.write(bytes(SMALLEST_PART))
+    older.abandon()
+    newer.write(b"new")
+    newer.close()
+    sending.complete(pool)
+    assert sending.read(pool) == b"new"
 
 
 def test_a_part_has_the_length_that_was_signed(pool: ObjectPool, contents: list[bytes]) -> None:

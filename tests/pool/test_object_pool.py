@@ -90,6 +90,10 @@ class TestObjectPool(contract.PoolContract):  # type: ignore[name-defined, misc]
 
     races = 8
 
+    def lose_key(self, pool: Pool) -> None:
+        assert isinstance(pool, ObjectPool)
+        pool.store.delete([pool.prefix + ".upload_key"])
+
     def assert_no_bytes(self, pool: Pool) -> None:
         assert isinstance(pool, ObjectPool)
         assert keys_of(pool) == []

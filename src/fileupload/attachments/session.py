@@ -56,7 +56,7 @@ class AttachmentsMiddleware:
         self.manager = manager
         self._settings = settings
         self._intake = Intake(manager, settings)
-        self._visitors = Visitors(manager.signing_keys, settings)
+        self._visitors = Visitors(manager.key_ring, settings)
         self._remove_outdated = partial(remove_outdated, manager.pool)
         self._base = settings.path.encode().decode("latin-1")  # as PEP 3333 gives paths
 

@@ -16,6 +16,7 @@ from webob.cookies import make_cookie
 
 from fileupload.attachments.session_errors import NoSession
 from fileupload.attachments.session_settings import SessionSettings
+from fileupload.signing import CurrentSigner, KeyRing
 
 _SALT = b"fileupload.session"
 _SHAPE = re.compile(r"[0-9a-f]{32}\.[A-Za-z0-9_-]{1,12}\.[A-Za-z0-9_-]{43}", re.ASCII)
@@ -24,16 +25,11 @@ _SHAPE = re.compile(r"[0-9a-f]{32}\.[A-Za-z0-9_-]{1,12}\.[A-Za-z0-9_-]{43}", re.
 class Visitors:
     """Knows the clients by their cookies, or asks the function of the setting ``session``."""
 
-    def __init__(self, keys: Sequence[str], settings: SessionSettings) -> None:
+    def __init__(self, keys: KeyRing | Sequence[str], settings: SessionSettings) -> None:
         """Take the signing *keys*, newest first."""
         self.settings = settings
         self.max_age = math.ceil(settings.session_age) or None
-        self._signer = TimestampSigner(
-            [key.encode() for key in reversed(keys)],
-            salt=_SALT,
-            key_derivation="hmac",
-            digest_method=hashlib.sha256,
-        )
+        self._signer = CurrentSigner(keys, _make_signer)
 
     def visitor(self, environ: dict[str, Any]) -> Visitor:
         """Return who has sent this request; nothing is looked at yet."""
@@ -41,17 +37,23 @@ class Visitors:
 
     def sign(self, secret: str) -> str:
         """Return the value of a cookie."""
-        return self._signer.sign(secret).decode()
+        return self._signer.current.sign(secret).decode()
 
     def read(self, value: str) -> tuple[str, float] | None:
         """Return the secret in a cookie's *value* and the seconds since it was signed; None if it is not valid."""
         if _SHAPE.fullmatch(value) is None:
             return None
         try:
-            secret, signed = self._signer.unsign(value, max_age=self.max_age, return_timestamp=True)
+            secret, signed = self._signer.verify(
+                lambda signer: signer.unsign(value, max_age=self.max_age, return_timestamp=True)
+            )
         except BadData:
             return None
         return secret.decode(), time.time() - signed.timestamp()
+
+
+def _make_signer(keys: list[bytes]) -> TimestampSigner:
+    return TimestampSigner(keys, salt=_SALT, key_derivation="hmac", digest_method=hashlib.sha256)
 
 
 class Visitor:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from fileupload.identifiers import is_id
@@ -202,8 +202,16 @@ class Pool(ABC):
     index: Index
 
     @abstractmethod
-    def signing_keys(self) -> tuple[str, ...]:
-        """Return the keys that the pool keeps, newest first; one is made if there is none."""
+    def signing_keys(self, held: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Return the keys that the pool keeps, newest first.
+
+        Where there are none, *held* are put there, or a new one is made; of several processes that do so at the same
+        time one succeeds, and all return its keys.
+        """
+
+    def key_stamp(self) -> Hashable | None:
+        """Return what changes with the keys, at little cost; None where nothing tells of that."""
+        return None
 
     @abstractmethod
     def handle(self, bucket_id: str) -> Bucket:

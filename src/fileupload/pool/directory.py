@@ -24,7 +24,7 @@ import operator
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -70,21 +70,34 @@ class DirectoryPool(Pool):
         self.folders = BucketFolders(self.directory)
         self.index = DirectoryIndex(self.directory, durable=durable)
 
-    def signing_keys(self) -> tuple[str, ...]:
-        """Return the key in ``.upload_key``; the first process that asks makes it."""
-        with fs.opened(fs.open_directory(self.directory)) as root:
-            try:
-                return tuple(fs.read_file(_KEY, root).decode().split())
-            except FileNotFoundError:
-                self._make_key(root)
-            return tuple(fs.read_file(_KEY, root).decode().split())
+    def signing_keys(self, held: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Return the keys in ``.upload_key``; the first process that finds none makes the file, and the pool's folder.
 
-    def _make_key(self, root: int) -> None:
+        The folder may be removed while servers run. They go on in a new one, with the keys that they hold, since the
+        identifiers that clients have are signed with these.
+        """
+        while True:
+            with suppress(FileNotFoundError), fs.opened(fs.open_root(self.directory, create=True)) as root:
+                try:
+                    return tuple(fs.read_file(_KEY, root).decode().split())
+                except FileNotFoundError:
+                    self._make_key(root, held)
+                return tuple(fs.read_file(_KEY, root).decode().split())
+
+    def key_stamp(self) -> tuple[int, ...]:
+        """Return what identifies the file of the keys; nothing of one that is not there."""
+        try:
+            found = os.stat(os.path.join(self.directory, _KEY), follow_symlinks=False)
+        except FileNotFoundError:
+            return ()
+        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _make_key(self, root: int, held: tuple[str, ...]) -> None:
         # A link appears whole, and never over another process's key.
         temporary = f"{_KEY}.{os.urandom(8).hex()}"
         try:
             with fs.opened(fs.create_file(temporary, root)) as fd:
-                fs.write_all(fd, new_key().encode())
+                fs.write_all(fd, "\n".join(held or (new_key(),)).encode())
                 os.fsync(fd)
             with suppress(FileExistsError):
                 os.link(temporary, _KEY, src_dir_fd=root, dst_dir_fd=root, follow_symlinks=False)
@@ -98,7 +111,11 @@ class DirectoryPool(Pool):
 
     def buckets(self) -> Iterator[DirectoryBucket]:
         """Yield all buckets, also those that a crash has left without a status."""
-        with fs.opened(fs.open_directory(self.directory)) as root:
+        with ExitStack() as held:
+            try:
+                root = held.enter_context(fs.opened(fs.open_directory(self.directory)))
+            except FileNotFoundError:
+                return
             for shard in sorted(os.listdir(root)):
                 if len(shard) != 2:
                     continue
@@ -173,6 +190,7 @@ class DirectoryPool(Pool):
             if time.time() - os.stat(path).st_mtime < interval:
                 return False
         try:
+            os.close(fs.open_root(self.directory, create=True))  # else the lock would make it, for others too
             with FileLock(path + ".lock", timeout=0, mode=0o600):
                 with suppress(FileNotFoundError):
                     if time.time() - os.stat(path).st_mtime < interval:
@@ -180,12 +198,16 @@ class DirectoryPool(Pool):
                 with fs.opened(fs.open_directory(self.directory)) as root:
                     fs.replace_file(mark, b"", root, durable=False)
                 return True
-        except Timeout:
+        except (Timeout, FileNotFoundError):  # another has the turn, or has removed the folder
             return False
 
     def free_space(self) -> int | None:
         """Return the bytes that an unprivileged process may still write in the pool's file system."""
-        numbers = os.statvfs(self.directory)
+        try:
+            numbers = os.statvfs(self.directory)
+        except FileNotFoundError:
+            with fs.opened(fs.open_root(self.directory, create=True)) as root:
+                numbers = os.statvfs(root)
         return numbers.f_bavail * numbers.f_frsize
 
     def path_of(self, bucket_id: str, *names: str) -> str:

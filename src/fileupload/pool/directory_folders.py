@@ -40,15 +40,21 @@ class BucketFolders:
         """
         if not is_id(bucket_id):
             raise ValueError("not the id of a bucket")
+        while True:
+            try:
+                return self._open(bucket_id, create=create)
+            except FileNotFoundError:  # where it is to be made, a folder above it was removed on the way
+                if not create:
+                    raise
+
+    def _open(self, bucket_id: str, *, create: bool) -> int:
         shard_name = bucket_id[:2]
-        with fs.opened(fs.open_directory(self._directory)) as root:
+        with fs.opened(fs.open_root(self._directory, create=create)) as root:
             if create:
                 fs.ensure_directory(shard_name, root)
             with fs.opened(fs.open_directory(shard_name, root)) as shard:
-                while create:
+                if create:
                     fs.ensure_directory(bucket_id, shard)
-                    with suppress(FileNotFoundError):  # cleared between the two calls
-                        return fs.open_directory(bucket_id, shard)
                 return fs.open_directory(bucket_id, shard)
 
     @contextmanager

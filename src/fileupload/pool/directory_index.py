@@ -130,8 +130,8 @@ class DirectoryIndex(Index):
         :raises OSError: it is not there, or a link stands in its place.
         """
         names = [".index", *(_FOLDER + encode_word(word) for word in key)]
-        with fs.opened(fs.open_directory(self._directory)) as root:
-            while True:
+        while True:
+            with fs.opened(fs.open_root(self._directory, create=create)) as root:
                 try:
                     return self._descend(root, names, create=create)
                 except FileNotFoundError:  # removed as empty on the way

@@ -14,7 +14,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from fileupload.errors import lacks_descriptors
@@ -103,6 +103,22 @@ def open_directory(name: str, parent: int | None = None) -> int:
         if error.errno in _PLANTED:
             raise NotADirectoryError(errno.ENOTDIR, "no folder", name) from None
         raise
+
+
+def open_root(path: str, *, create: bool) -> int:
+    """Return a descriptor of the folder *path*.
+
+    :param create: make it, for the owner alone, if it is not there.
+    :raises OSError: it is not there, or cannot be opened.
+    """
+    while True:
+        try:
+            return open_directory(path)
+        except FileNotFoundError:
+            if not create:
+                raise
+        with suppress(FileNotFoundError):  # removed again on the way
+            make_directories(path, 0o700, parents=0o755)
 
 
 def ensure_directory(name: str, parent: int) -> bool:

@@ -6,8 +6,8 @@ import errno
 import hashlib
 import hmac
 import secrets
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from urllib.parse import quote
 from fileupload.errors import Incomplete, Superseded
 from fileupload.pool.direct import DirectFile, Form, Part, PartWriter
 from fileupload.pool.object_view import data_of
-from fileupload.pool.object_writer import ObjectWriter
+from fileupload.pool.object_writer import SMALLEST_PART, ObjectWriter
 from fileupload.status import RUNNING, UploadStatus
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class ObjectDirect(DirectFile):
         f/<token>/0.direct-…    what was posted by a form: copied too; whoever knows this key was offered the form
         f/<token>/0.parts       the name of the undertaking that has the parts
         f/<token>/0.form        the end of the key for the form
+        f/<token>/0.receiving   which request of our own server's receives it now, while one does
     """
 
     def __init__(self, pool: ObjectPool, bucket_id: str, attempt: str, agreed: UploadStatus | None = None) -> None:
@@ -48,6 +49,7 @@ class ObjectDirect(DirectFile):
         self._file = pool.key(bucket_id, "f", self._data, "0")
         self._note = self._file + ".parts"
         self._form_note = self._file + ".form"
+        self._receiving = self._file + ".receiving"
         self._target = self._file if self._store.seals_parts else self._file + ".direct"
         self._upload: str | None = None
 
@@ -93,9 +95,30 @@ class ObjectDirect(DirectFile):
         return self._store.form(self._sent, least, most, content_type, expires)
 
     def receive_part(self, number: int, size: int = 0, limit: int | None = None) -> PartWriter:
-        """Take what was posted, in the place of a store that takes no forms."""
+        """Take what was posted, in the place of a store that takes no forms.
+
+        A store has no locks, so the newest request leaves its name beside the object, and the others look for it. What
+        they have sent is aborted at once, since their clients may keep them waiting.
+        """
         self.require_open()
-        return _ObjectPart(self, ObjectWriter(self._store, self._pool.senders, self._sent, expected=None), number)
+        name = secrets.token_hex(8)
+        self._store.put(self._receiving, name.encode())
+        for key, upload, _ in list(self._store.unfinished(self._sent)):
+            if key == self._sent:
+                self._store.abort_parts(key, upload)
+        return _ObjectPart(self, ObjectWriter(self._store, self._pool.senders, self._sent, expected=None), number, name)
+
+    def is_superseded(self, name: str) -> bool:
+        """Tell whether a request that began later than that of *name* receives the object now."""
+        try:
+            return self._store.get(self._receiving).decode() != name
+        except FileNotFoundError:  # the newest one has ended
+            return False
+
+    def end_receiving(self, name: str) -> None:
+        """Remove the *name* of a request that has ended, unless another has taken its place."""
+        if not self.is_superseded(name):
+            self._store.delete([self._receiving])
 
     def require_open(self) -> None:
         """Look whether the client may still send.
@@ -135,7 +158,7 @@ class ObjectDirect(DirectFile):
             except (FileNotFoundError, FileExistsError):
                 if not self._is_made(parts):
                     raise Incomplete("A part was sent again while the upload was being completed.") from None
-        self._store.delete([self._sent, self._note])
+        self._store.delete([self._sent, self._note, self._receiving])
         return self._hash() if hashed else None
 
     def _make(self, parts: Sequence[Part]) -> None:
@@ -177,7 +200,7 @@ class ObjectDirect(DirectFile):
         """Abort the undertaking, and remove what it has made."""
         if (upload := self._read_upload()) is not None:
             self._store.abort_parts(self._target, upload)
-        self._store.delete([self._file, self._sent, self._note, self._form_note])
+        self._store.delete([self._file, self._sent, self._note, self._form_note, self._receiving])
 
 
 def _etag_of(parts: Sequence[Part]) -> str:
@@ -189,18 +212,42 @@ def _etag_of(parts: Sequence[Part]) -> str:
 class _ObjectPart(PartWriter):
     """What came by our own server, on its way into the object that is copied later."""
 
-    def __init__(self, direct: ObjectDirect, writer: ObjectWriter, number: int) -> None:
+    def __init__(self, direct: ObjectDirect, writer: ObjectWriter, number: int, name: str) -> None:
         self._direct = direct
         self._number = number
         self._writer = writer
+        self._name = name
 
     def write(self, data: bytes) -> None:
-        """Take all of *data*."""
-        self._writer.write(data)
+        """Take all of *data*.
+
+        :raises Superseded: another request receives the object now.
+        """
+        taken = self._writer.taken
+        # No part is smaller than that, so none is sent without a look.
+        if (taken + len(data)) // SMALLEST_PART != taken // SMALLEST_PART:
+            self._require_place()
+        with self._aborted_means_superseded():
+            self._writer.write(data)
+
+    def _require_place(self) -> None:
+        if self._direct.is_superseded(self._name):
+            raise Superseded
+
+    @staticmethod
+    @contextmanager
+    def _aborted_means_superseded() -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:  # the multipart upload was aborted by another request
+            raise Superseded from None
 
     def close(self) -> None:
-        """Make the object, unless the upload was finished meanwhile."""
-        self._writer.close()
+        """Make the object, unless the upload was finished or sent again meanwhile."""
+        self._require_place()
+        with self._aborted_means_superseded():
+            self._writer.close()
+        self._direct.end_receiving(self._name)
         self.part = replace(self._direct.stat_sent(), number=self._number)
         try:
             self._direct.require_open()
@@ -211,3 +258,4 @@ class _ObjectPart(PartWriter):
     def abandon(self) -> None:
         """Leave nothing of an object that was not closed."""
         self._writer.abandon()
+        self._direct.end_receiving(self._name)

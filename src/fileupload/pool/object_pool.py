@@ -70,12 +70,12 @@ class ObjectPool(Pool):
             raise ValueError("not the id of a bucket")
         return f"{self.prefix}b/{bucket_id}/{'/'.join(words)}"
 
-    def signing_keys(self) -> tuple[str, ...]:
-        """Return the key in ``.upload_key``; the first process that asks makes it."""
+    def signing_keys(self, held: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Return the keys in ``.upload_key``; the first process that finds none writes *held* there, or a new one."""
         name = self.prefix + ".upload_key"
         with suppress(FileNotFoundError):
             return tuple(self.store.get(name).decode().split())
-        self.store.put(name, new_key().encode(), new=True)
+        self.store.put(name, "\n".join(held or (new_key(),)).encode(), new=True)
         return tuple(self.store.get(name).decode().split())
 
     def handle(self, bucket_id: str) -> ObjectBucket:

@@ -49,7 +49,7 @@ class DirectUploads:
     def __init__(self, manager: UploadManager) -> None:
         self._pool: Pool = manager.pool
         self._settings: Settings = manager.settings
-        self._tickets = Tickets(manager.signing_keys)
+        self._tickets = Tickets(manager.key_ring)
 
     def begin(self, upload: UploadRequest, wish: Wish) -> UploadStatus:
         """Begin an upload of one file; return its status.

@@ -118,7 +118,7 @@ def receive_part(environ: dict[str, Any], query: dict[str, str], manager: Upload
     """
     body = BodyReader(environ, manager.settings)
     try:
-        ticket = Tickets(manager.signing_keys).read(query.get("ticket", ""))
+        ticket = Tickets(manager.key_ring).read(query.get("ticket", ""))
         body.trusted = True
         if environ["REQUEST_METHOD"] != (allowed := "PUT" if ticket.number else "POST"):
             raise MethodNotAllowed(environ["REQUEST_METHOD"], (allowed,))

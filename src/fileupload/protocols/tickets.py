@@ -6,10 +6,12 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from functools import partial
 
 from itsdangerous import BadData, URLSafeSerializer
 
 from fileupload.errors import AddressExpired
+from fileupload.signing import CurrentSigner, KeyRing
 
 _SALT = b"fileupload.ticket."
 _LONGEST = 1000  # characters
@@ -37,16 +39,16 @@ class Ticket:
 class Tickets:
     """Signs and reads tickets."""
 
-    def __init__(self, keys: Sequence[str], purpose: bytes = b"part") -> None:
+    def __init__(self, keys: KeyRing | Sequence[str], purpose: bytes = b"part") -> None:
         """Take the *keys*, newest first.
 
         :param purpose: what a ticket is good for; it is good for nothing else.
         """
-        self._serializer = URLSafeSerializer(
-            [key.encode() for key in reversed(keys)],
-            salt=_SALT + purpose,
-            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
-        )
+        self._signer = CurrentSigner(keys, partial(_make_serializer, purpose))
+
+    @property
+    def _serializer(self) -> URLSafeSerializer:
+        return self._signer.current
 
     def sign(self, ticket: Ticket) -> str:
         """Return *ticket* as text for an address."""
@@ -58,9 +60,14 @@ class Tickets:
         :raises AddressExpired: it is none of ours, or too old; which of them is not told.
         """
         try:
-            ticket = Ticket(*self._serializer.loads(text[:_LONGEST]))
+            ticket = Ticket(*self._signer.verify(lambda serializer: serializer.loads(text[:_LONGEST])))
         except (BadData, TypeError):
             raise AddressExpired from None
         if time.time() > ticket.expires:
             raise AddressExpired
         return ticket
+
+
+def _make_serializer(purpose: bytes, keys: list[bytes]) -> URLSafeSerializer:
+    kwargs = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
+    return URLSafeSerializer(keys, salt=_SALT + purpose, signer_kwargs=kwargs)

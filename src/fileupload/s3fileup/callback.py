@@ -47,7 +47,7 @@ class Callback:
         """Use *url*; empty: nobody is told."""
         self._url = url
         self._pool = manager.pool
-        self._key = manager.signing_keys[0].encode()
+        self._key_ring = manager.key_ring
         self._opener = urllib.request.build_opener(_NoRedirects)
 
     def tell(self, bucket_id: str, descriptor: Mapping[str, Any]) -> None:
@@ -103,7 +103,8 @@ class Callback:
         # The setting takes http and https alone.
         request = urllib.request.Request(self._url, body, method="POST")  # noqa: S310
         request.add_header("Content-Type", "application/json")
-        request.add_header(SIGNATURE, "sha256=" + hmac.new(self._key, body, hashlib.sha256).hexdigest())
+        key = self._key_ring.keys[0].encode()
+        request.add_header(SIGNATURE, "sha256=" + hmac.new(key, body, hashlib.sha256).hexdigest())
         try:
             with self._opener.open(request, timeout=_PATIENCE) as answer:
                 answer.read(1 << 16)

@@ -54,7 +54,7 @@ class FileUploads:
         self._manager = manager
         self._settings = settings
         self._callback = Callback(settings.callback_url, manager)
-        self._tickets = Tickets(manager.signing_keys, b"file")
+        self._tickets = Tickets(manager.key_ring, b"file")
 
     def begin(self, environ: Environ, wish: Wish) -> Begun:
         """Begin an upload under a new identifier.

@@ -1,0 +1,127 @@
+"""The folder of a pool is removed, or its key replaced, while servers run: they go on, and share one key."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from fileupload.deploy import make_manager
+from fileupload.identifiers import Identifiers, new_key
+from fileupload.settings import Settings
+from tests.waiting import PATIENCE
+
+if TYPE_CHECKING:
+    from fileupload.manager import UploadManager
+    from tests.system.conftest import Serve, Serving
+
+ANONYMOUS = ("--set", "anonymous=true")
+CONTENT = b"some bytes"
+
+
+def new_identifier(server: Serving) -> str:
+    """Ask a server for an identifier."""
+    answer = requests.post(f"{server.url}/identifier", timeout=PATIENCE)
+    assert answer.status_code == 201, (answer.text, server.log.read_text())
+    identifier: str = answer.json()["identifier"]
+    return identifier
+
+
+def check_shared(*servers: Serving) -> None:
+    """Check that each server takes an upload under an identifier of each other, and that all tell of it."""
+    for maker in servers:
+        for taker in servers:
+            identifier = new_identifier(maker)
+            answer = taker.put(identifier, CONTENT)
+            assert answer.status_code == 200, (answer.text, taker.log.read_text())
+            assert {each.status(identifier)["state"] for each in servers} == {"done"}
+
+
+@pytest.mark.parametrize("lost", ["the folder", "all in it", "the key"])
+def test_what_is_lost_is_put_back(serve: Serve, pool: Path, lost: str) -> None:
+    """Servers go on with the key that they had, also one that starts afterwards; old identifiers stay valid."""
+    servers = [serve(*ANONYMOUS) for _ in range(2)]
+    check_shared(*servers)
+    before = [new_identifier(server) for server in servers]
+    key = (pool / ".upload_key").read_text()
+    if lost == "the key":
+        (pool / ".upload_key").unlink()
+    else:
+        shutil.rmtree(pool)
+        if lost == "all in it":
+            pool.mkdir(0o700)
+    # Only one of them is asked before the third starts: it must have put the key back.
+    assert servers[0].put(before[1], CONTENT).status_code == 200
+    third = serve(*ANONYMOUS)
+    assert (pool / ".upload_key").read_text() == key
+    assert pool.stat().st_mode & 0o777 == 0o700
+    assert third.put(before[0], CONTENT).status_code == 200
+    check_shared(*servers, third)
+
+
+def test_a_key_that_another_has_made_is_adopted(serve: Serve, pool: Path) -> None:
+    """Where a process has made a new pool in the meantime, those that run take its key."""
+    servers = [serve(*ANONYMOUS) for _ in range(2)]
+    check_shared(*servers)
+    key = (pool / ".upload_key").read_text()
+    shutil.rmtree(pool)
+    third = serve(*ANONYMOUS)
+    assert (pool / ".upload_key").read_text() != key
+    check_shared(third, *servers)
+
+
+def test_a_key_is_replaced(serve: Serve, pool: Path) -> None:
+    """An operator who writes a new key before the old one has both valid, and the new one sign, without a restart."""
+    servers = [serve(*ANONYMOUS) for _ in range(2)]
+    check_shared(*servers)
+    old, new = (pool / ".upload_key").read_text(), new_key()
+    before = new_identifier(servers[0])
+    (pool / "replacement").write_text(f"{new}\n{old}\n")
+    os.rename(pool / "replacement", pool / ".upload_key")
+    check_shared(*servers)
+    assert Identifiers([new]).verify(new_identifier(servers[1]))
+    assert servers[1].put(before, CONTENT).status_code == 200
+
+
+def test_a_pool_with_fixed_keys_loses_its_folder(serve: Serve, pool: Path) -> None:
+    """A server whose key is a setting makes the folder again with its next upload."""
+    server = serve(*ANONYMOUS, "--set", f"upload_key={new_key()}", "--set", "expire_after=1d")
+    check_shared(server)
+    shutil.rmtree(pool)
+    check_shared(server)
+    assert not (pool / ".upload_key").exists()
+    assert pool.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_folder_is_removed_again_and_again(pool: Path) -> None:
+    """However often it goes, an upload either succeeds or is refused, and in the end all is well."""
+    managers = [make_manager(Settings.parse({"directory": str(pool), "durable": False})) for _ in range(2)]
+    known, ended = managers[0].create_identifier(), threading.Event()
+
+    def remove() -> None:
+        while not ended.is_set():
+            shutil.rmtree(pool, ignore_errors=True)
+
+    def use(manager: UploadManager) -> None:
+        for _ in range(100):
+            assert manager.verify_identifier(known)
+            manager.pool.index.put(("a", "b"), "c", "text")
+            manager.pool.take_turn(0.001, "again")
+            assert list(manager.pool.buckets()) == []
+
+    with ThreadPoolExecutor(3) as threads:
+        removing = threads.submit(remove)
+        try:
+            for each in [threads.submit(use, manager) for manager in managers]:
+                each.result(PATIENCE)
+        finally:
+            ended.set()
+        removing.result(PATIENCE)
+    assert managers[0].signing_keys == managers[1].signing_keys
+    assert managers[1].verify_identifier(known)
