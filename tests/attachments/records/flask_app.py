@@ -148,6 +148,8 @@ def _add_lists(app: Flask) -> None:
     def make(collection: str) -> tuple[Response, int]:
         content = _content()
         made = content if isinstance(content, list) else [content]
+        if not all(isinstance(record, dict) and "id" in record for record in made):
+            abort(400)
         with database() as connection:
             for record in made:
                 row = (collection, str(record["id"]), json.dumps(record))

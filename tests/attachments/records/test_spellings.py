@@ -199,6 +199,15 @@ def test_a_request_in_a_batch_is_its_own_user_s(kinto: Kinto) -> None:
     [
         {"path": "/v1/buckets/\ud800"},
         {"path": "/v1/buckets/é"},
+        {"path": "/%FF"},
+        {"path": "/__flush__", "method": "POST", "headers": {"X-HTTP-Method-Override": "DELETE"}},
+        {"path": RECORD, "method": "PUT", "headers": {"X-HTTP-Method": "DELETE"}},
+        {
+            "path": RECORD,
+            "method": "POST",
+            "headers": {"x-method-override": "PATCH"},
+            "body": {"data": {"attachment": 1}},
+        },
         {"path": "/v1/buckets/a\nb"},
         {"path": RECORD, "headers": {"content-length": "3"}},
         {"path": RECORD, "headers": {"Content-Encoding": "gzip"}},
