@@ -7,7 +7,7 @@ import re
 from fileupload.attachments.record_bodies import METHOD_FIELD, query_of, read_pairs
 from fileupload.attachments.record_errors import AmbiguousRequest
 from fileupload.attachments.record_paths import AddressKind
-from fileupload.attachments.subrequests import OVERRIDES
+from fileupload.attachments.subrequests import method_overrides
 from fileupload.responses import Environ
 
 _METHOD = re.compile(r"[A-Za-z]+")
@@ -22,7 +22,7 @@ def overriding_methods(environ: Environ, query: str | None = None) -> set[str]:
 
     :param query: that of the request, if *environ* does not have it.
     """
-    named = [str(environ.get(name, "")) for name in OVERRIDES]
+    named = [str(environ[name]) for name in method_overrides(environ)]
     named += [
         value for name, value in read_pairs(query_of(environ) if query is None else query) if name == METHOD_FIELD
     ]

@@ -58,7 +58,7 @@ def _fail(moment: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-OVERRIDES = ("HTTP_X_HTTP_METHOD_OVERRIDE", "HTTP_X_HTTP_METHOD", "HTTP_X_METHOD_OVERRIDE")
+OVERRIDES = ("HTTP_X_HTTP_METHOD_OVERRIDE", "HTTP_X_HTTP_METHOD", "HTTP_X_METHOD_OVERRIDE", "HTTP_X_METHOD")
 
 
 class MethodOverride:

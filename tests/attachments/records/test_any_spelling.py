@@ -115,7 +115,7 @@ def content_types(draw: st.DrawFn, encoding: str) -> str:
 @st.composite
 def contents(draw: st.DrawFn, envelope: bool) -> str:
     """Return the text of a body that sets the attribute, or takes it away."""
-    value = draw(st.sampled_from([FORGED, {**FORGED, "size": True}, {"size": 9}, "x", None, [], 0]))
+    value: Any = draw(st.sampled_from([FORGED, {**FORGED, "size": True}, {"size": 9}, "x", None, [], 0]))
     inner: dict[str, Any] = {"attachment": value}
     place = "/data/attachment" if envelope else "/attachment"
     record = {"data": inner} if envelope else inner
