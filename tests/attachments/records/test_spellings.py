@@ -15,6 +15,7 @@ FORGED = {"location": "/files/things/forged", "filename": "a.exe", "hash": "0", 
 WANTED = json.dumps({"data": {"attachment": FORGED}}).encode()
 PLAIN = json.dumps({"attachment": FORGED}).encode()
 JSON = {"Content-Type": "application/json"}
+GOOD = {"data": {"family": "y"}}
 in_pool = pytest.mark.parametrize("kinto", ["pool"], indirect=True)  # where files are makes no difference here
 
 
@@ -199,6 +200,7 @@ def test_a_request_in_a_batch_is_its_own_user_s(kinto: Kinto) -> None:
     "request_",
     [
         {"path": "/v1/buckets/\ud800"},
+        {"path": RECORD, "body": {"data": {"family": "\ud800"}}},
         {"path": "/v1/buckets/é"},
         {"path": "/%FF"},
         {"path": "/__flush__", "method": "POST", "headers": {"X-HTTP-Method-Override": "DELETE"}},
@@ -210,12 +212,12 @@ def test_a_request_in_a_batch_is_its_own_user_s(kinto: Kinto) -> None:
             "body": {"data": {"attachment": 1}},
         },
         {"path": "/v1/buckets/a\nb"},
-        {"path": RECORD, "headers": {"content-length": "3"}, "body": {"data": {"family": "y"}}},
-        {"path": RECORD, "headers": {"Content-Encoding": "gzip"}, "body": {"data": {"family": "y"}}},
-        {"path": RECORD, "headers": {"X_A": "b"}},
-        {"path": RECORD, "headers": {"X-A": "b\r\nC: d"}},
-        {"path": RECORD, "headers": {"X-A": "b", "x-a": "c"}},
-        {"path": RECORD, "headers": {"content-type": "text/plain"}},
+        {"path": RECORD, "headers": {"content-length": "3"}, "body": GOOD},
+        {"path": RECORD, "headers": {"Content-Encoding": "gzip"}, "body": GOOD},
+        {"path": RECORD, "headers": {"X_A": "b"}, "body": GOOD},
+        {"path": RECORD, "headers": {"X-A": "b\r\nC: d"}, "body": GOOD},
+        {"path": RECORD, "headers": {"X-A": "b", "x-a": "c"}, "body": GOOD},
+        {"path": RECORD, "headers": {"content-type": "text/plain"}, "body": GOOD},
         {"path": RECORD, "headers": None, "body": "x"},
         {"path": RECORD, "body": 3},
     ],
@@ -224,7 +226,7 @@ def test_a_request_in_a_batch_is_its_own_user_s(kinto: Kinto) -> None:
 def test_a_request_of_a_batch_that_kinto_cannot_read_is_refused(kinto: Kinto, request_: dict[str, Any]) -> None:
     """What would fail in Kinto, or be read in two ways, is refused in its place, and the others are done."""
     before = kinto.attached()
-    good = {"method": "PATCH", "path": RECORD, "body": {"data": {"family": "x"}}}
+    good = {"method": "PATCH", "path": RECORD, "body": GOOD}
     defaults = {"method": "PATCH", "headers": {}, "body": {}}
     for body in (
         {"requests": [request_ | {"method": "PATCH"}, good]},
@@ -273,6 +275,9 @@ REST_PATHS = [
     "/api%5Cthings%5Cone",
     "/api/things/one%2561/..%2Fone",
     "/api/things/one%3F/x",
+    "/api/x%5C..%5Cthings/one",
+    "/api/things/%2E",
+    "/api/things/..",
     "/api/things/one%23/x/y",
     "/api/things/x%255C..%255C..",
     "//api/things/a%5Cb",
@@ -527,6 +532,16 @@ def test_a_removal_by_a_parameter_removes_the_file(rest: Rest, path: str, way: s
     assert rest.records() == []
     assert rest.request("GET", attachment["location"]).status_code == 404
     assert rest.left() == set()
+
+
+def test_an_override_that_the_app_does_not_follow_removes_nothing(rest: Rest) -> None:
+    """A POST that an app takes for what it is, though a header says DELETE, leaves the file to the record."""
+    attachment = attach(rest)
+    for path in (THING, "/api/things"):
+        body = json.dumps({"id": "two", "color": "x"}).encode()
+        assert ask(rest, "POST", path, body, X_Unknown_Method="DELETE").status in {200, 201}
+        assert rest.request("GET", attachment["location"]).status_code == 200
+    rest.check_whole()
 
 
 def test_reading_by_a_header_removes_nothing(rest: Rest) -> None:
