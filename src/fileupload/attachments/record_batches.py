@@ -16,7 +16,7 @@ from fileupload.attachments.record_attribute import ABSENT
 from fileupload.attachments.record_bodies import FormField, parse_content_type, read_body, read_fields, require_text
 from fileupload.attachments.record_changes import Change, RecordChanges, Watch
 from fileupload.attachments.record_errors import AmbiguousRequest, AttachmentFixed, RecordError, UnsupportedBody
-from fileupload.attachments.record_methods import overriding_methods, require_plain_host
+from fileupload.attachments.record_methods import overriding_methods, require_override_of_post, require_plain_host
 from fileupload.attachments.record_paths import AddressKind, GuardedAddresses
 from fileupload.attachments.record_urls import RecordTemplate
 from fileupload.attachments.subrequests import AppClient, forward, json_of, without
@@ -121,6 +121,7 @@ class RecordBatches:
             return
         if address.kind is AddressKind.BATCH and "POST" in inner.methods:
             raise RecordError(f"Recursive call on {self._api.batch_path} endpoint is forbidden.", location="body")
+        require_override_of_post(inner.methods[0], set(inner.methods[1:]), address.kind)
         client = AppClient(self._app, inner.environ)
         removed = [watch.segments for each in batch.watches.values() for _, watch in each if watch.removal is not None]
         for method in inner.methods:
@@ -204,7 +205,12 @@ def _split_path(path: str, root: str) -> tuple[str, str]:
     path, _, query = path.partition("?")
     if not path.startswith(root):
         path = root + path
-    decoded = unquote_to_bytes(path).decode("latin-1")
+    data = unquote_to_bytes(path)
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise AmbiguousRequest("The path must be UTF-8, percent-encoded.", location="body") from None
+    decoded = data.decode("latin-1")
     # Kinto redirects these paths, and follows the redirection itself, with method and body. It takes what stands behind
     # the last place where the path is in the URL for the query: /v1/a/?/v1/a/b leads it to /v1/ab.
     if (decoded.endswith("/") or decoded == root) and root in query:

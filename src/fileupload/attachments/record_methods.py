@@ -6,7 +6,8 @@ import re
 
 from fileupload.attachments.record_bodies import METHOD_FIELD, query_of, read_pairs
 from fileupload.attachments.record_errors import AmbiguousRequest
-from fileupload.attachments.subrequests import OVERRIDES
+from fileupload.attachments.record_paths import AddressKind
+from fileupload.attachments.subrequests import method_overrides
 from fileupload.responses import Environ
 
 _METHOD = re.compile(r"[A-Za-z]+")
@@ -21,11 +22,23 @@ def overriding_methods(environ: Environ, query: str | None = None) -> set[str]:
 
     :param query: that of the request, if *environ* does not have it.
     """
-    named = [str(environ.get(name, "")) for name in OVERRIDES]
+    named = [str(environ[name]) for name in method_overrides(environ)]
     named += [
         value for name, value in read_pairs(query_of(environ) if query is None else query) if name == METHOD_FIELD
     ]
     return {each.upper() for value in named for each in _METHOD.findall(value)}
+
+
+def require_override_of_post(method: str, others: set[str], kind: AddressKind) -> None:
+    """Refuse to have another method taken for one of *others*, unless it is the POST of a record or of a list.
+
+    Clients whose network lets only GET and POST pass send a POST. Where an app does not follow the override, or
+    follows one that is not expected, it would not be known which records have gone.
+
+    :raises AmbiguousRequest: it is another method, or another address.
+    """
+    if others and (method != "POST" or kind in {AddressKind.BATCH, AddressKind.FLUSH}):
+        raise AmbiguousRequest(f"{method} cannot stand for another method here; send the method that is meant.")
 
 
 def require_plain_host(host: str) -> None:

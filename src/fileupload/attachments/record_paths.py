@@ -140,9 +140,9 @@ def _plain(path: str) -> str | None:
 
 
 def _decodings(path: str) -> set[str]:
-    """Return what frameworks make of the bytes of a path; Latin-1 is how WSGI hands them on."""
+    """Return what frameworks make of the bytes of a path, which WSGI gives as Latin-1."""
     data = path.encode("latin-1", "replace")
-    return {path, data.decode("utf-8", "replace"), data.decode("utf-8", "ignore")}
+    return {data.decode("utf-8", "replace"), data.decode("utf-8", "ignore")}
 
 
 def _readings(texts: set[str]) -> set[str]:

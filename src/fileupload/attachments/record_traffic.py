@@ -13,8 +13,7 @@ from fileupload.attachments.record_apis import RecordApi
 from fileupload.attachments.record_batches import RecordBatches
 from fileupload.attachments.record_bodies import RecordBody, query_of, read_body, read_fields
 from fileupload.attachments.record_changes import Change, RecordChanges, Watch
-from fileupload.attachments.record_errors import AmbiguousRequest
-from fileupload.attachments.record_methods import overriding_methods, require_plain_host
+from fileupload.attachments.record_methods import overriding_methods, require_override_of_post, require_plain_host
 from fileupload.attachments.record_paths import AddressKind, GuardedAddress, GuardedAddresses
 from fileupload.attachments.record_urls import RecordTemplate
 from fileupload.attachments.subrequests import AppClient, AppFailed, forward
@@ -55,11 +54,7 @@ class RecordTraffic:
         address = self._addresses.find(environ.get("PATH_INFO", ""))
         if address is None:
             return None
-        # Clients whose network lets only GET and POST pass send a POST; nothing else needs to be overridden.
-        if others and method != "POST":
-            raise AmbiguousRequest(
-                "Only a POST may be sent in the place of another method; send this method itself, or POST."
-            )
+        require_override_of_post(method, others, address.kind)
         if address.kind is AddressKind.BATCH:
             return (
                 self._batches.respond(environ, self._read(environ, is_batch=True).value) if method == "POST" else None
@@ -73,6 +68,7 @@ class RecordTraffic:
         body = self._read(environ) if self._is_body_read(environ, address, {method, *others}) else RecordBody()
         if method == "POST":
             others |= set(body.methods) - {method}
+            require_override_of_post(method, others, address.kind)
         methods = [each for each in (method, *sorted(others)) if self._changes.concerns(each, address.kind)]
         # The query of a DELETE may be a filter, by any attribute.
         query = read_fields(query_of(environ)) if set(methods) - {"DELETE"} else ()

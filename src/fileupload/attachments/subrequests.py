@@ -11,8 +11,9 @@ from webob import Request, Response
 
 from fileupload.responses import Environ
 
-# By these, some apps let a POST be another method.
-OVERRIDES = ("HTTP_X_HTTP_METHOD_OVERRIDE", "HTTP_X_HTTP_METHOD", "HTTP_X_METHOD_OVERRIDE")
+# A page asks by these what methods it may use (Fetch, CORS preflight); any other header with a method in its name may
+# put another one in the place of the request's own: X-HTTP-Method-Override, X-HTTP-Method, X-Method-Override, …
+_PREFLIGHT = "HTTP_ACCESS_CONTROL_"
 # What belongs to the client's own request: its body, its ranges, its address as servers and proxies keep it.
 _OWN = frozenset(
     (
@@ -20,7 +21,6 @@ _OWN = frozenset(
         *("HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_DISPOSITION", "HTTP_EXPECT", "HTTP_TRAILER", "HTTP_ACCEPT_ENCODING"),
         *("HTTP_CONTENT_ENCODING", "HTTP_CONTENT_RANGE", "HTTP_CONTENT_MD5", "HTTP_DIGEST", "HTTP_CONTENT_DIGEST"),
         *("HTTP_RANGE", "HTTP_IF_RANGE", "HTTP_IF_MODIFIED_SINCE", "HTTP_RESPONSE_BEHAVIOR"),
-        *OVERRIDES,
     )
 )
 _PRECONDITIONS = frozenset({"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_IF_UNMODIFIED_SINCE"})
@@ -41,6 +41,8 @@ class AppClient:
         """Take *environ* as it is now; what the app makes of it later is not seen here."""
         self._app = app
         self._environ = {name: value for name, value in environ.items() if name not in _OWN}
+        for name in method_overrides(environ):
+            del self._environ[name]
 
     @property
     def has_preconditions(self) -> bool:
@@ -76,6 +78,13 @@ class AppClient:
         for name, value in headers.items():
             asked.headers[name] = value
         return forward(self._app, asked.environ)
+
+
+def method_overrides(environ: Environ) -> list[str]:
+    """Return the names of the headers by which an app may take another method than that of the request."""
+    return [
+        name for name in environ if name.startswith("HTTP_") and "METHOD" in name and not name.startswith(_PREFLIGHT)
+    ]
 
 
 def without(environ: Environ, names: Iterable[str]) -> Environ:

@@ -58,7 +58,7 @@ def _fail(moment: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-OVERRIDES = ("HTTP_X_HTTP_METHOD_OVERRIDE", "HTTP_X_HTTP_METHOD", "HTTP_X_METHOD_OVERRIDE")
+OVERRIDES = ("HTTP_X_HTTP_METHOD_OVERRIDE", "HTTP_X_HTTP_METHOD", "HTTP_X_METHOD_OVERRIDE", "HTTP_X_METHOD")
 
 
 class MethodOverride:
@@ -148,6 +148,8 @@ def _add_lists(app: Flask) -> None:
     def make(collection: str) -> tuple[Response, int]:
         content = _content()
         made = content if isinstance(content, list) else [content]
+        if not all(isinstance(record, dict) and "id" in record for record in made):
+            abort(400)
         with database() as connection:
             for record in made:
                 row = (collection, str(record["id"]), json.dumps(record))

@@ -15,6 +15,7 @@ FORGED = {"location": "/files/things/forged", "filename": "a.exe", "hash": "0", 
 WANTED = json.dumps({"data": {"attachment": FORGED}}).encode()
 PLAIN = json.dumps({"attachment": FORGED}).encode()
 JSON = {"Content-Type": "application/json"}
+GOOD = {"data": {"family": "y"}}
 in_pool = pytest.mark.parametrize("kinto", ["pool"], indirect=True)  # where files are makes no difference here
 
 
@@ -99,6 +100,7 @@ KINTO_PATHS = [
     RECORD.replace("records", "Records"),
     RECORD.replace("/records", "/records;a=1"),
     RECORD.replace("/records", "%5Crecords"),
+    RECORD.replace("fennec", "%FF"),
     RECORD + "//",
 ]
 
@@ -120,7 +122,7 @@ def test_paths_of_kinto_have_one_spelling(kinto: Kinto, path: str, method: str) 
 
 
 @in_pool
-@pytest.mark.parametrize("path", ["/v1/batch%0A", "/v1//batch", "/v1/x/../batch", "/v1/batch%20", "/V1/batch"])
+@pytest.mark.parametrize("path", ["/v1/batch%0A", "/v1//batch", "/v1/x/../batch", "/v1/batch%20", "/V1/Batch"])
 def test_the_path_of_a_batch_has_one_spelling(kinto: Kinto, path: str) -> None:
     """Pyramid's routes match before a final line feed; such a path of a batch is refused, as are others like it."""
     before = kinto.attached()
@@ -198,14 +200,24 @@ def test_a_request_in_a_batch_is_its_own_user_s(kinto: Kinto) -> None:
     "request_",
     [
         {"path": "/v1/buckets/\ud800"},
+        {"path": RECORD, "body": {"data": {"family": "\ud800"}}},
         {"path": "/v1/buckets/é"},
+        {"path": "/%FF"},
+        {"path": "/__flush__", "method": "POST", "headers": {"X-HTTP-Method-Override": "DELETE"}},
+        {"path": RECORD, "method": "PUT", "headers": {"X-HTTP-Method": "DELETE"}},
+        {
+            "path": RECORD,
+            "method": "POST",
+            "headers": {"x-method-override": "PATCH"},
+            "body": {"data": {"attachment": 1}},
+        },
         {"path": "/v1/buckets/a\nb"},
-        {"path": RECORD, "headers": {"content-length": "3"}},
-        {"path": RECORD, "headers": {"Content-Encoding": "gzip"}},
-        {"path": RECORD, "headers": {"X_A": "b"}},
-        {"path": RECORD, "headers": {"X-A": "b\r\nC: d"}},
-        {"path": RECORD, "headers": {"X-A": "b", "x-a": "c"}},
-        {"path": RECORD, "headers": {"content-type": "text/plain"}},
+        {"path": RECORD, "headers": {"content-length": "3"}, "body": GOOD},
+        {"path": RECORD, "headers": {"Content-Encoding": "gzip"}, "body": GOOD},
+        {"path": RECORD, "headers": {"X_A": "b"}, "body": GOOD},
+        {"path": RECORD, "headers": {"X-A": "b\r\nC: d"}, "body": GOOD},
+        {"path": RECORD, "headers": {"X-A": "b", "x-a": "c"}, "body": GOOD},
+        {"path": RECORD, "headers": {"content-type": "text/plain"}, "body": GOOD},
         {"path": RECORD, "headers": None, "body": "x"},
         {"path": RECORD, "body": 3},
     ],
@@ -214,7 +226,7 @@ def test_a_request_in_a_batch_is_its_own_user_s(kinto: Kinto) -> None:
 def test_a_request_of_a_batch_that_kinto_cannot_read_is_refused(kinto: Kinto, request_: dict[str, Any]) -> None:
     """What would fail in Kinto, or be read in two ways, is refused in its place, and the others are done."""
     before = kinto.attached()
-    good = {"method": "PATCH", "path": RECORD, "body": {"data": {"family": "x"}}}
+    good = {"method": "PATCH", "path": RECORD, "body": GOOD}
     defaults = {"method": "PATCH", "headers": {}, "body": {}}
     for body in (
         {"requests": [request_ | {"method": "PATCH"}, good]},
@@ -262,7 +274,11 @@ REST_PATHS = [
     "/%252561pi/things/one",
     "/api%5Cthings%5Cone",
     "/api/things/one%2561/..%2Fone",
-    "/api/things%3F/one/..",
+    "/api/things/one%3F/x",
+    "/api/x%5C..%5Cthings/one",
+    "/api/things/%2E",
+    "/api/things/..",
+    "/api/things/one%23/x/y",
     "/api/things/x%255C..%255C..",
     "//api/things/a%5Cb",
     "//api/things",
@@ -472,7 +488,7 @@ def test_honest_bodies_pass(rest: Rest) -> None:
         check(rest, attachment)
 
 
-OVERRIDES = ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"]
+OVERRIDES = ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Method"]
 
 
 @pytest.mark.parametrize("value", ["PATCH", "patch", " PUT", "GET, PATCH"])
@@ -518,12 +534,34 @@ def test_a_removal_by_a_parameter_removes_the_file(rest: Rest, path: str, way: s
     assert rest.left() == set()
 
 
+def test_an_override_that_the_app_does_not_follow_removes_nothing(rest: Rest) -> None:
+    """A POST that an app takes for what it is, though a header says DELETE, leaves the file to the record."""
+    attachment = attach(rest)
+    for path in (THING, "/api/things"):
+        body = json.dumps({"id": "two", "color": "x"}).encode()
+        assert ask(rest, "POST", path, body, X_Unknown_Method="DELETE").status in {200, 201}
+        assert rest.request("GET", attachment["location"]).status_code == 200
+    rest.check_whole()
+
+
 def test_reading_by_a_header_removes_nothing(rest: Rest) -> None:
     """A DELETE that the app takes for a GET, by a header, is none: the record and its file stay."""
     attachment = attach(rest)
     for header in OVERRIDES:
         send_raw(rest.url, "DELETE", THING, b"", {**ALICE, header: "GET"})
         check(rest, attachment)
+
+
+@pytest.mark.parametrize("header", OVERRIDES)
+def test_what_is_asked_of_the_app_is_not_overridden(rest: Rest, header: str) -> None:
+    """A file is attached and taken off by methods of our own, which a header of the client does not change."""
+    attachment = attach(rest)
+    second = rest.attach(file=("b.txt", b"second"), headers={**ALICE, header: "DELETE"})
+    assert second.status_code == 200
+    assert second.json() != attachment
+    check(rest, second.json())
+    assert send_raw(rest.url, "DELETE", f"{THING}/attachment", b"", {**ALICE, header: "POST"}).status == 204
+    check(rest, None)
 
 
 def test_honest_overrides_pass(rest: Rest) -> None:
