@@ -54,6 +54,16 @@ def read_progress(attempt: int, status: UploadStatus) -> UploadStatus:
     return replace(status, received=stored) if stored > status.received else status
 
 
+def last_growth(attempt: int) -> float:
+    """Return when a file in the folder *attempt* was last written (seconds since the epoch); 0.0 without a file."""
+    last = 0.0
+    for name in os.listdir(attempt):
+        if name.isdigit() or name.startswith(PART):
+            with suppress(FileNotFoundError):
+                last = max(last, os.stat(name, dir_fd=attempt, follow_symlinks=False).st_mtime)
+    return last
+
+
 def _with_parts(status: UploadStatus, stored: int, last: float) -> UploadStatus:
     """Return *status* with what the client has sent by itself, and when."""
     updated = status.updated
