@@ -49,6 +49,7 @@ class BodyReader:
         self.now = time.monotonic()
         self.pace = 0.0
         self._waited = 0.0  # seconds spent in reads
+        self._first = b""  # the byte that was awaited, and is not yet yielded
         self._stream = environ["wsgi.input"]
         self._settings = settings
         self._ended = self.length == 0
@@ -61,6 +62,15 @@ class BodyReader:
             (size for name, size in LARGEST_READS.items() if server.startswith(name)), LARGEST_READ
         )
 
+    def wait_for_first_byte(self) -> bool:
+        """Read one byte, which :meth:`chunks` yields before the others; False if the body ended without one.
+
+        :raises Incomplete: the connection broke.
+        """
+        if not self.received:
+            self._first = self._read(1)
+        return self.received > 0
+
     def chunks(self, limit: int | None = None) -> Iterator[bytes]:
         """Yield the body as it comes.
 
@@ -70,8 +80,9 @@ class BodyReader:
         :raises TooSlow: the client stayed under ``min_rate`` for ``min_rate_grace`` seconds.
         """
         size = min(SMALLEST_READ, self._largest)
-        window_start, window_received = self._waited, 0
-        while chunk := self._read(size):
+        # The wait for the first byte counts, too.
+        window_start, window_received = 0.0 if self._first else self._waited, 0
+        while chunk := self._read_on(size):
             yield chunk
             if limit is not None and self.received > limit:
                 raise TooLarge(f"The body has more than the {size_text(limit)} that are possible here.")
@@ -82,6 +93,13 @@ class BodyReader:
                 if self.received - window_received < self._settings.min_rate * window:
                     raise TooSlow(f"Fewer than {self._settings.min_rate} bytes a second arrived.")
                 window_start, window_received = self._waited, self.received
+
+    def _read_on(self, size: int) -> bytes:
+        """Return the next bytes, the first time together with the byte that was awaited."""
+        if not self._first:
+            return self._read(size)
+        first, self._first = self._first, b""
+        return first + self._read(max(1, size - 1))
 
     def _read(self, size: int) -> bytes:
         """Return the next bytes, at most *size*, and none at the end."""
