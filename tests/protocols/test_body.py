@@ -206,6 +206,33 @@ def test_a_client_under_the_least_rate_is_refused(clock: Clock) -> None:
     assert 30 <= clock.now - 1000 < 35
 
 
+@pytest.mark.parametrize("total", [0, 1, 2, 5000, 100_000])
+@pytest.mark.parametrize("declared", [True, False], ids=["length", "chunked"])
+def test_the_first_byte_is_awaited_alone(total: int, declared: bool) -> None:
+    """One byte is read first, and comes with the others, in their order; what was received counts each once."""
+    content = bytes(number % 251 for number in range(total))
+    stream = Stream([content] if content else [])
+    body = reader(stream, str(total) if declared else None, server="gunicorn")
+    assert body.wait_for_first_byte() is (total > 0)
+    assert body.received == min(total, 1)
+    assert stream.asked == ([1] if total or not declared else [])
+    assert body.wait_for_first_byte() is (total > 0)
+    chunks = list(body.chunks())
+    assert b"".join(chunks) == content
+    assert total <= 1 or len(chunks[0]) > 1
+    assert body.received == total
+
+
+def test_the_wait_for_the_first_byte_counts(clock: Clock) -> None:
+    """A client who lets the server wait longer than the grace time is refused when it begins to send."""
+    client = Client(clock, lambda now: 0.02 if now < 49 else 100_000)
+    body = reader(client, settings={"min_rate": 1024, "min_rate_grace": 30})
+    assert body.wait_for_first_byte()
+    with pytest.raises(TooSlow):
+        read_all(body)
+    assert clock.now - 1000 < 51
+
+
 def test_a_client_at_the_least_rate_is_served(clock: Clock) -> None:
     """The rate itself is enough, for as long as it takes."""
     client = Client(clock, 1024, total=1024 * 300)

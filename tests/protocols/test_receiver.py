@@ -223,6 +223,35 @@ def test_a_status_tells_what_runs(site: Site) -> None:
     assert done["sha256"] == hashlib.sha256(b"x" * 500).hexdigest()
 
 
+@pytest.mark.parametrize("way", ["form", "raw"])
+def test_a_finished_upload_is_told_unread(tmp_path: Path, way: str) -> None:
+    """Who sends again what is done learns so at once, before a byte of it is asked for."""
+    site = Site(tmp_path, drain_size=0)
+    identifier = site.identifier()
+    assert site.put(b"first", identifier).status == 200
+    stream = Stream([b"x"] * 10)
+    send = site.post if way == "form" else site.put
+    assert send(stream, identifier, CONTENT_LENGTH="10").outcome == (409, "already-done")
+    assert stream.asked == []
+
+
+@pytest.mark.parametrize("way", ["form", "raw"])
+@pytest.mark.parametrize("length", ["10", None], ids=["length", "chunked"])
+def test_an_identifier_costs_nothing_until_a_byte_comes(site: Site, way: str, length: str | None) -> None:
+    """While a request waits for its first byte, and if it breaks then, there is no bucket; the reason is told."""
+    identifier = site.identifier()
+
+    def pieces() -> Iterator[bytes]:
+        assert list(site.manager.pool.buckets()) == []
+        raise OSError("the client is gone")
+        yield b""
+
+    send = site.post if way == "form" else site.put
+    assert send(Stream(pieces()), identifier, CONTENT_LENGTH=length).outcome == (400, "incomplete")
+    assert list(site.manager.pool.buckets()) == []
+    assert site.status(identifier)["code"] == "incomplete"
+
+
 def test_a_finished_upload_is_not_replaced(site: Site) -> None:
     """A second upload gets 409 until the first is cleared, and changes nothing."""
     identifier = site.identifier()
