@@ -297,13 +297,28 @@ def test_a_stalled_attachment_is_outdated(manager: UploadManager) -> None:
     """An upload that runs is spared for as long as there is news of it, and goes with its entry after a day without."""
     pool, bucket_id = manager.pool, "a" * 32
     place = BundleIndex(pool, (SESSIONS, SESSION, "b"))
-    for seconds, left in ((STALLED_AFTER - 60, 1), (STALLED_AFTER + 60, 0)):
+    sweeps: tuple[Callable[[], Any], ...] = (lambda: list(remove_outdated(pool, 0)), place.files)
+    for (seconds, left), sweep in product(((STALLED_AFTER - 60, 1), (STALLED_AFTER + 60, 0)), sweeps):
         status = replace(starting(session_owner(SESSION)), updated=timestamp(time.time() - seconds))
         pool.index.put(place.key, Entry(order=1, declared=9, bucket_id=bucket_id).name)
         attempt = pool.begin(bucket_id, status)
-        expire(pool)
+        assert list(remove_outdated(pool, STALLED_AFTER + 3600)) == []
+        sweep()
         assert (len(list(pool.buckets())), len(place.entries())) == (left, left)
         attempt.fail(status.failed(Superseded()))
+        pool.clear(bucket_id)
+
+
+def test_what_an_application_keeps_of_a_session_stays(manager: UploadManager) -> None:
+    """An attachment that the application has taken for its own is spared; what the index said of it goes."""
+    pool, bucket_id = manager.pool, "a" * 32
+    place = BundleIndex(pool, (SESSIONS, SESSION, "b"))
+    owner = session_owner(SESSION)
+    place.accept(place.announce(bucket_id, 9), fill(pool.begin(bucket_id, starting(owner)), starting(owner)))
+    pool.handle(bucket_id).keep()
+    expire(pool)
+    assert pool.handle(bucket_id).is_complete()
+    assert place.entries() == []
 
 
 @pytest.fixture
@@ -349,6 +364,25 @@ def test_an_entry_of_a_record_leaves_the_upload_of_another(
         assert files.storage.find("a.txt") is None
         assert theirs.look() == theirs.before
     theirs.check()
+
+
+@pytest.mark.parametrize("garbage", ["pool", "folder"], indirect=True)
+def test_the_same_bytes_of_another_are_another_file(manager: UploadManager, garbage: RecordGarbage) -> None:
+    """A registered file is not taken for the upload of a session that has the same bytes; without an owner it is."""
+    storage = files_of(garbage).storage
+    for owner, left in ((session_owner(SESSION), True), ("s3fileup", True), ("", False)):
+        theirs = Theirs(manager, "finished", owner)
+        file = StoredFile(
+            location="a.txt",
+            bucket_id=theirs.id,
+            filename="a",
+            mimetype="x/y",
+            size=len(CONTENT),
+            hash=theirs.before[0].files[0].sha256 or "",
+        )
+        assert storage.register(file)
+        storage.remove(file)
+        assert manager.pool.handle(theirs.id).is_complete() is left
 
 
 def test_what_a_record_owns_is_removed(manager: UploadManager, garbage: RecordGarbage) -> None:

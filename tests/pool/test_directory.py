@@ -229,8 +229,12 @@ def test_the_register_of_refusals_needs_room(pool_directory: str, monkeypatch: p
 
 
 @pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
-def test_something_else_in_place_of_the_register(pool: DirectoryPool, tmp_path: Path, kind: str) -> None:
+def test_something_else_in_place_of_the_register(
+    pool: DirectoryPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     """Nothing is written through a link, no pipe is waited for, and no file is made over and over beside them."""
+    made: list[object] = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda *arguments: made.append(arguments))
     path, outside = Path(pool.directory, ".refusals"), tmp_path / "outside"
     outside.write_bytes(bytes(4 << 20))
     if kind == "link":
@@ -243,6 +247,7 @@ def test_something_else_in_place_of_the_register(pool: DirectoryPool, tmp_path: 
     assert pool.clear(contract.ID) is False
     contract.complete(pool)
     assert pool.clear(contract.ID) is True
+    assert made == []
     assert outside.read_bytes() == bytes(4 << 20)
     assert [each.name for each in Path(pool.directory).iterdir() if each.name.startswith(".")] == [".refusals"]
 
