@@ -33,7 +33,7 @@ def make_pool(settings: Settings) -> Pool:
         return s3.open_pool(settings)
     if not settings.directory:
         raise SettingError("setting 'directory' is missing; it must be the path of the pool's folder")
-    return DirectoryPool(settings.directory, durable=settings.durable)
+    return DirectoryPool(settings.directory, durable=settings.durable, min_free_space=settings.min_free_space)
 
 
 def make_manager(settings: Settings) -> UploadManager:

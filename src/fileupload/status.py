@@ -128,6 +128,8 @@ class UploadStatus(Mapping[str, Any]):
     :ivar kept: True for a finished upload that is exempt from purging; never shown.
     :ivar direct: what was agreed, where the client sends its file to the pool by itself; never shown.
     :ivar attempt: the pool's name for the attempt that this status speaks of; never shown.
+    :ivar owner: the application that began the attempt, such as ``session:<session>``; empty for an upload to the
+        middleware, and for one that was stored before owners were recorded; never shown.
     """
 
     state: State
@@ -150,6 +152,7 @@ class UploadStatus(Mapping[str, Any]):
     kept: bool = False
     direct: Offer | None = None
     attempt: str = ""
+    owner: str = ""
 
     @property
     def running(self) -> bool:
@@ -216,6 +219,8 @@ class UploadStatus(Mapping[str, Any]):
         record = self.to_json()
         del record["identifier"]
         record["attempt"] = self.attempt
+        if self.owner:
+            record["owner"] = self.owner
         for name in _FLAGS:
             if getattr(self, name):
                 record[name] = True
@@ -243,6 +248,7 @@ class UploadStatus(Mapping[str, Any]):
             kept=bool(record.get("kept", False)),
             direct=Offer(**record["direct"]) if "direct" in record else None,
             attempt=_plain_name(record["attempt"]),
+            owner=str(record.get("owner", "")),
             started=record.get("started"),
             updated=record.get("updated"),
             finished=record.get("finished"),

@@ -42,7 +42,7 @@ def age(site: Site, days: float) -> None:
 def left_in(site: Site) -> set[str]:
     """Return the names of the files in the pool, but for its own."""
     names = {str(path.relative_to(site.directory)) for path in site.directory.rglob("*") if path.is_file()}
-    return {name for name in names if not name.startswith((".upload_key", ".turn"))}
+    return {name for name in names if not name.startswith((".upload_key", ".turn", ".refusals"))}
 
 
 def test_what_is_outdated_goes(site: Site, client: Client) -> None:

@@ -16,7 +16,7 @@ import webtest
 from kinto import main as make_kinto_app
 
 from fileupload.attachments.public_storage import make_storage
-from fileupload.attachments.record_files import RecordFiles
+from fileupload.attachments.record_files import RecordFiles, record_owner
 from fileupload.attachments.record_gc import Finding, RecordGarbage, Verdict
 from fileupload.attachments.record_settings import RecordSettings
 from fileupload.attachments.record_urls import RecordAddress, RecordTemplate, index_key
@@ -264,7 +264,8 @@ def test_a_crash_while_the_file_was_sent_is_cleaned_up(world: World) -> None:
     """Of an upload that ended without a file, nothing is left either."""
     bucket_id = new_id()
     world.files.begin(world.address, bucket_id)
-    status = UploadStatus(state=State.STARTING, started=timestamp(), updated=timestamp())
+    owner = record_owner(world.address.segments)
+    status = UploadStatus(state=State.STARTING, started=timestamp(), updated=timestamp(), owner=owner)
     attempt = world.storage.pool.begin(bucket_id, status)
     assert world.verdicts(0) == [Verdict.LEFT]
     attempt.fail(status.failed(StorageFailed()))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.endings import Stop, broken, exhausted, killed, silence
-from tests.protocols.driver import ONLY_STATUS, Site, Stream, field_part, file_part, form, in_steps
+from tests.protocols.driver import NOTHING, ONLY_STATUS, Site, Stream, field_part, file_part, form, in_steps
 from tests.traces import in_process
 
 BODY = form(
@@ -60,9 +60,11 @@ def test_an_abort_leaves_nothing(site: Site, moment: str, end: Callable[[], None
             site.post(stream, identifier, CONTENT_LENGTH=length)
     else:
         assert site.post(stream, identifier, CONTENT_LENGTH=length).outcome == (400, "incomplete")
-    assert site.names(identifier) == ONLY_STATUS
-    assert site.status(identifier)["state"] == "error"
-    assert site.manager.clear_upload_bucket(identifier)
+    begun = MOMENTS[moment] > 0  # else it is a refusal, of which there is no bucket
+    assert site.names(identifier) == (ONLY_STATUS if begun else NOTHING)
+    told = begun or end is not killed
+    assert site.status(identifier)["state"] == ("error" if told else "unknown")
+    assert site.manager.clear_upload_bucket(identifier) is told
     assert buckets(site) == before
     assert in_process() <= running
 
@@ -84,7 +86,7 @@ def test_an_aborted_plain_body_leaves_nothing(site: Site, end: Callable[[], None
 
 
 @pytest.mark.parametrize("how", ["cleared", "replaced", "removed"])
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", [moment for moment, offset in MOMENTS.items() if offset])
 def test_an_upload_that_loses_its_bucket_leaves_nothing(site: Site, moment: str, how: str) -> None:
     """An attempt whose bucket is cleared, taken over, or removed by hand ends with an error and closes its files."""
     site.put(b"x")
@@ -106,6 +108,19 @@ def test_an_upload_that_loses_its_bucket_leaves_nothing(site: Site, moment: str,
     site.manager.clear_upload_bucket(identifier)
     assert buckets(site) == before
     assert in_process() <= running
+
+
+def test_an_upload_that_is_overtaken_before_its_first_byte(site: Site) -> None:
+    """A request that has sent no byte has no bucket: another upload that is done meanwhile stays as it is."""
+    identifier = site.identifier()
+
+    def pieces() -> Iterator[bytes]:
+        assert site.names(identifier) == NOTHING
+        assert site.put(b"newer", identifier).status == 200
+        yield BODY
+
+    assert site.post(Stream(pieces()), identifier).outcome == (409, "already-done")
+    assert site.contents(identifier) == [b"newer"]
 
 
 def remove_by_hand(folder: Path) -> None:

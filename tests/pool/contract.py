@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from fileupload.errors import AlreadyDone, Busy, FileMissing, Interrupted, NotResumable, Superseded, TooLarge
-from fileupload.pool.base import Attempt, Bucket, Pool
+from fileupload.pool.base import STALLED_AFTER, Attempt, Bucket, Pool
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
+from tests.waiting import wait_until
 
 ID = "0123456789abcdef" * 2
 OTHER = "fedcba9876543210" * 2
@@ -49,6 +50,20 @@ def complete(pool: Pool, bucket_id: str = ID, *contents: bytes) -> UploadStatus:
     status = status.done(uploaded(*(len(content) for content in contents or (CONTENT,))), {"title": ("x", "ü")})
     attempt.finish(status)
     return status
+
+
+def fail(pool: Pool, bucket_id: str = ID, owner: str = "", at: str | None = None) -> UploadStatus:
+    """Let an upload fail after it began, and return its last status."""
+    attempt = pool.begin(bucket_id, replace(starting(), owner=owner))
+    store(attempt, CONTENT)
+    status = replace(starting(), owner=owner).failed(TooLarge("big"), at=at)
+    attempt.fail(status)
+    return status
+
+
+def ago(seconds: float) -> str:
+    """Return the timestamp of so long ago."""
+    return timestamp(time.time() - seconds)
 
 
 def read(bucket: Bucket, index: int = 0) -> bytes:
@@ -218,6 +233,190 @@ class PoolContract:
         attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
         assert bucket.is_complete()
 
+    def test_a_refusal_makes_no_bucket(self, pool: Pool, reopened: Pool) -> None:
+        """A refusal is told as the status, and is no bucket: it is neither listed nor purged."""
+        status = starting().failed(TooLarge("too big"))
+        pool.refuse(ID, status)
+        found = reopened.handle(ID).get_status()
+        assert (found.state, found.code, found.error, found.finished) == (
+            State.ERROR,
+            "too-large",
+            "too big",
+            status.finished,
+        )
+        assert list(reopened.buckets()) == []
+        assert list(reopened.purge(-1)) == []
+        assert reopened.handle(OTHER).get_status().state is State.UNKNOWN
+
+    def test_a_refusal_is_forgotten(self, pool: Pool, reopened: Pool) -> None:
+        """It goes with a clear of its id, also of a bucket that was filled since, and counts for an hour."""
+        pool.refuse(ID, starting().failed(TooLarge("big")))
+        assert reopened.clear(ID, condition=lambda status: status.state is not State.ERROR) is False
+        assert reopened.clear(ID) is True
+        assert reopened.clear(ID) is False
+        assert pool.bucket(ID) is None
+        pool.refuse(ID, starting().failed(TooLarge("big")))
+        complete(reopened)
+        assert pool.handle(ID).is_complete()
+        assert pool.clear(ID) is True
+        assert pool.bucket(ID) is None
+        for seconds, state in ((3500, State.ERROR), (3700, State.UNKNOWN), (-3700, State.UNKNOWN)):
+            pool.refuse(ID, starting().failed(TooLarge("big"), at=ago(seconds)))
+            assert reopened.handle(ID).get_status().state is state
+
+    def test_refusals_share_a_bounded_room(self, pool: Pool) -> None:
+        """Of two ids with one place the newer refusal is told, and texts are cut to what has room."""
+        neighbour = ID[:8] + OTHER[8:]
+        pool.refuse(ID, starting().failed(TooLarge("first")))
+        long = replace(starting(), filename="ü" * 4000, content_type="x" * 4000, owner="session:" + "f" * 40)
+        pool.refuse(neighbour, long.failed(TooLarge("x" * 4000)))
+        assert pool.handle(ID).get_status().state is State.UNKNOWN
+        found = pool.handle(neighbour).get_status()
+        assert (found.state, found.code, found.owner) == (State.ERROR, "too-large", long.owner)
+        assert set(found.filename) <= {"ü"}
+        assert set(found.error or "") == {"x"}
+
+    def test_a_refusal_does_not_replace_what_another_owner_has(self, pool: Pool, reopened: Pool) -> None:
+        """The reason of a failed upload is replaced by its owner's refusal alone; what is suspended stays."""
+        failed = fail(pool, owner="a")
+        reopened.refuse(ID, replace(starting(), owner="b").failed(TooLarge("other")))
+        found = pool.handle(ID).get_status()
+        assert (found.owner, found.error, found.finished) == ("a", "big", failed.finished)
+        reopened.refuse(ID, replace(starting(), owner="a").failed(TooLarge("again")))
+        found = pool.handle(ID).get_status()
+        assert (found.owner, found.error) == ("a", "again")
+        assert found.attempt
+        attempt = pool.begin(OTHER, replace(starting(), owner="a", resumable=True))
+        attempt.suspend(attempt.status)
+        reopened.refuse(OTHER, replace(starting(), owner="a").failed(TooLarge("other")))
+        assert pool.handle(OTHER).get_status().suspended
+
+    def test_what_is_done_is_told_before_it_is_begun(self, pool: Pool, reopened: Pool) -> None:
+        """A bucket is done if it is finished: not where there is none, nor while it runs or after it failed."""
+        assert not pool.is_done(ID)
+        pool.refuse(ID, starting().failed(TooLarge("big")))
+        assert not pool.is_done(ID)
+        attempt = pool.begin(ID, starting())
+        assert not reopened.is_done(ID)
+        attempt.fail(starting().failed(TooLarge("big")))
+        assert not reopened.is_done(ID)
+        complete(pool)
+        assert reopened.is_done(ID)
+        reopened.clear(ID)
+        assert not pool.is_done(ID)
+
+    def test_the_owner_is_kept_and_not_told(self, pool: Pool, reopened: Pool) -> None:
+        """Who has begun an attempt stands in its status, whatever becomes of it, and in no answer to a client."""
+        attempt = pool.begin(ID, replace(starting(), owner="a", resumable=True))
+        assert reopened.handle(ID).get_status().owner == "a"
+        attempt.create_file().write(CONTENT)
+        attempt.suspend(attempt.status)
+        assert reopened.handle(ID).get_status().owner == "a"
+        attempt = reopened.resume(ID)
+        attempt.append_file()[0].close()
+        assert attempt.status.owner == "a"
+        attempt.finish(attempt.status.done(uploaded(len(CONTENT)), {}))
+        pool.handle(ID).keep()
+        found = pool.handle(ID).get_status()
+        assert (found.state, found.owner, found.kept) == (State.DONE, "a", True)
+        assert "owner" not in found.to_json()
+        assert fail(pool, OTHER, owner="b").owner == reopened.handle(OTHER).get_status().owner == "b"
+
+    def test_a_bucket_is_cleared_under_a_condition(self, pool: Pool, reopened: Pool) -> None:
+        """Where the condition does not hold, the bucket is unchanged: finished, kept, failed, suspended or running."""
+        complete(pool)
+        pool.handle(ID).keep()
+        fail(pool, OTHER, owner="a")
+        suspended, running = "a" * 32, "b" * 32
+        attempt = pool.begin(suspended, replace(starting(), owner="a", resumable=True))
+        attempt.suspend(attempt.status)
+        attempt = pool.begin(running, replace(starting(), owner="a"))
+        seen = []
+
+        def refuse(status: UploadStatus) -> bool:
+            seen.append((status.state, status.owner, status.kept, status.suspended))
+            return False
+
+        ids = (ID, OTHER, suspended, running)
+        before = [pool.handle(bucket_id).get_status() for bucket_id in ids]
+        for bucket_id in ids:
+            assert reopened.clear(bucket_id, condition=refuse) is False
+        assert [pool.handle(bucket_id).get_status() for bucket_id in ids] == before
+        assert set(seen) == {
+            (State.DONE, "", True, False),
+            (State.ERROR, "a", False, False),
+            (State.STARTING, "a", False, True),
+            (State.STARTING, "a", False, False),
+        }
+        assert reopened.clear(ID, spare_kept=True, condition=lambda _: True) is False
+        assert [reopened.clear(bucket_id, condition=lambda _: True) for bucket_id in ids] == [True] * 4
+        attempt.fail(starting().failed(Superseded()))
+        assert list(pool.buckets()) == []
+
+    def test_racing_to_keep_and_to_clear(self, pool: Pool, reopened: Pool) -> None:
+        """What was told to be kept is not cleared by those who spare it; what was cleared was never told to be kept."""
+
+        def is_not_kept(status: UploadStatus) -> bool:
+            return not status.kept
+
+        for _ in range(self.races):
+            complete(pool)
+
+            def work(number: int) -> bool:
+                if number:
+                    return reopened.clear(ID, condition=is_not_kept)
+                try:
+                    pool.handle(ID).keep()
+                except FileMissing:
+                    return False
+                return True
+
+            kept, cleared = at_once(2, work)
+            assert kept is not cleared
+            assert pool.handle(ID).is_complete() is kept
+            pool.clear(ID)
+
+    def test_files_are_kept_and_removed_under_a_condition(self, pool: Pool) -> None:
+        """Where the condition does not hold of the upload, it is not kept, and its file stays."""
+        complete(pool)
+        bucket = pool.handle(ID)
+        with pytest.raises(FileMissing):
+            bucket.keep(condition=lambda status: status.owner == "a")
+        assert not bucket.get_status().kept
+        assert bucket.remove_file(condition=lambda status: status.owner == "a") is False
+        assert read(bucket) == CONTENT
+        bucket.keep(condition=lambda status: not status.owner)
+        assert bucket.get_status().kept
+        assert bucket.remove_file(condition=lambda status: not status.owner) is True
+
+    def test_a_stalled_upload_is_purged(self, pool: Pool, reopened: Pool) -> None:
+        """A running attempt without news for a day, and for the age, goes, and learns of it; others stay."""
+        stalled, younger = "a" * 32, "b" * 32
+        attempts = {}
+        for bucket_id, seconds in ((stalled, STALLED_AFTER + 60), (younger, STALLED_AFTER - 60)):
+            status = replace(starting(), started=ago(STALLED_AFTER * 3), updated=ago(seconds))
+            attempts[bucket_id] = pool.begin(bucket_id, status)
+        assert reopened.handle(stalled).get_status().running
+        assert list(reopened.purge(STALLED_AFTER + 3600)) == []
+        assert [bucket.id for bucket in reopened.purge(1, dry_run=True)] == [stalled]
+        assert [bucket.id for bucket in reopened.purge(1)] == [stalled]
+        assert [bucket.id for bucket in pool.buckets()] == [younger]
+        with pytest.raises(Superseded):
+            attempts[stalled].finish(starting().done(uploaded(0), {}))
+        attempts[stalled].fail(starting().failed(Superseded()))
+        attempts[younger].fail(starting().failed(TooLarge("big")))
+        assert pool.bucket(stalled) is None
+
+    def test_an_upload_that_grows_is_not_stalled(self, pool: Pool, reopened: Pool) -> None:
+        """Bytes that come are news, also where nothing was published since."""
+        attempt = pool.begin(ID, replace(starting(), updated=ago(STALLED_AFTER + 60)))
+        writer = attempt.create_file()
+        writer.write(CONTENT)
+        wait_until(lambda: reopened.handle(ID).get_status().received == len(CONTENT))
+        assert list(reopened.purge(1)) == []
+        writer.close()
+        attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
+
     def test_a_newer_attempt_supersedes(self, pool: Pool, reopened: Pool) -> None:
         """The older attempt learns of it when it publishes, and its failure changes nothing."""
         old = pool.begin(ID, starting())
@@ -376,13 +575,13 @@ class PoolContract:
     def test_buckets_are_listed(self, pool: Pool) -> None:
         """All buckets are listed, whatever their state."""
         complete(pool)
-        pool.refuse(OTHER, starting().failed(TooLarge("big")))
+        fail(pool, OTHER)
         assert {bucket.id for bucket in pool.buckets()} == {ID, OTHER}
 
     def test_purge_removes_what_is_old(self, pool: Pool, reopened: Pool) -> None:
-        """Finished and failed uploads of the age go; younger ones, and running ones of any age, stay."""
+        """Finished and failed uploads of the age go; younger ones, and running ones, stay."""
         complete(pool)
-        pool.refuse(OTHER, starting().failed(TooLarge("big")))
+        fail(pool, OTHER)
         running = "a" * 32
         attempt = pool.begin(running, starting())
         assert list(reopened.purge(3600)) == []

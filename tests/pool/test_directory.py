@@ -1,5 +1,6 @@
 """The directory pool keeps the contract, and what a folder asks for beside."""
 
+import errno
 import importlib.util
 import json
 import os
@@ -195,6 +196,98 @@ def test_a_pool_that_cannot_be_is_a_bad_setting(tmp_path: Path) -> None:
     for path in (tmp_path / "file", tmp_path / "file" / "pool"):
         with pytest.raises(SettingError, match="setting 'directory' cannot be"):
             DirectoryPool(str(path))
+
+
+def refuse(pool: DirectoryPool, bucket_id: str = contract.ID) -> State:
+    """Refuse an upload, and return what is then told of it."""
+    pool.refuse(bucket_id, contract.starting().failed(TooLarge("big")))
+    return pool.handle(bucket_id).get_status().state
+
+
+def test_the_register_of_refusals_has_a_fixed_size(pool: DirectoryPool) -> None:
+    """Thousands of refusals are one file, whose blocks are all allocated from the first on, and nothing else."""
+    assert refuse(pool) is State.ERROR
+    (path,) = Path(pool.directory).iterdir()
+    before = path.stat()
+    for number in range(6000):
+        assert refuse(pool, f"{number * 7919:08x}" + "0" * 24) is State.ERROR
+    assert list(Path(pool.directory).iterdir()) == [path]
+    after = path.stat()
+    assert (after.st_size, after.st_blocks, after.st_ino) == (before.st_size, before.st_blocks, before.st_ino)
+    assert after.st_blocks * 512 >= after.st_size == 4 << 20
+
+
+def test_the_register_of_refusals_needs_room(pool_directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file would not leave the reserve, or cannot be made, refusals are not kept, and nothing is left."""
+    pool = DirectoryPool(pool_directory, min_free_space=1 << 60)
+    assert refuse(pool) is State.UNKNOWN
+    assert list(Path(pool.directory).iterdir()) == []
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    pool = DirectoryPool(pool_directory)
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    assert refuse(pool) is State.UNKNOWN
+    assert list(Path(pool.directory).iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_something_else_in_place_of_the_register(
+    pool: DirectoryPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Nothing is written through a link, no pipe is waited for, and no file is made over and over beside them."""
+    made: list[object] = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda *arguments: made.append(arguments))
+    path, outside = Path(pool.directory, ".refusals"), tmp_path / "outside"
+    outside.write_bytes(bytes(4 << 20))
+    if kind == "link":
+        path.symlink_to(outside)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    assert refuse(pool) is State.UNKNOWN
+    assert pool.clear(contract.ID) is False
+    contract.complete(pool)
+    assert pool.clear(contract.ID) is True
+    assert made == []
+    assert outside.read_bytes() == bytes(4 << 20)
+    assert [each.name for each in Path(pool.directory).iterdir() if each.name.startswith(".")] == [".refusals"]
+
+
+def test_a_torn_refusal_is_none(pool: DirectoryPool) -> None:
+    """Whichever byte of a slot is not what was written, it tells nothing."""
+    assert refuse(pool) is State.ERROR
+    path = Path(pool.directory, ".refusals")
+    slot = (int(contract.ID[:8], 16) % 4096) * 1024
+    written = path.read_bytes()[slot : slot + 1024]
+    length = len(written.rstrip(b"\0"))
+    for at in range(length):
+        torn = bytearray(written)
+        torn[at] ^= 1
+        with path.open("r+b") as file:
+            file.seek(slot)
+            file.write(torn)
+        assert pool.handle(contract.ID).get_status().state is State.UNKNOWN, at
+    os.truncate(path, slot + length // 2)
+    assert pool.handle(contract.ID).get_status().state is State.UNKNOWN
+
+
+def test_a_refusal_leaves_no_half_status_on_a_full_disk(pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the reason of a failed upload cannot be replaced, the former one stays, and no file beside it."""
+    contract.fail(pool)
+
+    def fail(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    refusal = contract.starting().failed(TooLarge("again"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", fail)
+        with pytest.raises(OSError, match="No space"):
+            pool.refuse(contract.ID, refusal)
+    assert pool.handle(contract.ID).get_status().error == "big"
+    assert {path.name for path in Path(pool.path_of(contract.ID)).iterdir()} == {"status.json", "lock"}
 
 
 def test_a_lock_that_comes_late_leaves_no_folder(pool: DirectoryPool) -> None:

@@ -4,18 +4,21 @@ import importlib.util
 import json
 import subprocess
 import sys
+import threading
 import time
 import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from fileupload.errors import AlreadyDone, Superseded
+from fileupload.errors import AlreadyDone, FileMissing, Superseded
 from fileupload.pool.base import Pool
 from fileupload.pool.object_pool import ObjectPool
 from fileupload.pool.object_view import View
-from fileupload.status import State, timestamp
+from fileupload.status import State, UploadStatus, timestamp
 from tests.stores.fixtures import Place
+from tests.waiting import PATIENCE
 
 _SPEC = importlib.util.spec_from_file_location("contract", Path(__file__).with_name("contract.py"))
 assert _SPEC is not None
@@ -173,6 +176,54 @@ def test_what_finishes_while_another_begins_stays(
     bucket = pool.bucket(contract.ID)
     assert bucket is not None
     assert contract.read(bucket) == b"first"
+
+
+def test_what_is_kept_before_the_claim_is_not_cleared(pool: ObjectPool, reopened: ObjectPool) -> None:
+    """A clear whose condition held at its first look asks again under its claim, and finds the upload kept."""
+    contract.complete(pool)
+    asked: list[bool] = []
+
+    def is_not_kept(status: UploadStatus) -> bool:
+        asked.append(status.kept)
+        if len(asked) == 1:
+            reopened.handle(contract.ID).keep()
+        return not status.kept
+
+    assert pool.clear(contract.ID, condition=is_not_kept) is False
+    assert asked == [False, True]
+    assert contract.read(pool.handle(contract.ID)) == contract.CONTENT
+
+
+def test_what_is_cleared_is_not_told_to_be_kept(
+    pool: ObjectPool, reopened: ObjectPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who keeps an upload after the last look of a clear waits for its end, and learns that the upload has gone."""
+    contract.complete(pool)
+    looked = threading.Event()
+    look = reopened.look
+    asked: list[bool] = []
+
+    def look_and_tell(bucket_id: str) -> View:
+        view = look(bucket_id)
+        if any(key.endswith("/k") for key in view.keys):
+            looked.set()
+        return view
+
+    def is_not_kept(status: UploadStatus) -> bool:
+        asked.append(status.kept)
+        if len(asked) == 2:
+            kept.append(threads.submit(reopened.handle(contract.ID).keep))
+            assert looked.wait(PATIENCE)
+        return not status.kept
+
+    monkeypatch.setattr(reopened, "look", look_and_tell)
+    kept: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as threads:
+        assert pool.clear(contract.ID, condition=is_not_kept) is True
+        with pytest.raises(FileMissing):
+            kept[0].result(PATIENCE)
+    assert pool.bucket(contract.ID) is None
+    assert [each.key for each in pool.store.list(pool.key(contract.ID))] == []
 
 
 def test_a_signed_address_gives_the_file(pool: ObjectPool) -> None:

@@ -191,6 +191,7 @@ class Site:
 
 
 ONLY_STATUS = {"status.json", "lock"}
+NOTHING: set[str] = set()  # what a refusal before the first byte leaves: it makes no bucket
 
 
 def make_environ(method: str, path: str, query: str, body: Any, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def test_progress_of_a_slow_client_is_fresh(tmp_path: Any, clock: Clock) -> None
 
         def read(self, size: int) -> bytes:
             data = super().read(size)
-            seen = site.status(identifier)["received"]
+            seen = site.status(identifier).get("received", 0)  # before the first byte, nothing is known
             due = [count for moment, count in arrived if moment <= self.clock.now - 0.25]
             assert seen >= max(due, default=0)
             self.received += len(data)
@@ -195,7 +195,7 @@ def test_progress_of_a_slow_client_is_fresh(tmp_path: Any, clock: Clock) -> None
         readlines = __iter__ = readline
 
     assert site.put(Watched(clock, 20_000, 100_000), identifier, CONTENT_LENGTH="100000").status == 200
-    assert len(arrived) == 25
+    assert len(arrived) == 26
 
 
 def test_a_client_under_the_least_rate_is_refused(clock: Clock) -> None:
@@ -204,6 +204,33 @@ def test_a_client_under_the_least_rate_is_refused(clock: Clock) -> None:
     with pytest.raises(TooSlow):
         read_all(reader(client, settings={"min_rate": 1024, "min_rate_grace": 30}))
     assert 30 <= clock.now - 1000 < 35
+
+
+@pytest.mark.parametrize("total", [0, 1, 2, 5000, 100_000])
+@pytest.mark.parametrize("declared", [True, False], ids=["length", "chunked"])
+def test_the_first_byte_is_awaited_alone(total: int, declared: bool) -> None:
+    """One byte is read first, and comes with the others, in their order; what was received counts each once."""
+    content = bytes(number % 251 for number in range(total))
+    stream = Stream([content] if content else [])
+    body = reader(stream, str(total) if declared else None, server="gunicorn")
+    assert body.wait_for_first_byte() is (total > 0)
+    assert body.received == min(total, 1)
+    assert stream.asked == ([1] if total or not declared else [])
+    assert body.wait_for_first_byte() is (total > 0)
+    chunks = list(body.chunks())
+    assert b"".join(chunks) == content
+    assert total <= 1 or len(chunks[0]) > 1
+    assert body.received == total
+
+
+def test_the_wait_for_the_first_byte_counts(clock: Clock) -> None:
+    """A client who lets the server wait longer than the grace time is refused when it begins to send."""
+    client = Client(clock, lambda now: 0.02 if now < 49 else 100_000)
+    body = reader(client, settings={"min_rate": 1024, "min_rate_grace": 30})
+    assert body.wait_for_first_byte()
+    with pytest.raises(TooSlow):
+        read_all(body)
+    assert clock.now - 1000 < 51
 
 
 def test_a_client_at_the_least_rate_is_served(clock: Clock) -> None:

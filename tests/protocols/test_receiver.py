@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.protocols.driver import ONLY_STATUS, Answer, Site, Stream, field_part, file_part, form, in_steps
+from tests.protocols.driver import NOTHING, ONLY_STATUS, Answer, Site, Stream, field_part, file_part, form, in_steps
 
 LIMIT = 3000
 
@@ -44,7 +44,8 @@ def test_max_size_is_of_the_files(tmp_path: Path, send: Callable[..., Answer], l
     assert b"".join(site.contents(identifier)) == b"x" * LIMIT
     identifier = site.identifier()
     assert send(site, LIMIT + 1, identifier, length=length).outcome == TOO_LARGE
-    assert site.names(identifier) == ONLY_STATUS
+    # A plain body that tells its length is refused before its first byte.
+    assert site.names(identifier) == (NOTHING if send is send_raw and length else ONLY_STATUS)
     assert site.status(identifier)["code"] == "too-large"
 
 
@@ -90,7 +91,7 @@ def test_a_declared_length_that_cannot_fit_is_refused_unread(tmp_path: Path, way
     identifier = site.identifier()
     assert send(stream, identifier, CONTENT_LENGTH=str(1 << 40)).outcome == TOO_LARGE
     assert stream.asked == []
-    assert site.names(identifier) == ONLY_STATUS
+    assert site.names(identifier) == NOTHING
 
 
 @pytest.mark.parametrize(
@@ -194,30 +195,61 @@ def test_a_file_without_a_name_does_not_pass_by_the_limits(tmp_path: Path, setti
 
 @every_way
 def test_the_reserve_of_free_space_is_kept(tmp_path: Path, send: Callable[..., Answer]) -> None:
-    """Where less than ``min_free_space`` is free, nothing is taken and nothing but the status is left."""
+    """Where less than ``min_free_space`` is free, nothing is taken and nothing is left."""
     site = Site(tmp_path, min_free_space="999T")
     for length in (True, False):
         identifier = site.identifier()
         assert send(site, 10, identifier, length=length).outcome == (507, "pool-full")
-        assert site.names(identifier) == ONLY_STATUS
+        assert list(site.directory.iterdir()) == [site.directory / ".upload_key"]
 
 
 def test_a_status_tells_what_runs(site: Site) -> None:
-    """While it runs, the upload shows its name, its whole length and what has come; before it, nothing is known."""
+    """From its first byte on, the upload shows its name, its length and what has come; before, nothing is known."""
     identifier = site.identifier()
     assert site.status(identifier) == {"identifier": identifier, "state": "unknown"}
     body = form(file_part(b"x" * 500, "ä.bin", kind="image/x-a"))
     seen: list[dict[str, Any]] = []
 
     def pieces() -> Iterator[bytes]:
+        assert site.status(identifier)["state"] == "unknown"
+        yield body[:1]
         seen.append(site.status(identifier))
-        yield from in_steps(body, 100)
+        yield from in_steps(body[1:], 100)
 
     assert site.post(Stream(pieces()), identifier, CONTENT_LENGTH=str(len(body))).status == 200
     assert (seen[0]["state"], seen[0]["size"], seen[0]["received"]) == ("starting", len(body), 0)
     done = site.status(identifier)
     assert (done["state"], done["size"], done["filename"]) == ("done", 500, "ä.bin")
     assert done["sha256"] == hashlib.sha256(b"x" * 500).hexdigest()
+
+
+@pytest.mark.parametrize("way", ["form", "raw"])
+def test_a_finished_upload_is_told_unread(tmp_path: Path, way: str) -> None:
+    """Who sends again what is done learns so at once, before a byte of it is asked for."""
+    site = Site(tmp_path, drain_size=0)
+    identifier = site.identifier()
+    assert site.put(b"first", identifier).status == 200
+    stream = Stream([b"x"] * 10)
+    send = site.post if way == "form" else site.put
+    assert send(stream, identifier, CONTENT_LENGTH="10").outcome == (409, "already-done")
+    assert stream.asked == []
+
+
+@pytest.mark.parametrize("way", ["form", "raw"])
+@pytest.mark.parametrize("length", ["10", None], ids=["length", "chunked"])
+def test_an_identifier_costs_nothing_until_a_byte_comes(site: Site, way: str, length: str | None) -> None:
+    """While a request waits for its first byte, and if it breaks then, there is no bucket; the reason is told."""
+    identifier = site.identifier()
+
+    def pieces() -> Iterator[bytes]:
+        assert list(site.manager.pool.buckets()) == []
+        raise OSError("the client is gone")
+        yield b""
+
+    send = site.post if way == "form" else site.put
+    assert send(Stream(pieces()), identifier, CONTENT_LENGTH=length).outcome == (400, "incomplete")
+    assert list(site.manager.pool.buckets()) == []
+    assert site.status(identifier)["code"] == "incomplete"
 
 
 def test_a_finished_upload_is_not_replaced(site: Site) -> None:

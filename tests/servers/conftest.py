@@ -194,7 +194,7 @@ def start_server(name: str, folder: Path, **settings: object) -> Server:
         **os.environ,
         "FILEUPLOAD_TEST_POOL": str(pool),
         "FILEUPLOAD_TEST_SETTINGS": json.dumps(settings),
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH")))),
         "PYTHONUNBUFFERED": "1",
         "HOME": str(folder),  # gunicorn keeps a socket there
     }

@@ -107,6 +107,23 @@ def serve(pool: Path, tmp_path: Path) -> Iterator[Serve]:
 
 
 @pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder on a file system of its own, of 48 megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mounting, capture_output=True, check=False, timeout=PATIENCE)
+        mounted = done.returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("a file system cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=PATIENCE)
+
+
+@pytest.fixture
 def in_pool(pool: Path) -> Callable[[], list[str]]:
     """List the files that the pool holds, beside its key."""
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -227,23 +227,6 @@ def test_one_turn_for_all_processes(pool: Path) -> None:
             process.stdout.readline()  # it is ready
         turns = [int(process.communicate("go\n", timeout=PATIENCE)[0]) for process in processes]
     assert sum(turns) == 1
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder on a file system of its own, of 48 megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mounting, capture_output=True, check=False, timeout=PATIENCE)
-        mounted = done.returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("a file system cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=PATIENCE)
 
 
 def free_space(folder: Path) -> int:

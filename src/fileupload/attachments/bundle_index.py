@@ -7,10 +7,14 @@
         <entry>.accepted-<finished>-<files>-<bytes>    its files are attachments
         <entry>.removed-<index>-<bytes>                one of its files, of several, was removed
     ("sessions", <session>)
-        <entry>                                        an upload failed, and its status is kept for the client
+        <entry>                                        an upload of the session failed after its first byte, and its
+                                                       status is kept for the client
 
 An entry is ``<order>-<declared>-<bucket id>``: milliseconds since the epoch, made to grow within the bundle; the bytes
 that the upload may have; its bucket.
+
+An entry names a bucket, and does not own it: the client may have sent the same identifier to another application,
+before or since. So a bucket is removed only if its status says that it is this session's (see ``BundleIndex.owns``).
 """
 
 from __future__ import annotations
@@ -19,8 +23,9 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
-from fileupload.pool.base import Bucket, Pool
+from fileupload.pool.base import Bucket, Pool, is_stalled
 from fileupload.pool.index import Key
 from fileupload.status import State, UploadedFile, UploadStatus, seconds_of
 
@@ -34,6 +39,11 @@ _NAME = re.compile(
     re.ASCII,
 )
 _MOST_DECLARED = 10**19 - 1
+
+
+def session_owner(session: str) -> str:
+    """Return the owner of the uploads of a *session*, as their status records it."""
+    return f"session:{session}"
 
 
 @dataclass(frozen=True)
@@ -184,7 +194,22 @@ class BundleIndex:
     def is_expected(self, entry: Entry) -> bool:
         """Tell whether the upload of *entry* runs, or is about to begin."""
         status = self.pool.handle(entry.bucket_id).get_status()
-        return status.running or (status.state is State.UNKNOWN and time.time() - entry.moment < ABANDONED_AFTER)
+        if status.running:
+            return not is_stalled(status)
+        return status.state is State.UNKNOWN and time.time() - entry.moment < ABANDONED_AFTER
+
+    def owns(self, entry: Entry, status: UploadStatus) -> bool:
+        """Tell whether a bucket with that *status* holds the upload of *entry*, so that the session may remove it.
+
+        An upload that was stored before owners were recorded is told by the moment at which it was finished. What an
+        application keeps is never a session's. Bytes without a status belong to no upload: a crash left them.
+        """
+        if status.state is State.UNKNOWN or status.kept:
+            return not status.kept
+        accepted = entry.acceptance is not None and status.state is State.DONE
+        if accepted and entry.acceptance is not None and entry.acceptance.finished != _finished(status):
+            return False  # it was replaced under the same identifier
+        return status.owner == session_owner(self.key[1]) or (accepted and not status.owner)
 
     def files(self) -> list[StoredFile]:
         """Return the files that are stored, in the order of arrival; of one name there may be several.
@@ -223,7 +248,7 @@ class BundleIndex:
             return
         status = self.pool.handle(entry.bucket_id).get_status()
         # One that is done may belong to a later entry, in a bundle that is not known here: expiry sees them all.
-        if status.running or status.state is State.DONE:
+        if status.state is State.DONE or (status.running and not is_stalled(status)):
             return
         if status.updated is None or time.time() - seconds_of(status.updated) >= ABANDONED_AFTER:
             self.remove(entry)
@@ -233,7 +258,7 @@ class BundleIndex:
         if entry.acceptance is not None and entry.acceptance.files == 1:
             return self.remove(entry)
         # The bytes tell who was first. The name of a removal cannot: who finds the upload gone would write it anew.
-        removed = self.pool.handle(entry.bucket_id).remove_file(index)
+        removed = self.pool.handle(entry.bucket_id).remove_file(index, condition=partial(self.owns, entry))
         self.pool.index.put(self.key, entry.removal_name(index, size), new=True)
         left = next((other for other in self.entries() if other.name == entry.name), None)
         if left is not None and left.acceptance is None:
@@ -243,9 +268,8 @@ class BundleIndex:
         return removed
 
     def remove(self, entry: Entry) -> bool:
-        """Remove an upload, and what is known of it; False if it was gone."""
-        # An upload that is kept is in use by another app, whatever this entry says of its bucket.
-        removed = self.pool.clear(entry.bucket_id, spare_kept=True)
+        """Remove an upload, and what is known of it; False if it was gone, or the bucket is another's."""
+        removed = self.pool.clear(entry.bucket_id, condition=partial(self.owns, entry))
         self.forget(entry)
         return removed
 

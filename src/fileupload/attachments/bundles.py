@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 
 from fileupload.attachments.bundle_index import SESSIONS, BundleIndex, Entry, StoredFile, read_entries
 from fileupload.attachments.session_errors import BadBundleName
-from fileupload.pool.base import Pool
+from fileupload.pool.base import Pool, is_stalled
 from fileupload.pool.index import MAX_WORD
-from fileupload.status import State, seconds_of
+from fileupload.status import State, UploadStatus, seconds_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,10 +174,18 @@ def _is_bundle_name(name: str) -> bool:
     return 1 <= size <= MAX_WORD and plain and "/" not in name and name not in {".", ".."}
 
 
+def _is_current(status: UploadStatus, older_than: float) -> bool:
+    """Tell whether an upload is running, or ended in the last *older_than* seconds."""
+    if status.running:
+        return not is_stalled(status, older_than)
+    return status.finished is not None and seconds_of(status.finished) > time.time() - older_than
+
+
 def remove_outdated(pool: Pool, older_than: float, *, dry_run: bool = False) -> Iterator[str]:
     """Remove what arrived more than *older_than* seconds ago, of all sessions; yield the ids of its buckets.
 
-    An upload that still runs is never touched.
+    An upload that still runs is not touched, unless it is stalled. Neither is a bucket that is another application's,
+    or another session's: of that, only what the index says here is removed.
     """
     limit = time.time() - older_than
     outdated: list[tuple[BundleIndex, Entry]] = []
@@ -193,8 +201,8 @@ def remove_outdated(pool: Pool, older_than: float, *, dry_run: bool = False) -> 
         if entry.bucket_id in kept:
             if not dry_run:
                 place.forget(entry)
-        elif status.running or (status.finished is not None and seconds_of(status.finished) > limit):
+        elif place.owns(entry, status) and _is_current(status, older_than):
             continue
-        elif status.state is not State.UNKNOWN if dry_run else place.remove(entry):
+        elif status.state is not State.UNKNOWN and place.owns(entry, status) if dry_run else place.remove(entry):
             yield entry.bucket_id
             kept.add(entry.bucket_id)

@@ -1,19 +1,22 @@
 """Take uploads into bundles, within the limits of bundle and session.
 
-An upload goes through three facts, each visible to all: announced, done, accepted. Whoever is done looks at all others
-before it is accepted, and all that are accepted were done before they looked: so the last of them saw the others, and
-no number of parallel uploads leaves more than the limits allow.
+An upload goes through three facts, each visible to all: announced, done, accepted. A request that is done looks at all
+others before its upload is accepted, and all that are accepted were done before they looked: so the last of them saw
+the others, and no number of parallel uploads leaves more than the limits allow.
+
+An upload is announced once its first byte has come. A request that is refused before, or because the upload under that
+identifier is done, writes nothing into the index.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fileupload.attachments.bundle_index import SESSIONS, Entry
+from fileupload.attachments.bundle_index import SESSIONS, Entry, session_owner
 from fileupload.attachments.bundles import Attachment, Bundle, bundles_of
 from fileupload.attachments.session_errors import BadName
 from fileupload.attachments.session_settings import SessionSettings
@@ -28,8 +31,24 @@ _PATIENCE = 5.0  # seconds to wait for an upload that has arrived at the same ti
 _PAUSE = 0.02
 
 
-class _NameGate(Gate):
-    """Refuses a plain body without a name; a file of a form without one may be an input that was left empty."""
+class _BundleGate(Gate):
+    """Announces the upload, and refuses a plain body without a name.
+
+    A file of a form without a name may be an input that was left empty.
+
+    :ivar entry: of the upload; None before it is announced.
+    """
+
+    def __init__(self, bundle: Bundle, reserve: Callable[[Bundle, Entry, UploadRequest], None]) -> None:
+        """Take what refuses an upload that has no room beside others."""
+        self.entry: Entry | None = None
+        self._bundle = bundle
+        self._reserve = reserve
+
+    def begin(self, request: UploadRequest) -> None:
+        """Announce the upload in the index, before its attempt begins."""
+        self.entry = self._bundle.index.announce(request.claims.id, _declared(request))
+        self._reserve(self._bundle, self.entry, request)
 
     def check_file(self, field: str, filename: str, content_type: str) -> None:
         if not field and not filename:
@@ -68,16 +87,18 @@ class Intake:
         """
         given = identifier_of(environ, query)
         identifier = given or self._manager.create_identifier()
-        upload = open_upload(environ, query, self._manager, identifier, settings=self._settings, gate=_NameGate())
-        entry = bundle.index.announce(upload.claims.id, _declared(upload))
+        gate = _BundleGate(bundle, self._reserve)
+        owner = session_owner(bundle.session)
+        upload = open_upload(environ, query, self._manager, identifier, settings=self._settings, gate=gate, owner=owner)
         status = None
         try:
-            self._reserve(bundle, entry, upload)
             status = receive(upload)
-            self._accept(bundle, entry, status)
+            assert gate.entry is not None
+            self._accept(bundle, gate.entry, status)
         except BaseException as error:
-            with suppress(OSError):  # what then stays is found by its entry
-                self._abandon(bundle, entry, upload, bool(given), status, error)
+            if gate.entry is not None:
+                with suppress(OSError):  # what then stays is found by its entry
+                    self._abandon(bundle, gate.entry, upload, bool(given), status, error)
             raise
         with suppress(OSError):  # what is replaced is not shown, and goes with the next upload
             bundle.remove_replaced()
@@ -97,11 +118,7 @@ class Intake:
         if not before or sum(other.declared for _, other in before) <= left:
             return
         if sum(other.declared for place, other in before if place.is_expected(other)) > left:
-            error = TooLarge(
-                f"Uploads that run at the same time may have {size_text(limit)} together; try again later."
-            )
-            upload.pool.refuse(upload.claims.id, upload.first_status().failed(error))
-            raise error
+            raise TooLarge(f"Uploads that run at the same time may have {size_text(limit)} together; try again later.")
 
     def _accept(self, bundle: Bundle, entry: Entry, status: UploadStatus) -> None:
         """Make a finished upload's files attachments.
@@ -175,14 +192,20 @@ class Intake:
     ) -> None:
         """Remove what an upload has left that was not accepted."""
         bucket_id = upload.claims.id
+
+        def is_own(found: UploadStatus) -> bool:
+            same = status is None or found.finished == status.finished
+            return same and found.owner == upload.owner and not found.kept
+
         if status is not None or not given:
-            self._pool.clear(bucket_id)
-        if given and not isinstance(error, (AlreadyDone, Superseded)):
-            # The client may ask why; that this is kept for it, expiry has to know.
-            if status is not None and isinstance(error, UploadError):
-                self._pool.refuse(bucket_id, upload.first_status().failed(error))
-            # A refusal leaves a finished or running upload of another app as it is: that one is not ours to expire.
-            if self._pool.handle(bucket_id).get_status().state is State.ERROR:
+            self._pool.clear(bucket_id, condition=is_own)
+        if given and status is not None and isinstance(error, UploadError):
+            self._pool.refuse(bucket_id, upload.first_status().failed(error))
+        elif given and not isinstance(error, (AlreadyDone, Superseded)):
+            # The client may ask why the attempt failed; that this is kept for it, expiry has to know. Of a refusal,
+            # which is no attempt, and of what another application has begun meanwhile, expiry must not know.
+            found = self._pool.handle(bucket_id).get_status()
+            if found.attempt and found.state is not State.DONE and is_own(found):
                 self._pool.index.put((SESSIONS, bundle.session), entry.name)
         bundle.index.forget(entry)
 

@@ -6,10 +6,11 @@ import contextlib
 import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import BinaryIO
 
 from fileupload.attachments.record_settings import RecordSettings
-from fileupload.attachments.storage import PoolStorage, Storage, StoredFile
+from fileupload.attachments.storage import PoolStorage, Storage, StoredFile, holds_file
 from fileupload.downloads import content_disposition
 from fileupload.errors import FileMissing, SettingError, lacks_descriptors
 from fileupload.identifiers import new_id
@@ -78,7 +79,8 @@ class FolderStorage(Storage):
         with contextlib.suppress(OSError):  # not empty
             while (path := os.path.dirname(path)) != self._base:
                 os.rmdir(path)
-        self.pool.clear(file.bucket_id)
+        # Nothing is kept here: a bucket that is kept is another application's by now.
+        self.pool.clear(file.bucket_id, spare_kept=True, condition=partial(holds_file, file))
 
     def ping(self) -> None:
         """Write a file, and remove it."""
@@ -155,7 +157,8 @@ class ObjectStorage(Storage):
                 if name == key:
                     self._store.abort_parts(key, upload)
         self._store.delete([key])
-        self.pool.clear(file.bucket_id)
+        # Nothing is kept here: a bucket that is kept is another application's by now.
+        self.pool.clear(file.bucket_id, spare_kept=True, condition=partial(holds_file, file))
 
     def ping(self) -> None:
         """Write an object, and remove it."""

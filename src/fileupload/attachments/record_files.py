@@ -8,16 +8,18 @@ linked by the garbage collection.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from urllib.parse import quote
 
 from fileupload.attachments.locations import locations
 from fileupload.attachments.record_form import mimetype_of
 from fileupload.attachments.record_settings import RecordSettings
 from fileupload.attachments.record_urls import RecordAddress, RecordTemplate, index_key
-from fileupload.attachments.storage import Storage, StoredFile
+from fileupload.attachments.storage import RECORDS_OWNER, Storage, StoredFile
 from fileupload.errors import FileMissing, StorageFailed
 from fileupload.pool.base import Bucket
 from fileupload.pool.index import Key
@@ -25,6 +27,12 @@ from fileupload.status import UploadedFile, timestamp
 
 _LINKED = "-linked"
 _MOST_NAMES = 1000  # tried for one file before we give up
+
+
+def record_owner(segments: tuple[str, ...]) -> str:
+    """Return the owner of the uploads for the record at *segments*, as their status records it."""
+    text = "/".join(quote(segment, safe="", errors="surrogatepass") for segment in segments)
+    return RECORDS_OWNER + hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from fileupload.attachments.record_bodies import parse_json, words_of
 from fileupload.attachments.record_errors import INVALID_POSTED_DATA, RecordError
 from fileupload.attachments.record_settings import RecordSettings
 from fileupload.protocols.headers import media_type, parse_parameters
-from fileupload.protocols.receiver import Gate
+from fileupload.protocols.receiver import Gate, UploadRequest
 from fileupload.responses import Environ
 from fileupload.status import UploadedFile, UploadStatus
 
@@ -21,10 +22,16 @@ _DEFAULT_TYPES = {".pem": "application/x-pem-file", ".geojson": "application/geo
 class AttachmentGate(Gate):
     """Lets in one file called ``attachment``, and the text fields ``data`` and ``permissions``."""
 
-    def __init__(self, rules: RecordSettings) -> None:
+    def __init__(self, rules: RecordSettings, note_begin: Callable[[str], None] = lambda _: None) -> None:
+        """Take the *rules* of the record, and what notes that an upload to a bucket begins."""
         self._rules = rules
+        self._note_begin = note_begin
         self._files = 0
         self._fields: set[str] = set()
+
+    def begin(self, request: UploadRequest) -> None:
+        """Note the upload, before its attempt begins."""
+        self._note_begin(request.claims.id)
 
     def check_file(self, field: str, filename: str, content_type: str) -> None:
         """Refuse a file by its field and its name."""

@@ -9,16 +9,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from fileupload.attachments.record_apis import KintoApi, RestApi
-from fileupload.attachments.record_files import Entry, RecordFiles
+from fileupload.attachments.record_files import Entry, RecordFiles, record_owner
 from fileupload.attachments.record_form import FIELD
 from fileupload.attachments.record_settings import RecordSettings
 from fileupload.attachments.record_urls import RecordAddress, RecordTemplate, index_key
-from fileupload.attachments.storage import Storage, StoredFile
+from fileupload.attachments.storage import Storage, StoredFile, holds_file
 from fileupload.errors import FileMissing
-from fileupload.status import seconds_of
+from fileupload.pool.base import is_stalled
+from fileupload.status import State, UploadStatus, seconds_of
 
 Ask = Callable[[str], tuple[int, Any]]
 
@@ -67,6 +69,7 @@ class RecordGarbage:
         self._template = RecordTemplate(settings.record_url)
         self._attributes = (KintoApi if settings.speaks_kinto else RestApi)(self._template).attributes
         self._ask = ask
+        self._older_than = older_than
         self._before = time.time() - older_than
         self._dry_run = dry_run
 
@@ -114,7 +117,8 @@ class RecordGarbage:
         """Tell whether the upload of *entry* still runs, or was over only lately and may not be in its record yet."""
         status = self._storage.pool.handle(entry.bucket_id).get_status()
         moments = [entry.begun, status.updated or entry.begun]
-        return status.running or (not entry.linked and max(map(seconds_of, moments)) > self._before)
+        running = status.running and not is_stalled(status, self._older_than)
+        return running or (not entry.linked and max(map(seconds_of, moments)) > self._before)
 
     def _compare(self, entry: Entry, record: RecordAddress, attachment: Any) -> Finding:
         location = attachment.get("location") if isinstance(attachment, dict) else None
@@ -122,11 +126,20 @@ class RecordGarbage:
             return self._remove(entry, record, f"the record speaks of {'another' if location else 'no'} file")
         if not entry.linked and not self._dry_run:
             if not self._storage.needs_bucket:
-                self._storage.pool.handle(entry.bucket_id).remove_file()
+                self._remove_copy(entry)
             self._files.link(record, entry.bucket_id)
         if not self._is_there(entry.location):
             return Finding(Verdict.MISSING, record.path, entry.location, "the record speaks of a file that is gone")
         return Finding(Verdict.KEPT if entry.linked else Verdict.LINKED, record.path, entry.location)
+
+    def _remove_copy(self, entry: Entry) -> None:
+        """Remove the file from its bucket, where it has been copied to a public place and its record has it."""
+        file = self._storage.find(entry.location)
+
+        def holds(status: UploadStatus) -> bool:
+            return _owns(entry, status) or (file is not None and holds_file(file, status))
+
+        self._storage.pool.handle(entry.bucket_id).remove_file(condition=holds)
 
     def _is_there(self, location: str) -> bool:
         file = self._storage.find(location)
@@ -143,7 +156,7 @@ class RecordGarbage:
         if not self._dry_run:
             self._files.drop(entry, keep_file=keep_file)
             if not keep_file:  # also where the file never got to a location
-                self._storage.pool.clear(entry.bucket_id)
+                self._storage.pool.clear(entry.bucket_id, spare_kept=True, condition=partial(_owns, entry))
         return Finding(
             Verdict.REMOVED, record.path, entry.location, reason + ("; the file is kept" if keep_file else "")
         )
@@ -152,3 +165,12 @@ class RecordGarbage:
         if not self._dry_run:
             self._storage.remove(file)
         return Finding(Verdict.REMOVED, "", file.location, "it belongs to no record")
+
+
+def _owns(entry: Entry, status: UploadStatus) -> bool:
+    """Tell whether a bucket with that *status* holds the upload of *entry*.
+
+    A crash leaves entries, and the client may then have sent the same identifier to another record or application.
+    Bytes without a status belong to no upload: a crash left them.
+    """
+    return status.state is State.UNKNOWN or status.owner == record_owner(entry.path)

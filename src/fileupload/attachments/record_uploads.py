@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from webob import Response
@@ -11,7 +12,7 @@ from webob import Response
 from fileupload.attachments.record_apis import RecordApi
 from fileupload.attachments.record_changes import RecordChanges, Watch
 from fileupload.attachments.record_errors import RecordError
-from fileupload.attachments.record_files import RecordFiles
+from fileupload.attachments.record_files import RecordFiles, record_owner
 from fileupload.attachments.record_form import (
     FIELD,
     AttachmentGate,
@@ -27,6 +28,7 @@ from fileupload.attachments.storage import StoredFile, attachment_of
 from fileupload.attachments.subrequests import AppClient, AppFailed
 from fileupload.errors import FieldTooLarge, NoFile, StorageFailed, TooLarge, UploadError
 from fileupload.manager import UploadManager
+from fileupload.pool.base import Condition
 from fileupload.protocols.receiver import UploadRequest
 from fileupload.protocols.reception import identifier_of, open_upload, parse_query, receive
 from fileupload.responses import Environ, json_response
@@ -66,8 +68,7 @@ class RecordUploads:
         require_form(environ)
         application_url(environ)  # refuses a request by whose address the answer could not name the record
         home = self._canonical(client, record)
-        upload = self._open(environ, self._settings.of(home.groups))
-        self._files.begin(home, upload.claims.id)
+        upload = self._open(environ, home)
         stored, body = self._take(home, upload)
         try:
             answer = self._save(client, record, body)
@@ -128,13 +129,16 @@ class RecordUploads:
     def _canonical(self, client: AppClient, record: RecordAddress) -> RecordAddress:
         return self._api.template.at(self._api.canonical(client, record.segments)) or record
 
-    def _open(self, environ: Environ, rules: RecordSettings) -> UploadRequest:
+    def _open(self, environ: Environ, home: RecordAddress) -> UploadRequest:
+        rules = self._settings.of(home.groups)
         query = parse_query(environ)
         given = identifier_of(environ, query)
         limits = [limit for limit in (rules.max_size_bytes, self._settings.max_size) if limit]
         settings = replace(rules, max_size=min(limits, default=0), extensions=(), checksum="sha256")
         identifier = given or self._manager.create_identifier()
-        return open_upload(environ, query, self._manager, identifier, settings=settings, gate=AttachmentGate(rules))
+        gate = AttachmentGate(rules, partial(self._files.begin, home))
+        owner = record_owner(home.segments)
+        return open_upload(environ, query, self._manager, identifier, settings=settings, gate=gate, owner=owner)
 
     @staticmethod
     def _receive(upload: UploadRequest, rules: RecordSettings) -> UploadStatus:
@@ -193,11 +197,10 @@ class RecordUploads:
         try:
             if not self._files.storage.needs_bucket:
                 # Before the link: what is not linked is what the garbage collection looks at again.
-                bucket = upload.pool.handle(upload.claims.id)
                 if _is_watched(upload):
-                    bucket.remove_file()
+                    upload.pool.handle(upload.claims.id).remove_file(condition=_owned_by(upload))
                 else:
-                    bucket.clear_upload()
+                    upload.pool.clear(upload.claims.id, condition=_owned_by(upload))
             self._files.link(home, upload.claims.id)
             self._changes.settle(client, home.segments)
         except (OSError, AppFailed):
@@ -206,7 +209,7 @@ class RecordUploads:
     def _forget(self, home: RecordAddress, upload: UploadRequest) -> None:
         """Leave nothing of an upload that was not received but, where the client watches it, its status."""
         if not _is_watched(upload):
-            upload.pool.clear(upload.claims.id)
+            upload.pool.clear(upload.claims.id, condition=_owned_by(upload))
         entry = self._files.entry(home, upload.claims.id)
         # With a location it is that of another upload with the same identifier, as is then the bucket.
         if entry is not None and not entry.location:
@@ -214,7 +217,7 @@ class RecordUploads:
 
     def _withdraw(self, home: RecordAddress, upload: UploadRequest, error: UploadError) -> None:
         """Leave nothing of an upload that was received but, where the client watches it, a status that says why."""
-        upload.pool.clear(upload.claims.id)
+        upload.pool.clear(upload.claims.id, condition=_owned_by(upload))
         # Last: as long as the entry is there, the garbage collection knows of all that could not be removed.
         if (entry := self._files.entry(home, upload.claims.id)) is not None:
             self._files.drop(entry)
@@ -242,6 +245,11 @@ class RecordUploads:
 def _is_watched(upload: UploadRequest) -> bool:
     """Tell whether the client gave the identifier, and so may ask for the status."""
     return bool(identifier_of(upload.environ, upload.query))
+
+
+def _owned_by(upload: UploadRequest) -> Condition:
+    """Return what holds of a bucket as long as it is this record's, and not another application's or record's."""
+    return lambda status: status.owner == upload.owner
 
 
 def _passed_on(answer: Response) -> list[tuple[str, str]]:

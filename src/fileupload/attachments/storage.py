@@ -6,6 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, BinaryIO, ClassVar, Self
 
 from fileupload.identifiers import new_id
@@ -14,6 +15,8 @@ from fileupload.pool.index import Key
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 
 _FILES = "files"  # the word under which the index knows of locations
+
+RECORDS_OWNER = "records:"  # how the owner of an upload for a record begins, as the upload's status records it
 
 # What browsers show without running anything in it. SVG and HTML run scripts, and so may whatever a browser parses as
 # XML, which is all that ends in +xml (RFC 7303): so these types are compared as a whole, never by how they begin.
@@ -55,6 +58,20 @@ class StoredFile:
             return cls(**json.loads(text))
         except (ValueError, TypeError):
             return None
+
+
+def holds_file(file: StoredFile, status: UploadStatus) -> bool:
+    """Tell whether a bucket with that *status* holds *file*, or what was left of it when it was moved away.
+
+    The register names a bucket, and does not own it: once the bucket was cleared, the client may have sent the same
+    identifier to another application. An upload that was stored before owners were recorded is told by its bytes.
+    Bytes without a status belong to no upload: a crash left them.
+    """
+    if status.state is State.UNKNOWN:
+        return True
+    if status.state is not State.DONE or (status.owner and not status.owner.startswith(RECORDS_OWNER)):
+        return False
+    return any((each.size, each.sha256 or "") == (file.size, file.hash) for each in status.files[:1])
 
 
 class Storage(ABC):
@@ -134,7 +151,7 @@ class PoolStorage(Storage):
 
     def store(self, file: StoredFile, bucket: Bucket) -> None:
         """Keep the bucket."""
-        bucket.keep()
+        bucket.keep(condition=partial(holds_file, file))
 
     def open(self, file: StoredFile) -> BinaryIO:
         """Open the file in its bucket."""
@@ -142,7 +159,7 @@ class PoolStorage(Storage):
 
     def remove_bytes(self, file: StoredFile) -> None:
         """Remove the bucket."""
-        self.pool.clear(file.bucket_id)
+        self.pool.clear(file.bucket_id, condition=partial(holds_file, file))
 
     def ping(self) -> None:
         """Make an upload, and remove it."""

@@ -22,17 +22,33 @@ measured from the stored bytes.
 from __future__ import annotations
 
 import os
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from fileupload.identifiers import is_id
-from fileupload.status import State, UploadedFile, UploadStatus
+from fileupload.status import State, UploadedFile, UploadStatus, seconds_of
 
 if TYPE_CHECKING:
     from fileupload.pool.direct import DirectFile
     from fileupload.pool.index import Index
     from fileupload.pool.object_store import ObjectStore
+
+Condition = Callable[[UploadStatus], bool]  # what must hold of the status of a bucket for a change to be made
+
+STALLED_AFTER = 24 * 3600.0  # seconds without news after which a running attempt counts as stalled
+
+
+def is_stalled(status: UploadStatus, older_than: float = 0.0) -> bool:
+    """Tell whether an attempt is running, and has published nothing for *older_than* seconds and STALLED_AFTER.
+
+    Its client went away without an end of the connection that the server could see, as happens with HTTP/2 behind a
+    proxy. Its process is alive, so that it is not interrupted, and nothing else would ever end it.
+    """
+    news = status.updated or status.started
+    age = time.time() - (seconds_of(news) if news else 0.0)
+    return status.running and age >= max(older_than, STALLED_AFTER)
 
 
 class FileWriter(ABC):
@@ -161,17 +177,20 @@ class Bucket(ABC):
         """
 
     @abstractmethod
-    def remove_file(self, index: int = 0) -> bool:
+    def remove_file(self, index: int = 0, *, condition: Condition | None = None) -> bool:
         """Remove the bytes of a file of a finished upload; False if they were not there any more.
 
         The bucket keeps its status, and so takes no other upload, until it is cleared.
+
+        :param condition: of the upload whose file it is; where it does not hold nothing is removed.
         """
 
     @abstractmethod
-    def keep(self) -> None:
+    def keep(self, *, condition: Condition | None = None) -> None:
         """Exempt a finished upload from ``purge``, until it is cleared.
 
-        :raises FileMissing: it is not finished.
+        :param condition: of that upload, decided together with the change.
+        :raises FileMissing: it is not finished, or the condition does not hold.
         """
 
     @abstractmethod
@@ -227,6 +246,10 @@ class Pool(ABC):
         """Yield all buckets, in no order; ones that come and go meanwhile may be missed."""
 
     @abstractmethod
+    def is_done(self, bucket_id: str) -> bool:
+        """Tell whether the bucket is finished, so that :meth:`begin` refuses it; cheap where there is no bucket."""
+
+    @abstractmethod
     def begin(self, bucket_id: str, status: UploadStatus) -> Attempt:
         """Begin an attempt, with *status* as its first; the bucket is made if there is none.
 
@@ -253,23 +276,34 @@ class Pool(ABC):
 
     @abstractmethod
     def refuse(self, bucket_id: str, status: UploadStatus) -> None:
-        """Keep *status*, of an upload that was refused before it began.
+        """Keep *status*, of an upload that was refused before it began, for at most an hour.
 
-        A finished or a running upload in that bucket is left as it is.
+        It makes no bucket: :meth:`buckets` and :meth:`purge` know nothing of it. Where there is none, ``get_status``
+        tells the refusal, until the bucket is begun or cleared. Only so many are kept, and long texts in them are cut;
+        any of them may be lost. In a bucket that is there it replaces the reason of an upload that failed, if it has
+        the same owner; anything else in that bucket is left as it is.
         """
 
     @abstractmethod
-    def clear(self, bucket_id: str, *, spare_kept: bool = False) -> bool:
+    def clear(self, bucket_id: str, *, spare_kept: bool = False, condition: Condition | None = None) -> bool:
         """Remove a bucket with all it holds; False if there is none.
 
+        An application that removes a bucket because its own index names it must give a *condition* on the owner: the
+        client may have used the same identifier for an upload to another application since.
+
         :param spare_kept: not if it is to be kept; then too, False.
+        :param condition: only if it holds of the status, else False. Status and removal are one step: an upload that
+            begins, finishes or is kept in between is not removed. The status is unknown where a crash has left bytes
+            without one.
         """
 
     @abstractmethod
     def purge(self, older_than: float, *, dry_run: bool = False) -> Iterator[Bucket]:
         """Remove, and yield, the buckets in which nothing happened for *older_than* seconds.
 
-        A running upload is never touched, nor one that is to be kept.
+        An upload that is to be kept is never touched. A running one is removed only if it is stalled: nothing was
+        published of it, and its files have not grown, for *older_than* seconds and for STALLED_AFTER. Its attempt is
+        then superseded.
         """
 
     @abstractmethod

@@ -4,6 +4,7 @@
 
     <directory>/.upload_key          the signing key, if none is set
     <directory>/.turn                when the pool was last tidied
+    <directory>/.refusals            uploads that were refused before their first byte (see ``directory_refusal``)
     <directory>/.index/              what applications know of their buckets (see ``directory_index``)
     <directory>/ab/ab12…/            one bucket
         status.json                  replaced atomically, under the lock; names the attempt that counts
@@ -23,7 +24,7 @@ import json
 import operator
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -33,14 +34,15 @@ from filelock import FileLock, Timeout
 from fileupload.errors import AlreadyDone, Interrupted, NotResumable, SettingError
 from fileupload.identifiers import is_id, new_key
 from fileupload.pool import filesystem as fs
-from fileupload.pool.base import Pool
+from fileupload.pool.base import Condition, Pool, is_stalled
 from fileupload.pool.descriptors import admission, retried
-from fileupload.pool.directory_attempt import DirectoryAttempt, is_alive, read_progress
+from fileupload.pool.directory_attempt import DirectoryAttempt, is_alive, last_growth, read_progress
 from fileupload.pool.directory_bucket import DirectoryBucket
 from fileupload.pool.directory_direct import DirectoryDirect
 from fileupload.pool.directory_folders import LOCK, BucketFolders
 from fileupload.pool.directory_index import DirectoryIndex
-from fileupload.status import FOREIGN, RUNNING, State, UploadStatus, seconds_of, timestamp
+from fileupload.pool.directory_refusal import DirectoryRefusals
+from fileupload.status import FOREIGN, State, UploadStatus, seconds_of, timestamp
 
 _STATUS = "status.json"
 _KEY = ".upload_key"
@@ -51,10 +53,11 @@ _STALE_AFTER = 2.0  # seconds without news after which a reader asks whether the
 class DirectoryPool(Pool):
     """Uploads in a folder, on a local disk or on a network file system with working locks."""
 
-    def __init__(self, directory: str, *, durable: bool = True) -> None:
+    def __init__(self, directory: str, *, durable: bool = True, min_free_space: int = 0) -> None:
         """Use *directory*, made for the owner alone if it is not there.
 
         :param durable: fsync the files and their status before an upload is called done.
+        :param min_free_space: bytes that the register of refusals leaves free when it is made.
         :raises SettingError: the folder cannot be made, or cannot be written.
         """
         self.durable = durable
@@ -68,6 +71,7 @@ class DirectoryPool(Pool):
         if not usable:
             raise SettingError(f"setting 'directory' cannot be {directory!r}: this process may not write there")
         self.folders = BucketFolders(self.directory)
+        self.refusals = DirectoryRefusals(self.directory, reserve=min_free_space)
         self.index = DirectoryIndex(self.directory, durable=durable)
 
     def signing_keys(self, held: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -123,6 +127,14 @@ class DirectoryPool(Pool):
                     names = os.listdir(fd)
                     yield from (DirectoryBucket(self, name) for name in sorted(names) if is_id(name))
 
+    def is_done(self, bucket_id: str) -> bool:
+        """Ask for the bucket's folder, by one system call, and read its status only if it is there."""
+        try:
+            os.stat(self.path_of(bucket_id), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return self.stored_status(bucket_id).state is State.DONE
+
     def begin(self, bucket_id: str, status: UploadStatus) -> DirectoryAttempt:
         """Begin an attempt in a folder of its own, and remove the folders of all others."""
         with self.folders.locked(bucket_id, create=True) as fd:
@@ -161,23 +173,32 @@ class DirectoryPool(Pool):
         return DirectoryDirect(self, bucket_id, attempt)
 
     def refuse(self, bucket_id: str, status: UploadStatus) -> None:
-        """Keep *status* where no upload is finished or running."""
-        with self.folders.locked(bucket_id, create=True) as fd:
+        """Keep *status* in the register, or in a bucket whose upload has failed."""
+        with suppress(FileNotFoundError), self.folders.locked(bucket_id) as fd:
             current = self.live_status(fd)
-            if current.state is not State.DONE and current.state not in RUNNING:
+            if current.state is State.ERROR and current.owner == status.owner:
                 self._remove_all_but({_STATUS, LOCK}, fd)
-                self.write_status(fd, status)
+                self.write_status(fd, replace(status, attempt=current.attempt))
+            if current.state is not State.UNKNOWN:
+                return
+        self.refusals.write(bucket_id, status)
 
-    def clear(self, bucket_id: str, *, spare_kept: bool = False) -> bool:
-        """Remove the bucket's folder."""
-        return self._clear(bucket_id, lambda status: not (spare_kept and status.kept))
+    def clear(self, bucket_id: str, *, spare_kept: bool = False, condition: Condition | None = None) -> bool:
+        """Remove the bucket's folder, under its lock."""
+
+        def holds(status: UploadStatus) -> bool:
+            return not (spare_kept and status.kept) and (condition is None or condition(status))
+
+        return self._clear(bucket_id, holds)
 
     def purge(self, older_than: float, *, dry_run: bool = False) -> Iterator[DirectoryBucket]:
         """Remove, and yield, the buckets in which nothing happened for *older_than* seconds."""
         for bucket in self.buckets():
             with suppress(OSError):
                 status = bucket.get_status()
-                if status.running or status.kept or self._idle(bucket, status) < older_than:
+                if status.kept or self._idle(bucket, status) < older_than:
+                    continue
+                if status.running and not self._is_stalled(bucket, status, older_than):
                     continue
                 if dry_run or self._clear(bucket.id, partial(operator.eq, status)):
                     yield bucket
@@ -198,7 +219,8 @@ class DirectoryPool(Pool):
                 with fs.opened(fs.open_directory(self.directory)) as root:
                     fs.replace_file(mark, b"", root, durable=False)
                 return True
-        except (Timeout, FileNotFoundError):  # another has the turn, or has removed the folder
+        except (Timeout, FileNotFoundError, FileExistsError):
+            # Another process has the turn, or the folder was removed: filelock, which makes folders, may raise either.
             return False
 
     def free_space(self) -> int | None:
@@ -232,6 +254,14 @@ class DirectoryPool(Pool):
         """Replace ``status.json`` in the bucket's folder; only under the lock."""
         fs.replace_file(_STATUS, json.dumps(status.to_record()).encode(), fd, durable=durable)
 
+    def stored_status(self, bucket_id: str) -> UploadStatus:
+        """Return the status of a bucket as it is told in its folder; unknown if there is none."""
+        try:
+            with fs.opened(self.folders.open(bucket_id)) as fd:
+                return self.live_status(fd)
+        except (FileNotFoundError, NotADirectoryError):
+            return UploadStatus(state=State.UNKNOWN)
+
     def live_status(self, fd: int) -> UploadStatus:
         """Return the status with the progress of a running attempt, or as interrupted if its process died."""
         status = self.read_status(fd)
@@ -261,11 +291,24 @@ class DirectoryPool(Pool):
             return time.time() - os.stat(self.path_of(bucket.id), follow_symlinks=False).st_mtime
         return time.time() - seconds_of(moment)
 
-    def _clear(self, bucket_id: str, condition: Callable[[UploadStatus], bool]) -> bool:
+    def _is_stalled(self, bucket: DirectoryBucket, status: UploadStatus, older_than: float) -> bool:
+        """Tell whether a running attempt has published nothing for so long, and its files have not grown either."""
+        if not is_stalled(status, older_than):
+            return False
+        with ExitStack() as held:
+            fd = held.enter_context(fs.opened(self.folders.open(bucket.id)))
+            attempt = held.enter_context(fs.opened(fs.open_directory(status.attempt, fd)))
+            grown = last_growth(attempt)
+        return is_stalled(replace(status, updated=timestamp(grown)), older_than) if grown else True
+
+    def _clear(self, bucket_id: str, condition: Condition) -> bool:
         try:
             with self.folders.locked(bucket_id) as fd:
                 if not condition(self.live_status(fd)):
                     return False
+                # Before the bucket is absent: from then on the register would be asked for its status.
+                with suppress(OSError):
+                    self.refusals.remove(bucket_id, lambda _: True)
                 # Who comes between the last two steps of another makes a lock in a folder that holds nothing else.
                 found = set(os.listdir(fd)) - {LOCK}
                 # From here on the bucket is absent, however far the rest comes.
@@ -274,7 +317,7 @@ class DirectoryPool(Pool):
                 self.folders.remove(bucket_id, fd)
                 return bool(found)
         except FileNotFoundError:
-            return False
+            return self.refusals.remove(bucket_id, condition)
 
     @staticmethod
     def _remove_all_but(kept: set[str], fd: int) -> None:

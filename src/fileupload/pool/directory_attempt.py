@@ -15,7 +15,7 @@ from fileupload.errors import Busy, FileMissing, Superseded, lacks_descriptors
 from fileupload.pool import filesystem as fs
 from fileupload.pool.base import Attempt, FileWriter
 from fileupload.pool.descriptors import retried
-from fileupload.pool.directory_direct import DirectoryDirect
+from fileupload.pool.directory_direct import PART, DirectoryDirect
 from fileupload.status import FOREIGN, State, UploadStatus, seconds_of, timestamp
 
 if TYPE_CHECKING:
@@ -52,6 +52,16 @@ def read_progress(attempt: int, status: UploadStatus) -> UploadStatus:
         with suppress(FileNotFoundError):
             stored += os.stat(name, dir_fd=attempt, follow_symlinks=False).st_size
     return replace(status, received=stored) if stored > status.received else status
+
+
+def last_growth(attempt: int) -> float:
+    """Return when a file in the folder *attempt* was last written (seconds since the epoch); 0.0 without a file."""
+    last = 0.0
+    for name in os.listdir(attempt):
+        if name.isdigit() or name.startswith(PART):
+            with suppress(FileNotFoundError):
+                last = max(last, os.stat(name, dir_fd=attempt, follow_symlinks=False).st_mtime)
+    return last
 
 
 def _with_parts(status: UploadStatus, stored: int, last: float) -> UploadStatus:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from fileupload.errors import FileMissing, lacks_descriptors
 from fileupload.pool import filesystem as fs
-from fileupload.pool.base import Bucket
+from fileupload.pool.base import Bucket, Condition
 from fileupload.status import State, UploadStatus
 
 if TYPE_CHECKING:
@@ -26,11 +26,9 @@ class DirectoryBucket(Bucket):
 
     def get_status(self) -> UploadStatus:
         """Return what is known of the upload now; unknown if it was cleared."""
-        try:
-            with fs.opened(self._pool.folders.open(self.id)) as fd:
-                status = self._pool.live_status(fd)
-        except (FileNotFoundError, NotADirectoryError):
-            status = UploadStatus(state=State.UNKNOWN)
+        status = self._pool.stored_status(self.id)
+        if status.state is State.UNKNOWN:
+            status = self._pool.refusals.read(self.id) or status
         return replace(status, identifier=self.identifier)
 
     def get_filename(self, index: int = 0) -> str | None:
@@ -65,20 +63,21 @@ class DirectoryBucket(Bucket):
                 raise _missing(error) from None
             fs.move_file(str(index), fd, os.fspath(path), durable=self._pool.durable)
 
-    def remove_file(self, index: int = 0) -> bool:
+    def remove_file(self, index: int = 0, *, condition: Condition | None = None) -> bool:
         """Remove the bytes of a file of a finished upload; False if they were not there any more."""
         try:
-            with self._finished(index) as (_, fd):
+            # The folder is that of the attempt of which the condition holds, whatever is in the bucket by then.
+            with self._finished(index, condition) as (_, fd):
                 return fs.remove(str(index), fd)
         except FileMissing:
             return False
 
-    def keep(self) -> None:
+    def keep(self, *, condition: Condition | None = None) -> None:
         """Exempt a finished upload from ``purge``, until it is cleared."""
         try:
             with self._pool.folders.locked(self.id) as fd:
                 status = self._pool.read_status(fd)
-                if status.state is not State.DONE:
+                if status.state is not State.DONE or not (condition is None or condition(status)):
                     raise FileMissing
                 self._pool.write_status(fd, replace(status, kept=True), durable=self._pool.durable)
                 if self._pool.durable:
@@ -91,12 +90,17 @@ class DirectoryBucket(Bucket):
         return self._pool.clear(self.id)
 
     @contextmanager
-    def _finished(self, index: int) -> Iterator[tuple[str, int]]:
-        """Give the name and a descriptor of the folder that holds the file of that *index*."""
+    def _finished(self, index: int, condition: Condition | None = None) -> Iterator[tuple[str, int]]:
+        """Give the name and a descriptor of the folder that holds the file of that *index*.
+
+        :raises FileMissing: there is no such file, or *condition* does not hold of the upload.
+        """
         try:
             with fs.opened(self._pool.folders.open(self.id)) as bucket:
                 status = self._pool.read_status(bucket)
                 if status.state is not State.DONE or not 0 <= index < len(status.files):
+                    raise FileMissing
+                if condition is not None and not condition(status):
                     raise FileMissing
                 attempt = fs.open_directory(status.attempt, bucket)
         except FileMissing:

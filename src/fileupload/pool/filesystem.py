@@ -153,6 +153,14 @@ def open_file(name: str, parent: int) -> int:
         if error.errno in _PLANTED:
             raise FileNotFoundError(errno.ENOENT, "no regular file", name) from None
         raise
+    return _require_regular(fd, name)
+
+
+def _require_regular(fd: int, name: str) -> int:
+    """Return *fd* if it is a regular file's; else close it.
+
+    :raises FileNotFoundError: it is something else's.
+    """
     try:
         regular = stat.S_ISREG(os.fstat(fd).st_mode)
     except OSError:
@@ -172,6 +180,19 @@ def create_file(name: str, parent: int) -> int:
 def open_to_append(name: str, parent: int) -> int:
     """Return a descriptor of the file *name* in *parent*, for writing behind what is there."""
     return os.open(name, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+
+
+def open_to_update(path: str) -> int:
+    """Return a descriptor of the regular file at *path*, for reading and for writing in its place.
+
+    :raises FileNotFoundError: it is not there, is a symbolic link, or is no regular file.
+    """
+    try:
+        return _require_regular(os.open(path, _LOCK | os.O_NONBLOCK), path)
+    except OSError as error:
+        if error.errno in _PLANTED or error.errno == errno.EISDIR:
+            raise FileNotFoundError(errno.ENOENT, "no regular file", path) from None
+        raise
 
 
 def open_for_locking(name: str, parent: int, *, create: bool = False) -> int:
@@ -226,11 +247,16 @@ def replace_file(name: str, data: bytes, parent: int, *, durable: bool) -> None:
     Only one caller at a time may do so for the same name. The folder itself is not synced.
     """
     temporary = temporary_name(name)
-    with opened(_with_mode(os.open(temporary, _WRITE | os.O_TRUNC, 0o600, dir_fd=parent))) as fd:
-        write_all(fd, data)
-        if durable:
-            os.fsync(fd)
-    os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+    try:
+        with opened(_with_mode(os.open(temporary, _WRITE | os.O_TRUNC, 0o600, dir_fd=parent))) as fd:
+            write_all(fd, data)
+            if durable:
+                os.fsync(fd)
+        os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+    except OSError:
+        with suppress(OSError):  # on a full disk, what was begun would keep its inode
+            remove(temporary, parent)
+        raise
 
 
 def remove(name: str, parent: int) -> bool:

@@ -13,7 +13,7 @@ from fileupload.errors import AlreadyDone, FileMissing, Superseded
 from fileupload.pool.base import Attempt, FileWriter
 from fileupload.pool.object_view import data_of, token_of
 from fileupload.pool.object_writer import ObjectWriter
-from fileupload.status import State, UploadStatus
+from fileupload.status import State, UploadStatus, timestamp
 
 if TYPE_CHECKING:
     from fileupload.pool.object_pool import ObjectPool
@@ -102,6 +102,8 @@ class ObjectAttempt(Attempt):
         interval = max(self._pool.board.interval, _NEWS_INTERVAL) if news else _SIGN_INTERVAL
         if time.monotonic() - self._shown >= interval:
             self.status = replace(self.status, received=max(self.status.received, self._stored()))
+            if news:  # by its age, others tell an attempt that is stalled
+                self.status = replace(self.status, updated=timestamp())
             self._show()
 
     def _show(self) -> None:

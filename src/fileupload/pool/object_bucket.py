@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from fileupload.errors import FileMissing
-from fileupload.pool.base import Bucket
+from fileupload.pool.base import Bucket, Condition
 from fileupload.pool.filesystem import write_whole
 from fileupload.pool.object_reader import open_object
 from fileupload.pool.object_store import ObjectStore
@@ -64,32 +64,35 @@ class ObjectBucket(Bucket):
         self.download_to(path, index)
         self.remove_file(index)
 
-    def remove_file(self, index: int = 0) -> bool:
+    def remove_file(self, index: int = 0, *, condition: Condition | None = None) -> bool:
         """Remove the bytes of a file of a finished upload; False if they were not there any more."""
         try:
-            key, _ = self._file(index)
+            key, _ = self._file(index, condition)
         except FileMissing:
             return False
         there = any(each.key == key for each in self._pool.store.list(key))
         self._pool.store.delete([key])
         return there
 
-    def keep(self) -> None:
+    def keep(self, *, condition: Condition | None = None) -> None:
         """Exempt a finished upload from ``purge``, until it is cleared."""
-        if self._pool.status(self.id).state is not State.DONE:
+        status = self._pool.status(self.id)
+        if status.state is not State.DONE or not (condition is None or condition(status)):
             raise FileMissing
-        self._pool.store.put(self._pool.key(self.id, "k"), b"")
+        self._pool.put_kept(self.id, status.attempt)
 
     def clear_upload(self) -> bool:
         """Remove the upload, finished or running; False if there is none any more."""
         return self._pool.clear(self.id)
 
-    def _file(self, index: int) -> tuple[str, UploadedFile]:
+    def _file(self, index: int, condition: Condition | None = None) -> tuple[str, UploadedFile]:
         """Return the key of a file, and what is known of it.
 
-        :raises FileMissing: there is none.
+        :raises FileMissing: there is none, or *condition* does not hold of the upload.
         """
         status = self._pool.status(self.id)
         if status.state is not State.DONE or not 0 <= index < len(status.files):
+            raise FileMissing
+        if condition is not None and not condition(status):
             raise FileMissing
         return self._pool.key(self.id, "f", data_of(status.attempt), str(index)), status.files[index]

@@ -4,6 +4,7 @@
 
     <prefix>/.upload_key                    the signing key, if none is set
     <prefix>/turns/<name>-<number>          who took a turn
+    <prefix>/refused/<slot>                 uploads that were refused before their first byte
     <prefix>/index/…                        what applications know of their buckets
     <prefix>/b/ab12…/                       one bucket
         a/<order>-<token>                   an attempt, with its first status; never changed
@@ -21,6 +22,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import secrets
 import time
@@ -28,15 +30,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
-from fileupload.errors import AlreadyDone, Busy, Interrupted, NotResumable
+from fileupload.errors import AlreadyDone, Busy, FileMissing, Interrupted, NotResumable
 from fileupload.identifiers import is_id, new_key
-from fileupload.pool.base import Pool
+from fileupload.pool.base import Condition, Pool, is_stalled
 from fileupload.pool.object_attempt import ObjectAttempt
 from fileupload.pool.object_board import ProgressBoard, StoreBoard
 from fileupload.pool.object_bucket import ObjectBucket
 from fileupload.pool.object_direct import ObjectDirect
 from fileupload.pool.object_index import ObjectIndex
+from fileupload.pool.object_refusal import ObjectRefusals
 from fileupload.pool.object_signs import SignsOfLife
 from fileupload.pool.object_store import ObjectStore
 from fileupload.pool.object_view import View, data_of, token_of
@@ -44,6 +48,7 @@ from fileupload.status import FOREIGN, RUNNING, State, UploadStatus, seconds_of,
 
 _SENDERS = 32  # parts that a process sends at once
 DEAD_AFTER = 30.0  # seconds without a sign of life
+_CLAIM_POLL = 0.1  # seconds between two looks whether a claim to clear has gone
 STALE = 60.0  # seconds after which a "done" without its attempt, or a claim to clear, is nobody's any more
 
 
@@ -59,6 +64,7 @@ class ObjectPool(Pool):
         self._dead_after = dead_after
         self.prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         self.board: ProgressBoard = StoreBoard(store, lambda bucket_id, token: self.key(bucket_id, "p", token))
+        self.refusals = ObjectRefusals(store, self.prefix)
         self.index = ObjectIndex(store, self.prefix + "index/")
         self.senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="fileupload-part")
         self.signs = SignsOfLife()
@@ -92,6 +98,14 @@ class ObjectPool(Pool):
         """Return what lies under a bucket now."""
         return View.of(self.key(bucket_id), self.store.list(self.key(bucket_id)))
 
+    def is_done(self, bucket_id: str) -> bool:
+        """Look whether "done" is there, by one request, and only then whether it counts."""
+        try:
+            self.store.stat(self.key(bucket_id, "d"))
+        except FileNotFoundError:
+            return False
+        return self._read_done(bucket_id, self.look(bucket_id)) is not None
+
     def begin(self, bucket_id: str, status: UploadStatus) -> ObjectAttempt:
         """Begin an attempt with a marker newer than all that are there, and remove what the older ones wrote."""
         view = self.look(bucket_id)
@@ -106,9 +120,12 @@ class ObjectPool(Pool):
         return ObjectDirect(self, bucket_id, attempt, agreed)
 
     def refuse(self, bucket_id: str, status: UploadStatus) -> None:
-        """Keep *status* where no upload is finished or running."""
+        """Keep *status* in the register, or in a bucket whose upload has failed."""
         view = self.look(bucket_id)
-        if self._status(bucket_id, view).state not in {State.DONE, *RUNNING}:
+        current = self._status(bucket_id, view)
+        if current.state is State.UNKNOWN:
+            self.refusals.write(bucket_id, status)
+        elif current.state is State.ERROR and current.owner == status.owner:
             self._mark(bucket_id, status, view)
 
     def resume(self, bucket_id: str) -> ObjectAttempt:
@@ -189,7 +206,8 @@ class ObjectPool(Pool):
 
     def status(self, bucket_id: str) -> UploadStatus:
         """Return what is known of an upload now; unknown if there is none."""
-        return self._measured(bucket_id, self._status(bucket_id, self.look(bucket_id)))
+        status = self._measured(bucket_id, self._status(bucket_id, self.look(bucket_id)))
+        return self.refusals.read(bucket_id) or status if status.state is State.UNKNOWN else status
 
     def _measured(self, bucket_id: str, status: UploadStatus) -> UploadStatus:
         """Return the *status* of a direct upload with what the client has sent by itself, and when."""
@@ -224,10 +242,41 @@ class ObjectPool(Pool):
                 return UploadStatus.from_record(json.loads(text))
         return None
 
-    def clear(self, bucket_id: str, *, spare_kept: bool = False) -> bool:
+    def put_kept(self, bucket_id: str, attempt: str) -> None:
+        """Exempt the finished upload of that *attempt* from purging.
+
+        :raises FileMissing: it was cleared meanwhile.
+        """
+        key = self.key(bucket_id, "k")
+        self.store.put(key, b"")
+        # A conditional clear writes its claim and then looks for the mark; this writes the mark and then looks for a
+        # claim. So at least one of the two sees the other, and what is told to be kept is never cleared after that.
+        deadline = time.monotonic() + STALE
+        while self.key(bucket_id, "x") in (view := self.look(bucket_id)).keys and view.claim_age < STALE:
+            if time.monotonic() > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, "the bucket is being cleared")
+            time.sleep(_CLAIM_POLL)
+        done = self._read_done(bucket_id, view)
+        if done is None:
+            self.store.delete([key])
+        if done is None or done.attempt != attempt:
+            raise FileMissing
+
+    def clear(self, bucket_id: str, *, spare_kept: bool = False, condition: Condition | None = None) -> bool:
         """Remove the markers, by which the bucket is gone, and then all else."""
+
+        def holds(status: UploadStatus) -> bool:
+            return not (spare_kept and status.kept) and (condition is None or condition(status))
+
         view = self.look(bucket_id)
-        if not view.keys or (spare_kept and view.kept):
+        if not view.markers and self.refusals.remove(bucket_id, holds):
+            return True
+        conditional = spare_kept or condition is not None
+        return self._clear(bucket_id, view, holds if conditional else None)
+
+    def _clear(self, bucket_id: str, view: View, condition: Condition | None) -> bool:
+        """Remove the bucket if it is as in *view*, and *condition* holds of its status."""
+        if not view.keys or (condition is not None and not condition(self._status(bucket_id, view))):
             return False
         claim = self.key(bucket_id, "x")
         if claim in view.keys and view.claim_age > STALE:
@@ -235,11 +284,18 @@ class ObjectPool(Pool):
         if not self.store.put(claim, b"", new=True):
             return False  # another is at it
         # Who is the first only after another has ended was not the first.
-        first = self.look(bucket_id).markers == view.markers
+        current = self.look(bucket_id)
+        first = current.markers == view.markers
+        # Once more, under the claim: since the first look, the attempt may have finished, or the upload been kept. An
+        # attempt that finishes after this look finds its marker gone, and fails.
+        if first and condition is not None:
+            first = condition(self._status(bucket_id, current))
         if first:
-            self.store.delete(view.markers)
+            # Before the bucket is absent: from then on the register would be asked for its status.
+            self.refusals.remove(bucket_id, lambda _: True)
+            self.store.delete(current.markers)
             self.board.note_owner(bucket_id, "")
-            self.store.delete(key for key in view.keys if key not in view.markers and key != claim)
+            self.store.delete(key for key in current.keys if key not in current.markers and key != claim)
             for key, upload, _ in list(self.store.unfinished(self.key(bucket_id, "f", ""))):
                 self.store.abort_parts(key, upload)
         self.store.delete([claim])
@@ -250,12 +306,15 @@ class ObjectPool(Pool):
         for bucket in self.buckets():
             with suppress(OSError):
                 view = self.look(bucket.id)
-                status = self._measured(bucket.id, self._status(bucket.id, view))
-                if status.running or view.kept or self._idle(status, view) < older_than:
+                seen = self._status(bucket.id, view)
+                status = self._measured(bucket.id, seen)
+                if view.kept or self._idle(status, view) < older_than:
                     continue
-                if not dry_run:
-                    self.clear(bucket.id)
-                yield bucket
+                if status.running and not is_stalled(status, older_than):
+                    continue
+                # Of a bucket without a marker nothing counts, and a clear tells that there was none.
+                if dry_run or self._clear(bucket.id, view, partial(_is_unchanged, seen)) or not view.markers:
+                    yield bucket
         if not dry_run:
             for key, upload, age in list(self.store.unfinished(self.prefix + "b/")):
                 if age >= max(older_than, self._dead_after) and not self._is_used(key, older_than):
@@ -294,3 +353,10 @@ class ObjectPool(Pool):
     def free_space(self) -> int | None:
         """Return None: a store has room."""
         return None
+
+
+def _is_unchanged(seen: UploadStatus, now: UploadStatus) -> bool:
+    """Tell whether a bucket whose attempt is still the same may be removed for what was *seen* of it."""
+    if now.kept or now.state is not seen.state:
+        return False
+    return not now.running or (now.received, now.updated) == (seen.received, seen.updated)

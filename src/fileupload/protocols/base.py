@@ -5,9 +5,17 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
-from fileupload.errors import AlreadyDone, ServerBusy, StorageFailed, Superseded, UploadError, storage_error
+from fileupload.errors import (
+    AlreadyDone,
+    Incomplete,
+    ServerBusy,
+    StorageFailed,
+    Superseded,
+    UploadError,
+    storage_error,
+)
 from fileupload.pool.base import Attempt
 from fileupload.protocols.receiver import Receiver, UploadRequest
 from fileupload.status import UploadStatus
@@ -31,7 +39,12 @@ class Protocol(ABC):
 
 
 class WholeBodyProtocol(Protocol):
-    """A protocol in which one request is one upload."""
+    """A protocol in which one request is one upload.
+
+    :cvar may_be_empty: whether a body without a byte is a whole upload.
+    """
+
+    may_be_empty: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, request: UploadRequest) -> None:
@@ -43,19 +56,32 @@ class WholeBodyProtocol(Protocol):
 
     def receive(self, request: UploadRequest) -> UploadStatus:
         """Take the body in: all of it, or nothing of it."""
-        status = request.first_status()
         try:
             self.prepare(request)
+            self._await_body(request)
+            status = request.first_status()
+            request.gate.begin(request)
             attempt = request.pool.begin(request.claims.id, status)
         except (AlreadyDone, ServerBusy):  # the second says nothing of this upload, and would ask for descriptors
             raise
         except UploadError as error:
-            self._keep_refusal(request, status.failed(error))
+            self._keep_refusal(request, request.first_status().failed(error))
             raise
         except OSError as error:
             log.exception("an upload could not begin")
             raise storage_error(error) from error
         return self._fill(request, attempt, status)
+
+    def _await_body(self, request: UploadRequest) -> None:
+        """Wait for the first byte, before anything is stored: until then an identifier costs nothing.
+
+        :raises AlreadyDone: the upload is finished; the client need not send it to learn that.
+        :raises Incomplete: the body ended without a byte.
+        """
+        if request.pool.is_done(request.claims.id):
+            raise AlreadyDone
+        if not request.body.wait_for_first_byte() and not self.may_be_empty:
+            raise Incomplete("The body ended before its first byte.")
 
     def _fill(self, request: UploadRequest, attempt: Attempt, status: UploadStatus) -> UploadStatus:
         receiver = Receiver(request, attempt, status)

@@ -81,6 +81,7 @@ class BodyReader:
         self.now = time.monotonic()
         self.pace = 0.0
         self._waited = 0.0  # seconds spent in reads
+        self._first = b""  # the byte that was awaited, and is not yet yielded
         self._stream = environ["wsgi.input"]
         self._settings = settings
         self._ended = self.length == 0
@@ -101,6 +102,15 @@ class BodyReader:
         if (known := environ.get(BODY_KEY)) is not None:
             known.append(self)
 
+    def wait_for_first_byte(self) -> bool:
+        """Read one byte, which :meth:`chunks` yields before the others; False if the body ended without one.
+
+        :raises Incomplete: the connection broke.
+        """
+        if not self.received:
+            self._first = self._read(1)
+        return self.received > 0
+
     def chunks(self, limit: int | None = None) -> Iterator[bytes]:
         """Yield the body as it comes.
 
@@ -110,8 +120,9 @@ class BodyReader:
         :raises TooSlow: the client stayed under ``min_rate`` for ``min_rate_grace`` seconds.
         """
         size = min(SMALLEST_READ, self._largest)
-        self._window_start, self._window_received = self._waited, self.received
-        while chunk := self._read(size):
+        if not self._first:  # else the wait for the first byte counts, too
+            self._window_start, self._window_received = self._waited, self.received
+        while chunk := self._read_on(size):
             yield chunk
             if limit is not None and self.received > limit:
                 raise TooLarge(f"The body has more than the {size_text(limit)} that are possible here.")
@@ -122,6 +133,13 @@ class BodyReader:
                 if self.received - self._window_received < self._settings.min_rate * window:
                     raise self._too_slow()
                 self._window_start, self._window_received = self._waited, self.received
+
+    def _read_on(self, size: int) -> bytes:
+        """Return the next bytes, the first time together with the byte that was awaited."""
+        if not self._first:
+            return self._read(size)
+        first, self._first = self._first, b""
+        return first + self._read(max(1, size - 1))
 
     def _too_slow(self) -> TooSlow:
         if not self._settings.min_rate:

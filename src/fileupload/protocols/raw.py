@@ -16,6 +16,8 @@ _FORM_TYPE = "application/x-www-form-urlencoded"
 class RawProtocol(WholeBodyProtocol):
     """The whole body is the file; its name comes from Content-Disposition or ``filename=``."""
 
+    may_be_empty = True
+
     def matches(self, environ: dict[str, Any]) -> bool:
         """Every PUT is one."""
         return bool(environ["REQUEST_METHOD"] == "PUT")
@@ -33,6 +35,7 @@ class RawProtocol(WholeBodyProtocol):
         request.check_size(request.body.length)
         filename, content_type = self._name_and_type(request)
         request.check_type(content_type, filename)
+        request.gate.check_file("", filename, content_type)
 
     def fill(self, request: UploadRequest, receiver: Receiver) -> None:
         """Store the body."""

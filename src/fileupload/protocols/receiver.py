@@ -24,6 +24,9 @@ _UPLOADS_IN_STEP = 64  # so many uploads may take the same room at once, and sti
 class Gate:
     """What an application lets in. This one lets in all; the application's own raises what is wrong, in its words."""
 
+    def begin(self, request: UploadRequest) -> None:
+        """Note that an attempt begins: called when the first byte has come, before anything is stored of the upload."""
+
     def check_file(self, field: str, filename: str, content_type: str) -> None:
         """Refuse a file when its head has come, before its bytes."""
 
@@ -33,7 +36,10 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class UploadRequest:
-    """A request that brings an upload, with all that a protocol needs to receive it."""
+    """A request that brings an upload, with all that a protocol needs to receive it.
+
+    :ivar owner: the application that begins the upload, as its status records it; empty for the middleware.
+    """
 
     environ: dict[str, Any]
     query: dict[str, str]
@@ -43,6 +49,7 @@ class UploadRequest:
     settings: Settings
     body: BodyReader
     gate: Gate = dataclasses.field(default_factory=Gate)
+    owner: str = ""
 
     @property
     def max_size(self) -> int | None:
@@ -94,6 +101,7 @@ class UploadRequest:
             started=now,
             updated=now,
             buffered=self.body.buffered,
+            owner=self.owner,
         )
 
 

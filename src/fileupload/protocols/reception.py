@@ -48,12 +48,14 @@ def open_upload(
     settings: Settings | None = None,
     gate: Gate | None = None,
     begun: bool = False,
+    owner: str = "",
 ) -> UploadRequest:
     """Return the upload in a request, of which nothing is read yet.
 
     :param settings: limits in the place of the manager's.
     :param gate: what else must hold of its files and fields.
     :param begun: it goes on with one, for which the identifier may be too old by now.
+    :param owner: the application that begins the upload, as its status records it.
     :raises UploadError: its body cannot be read as it is declared, or the identifier is not valid.
     """
     settings = settings or manager.settings
@@ -71,6 +73,7 @@ def open_upload(
         settings=settings,
         body=body,
         gate=gate or Gate(),
+        owner=owner,
     )
 
 

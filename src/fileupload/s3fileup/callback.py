@@ -17,10 +17,11 @@ from typing import IO, Any
 
 from fileupload.manager import UploadManager
 from fileupload.s3fileup.errors import CallbackFailed
-from fileupload.status import State, timestamp
+from fileupload.status import State, UploadStatus, timestamp
 
 log = logging.getLogger("fileupload")
 
+OWNER = "s3fileup"  # the application that began an upload, as the upload's status records it
 SIGNATURE = "X-Fileupload-Signature"
 _TOLD = ("s3fileup", "told")  # where the index has, by their days, the ids of those that were told
 _PATIENCE = 10.0  # seconds for an answer
@@ -29,6 +30,11 @@ _UNTOLD = ("s3fileup", "untold")  # and the identifiers of those that are to be 
 _RETRY_INTERVAL = 60.0
 _DAY = 86400.0
 _REMEMBERED = 7 * _DAY  # seconds; whoever completes an upload again after that lets the application hear of it again
+
+
+def is_owned(status: UploadStatus) -> bool:
+    """Tell whether an upload was begun here, or stored before owners were recorded."""
+    return status.owner in {OWNER, ""}
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -84,7 +90,7 @@ class Callback:
             # The one that the client has: another would be as good, but the application compares them.
             identifier = self._pool.index.get(_UNTOLD, bucket_id)
             status = self._pool.handle(bucket_id).get_status()
-            if identifier is not None and status.state is State.DONE:
+            if identifier is not None and status.state is State.DONE and is_owned(status):
                 try:
                     self.tell(bucket_id, {**status.to_json(), "identifier": identifier})
                 except CallbackFailed:

@@ -20,7 +20,7 @@ from fileupload.protocols.reception import open_upload
 from fileupload.protocols.tickets import Ticket, Tickets
 from fileupload.responses import Environ
 from fileupload.s3fileup.bodies import take_body
-from fileupload.s3fileup.callback import Callback
+from fileupload.s3fileup.callback import OWNER, Callback, is_owned
 from fileupload.s3fileup.errors import UnknownKey
 from fileupload.s3fileup.settings import S3FileupSettings
 from fileupload.status import State, UploadStatus
@@ -63,14 +63,14 @@ class FileUploads:
         """
         identifier = self._manager.create_identifier()
         take_body(environ)  # the file does not come with this request
-        upload = open_upload(environ, {}, self._manager, identifier)
+        upload = open_upload(environ, {}, self._manager, identifier, owner=OWNER)
         status = self.direct.begin(upload, replace(wish, acl=self._settings.acl))
         return Begun(identifier, upload.claims.id, status)
 
     def find(self, key: str) -> Begun:
         """Return the upload that *key* names: an identifier, or the key of the object that a form has made.
 
-        :raises UnknownKey: there is none.
+        :raises UnknownKey: there is none, or it is another application's.
         """
         match = _OBJECT_KEY.fullmatch(key)
         try:
@@ -78,7 +78,7 @@ class FileUploads:
         except InvalidIdentifier:
             raise UnknownKey from None
         status = self._manager.pool.handle(bucket_id).get_status()
-        if status.state is State.UNKNOWN:
+        if status.state is State.UNKNOWN or not is_owned(status):
             raise UnknownKey
         if match and not self._manager.pool.direct(bucket_id, status.attempt).is_form_key(key):
             raise UnknownKey
@@ -146,9 +146,14 @@ class FileUploads:
 
         :raises AlreadyDone: it is.
         """
+
+        def may_go(status: UploadStatus) -> bool:
+            return status.state is not State.DONE and is_owned(status)
+
+        if self._manager.pool.clear(begun.bucket_id, condition=may_go):
+            return
         if self._manager.pool.handle(begun.bucket_id).get_status().state is State.DONE:
             raise AlreadyDone
-        self._manager.pool.clear(begun.bucket_id, spare_kept=True)
 
 
 def _data_of(attempt: str) -> str:

@@ -101,7 +101,8 @@ def begin(url: str, cut_at: int) -> socket.socket:
 
 def test_a_client_who_goes_away(rest: Rest) -> None:
     """An upload that breaks off leaves nothing."""
-    for size in (0, 1000, 3 << 20):
+    # gunicorn gives no byte of a body before it has 1 KiB of it, and an upload begins with its first byte.
+    for size in (1000, 3 << 20):
         with begin(rest.url, size):
             wait_until(lambda: rest.unlinked() == 1)
         wait_until(lambda: rest.left() == set())

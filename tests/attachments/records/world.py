@@ -61,7 +61,7 @@ class Place:
     def left(self) -> set[str]:
         """Return the names of all that the disk holds, beside the key, locks and marks of the pool itself."""
         found = {str(path.relative_to(self.pool)) for path in files_in(self.pool)}
-        found = {name for name in found if not name.startswith((".upload_key", ".turn"))}
+        found = {name for name in found if not name.startswith((".upload_key", ".turn", ".refusals"))}
         found = {name for name in found if not name.endswith(("/lock", "/alive", "/progress.json"))}
         if self.public is not None:
             found |= {f"public/{path.relative_to(self.public)}" for path in files_in(self.public, folders=True)}

@@ -1,0 +1,62 @@
+"""The record of a refusal: what a slot of a pool's register of refusals holds.
+
+An upload that is refused before its first byte must cost next to nothing: a client can cause thousands of refusals in
+a second, above all when the disk is full. So a refusal makes no bucket. It is written into one of a fixed number of
+slots, chosen by the id; of two ids that share a slot the newer refusal is kept. After an hour it counts as absent.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+import zlib
+from dataclasses import replace
+
+from fileupload.status import FOREIGN, UploadStatus, seconds_of
+
+SLOT_SIZE = 1024  # bytes
+REFUSAL_LIFETIME = 3600.0  # seconds
+
+_HEADER = struct.Struct(">4sIH")  # magic, CRC-32 of the payload, its length
+_MAGIC = b"FUR1"
+_TEXT_LIMITS = (256, 64, 16, 0)  # characters of each text, tried in turn until the record fits
+
+
+def slot_of(bucket_id: str, slots: int) -> int:
+    """Return the number of the slot of a bucket; ids are random, so that any part of one is a hash."""
+    return int(bucket_id[:8], 16) % slots
+
+
+def encode_refusal(bucket_id: str, status: UploadStatus) -> bytes:
+    """Return the content of a slot, at most SLOT_SIZE bytes; texts that do not fit are cut."""
+    for limit in _TEXT_LIMITS:
+        cut = replace(
+            status,
+            filename=status.filename[:limit],
+            content_type=status.content_type[:limit],
+            error=status.error[:limit] if status.error else status.error,
+            direct=None,
+        )
+        payload = json.dumps({"id": bucket_id, "status": cut.to_record()}, separators=(",", ":")).encode()
+        if _HEADER.size + len(payload) <= SLOT_SIZE:
+            return _HEADER.pack(_MAGIC, zlib.crc32(payload), len(payload)) + payload
+    return b""
+
+
+def decode_refusal(data: bytes, bucket_id: str) -> UploadStatus | None:
+    """Return the refusal of a bucket that a slot holds; None for another bucket's, an old one or a torn write."""
+    if len(data) < _HEADER.size:
+        return None
+    magic, checksum, length = _HEADER.unpack_from(data)
+    payload = data[_HEADER.size : _HEADER.size + length]
+    if magic != _MAGIC or len(payload) != length or zlib.crc32(payload) != checksum:
+        return None
+    try:
+        record = json.loads(payload)
+        status = UploadStatus.from_record(record["status"])
+        age = time.time() - seconds_of(status.finished or "")
+    except FOREIGN:
+        return None
+    # A moment in the future comes from a clock that was set back since.
+    return status if record["id"] == bucket_id and abs(age) < REFUSAL_LIFETIME else None
