@@ -223,8 +223,9 @@ class Rest(Place):
         for attachment in attachments:
             answer = self.request("GET", attachment["location"])
             assert hashlib.sha256(answer.content).hexdigest() == attachment["hash"]
+        # What another attempt has left may still be on its way out.
+        wait_until(lambda: len(self.left()) == 5 * len(attachments), lambda: f"these files are there: {self.left()}")
         assert len(self.contents()) == len(attachments)
-        assert len(self.left()) == 5 * len(attachments), self.left()
 
     def unlinked(self) -> int:
         """Return how many uploads are known of which it is not known whether a record has taken them."""
