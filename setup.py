@@ -51,7 +51,7 @@ setup(
     keywords="wsgi upload middleware multipart progress",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"fileupload": ["py.typed", "static/*"]},
+    package_data={"fileupload": ["py.typed", "apps/upload_page/static/*", "wsgi/message.html"]},
     python_requires=">=3.11",
     install_requires=[
         "WebOb >= 1.8.9",
@@ -70,7 +70,7 @@ setup(
         "bench": SERVER + SERVERS_TESTED + EXAMPLES + PEERS,
     },
     entry_points={
-        "console_scripts": ["fileupload = fileupload.cli:main"],
+        "console_scripts": ["fileupload = fileupload.cli.main:main"],
         "paste.filter_factory": [
             "main = fileupload.deploy:filter_factory",
             "attachments = fileupload.deploy:attachments_filter",

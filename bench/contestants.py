@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from fileupload.protocols.body import LARGEST_READ, LARGEST_READS
+from fileupload.wsgi.request_body import LARGEST_READ, LARGEST_READS
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = Path(__file__).with_name("peers")

@@ -23,7 +23,7 @@ from bench.report import Column, Table
 from bench.servers import Server, ServerFailedError, running, say
 from fileupload.deploy import make_manager
 from fileupload.manager import UploadManager
-from fileupload.pool.s3 import make_client
+from fileupload.pool.s3.store import make_client
 from fileupload.settings import Settings
 
 _REGION = "us-east-1"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from fileupload import connection_reaper
-from fileupload.connection_reaper import ConnectionReaper, ReaperOptions
+from fileupload.server import connection_reaper
+from fileupload.server.connection_reaper import ConnectionReaper, ReaperOptions
 from fileupload.wsgi.connection import HAS_COUNTERS, read_counters
 from fileupload.wsgi.watchdog import WATCH_KEY, Wait
 from tests.waiting import PATIENCE

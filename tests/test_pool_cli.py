@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from fileupload.pool.s3 import S3Store
+from fileupload.pool.s3.store import S3Store
 from tests.stores.fixtures import CEPH_KEYS, SWIFT_KEYS, Place, access, new_store
 from tests.waiting import PATIENCE, wait_until
 

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from fileupload.progress_bar import ProgressBar, describe_progress, time_text
+from fileupload.cli.progress_bar import ProgressBar, describe_progress, time_text
 
 
 class Terminal(io.StringIO):

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 from fileupload import signing
-from fileupload.attachments.session_settings import SessionSettings
-from fileupload.attachments.visitor import Visitors
+from fileupload.apps.session_attachments.session_cookie import Visitors
+from fileupload.apps.session_attachments.settings import SessionSettings
 from fileupload.errors import AddressExpired, InvalidIdentifier
 from fileupload.identifiers import Identifiers, new_id, new_key
-from fileupload.protocols.tickets import Ticket, Tickets
+from fileupload.protocols.direct.upload_tokens import Ticket, Tickets
 from fileupload.signing import KeyRing
 
 OLD, NEW = (new_key(),), (new_key(),)

@@ -1,5 +1,5 @@
 """``python -m fileupload``: the command line."""
 
-from fileupload.cli import main
+from fileupload.cli.main import main
 
 raise SystemExit(main())

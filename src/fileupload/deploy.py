@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fileupload.attachments.record_settings import RecordSettings
-from fileupload.attachments.records import RecordFilter
-from fileupload.attachments.session import AttachmentsMiddleware
-from fileupload.attachments.session_settings import SessionSettings
+from fileupload.apps.record_attachments.app import RecordFilter
+from fileupload.apps.record_attachments.settings import RecordSettings
+from fileupload.apps.s3fileup.app import S3FileupApp
+from fileupload.apps.s3fileup.settings import S3FileupSettings
+from fileupload.apps.session_attachments.app import AttachmentsMiddleware
+from fileupload.apps.session_attachments.settings import SessionSettings
+from fileupload.apps.upload_page.app import UploadPage
 from fileupload.errors import SettingError
 from fileupload.manager import UploadManager
 from fileupload.middleware import Middleware
-from fileupload.pool import s3
 from fileupload.pool.base import Pool
-from fileupload.pool.directory import DirectoryPool
-from fileupload.responses import WSGIApp
-from fileupload.s3fileup.app import S3FileupApp
-from fileupload.s3fileup.settings import S3FileupSettings
+from fileupload.pool.directory.pool import DirectoryPool
+from fileupload.pool.s3 import store as s3
 from fileupload.settings import Settings
-from fileupload.standalone import UploadPage
+from fileupload.wsgi.responses import WSGIApp
 
 
 def make_pool(settings: Settings) -> Pool:

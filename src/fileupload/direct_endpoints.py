@@ -9,14 +9,14 @@ from webob import Response
 
 from fileupload.errors import MalformedRequest, MethodNotAllowed
 from fileupload.manager import UploadManager
-from fileupload.protocols.agreement import Wish
-from fileupload.protocols.direct import DirectUploads
-from fileupload.protocols.direct_parts import receive_part
+from fileupload.protocols.direct.part_requests import receive_part
+from fileupload.protocols.direct.terms import Wish
+from fileupload.protocols.direct.uploads import DirectUploads
 from fileupload.protocols.receiver import UploadRequest
-from fileupload.protocols.reception import open_upload
-from fileupload.responses import Environ, json_response, secured
+from fileupload.protocols.registry import open_upload
 from fileupload.status import UploadStatus
 from fileupload.wsgi.json_body import parse_json
+from fileupload.wsgi.responses import Environ, json_response, secured
 from fileupload.wsgi.urls import path_url
 
 _MOST_JSON = 2 << 20  # bytes: the ETags of 10,000 parts, and more

@@ -8,11 +8,11 @@ from functools import partial
 from webob import Response
 from webob.exc import HTTPSeeOther
 
-from fileupload.downloads import ServedFile, file_response
 from fileupload.errors import FileMissing, MethodNotAllowed
 from fileupload.manager import UploadManager
-from fileupload.responses import Environ, json_response, script_response, secured
 from fileupload.status import State, timestamp
+from fileupload.wsgi.file_responses import ServedFile, file_response
+from fileupload.wsgi.responses import Environ, json_response, script_response, secured
 
 _LINK_LIFE = 300.0  # seconds in which a download must begin
 _INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)

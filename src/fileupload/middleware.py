@@ -13,11 +13,11 @@ from webob import Response
 from fileupload import direct_endpoints, endpoints
 from fileupload.errors import OriginNotAllowed, UploadError, storage_error
 from fileupload.manager import UploadManager
-from fileupload.protocols.body import BODY_KEY
 from fileupload.protocols.receiver import UploadRequest
-from fileupload.protocols.reception import brings_upload, identifier_of, open_upload, parse_query, receive
-from fileupload.responses import Environ, StartResponse, WSGIApp, cors_headers, preflight, problem, send
+from fileupload.protocols.registry import brings_upload, identifier_of, open_upload, parse_query, receive
 from fileupload.status import UploadStatus
+from fileupload.wsgi.request_body import BODY_KEY
+from fileupload.wsgi.responses import Environ, StartResponse, WSGIApp, cors_headers, preflight, problem, send
 
 log = logging.getLogger("fileupload")
 

@@ -18,8 +18,9 @@ import webtest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fileupload.deploy import RecordAttachments
-from fileupload.pool import s3, s3_copy
-from fileupload.pool.s3_client import make_client
+from fileupload.pool.s3 import server_side_copy as s3_copy
+from fileupload.pool.s3 import store as s3
+from fileupload.pool.s3.client import make_client
 from tests.attachments.rest_app import RestApp
 
 PART = 5 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from fileupload.pool.s3 import S3Store
+from fileupload.pool.s3.store import S3Store
 from tests.stores.fixtures import REGION
 
 

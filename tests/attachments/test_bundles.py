@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from fileupload.attachments.bundle_index import ABANDONED_AFTER, SESSIONS, Entry, read_entries
-from fileupload.attachments.bundles import Bundle, SessionBundles
-from fileupload.attachments.session_errors import BadBundleName
+from fileupload.apps.session_attachments.bundle_index import ABANDONED_AFTER, SESSIONS, Entry, read_entries
+from fileupload.apps.session_attachments.bundles import Bundle, SessionBundles
+from fileupload.apps.session_attachments.errors import BadBundleName
 from fileupload.errors import FileMissing, TooLarge
 from fileupload.identifiers import new_id
 from fileupload.pool.base import Attempt
-from fileupload.pool.directory import DirectoryPool
+from fileupload.pool.directory.pool import DirectoryPool
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 from tests.attachments.visiting import check_tidy, entries_of
 

@@ -8,8 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from fileupload.attachments.bundle_index import SESSIONS, Entry
-from fileupload.attachments.bundles import remove_outdated
+from fileupload.apps.session_attachments.bundle_index import SESSIONS, Entry
+from fileupload.apps.session_attachments.bundles import remove_outdated
 from fileupload.identifiers import new_id
 from tests.attachments.visiting import Client, Site, entries_of
 from tests.protocols.driver import Site as Uploads

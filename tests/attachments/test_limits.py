@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from fileupload.attachments.bundle_index import SESSIONS
+from fileupload.apps.session_attachments.bundle_index import SESSIONS
 from fileupload.errors import Interrupted
 from fileupload.pool.base import Bucket
 from fileupload.status import State, UploadStatus, timestamp

@@ -10,7 +10,7 @@ import webtest
 
 from fileupload import SessionAttachments
 from fileupload.deploy import RecordAttachments
-from fileupload.pool.s3 import S3Store
+from fileupload.pool.s3.store import S3Store
 from tests.attachments.rest_app import RestApp
 
 

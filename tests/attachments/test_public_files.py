@@ -16,19 +16,19 @@ import pytest
 import requests
 import webtest
 
-from fileupload.attachments.public_storage import make_storage
-from fileupload.attachments.record_files import RecordFiles
-from fileupload.attachments.record_gc import RecordGarbage
-from fileupload.attachments.record_settings import RecordSettings
-from fileupload.attachments.record_urls import RecordTemplate
-from fileupload.attachments.storage import attachment_of
+from fileupload.apps.record_attachments.garbage_collection import RecordGarbage
+from fileupload.apps.record_attachments.ledger import RecordFiles
+from fileupload.apps.record_attachments.public_storage import make_storage
+from fileupload.apps.record_attachments.settings import RecordSettings
+from fileupload.apps.record_attachments.storage import attachment_of
+from fileupload.apps.record_attachments.urls import RecordTemplate
 from fileupload.deploy import RecordAttachments, make_manager, make_pool
 from fileupload.errors import FileMissing, SettingError
 from fileupload.identifiers import new_id
-from fileupload.pool import s3
 from fileupload.pool.base import Pool
-from fileupload.pool.object_writer import SMALLEST_PART
-from fileupload.pool.s3 import S3Store, make_client
+from fileupload.pool.object.multipart_writer import SMALLEST_PART
+from fileupload.pool.s3 import store as s3
+from fileupload.pool.s3.store import S3Store, make_client
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 from tests.attachments.kinto_site import CommandLine
 from tests.attachments.public_places import public_place

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fileupload.attachments.bundle_index import SESSIONS
-from fileupload.attachments.bundles import remove_outdated
+from fileupload.apps.session_attachments.bundle_index import SESSIONS
+from fileupload.apps.session_attachments.bundles import remove_outdated
 from tests.attachments.visiting import Client, Site
 from tests.waiting import PATIENCE, wait_until
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fileupload.attachments.record_sending import record_id_of
+from fileupload.record_client.upload import record_id_of
 from tests.attachments.kinto_site import CommandLine, Site, running_site
 from tests.waiting import PATIENCE
 

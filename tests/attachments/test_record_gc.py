@@ -15,17 +15,17 @@ import pytest
 import webtest
 from kinto import main as make_kinto_app
 
-from fileupload.attachments.public_storage import make_storage
-from fileupload.attachments.record_files import RecordFiles, record_owner
-from fileupload.attachments.record_gc import Finding, RecordGarbage, Verdict
-from fileupload.attachments.record_settings import RecordSettings
-from fileupload.attachments.record_urls import RecordAddress, RecordTemplate, index_key
-from fileupload.attachments.records import RecordFilter
-from fileupload.attachments.storage import Storage
+from fileupload.apps.record_attachments.app import RecordFilter
+from fileupload.apps.record_attachments.garbage_collection import Finding, RecordGarbage, Verdict
+from fileupload.apps.record_attachments.ledger import RecordFiles, record_owner
+from fileupload.apps.record_attachments.public_storage import make_storage
+from fileupload.apps.record_attachments.settings import RecordSettings
+from fileupload.apps.record_attachments.storage import Storage
+from fileupload.apps.record_attachments.urls import RecordAddress, RecordTemplate, index_key
 from fileupload.deploy import make_manager
 from fileupload.errors import StorageFailed
 from fileupload.identifiers import new_id
-from fileupload.pool.s3 import open_store
+from fileupload.pool.s3.store import open_store
 from fileupload.status import State, UploadStatus, timestamp
 from tests.attachments.kinto_site import ALICE, CommandLine, Site, running_site
 from tests.attachments.public_places import public_place

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import pytest
 
-from fileupload.attachments.record_server import RecordServer, authorization
 from fileupload.errors import SettingError
+from fileupload.record_client.server import RecordServer, authorization
 from tests.serving import running
 
 

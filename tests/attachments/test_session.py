@@ -537,7 +537,7 @@ def test_the_settings_are_documented() -> None:
     """The table in docs/attachments.txt names each setting of session attachments."""
     import dataclasses
 
-    from fileupload.attachments.session_settings import SessionSettings
+    from fileupload.apps.session_attachments.settings import SessionSettings
     from fileupload.settings import Settings
 
     text = (Path(__file__).parents[2] / "docs" / "attachments.txt").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from http.cookies import SimpleCookie
 import pytest
 from itsdangerous import TimestampSigner
 
-from fileupload.attachments.bundle_index import SESSIONS
+from fileupload.apps.session_attachments.bundle_index import SESSIONS
 from tests.attachments.visiting import Answer, Client, Site
 
 OLD, NEW = "an-old-key-that-is-long-enough", "a-new-key-that-is-long-enough"

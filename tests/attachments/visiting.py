@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote_to_bytes, urlencode
 from wsgiref.validate import validator
 
 from fileupload import SessionAttachments
-from fileupload.attachments.bundle_index import SESSIONS, BundleIndex, Entry
+from fileupload.apps.session_attachments.bundle_index import SESSIONS, BundleIndex, Entry
 from fileupload.pool.base import Pool
 from tests.protocols.driver import FORM_TYPE, call, file_part, form, make_environ
 

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from fileupload import SessionAttachments
-from fileupload.attachments.bundles import remove_outdated
+from fileupload.apps.session_attachments.bundles import remove_outdated
 from tests.attachments.visiting import check_tidy
 from tests.serving import served
 

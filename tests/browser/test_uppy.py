@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
-from fileupload.pool.object_pool import ObjectPool
-from fileupload.pool.s3 import S3Store
-from fileupload.pool.s3_rules import install_cors
+from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.s3.bucket_rules import install_cors
+from fileupload.pool.s3.store import S3Store
 from tests.chromium import wait_on
 from tests.s3fileup.site import MOUNT, Application, S3FileupSite
 from tests.serving import served

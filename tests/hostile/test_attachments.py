@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fileupload.attachments.bundle_index import SESSIONS
+from fileupload.apps.session_attachments.bundle_index import SESSIONS
 from tests.attachments.visiting import Client, Site
 from tests.folders import files_in
 from tests.hostile.endings import Stop, broken, killed, silence

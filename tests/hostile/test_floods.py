@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fileupload.protocols.headers import parse_parameters
+from fileupload.wsgi.headers import parse_parameters
 from tests.protocols.driver import BOUNDARY, ONLY_STATUS, Site, Stream, field_part, file_part, form, part
 from tests.traces import in_process
 

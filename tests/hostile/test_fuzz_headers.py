@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fileupload import RecordAttachments, SessionAttachments, UploadMiddleware
+from fileupload.apps.upload_page.app import UploadPage
 from fileupload.deploy import S3Fileup, make_manager
 from fileupload.middleware import Middleware
 from fileupload.settings import Settings
-from fileupload.standalone import UploadPage
 from fileupload.wsgi.json_body import parse_json
 from tests.protocols.driver import FORM_TYPE, field_part, file_part, form, make_environ
 

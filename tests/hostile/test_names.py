@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fileupload.pool import filesystem as fs
+from fileupload.pool.directory import filesystem as fs
 from tests.protocols.driver import Site, field_part, file_part, form
 
 MADE_BY_SERVER = re.compile(

@@ -18,22 +18,29 @@ import pytest
 import webtest
 
 from fileupload import SessionAttachments
-from fileupload.attachments.bundle_index import ABANDONED_AFTER, SESSIONS, Acceptance, BundleIndex, Entry, session_owner
-from fileupload.attachments.bundles import Bundle, remove_outdated
-from fileupload.attachments.public_storage import make_storage
-from fileupload.attachments.record_files import RecordFiles, record_owner
-from fileupload.attachments.record_gc import RecordGarbage
-from fileupload.attachments.record_settings import RecordSettings
-from fileupload.attachments.record_urls import RecordTemplate
-from fileupload.attachments.storage import StoredFile
+from fileupload.apps.record_attachments.garbage_collection import RecordGarbage
+from fileupload.apps.record_attachments.ledger import RecordFiles, record_owner
+from fileupload.apps.record_attachments.public_storage import make_storage
+from fileupload.apps.record_attachments.settings import RecordSettings
+from fileupload.apps.record_attachments.storage import StoredFile
+from fileupload.apps.record_attachments.urls import RecordTemplate
+from fileupload.apps.s3fileup.app import S3FileupApp
+from fileupload.apps.s3fileup.errors import UnknownKey
+from fileupload.apps.s3fileup.settings import S3FileupSettings
+from fileupload.apps.s3fileup.uploads import Begun, FileUploads
+from fileupload.apps.session_attachments.bundle_index import (
+    ABANDONED_AFTER,
+    SESSIONS,
+    Acceptance,
+    BundleIndex,
+    Entry,
+    session_owner,
+)
+from fileupload.apps.session_attachments.bundles import Bundle, remove_outdated
 from fileupload.deploy import RecordAttachments, make_manager
 from fileupload.errors import Interrupted, Superseded, TooLarge
 from fileupload.manager import UploadManager
 from fileupload.pool.base import STALLED_AFTER, Attempt, Pool
-from fileupload.s3fileup.app import S3FileupApp
-from fileupload.s3fileup.errors import UnknownKey
-from fileupload.s3fileup.settings import S3FileupSettings
-from fileupload.s3fileup.uploads import Begun, FileUploads
 from fileupload.settings import Settings
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 from tests.attachments.rest_app import RestApp

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fileupload.pool.directory import DirectoryPool
-from fileupload.protocols.body import LARGEST_READ
+from fileupload.pool.directory.pool import DirectoryPool
+from fileupload.wsgi.request_body import LARGEST_READ
 from tests.protocols.driver import NOTHING, ONLY_STATUS, Answer, Site, Stream
 from tests.waiting import PATIENCE
 

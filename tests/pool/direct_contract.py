@@ -14,7 +14,7 @@ import pytest
 from fileupload.errors import AlreadyDone, Busy, Incomplete, Superseded, UploadError
 from fileupload.manager import UploadManager
 from fileupload.pool.base import Attempt, Pool
-from fileupload.protocols.direct import DirectUploads
+from fileupload.protocols.direct.uploads import DirectUploads
 from fileupload.settings import Settings
 from fileupload.status import State, UploadStatus, seconds_of
 from tests.pool.dying import CONTENT

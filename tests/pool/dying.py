@@ -20,11 +20,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from fileupload.pool import s3
 from fileupload.pool.base import Pool
-from fileupload.pool.directory import DirectoryPool
-from fileupload.pool.object_pool import ObjectPool
-from fileupload.pool.s3 import S3Store
+from fileupload.pool.directory.pool import DirectoryPool
+from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.s3 import store as s3
+from fileupload.pool.s3.store import S3Store
 from fileupload.settings import Settings
 from tests.pool.sending import address, begin, complete
 from tests.system.disks import Disk, put_below_pool

@@ -15,7 +15,7 @@ import pytest
 
 from fileupload.errors import SettingError, TooLarge
 from fileupload.pool.base import Pool
-from fileupload.pool.directory import DirectoryPool
+from fileupload.pool.directory.pool import DirectoryPool
 from fileupload.status import State
 
 _SPEC = importlib.util.spec_from_file_location("contract", Path(__file__).with_name("contract.py"))
@@ -27,7 +27,7 @@ _SPEC.loader.exec_module(contract)
 _DIE_WHILE_UPLOADING = """
 import os, sys
 from dataclasses import replace
-from fileupload.pool.directory import DirectoryPool
+from fileupload.pool.directory.pool import DirectoryPool
 from fileupload.status import State, UploadStatus
 status = UploadStatus(state=State.STARTING, size=9, started=sys.argv[3], updated=sys.argv[3])
 resumable = len(sys.argv) > 4

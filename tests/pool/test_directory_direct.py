@@ -13,7 +13,7 @@ import pytest
 
 from fileupload.errors import Superseded, TooLarge
 from fileupload.pool.base import Pool
-from fileupload.pool.directory import DirectoryPool
+from fileupload.pool.directory.pool import DirectoryPool
 from tests.folders import files_in
 from tests.pool.direct_contract import DirectContract
 from tests.pool.sending import ID, begin, complete, read

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from fileupload.pool.directory import DirectoryPool
+from fileupload.pool.directory.pool import DirectoryPool
 from fileupload.pool.index import Index
-from fileupload.pool.words import decode_word, encode_word
+from fileupload.pool.key_encoding import decode_word, encode_word
 
 KEY = ("app", "Key ä")
 
 _WORK = """
 import sys
-from fileupload.pool.directory_index import DirectoryIndex
+from fileupload.pool.directory.index import DirectoryIndex
 index = DirectoryIndex(sys.argv[1], durable=False)
 key, me = ("app", "race", "deep"), sys.argv[2]
 print("begun", flush=True)

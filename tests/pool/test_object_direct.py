@@ -21,10 +21,10 @@ from fileupload.errors import AlreadyDone, Busy, Incomplete, Superseded, UploadE
 from fileupload.manager import UploadManager
 from fileupload.pool.base import Pool
 from fileupload.pool.direct import LEAST_PART
-from fileupload.pool.object_pool import ObjectPool
-from fileupload.pool.object_writer import SMALLEST_PART
-from fileupload.pool.s3 import S3Store
-from fileupload.protocols.direct import DirectUploads
+from fileupload.pool.object.multipart_writer import SMALLEST_PART
+from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.s3.store import S3Store
+from fileupload.protocols.direct.uploads import DirectUploads
 from fileupload.settings import Settings
 from tests.pool import sending
 from tests.pool.direct_contract import DirectContract

@@ -14,8 +14,8 @@ import pytest
 
 from fileupload.errors import AlreadyDone, FileMissing, Superseded
 from fileupload.pool.base import Pool
-from fileupload.pool.object_pool import ObjectPool
-from fileupload.pool.object_view import View
+from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.object.snapshot import View
 from fileupload.status import State, UploadStatus, timestamp
 from tests.stores.fixtures import Place
 from tests.waiting import PATIENCE
@@ -31,7 +31,7 @@ MEBIBYTE = 1 << 20
 _DIE_WHILE_UPLOADING = """
 import json, os, sys
 from dataclasses import replace
-from fileupload.pool.s3 import open_pool
+from fileupload.pool.s3.store import open_pool
 from fileupload.settings import Settings
 from fileupload.status import State, UploadStatus
 settings, bucket_id, now, resumable = sys.argv[1:]

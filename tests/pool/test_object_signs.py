@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from fileupload.errors import Incomplete
-from fileupload.pool import object_signs
 from fileupload.pool.base import Attempt
-from fileupload.pool.object_pool import ObjectPool
-from fileupload.pool.s3 import S3Store
+from fileupload.pool.object import heartbeat as object_signs
+from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.s3.store import S3Store
 from fileupload.status import State, UploadStatus, timestamp
 from tests.waiting import PATIENCE
 

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fileupload.pool import object_writer
 from fileupload.pool.direct import LARGEST_PART, LEAST_PART, MOST_PARTS
-from fileupload.pool.object_writer import SMALLEST_PART, ObjectWriter, PartBuffer, next_part_size, part_size
-from fileupload.pool.s3 import S3Store
+from fileupload.pool.object import multipart_writer as object_writer
+from fileupload.pool.object.multipart_writer import SMALLEST_PART, ObjectWriter, PartBuffer, next_part_size, part_size
+from fileupload.pool.s3.store import S3Store
 
 MEBIBYTE, GIBIBYTE, TEBIBYTE = 1 << 20, 1 << 30, 1 << 40
 LARGEST_OBJECT = 5 * TEBIBYTE

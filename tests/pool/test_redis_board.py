@@ -14,9 +14,9 @@ import pytest
 import redis
 
 from fileupload.errors import Busy, SettingError, Superseded
-from fileupload.pool.object_pool import ObjectPool
-from fileupload.pool.redis_board import RedisBoard
-from fileupload.pool.s3 import S3Store
+from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.object.redis_presence import RedisBoard
+from fileupload.pool.s3.store import S3Store
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 from tests.waiting import PATIENCE, wait_until
 
@@ -54,7 +54,7 @@ def client(redis_server: Redis) -> Iterator[redis.Redis]:
 @pytest.fixture
 def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts never look into the store on their own: what they learn, they learn from Redis."""
-    monkeypatch.setattr("fileupload.pool.object_attempt._LOOK_INTERVAL", float("inf"))
+    monkeypatch.setattr("fileupload.pool.object.attempt._LOOK_INTERVAL", float("inf"))
 
 
 def running(received: int) -> UploadStatus:
@@ -323,7 +323,7 @@ def test_redis_goes_away_and_comes_back(
     node: Callable[..., ObjectPool], redis_server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Progress is in the store while Redis is away, and in Redis when that is there again."""
-    monkeypatch.setattr("fileupload.pool.redis_board._PAUSE", 0.0)
+    monkeypatch.setattr("fileupload.pool.object.redis_presence._PAUSE", 0.0)
     here, there = node(), node()
     attempt = here.begin(ID, replace(running(0), state=State.STARTING))
     attempt.publish(running(1))
@@ -334,7 +334,7 @@ def test_redis_goes_away_and_comes_back(
     attempt.publish(running(3))
     assert there.status(ID).received == 3
     # Both ask it again as if nothing had been.
-    monkeypatch.setattr("fileupload.pool.redis_board._PAUSE", 1e9)
+    monkeypatch.setattr("fileupload.pool.object.redis_presence._PAUSE", 1e9)
     attempt.publish(running(4))
     assert there.status(ID).received == 4
     here.board.remove(ID, attempt.token)
@@ -360,7 +360,7 @@ def test_a_small_upload_asks_once(
     node: Callable[..., ObjectPool], client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An upload of which nothing is shown asks Redis for one thing: to note whose the bucket is."""
-    monkeypatch.setattr("fileupload.pool.object_signs._RENEW_INTERVAL", 3600.0)
+    monkeypatch.setattr("fileupload.pool.object.heartbeat._RENEW_INTERVAL", 3600.0)
     pool = node()
     client.config_resetstat()
     attempt = pool.begin(ID, running(0))

@@ -15,9 +15,9 @@ import requests
 
 from fileupload.deploy import make_pool
 from fileupload.errors import SettingError
-from fileupload.pool.object_pool import ObjectPool
-from fileupload.pool.object_writer import SMALLEST_PART
-from fileupload.pool.s3 import S3Store, make_client
+from fileupload.pool.object.multipart_writer import SMALLEST_PART
+from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.s3.store import S3Store, make_client
 from fileupload.settings import Settings
 from tests.pool import contract
 from tests.stores.fixtures import Place

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fileupload.pool import s3_copy
-from fileupload.pool.s3 import S3Store
+from fileupload.pool.s3 import server_side_copy as s3_copy
+from fileupload.pool.s3.store import S3Store
 
 PART = 5 << 20  # bytes; the smallest that stores take
 

@@ -6,7 +6,7 @@ import pytest
 
 from fileupload.errors import Incomplete, MalformedRequest, TooLarge
 from fileupload.pool.direct import LARGEST_PART, LEAST_PART, MOST_PARTS, Part
-from fileupload.protocols.agreement import Wish, check_parts, part_size, part_sizes
+from fileupload.protocols.direct.terms import Wish, check_parts, part_size, part_sizes
 from fileupload.status import Offer, State, UploadStatus
 
 MIB = 1 << 20

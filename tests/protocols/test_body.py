@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from fileupload.errors import Incomplete, InvalidLength, LengthRequired, TooLarge, TooSlow, UnsupportedRequest
-from fileupload.protocols import body as body_module
-from fileupload.protocols.body import SMALLEST_READ, BodyReader
 from fileupload.settings import Settings
+from fileupload.wsgi import request_body as body_module
+from fileupload.wsgi.request_body import SMALLEST_READ, BodyReader
 from tests.protocols.driver import Client, Clock, Site, Stream, file_part, form
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fileupload.protocols.delimiter import Delimiter, contains
+from fileupload.protocols.boundary_search import Delimiter, contains
 
 BOUNDARY = "----boundary7"
 DELIMITER = b"\r\n--" + BOUNDARY.encode()

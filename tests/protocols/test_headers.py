@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fileupload.protocols.headers import (
+from fileupload.wsgi.headers import (
     as_utf8,
     clean_filename,
     disposition_filename,

@@ -9,7 +9,7 @@ from itertools import pairwise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fileupload.protocols.headers import clean_filename
+from fileupload.wsgi.headers import clean_filename
 from tests.protocols.driver import BOUNDARY, ONLY_STATUS, Answer, Site, Stream, field_part, file_part, form
 
 # The site lasts for the module, and an upload takes as long as the disk does.

@@ -9,7 +9,7 @@ from itsdangerous import URLSafeSerializer
 
 from fileupload.errors import AddressExpired
 from fileupload.identifiers import Identifiers, new_id, new_key
-from fileupload.protocols.tickets import Ticket, Tickets
+from fileupload.protocols.direct.upload_tokens import Ticket, Tickets
 
 OLD, NEW = new_key(), new_key()
 TICKET = Ticket(new_id(), "0" * 16, 7, 0, None, int(time.time()) + 86400)  # the tests may run long after this

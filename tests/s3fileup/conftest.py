@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fileupload.s3fileup import callback
+from fileupload.apps.s3fileup import webhook as callback
 from tests.protocols.direct.conftest import pool_settings
 from tests.s3fileup.site import Application, S3FileupSite
 

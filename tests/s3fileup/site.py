@@ -18,8 +18,8 @@ from wsgiref.validate import validator
 import requests
 
 from fileupload.deploy import S3Fileup
-from fileupload.pool.directory import DirectoryPool
-from fileupload.pool.object_pool import ObjectPool
+from fileupload.pool.directory.pool import DirectoryPool
+from fileupload.pool.object.pool import ObjectPool
 from tests.folders import files_in
 from tests.serving import WSGIApp, running, served
 from tests.waiting import PATIENCE

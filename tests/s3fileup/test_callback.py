@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fileupload.s3fileup import callback
+from fileupload.apps.s3fileup import webhook as callback
 from tests.s3fileup.conftest import Open
 from tests.s3fileup.site import Application, S3FileupSite
 from tests.waiting import wait_until

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from fileupload.deploy import S3Fileup, SessionAttachments
 from fileupload.identifiers import Identifiers
-from fileupload.protocols.tickets import Tickets
+from fileupload.protocols.direct.upload_tokens import Tickets
 from tests.protocols.driver import call, make_environ
 from tests.s3fileup.site import KEY, Application
 

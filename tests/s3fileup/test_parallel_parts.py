@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from fileupload.pool.directory_direct import DirectoryDirect
-from fileupload.protocols.direct import DirectUploads
+from fileupload.pool.directory.direct import DirectoryDirect
+from fileupload.protocols.direct.uploads import DirectUploads
 from fileupload.status import UploadStatus
 from tests.s3fileup.conftest import Open
 from tests.s3fileup.site import S3FileupSite

@@ -15,8 +15,8 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from fileupload.attachments.bundle_index import SESSIONS
-from fileupload.attachments.bundles import remove_outdated
+from fileupload.apps.session_attachments.bundle_index import SESSIONS
+from fileupload.apps.session_attachments.bundles import remove_outdated
 from tests.attachments.visiting import check_tidy
 from tests.processes import kill_group
 from tests.waiting import PATIENCE, wait_until

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fileupload.pool.s3 import S3Store, open_store
+from fileupload.pool.s3.store import S3Store, open_store
 from fileupload.settings import Settings
 from tests.stores.serving import CEPH_KEYS, SWIFT_KEYS
 

@@ -11,7 +11,7 @@ import sys
 from cheroot.wsgi import Server
 
 from fileupload import UploadMiddleware
-from fileupload.standalone import UploadPage
+from fileupload.apps.upload_page.app import UploadPage
 
 
 def main(pool: str, limit: str, key: str) -> None:

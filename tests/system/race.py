@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 from fileupload.errors import AlreadyDone, FileMissing, Incomplete, Superseded
-from fileupload.pool.directory import DirectoryPool
+from fileupload.pool.directory.pool import DirectoryPool
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 
 IDS = ("0" * 32, "1" * 32)

@@ -22,7 +22,7 @@ import pytest
 
 from fileupload.deploy import make_manager
 from fileupload.manager import UploadManager
-from fileupload.pool.directory import DirectoryPool
+from fileupload.pool.directory.pool import DirectoryPool
 from fileupload.settings import Settings
 from tests.waiting import PATIENCE, wait_until
 
@@ -206,7 +206,7 @@ def test_one_turn_for_all_processes(pool: Path) -> None:
     """Of processes that ask at the same time, one is given the turn."""
     pool.mkdir()
     script = (
-        "import sys; from fileupload.pool.directory import DirectoryPool;"
+        "import sys; from fileupload.pool.directory.pool import DirectoryPool;"
         "pool = DirectoryPool(sys.argv[1]); print(pool.signing_keys() and '', flush=True);"
         "sys.stdin.readline(); print(sum(pool.take_turn(3600) for _ in range(20)))"
     )

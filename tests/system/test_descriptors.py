@@ -17,21 +17,21 @@ from urllib.parse import urlencode
 import pytest
 from webob import Response
 
-from fileupload.attachments.record_apis import KintoApi
-from fileupload.attachments.record_urls import KINTO_RECORD, RecordTemplate
+from fileupload.apps.record_attachments.api_adapters import KintoApi
+from fileupload.apps.record_attachments.urls import KINTO_RECORD, RecordTemplate
+from fileupload.apps.s3fileup.app import S3FileupApp
 from fileupload.deploy import make_manager
 from fileupload.errors import ServerBusy, storage_error
 from fileupload.identifiers import new_id
 from fileupload.manager import UploadManager
-from fileupload.pool import descriptors
 from fileupload.pool.base import Attempt
-from fileupload.pool.directory import DirectoryPool
-from fileupload.pool.object_pool import ObjectPool
-from fileupload.pool.s3 import S3Store, open_store
-from fileupload.responses import problem
-from fileupload.s3fileup.app import S3FileupApp
+from fileupload.pool.directory import descriptor_limits as descriptors
+from fileupload.pool.directory.pool import DirectoryPool
+from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.s3.store import S3Store, open_store
 from fileupload.settings import Settings
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
+from fileupload.wsgi.responses import problem
 from tests.folders import files_in
 from tests.processes import kill_group, start_group, wait_for_line
 from tests.stores.fixtures import SWIFT_KEYS, access

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from fileupload.pool import s3_client
-from fileupload.pool.object_pool import ObjectPool
-from fileupload.pool.s3 import S3Store
+from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.s3 import client as s3_client
+from fileupload.pool.s3.store import S3Store
 from tests.protocols.direct.site import DirectSite, outcome
 from tests.stores.fixtures import access
 from tests.stores.serving import CEPH_KEYS, SWIFT_KEYS

@@ -19,8 +19,8 @@ import pytest
 import requests
 
 from fileupload.manager import UploadManager
-from fileupload.pool.object_pool import ObjectPool
-from fileupload.pool.s3 import S3Store, make_client
+from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.s3.store import S3Store, make_client
 from fileupload.settings import Settings
 from tests.waiting import PATIENCE, wait_until
 

@@ -33,7 +33,7 @@ from fileupload.status import State, UploadedFile, UploadStatus, seconds_of
 if TYPE_CHECKING:
     from fileupload.pool.direct import DirectFile
     from fileupload.pool.index import Index
-    from fileupload.pool.object_store import ObjectStore
+    from fileupload.pool.object.store import ObjectStore
 
 Condition = Callable[[UploadStatus], bool]  # what must hold of the status of a bucket for a change to be made
 

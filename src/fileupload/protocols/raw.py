@@ -6,8 +6,8 @@ from typing import Any
 
 from fileupload.errors import LengthRequired, UnsupportedRequest
 from fileupload.protocols.base import WholeBodyProtocol
-from fileupload.protocols.headers import clean_filename, disposition_filename, media_type, type_of
 from fileupload.protocols.receiver import Receiver, UploadRequest
+from fileupload.wsgi.headers import clean_filename, disposition_filename, media_type, type_of
 
 # What many clients call a body when nobody told them better; a file of this type does not exist.
 _FORM_TYPE = "application/x-www-form-urlencoded"

@@ -12,10 +12,10 @@ from typing import Any
 from fileupload.errors import NoFile, PoolFull, TooLarge, TypeNotAllowed, UploadError
 from fileupload.identifiers import Claims
 from fileupload.pool.base import Attempt, FileWriter, Pool
-from fileupload.protocols.body import BodyReader
-from fileupload.protocols.headers import is_in_ranges
 from fileupload.settings import Settings, size_text
 from fileupload.status import State, UploadedFile, UploadStatus, seconds_of, timestamp
+from fileupload.wsgi.headers import is_in_ranges
+from fileupload.wsgi.request_body import BodyReader
 
 _SPACE_CHECK = 16 << 20  # most bytes between two looks at the free space
 _UPLOADS_IN_STEP = 64  # so many uploads may take the same room at once, and still none takes the last

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fileupload.attachments.record_attribute import ABSENT, CHANGED, AttributeReader, is_same_json
-from fileupload.attachments.record_bodies import RecordBody, parse_content_type, read_body
-from fileupload.attachments.record_errors import RecordError, UnsupportedBody
+from fileupload.apps.record_attachments.attribute import ABSENT, CHANGED, AttributeReader, is_same_json
+from fileupload.apps.record_attachments.bodies import RecordBody, parse_content_type, read_body
+from fileupload.apps.record_attachments.errors import RecordError, UnsupportedBody
 from fileupload.deploy import RecordAttachments
 
 REST, KINTO = AttributeReader(()), AttributeReader(("data",))

@@ -16,12 +16,12 @@ import pytest
 import requests
 import webtest
 
-from fileupload.attachments import public_storage
-from fileupload.attachments.public_storage import make_storage
-from fileupload.attachments.record_gc import RecordGarbage
-from fileupload.attachments.record_settings import RecordSettings
+from fileupload.apps.record_attachments import public_storage
+from fileupload.apps.record_attachments.garbage_collection import RecordGarbage
+from fileupload.apps.record_attachments.public_storage import make_storage
+from fileupload.apps.record_attachments.settings import RecordSettings
 from fileupload.deploy import RecordAttachments
-from fileupload.pool import directory
+from fileupload.pool.directory import pool as directory
 from tests.attachments.records import flask_app
 from tests.attachments.records.world import (
     ALICE,

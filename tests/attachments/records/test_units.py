@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from fileupload.attachments.locations import locations, plain_name
-from fileupload.attachments.public_storage import make_storage
-from fileupload.attachments.record_bodies import read_body
-from fileupload.attachments.record_errors import RecordError
-from fileupload.attachments.record_form import AttachmentGate
-from fileupload.attachments.record_settings import RecordSettings
-from fileupload.attachments.record_urls import KINTO_RECORD, RecordTemplate, index_key
-from fileupload.attachments.storage import StoredFile
-from fileupload.attachments.subrequests import AppClient
+from fileupload.apps.record_attachments.bodies import read_body
+from fileupload.apps.record_attachments.errors import RecordError
+from fileupload.apps.record_attachments.form import AttachmentGate
+from fileupload.apps.record_attachments.locations import locations, plain_name
+from fileupload.apps.record_attachments.public_storage import make_storage
+from fileupload.apps.record_attachments.settings import RecordSettings
+from fileupload.apps.record_attachments.storage import StoredFile
+from fileupload.apps.record_attachments.subrequests import AppClient
+from fileupload.apps.record_attachments.urls import KINTO_RECORD, RecordTemplate, index_key
 from fileupload.deploy import RecordAttachments, make_manager, records_filter_factory
 from fileupload.errors import SettingError
 from fileupload.identifiers import new_id

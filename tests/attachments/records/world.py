@@ -19,9 +19,9 @@ from typing import Any
 
 import requests
 
-from fileupload.attachments.record_files import RecordFiles
-from fileupload.attachments.record_settings import RecordSettings
-from fileupload.attachments.storage import PoolStorage
+from fileupload.apps.record_attachments.ledger import RecordFiles
+from fileupload.apps.record_attachments.settings import RecordSettings
+from fileupload.apps.record_attachments.storage import PoolStorage
 from fileupload.deploy import make_manager
 from fileupload.manager import UploadManager
 from fileupload.settings import Settings

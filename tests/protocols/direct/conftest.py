@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fileupload.pool.s3 import S3Store
+from fileupload.pool.s3.store import S3Store
 from tests.protocols.direct.site import DirectSite
 from tests.stores.fixtures import access
 from tests.stores.serving import CEPH_KEYS, SWIFT_KEYS

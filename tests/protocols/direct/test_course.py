@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from fileupload.pool.object_pool import ObjectPool
+from fileupload.pool.object.pool import ObjectPool
 from tests.protocols.direct.conftest import Open
 from tests.protocols.direct.site import DirectSite, outcome, slices
 

@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from fileupload.pool.directory import DirectoryPool
-from fileupload.pool.object_pool import ObjectPool
+from fileupload.pool.directory.pool import DirectoryPool
+from fileupload.pool.object.pool import ObjectPool
 from fileupload.status import Offer, State, UploadStatus
 from tests.folders import files_in
 from tests.protocols.direct.conftest import Open

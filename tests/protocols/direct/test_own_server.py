@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 
 from fileupload.identifiers import new_id, new_key
-from fileupload.protocols.tickets import Ticket, Tickets
+from fileupload.protocols.direct.upload_tokens import Ticket, Tickets
 from tests.protocols.direct.conftest import Open
 from tests.protocols.direct.site import DirectSite, outcome
 from tests.protocols.driver import Site, field_part, file_part, form

@@ -1,0 +1,1 @@
+"""Applications on top of buckets, independent of each other."""

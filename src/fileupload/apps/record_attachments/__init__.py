@@ -1,0 +1,1 @@
+"""Files attached to the records of Kinto or of another REST API."""

@@ -1,0 +1,150 @@
+"""Which files belong to which record: kept in the pool's index, from before a file exists until after it is gone.
+
+Under the key of a record, each upload has an entry by the id of its bucket, put before the first byte comes. A second
+one, *linked*, is put once the app has taken the attribute. So whatever happens in between, no file is forgotten: what
+is linked and not spoken of by its record any more is removed at the next change of the record, and what was never
+linked by the garbage collection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from urllib.parse import quote
+
+from fileupload.apps.record_attachments.form import mimetype_of
+from fileupload.apps.record_attachments.locations import locations
+from fileupload.apps.record_attachments.settings import RecordSettings
+from fileupload.apps.record_attachments.storage import RECORDS_OWNER, Storage, StoredFile
+from fileupload.apps.record_attachments.urls import RecordAddress, RecordTemplate, index_key
+from fileupload.errors import FileMissing, StorageFailed
+from fileupload.pool.base import Bucket
+from fileupload.pool.index import Key
+from fileupload.status import UploadedFile, timestamp
+
+_LINKED = "-linked"
+_MOST_NAMES = 1000  # tried for one file before we give up
+
+
+def record_owner(segments: tuple[str, ...]) -> str:
+    """Return the owner of the uploads for the record at *segments*, as their status records it."""
+    text = "/".join(quote(segment, safe="", errors="surrogatepass") for segment in segments)
+    return RECORDS_OWNER + hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the index knows of one upload for a record.
+
+    :ivar path: the record's segments.
+    :ivar begun: when the upload began (RFC 3339).
+    :ivar location: of the file, empty before it has one.
+    """
+
+    key: Key
+    bucket_id: str
+    path: tuple[str, ...]
+    begun: str
+    location: str
+    linked: bool
+
+    def is_at(self, location: object) -> bool:
+        """Tell whether *location*, as a record has it, is that of this file, whatever base URL stands before it."""
+        return isinstance(location, str) and f"/{location}".endswith(f"/{self.location}")
+
+
+class RecordFiles:
+    """The files of all records."""
+
+    def __init__(self, storage: Storage, settings: RecordSettings) -> None:
+        self.storage = storage
+        self._index = storage.pool.index
+        self._settings = settings
+
+    def begin(self, record: RecordAddress, bucket_id: str) -> None:
+        """Note that an upload for *record* goes to a bucket, unless that is known."""
+        self._write(record, bucket_id, "", new=True)
+
+    def place(self, record: RecordAddress, bucket: Bucket, file: UploadedFile, rules: RecordSettings) -> StoredFile:
+        """Bring the one file of a finished *bucket* to a location of its own.
+
+        :raises OSError, StorageFailed: it could not be stored there.
+        """
+        for location in islice(locations(rules, record.values, file.filename), _MOST_NAMES):
+            stored = StoredFile(
+                location=location,
+                bucket_id=bucket.id,
+                filename=file.filename,
+                mimetype=mimetype_of(file, rules),
+                size=file.size,
+                hash=file.sha256 or "",
+            )
+            self._write(record, bucket.id, location)
+            if self.storage.register(stored):
+                try:
+                    self.storage.store(stored, bucket)
+                except FileMissing:  # the client's upload is whole; what is not there is not the client's fault
+                    raise StorageFailed from None
+                return stored
+        raise StorageFailed
+
+    def link(self, record: RecordAddress, bucket_id: str) -> None:
+        """Note that the record speaks of the file."""
+        self._index.put(index_key(record.segments), bucket_id + _LINKED)
+
+    def drop(self, entry: Entry, *, keep_file: bool = False) -> None:
+        """Remove the file of an entry, and then the entry."""
+        if entry.location and not keep_file:
+            file = self.storage.find(entry.location)
+            if file is not None and file.bucket_id == entry.bucket_id:
+                self.storage.remove(file)
+        self._index.remove(entry.key, entry.bucket_id + _LINKED)
+        self._index.remove(entry.key, entry.bucket_id)
+
+    def entry(self, record: RecordAddress, bucket_id: str) -> Entry | None:
+        """Return what is known of one upload for *record*, or None."""
+        key = index_key(record.segments)
+        return self._read(key, bucket_id, set(self._index.names(key)))
+
+    def entries(self, segments: tuple[str, ...]) -> Iterator[Entry]:
+        """Yield what is known of uploads for the record at *segments*, and for all that are below."""
+        for key in self._index.keys(index_key(segments)):
+            names = set(self._index.names(key))
+            for name in sorted(names):
+                entry = None if name.endswith(_LINKED) else self._read(key, name, names)
+                # The key of a long segment is a hash, which another segment may be in itself.
+                if entry is not None and entry.path[: len(segments)] == segments:
+                    yield entry
+
+    def remove_outdated(self, entries: list[Entry], current: object) -> None:
+        """Remove those of *entries* that were linked, and are not at the *current* location of their record.
+
+        A location never comes back to a record that has once left it. So, if *entries* were read before *current*
+        was, no file is removed that a record speaks of.
+        """
+        for entry in entries:
+            if entry.linked and not entry.is_at(current):
+                self.drop(entry, keep_file=self.rules_of(entry).keep_old_files)
+
+    def rules_of(self, entry: Entry) -> RecordSettings:
+        """Return the settings for the record of an entry."""
+        record = RecordTemplate(self._settings.record_url).at(entry.path)
+        return self._settings.of(record.groups) if record else self._settings
+
+    def _write(self, record: RecordAddress, bucket_id: str, location: str, *, new: bool = False) -> None:
+        text = json.dumps({"path": record.segments, "begun": timestamp(), "location": location})
+        self._index.put(index_key(record.segments), bucket_id, text, new=new)
+
+    def _read(self, key: Key, name: str, names: set[str]) -> Entry | None:
+        text = self._index.get(key, name)
+        if text is None:
+            return None
+        try:
+            data = json.loads(text)
+            path = tuple(str(segment) for segment in data["path"])
+            return Entry(key, name, path, str(data["begun"]), str(data["location"]), name + _LINKED in names)
+        except (ValueError, KeyError, TypeError):
+            return None

@@ -1,0 +1,183 @@
+"""Places of the files of records that others may serve: a folder, or an object store."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import BinaryIO
+
+from fileupload.apps.record_attachments.settings import RecordSettings
+from fileupload.apps.record_attachments.storage import PoolStorage, Storage, StoredFile, holds_file
+from fileupload.errors import FileMissing, SettingError, lacks_descriptors
+from fileupload.identifiers import new_id
+from fileupload.pool.base import Bucket, Pool
+from fileupload.pool.directory import filesystem as fs
+from fileupload.pool.object.multipart_writer import SMALLEST_PART, ObjectWriter
+from fileupload.pool.object.reader import open_object
+from fileupload.pool.object.store import ObjectStore
+from fileupload.pool.s3.store import open_store
+from fileupload.wsgi.file_responses import content_disposition
+
+_CHUNK = 1 << 20
+_SENDERS = 16  # parts that a process sends at once
+
+
+class FolderStorage(Storage):
+    """Files lie in a folder, readable for all: what a web server may serve."""
+
+    needs_bucket = False
+
+    def __init__(self, pool: Pool, base_path: str) -> None:
+        """Use *base_path*, made if it is not there.
+
+        :raises SettingError: it cannot be used.
+        """
+        super().__init__(pool)
+        try:
+            fs.make_directories(base_path, 0o755)
+        except OSError as error:
+            raise SettingError(f"setting 'base_path' cannot be {base_path!r}: {error.strerror}") from None
+        self._base = os.path.realpath(base_path)
+        if not os.access(self._base, os.R_OK | os.W_OK | os.X_OK):
+            raise SettingError(f"setting 'base_path' cannot be {base_path!r}: this process may not write there")
+
+    def is_taken(self, location: str) -> bool:
+        """Tell whether a file that is not ours is there."""
+        return os.path.lexists(self._path(location))
+
+    def store(self, file: StoredFile, bucket: Bucket) -> None:
+        """Move the file out of its bucket."""
+        path = self._path(file.location)
+        while True:
+            try:
+                fs.make_directories(os.path.dirname(path), 0o755)
+                bucket.move_to(path)
+            except FileMissing:
+                raise
+            except FileNotFoundError:  # the folder was empty, and so removed, before our file was in it
+                continue
+            break
+        os.chmod(path, 0o644)
+
+    def open(self, file: StoredFile) -> BinaryIO:
+        """Open the file in the folder."""
+        try:
+            return open(os.open(self._path(file.location), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+        except OSError as error:
+            if lacks_descriptors(error):
+                raise
+            raise FileMissing from None
+
+    def remove_bytes(self, file: StoredFile) -> None:
+        """Remove the file, the folders that are then empty, and what its bucket still tells."""
+        path = self._path(file.location)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        with contextlib.suppress(OSError):  # not empty
+            while (path := os.path.dirname(path)) != self._base:
+                os.rmdir(path)
+        # Nothing is kept here: a bucket that is kept is another application's by now.
+        self.pool.clear(file.bucket_id, spare_kept=True, condition=partial(holds_file, file))
+
+    def ping(self) -> None:
+        """Write a file, and remove it."""
+        path = os.path.join(self._base, f".heartbeat-{new_id()}")
+        try:
+            with open(path, "xb") as file:
+                file.write(b"heartbeat")
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def _path(self, location: str) -> str:
+        return os.path.join(self._base, *location.split("/"))
+
+
+class ObjectStorage(Storage):
+    """Files are objects under their locations, for all whom the store lets read them."""
+
+    needs_bucket = False
+
+    def __init__(self, pool: Pool, store: ObjectStore, prefix: str, acl: str = "") -> None:
+        """Use the keys below *prefix*.
+
+        :param acl: what each object gets, such as ``public-read``; empty: the store's own rules hold.
+        """
+        super().__init__(pool)
+        self._store = store
+        self._prefix = prefix
+        self._acl = acl
+        self._senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="fileupload-public")
+        self.address = store.address(prefix + "x").removesuffix("x")
+
+    def is_taken(self, location: str) -> bool:
+        """Tell whether an object that is not ours is there."""
+        try:
+            self._store.stat(self._prefix + location)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def store(self, file: StoredFile, bucket: Bucket) -> None:
+        """Let the store copy the file, if the pool is in it too, else send it there."""
+        disposition = content_disposition(file.filename, inline=file.is_shown)
+        store = self._store.serving(file.mimetype, disposition=disposition, acl=self._acl)
+        key = self._prefix + file.location
+        if not bucket.copy_to(store, key):
+            self._send(file, bucket, ObjectWriter(store, self._senders, key, expected=file.size))
+
+    @staticmethod
+    def _send(file: StoredFile, bucket: Bucket, writer: ObjectWriter) -> None:
+        try:
+            with bucket.open() as source:
+                while data := source.read(_CHUNK):
+                    writer.write(data)
+            if writer.taken != file.size:
+                raise OSError(errno.EIO, "the pool has not all of a file", file.location)
+            writer.close()
+        except BaseException:
+            writer.abandon()
+            raise
+
+    def open(self, file: StoredFile) -> BinaryIO:
+        """Open the object."""
+        try:
+            return open_object(self._store, self._prefix + file.location, file.size)
+        except FileNotFoundError:
+            raise FileMissing from None
+
+    def remove_bytes(self, file: StoredFile) -> None:
+        """Remove the object, also one that was not finished, and what its bucket still holds."""
+        key = self._prefix + file.location
+        if file.size >= SMALLEST_PART:
+            for name, upload, _ in list(self._store.unfinished(key)):
+                if name == key:
+                    self._store.abort_parts(key, upload)
+        self._store.delete([key])
+        # Nothing is kept here: a bucket that is kept is another application's by now.
+        self.pool.clear(file.bucket_id, spare_kept=True, condition=partial(holds_file, file))
+
+    def ping(self) -> None:
+        """Write an object, and remove it."""
+        key = f"{self._prefix}.heartbeat-{new_id()}"
+        try:
+            self._store.serving("text/plain", acl=self._acl).put(key, b"heartbeat")
+        finally:
+            self._store.delete([key])
+
+
+def make_storage(pool: Pool, settings: RecordSettings) -> Storage:
+    """Return the storage in the place that ``base_path`` names, or, if that is empty, in *pool* itself.
+
+    :raises SettingError: the place cannot be used.
+    """
+    if not settings.base_path:
+        return PoolStorage(pool)
+    if not settings.is_in_store:
+        return FolderStorage(pool, settings.base_path)
+    store, prefix = open_store(settings, settings.base_path)
+    store.serving("text/plain", acl=settings.base_acl).check_writing(prefix, "base_path")
+    return ObjectStorage(pool, store, prefix, settings.base_acl)

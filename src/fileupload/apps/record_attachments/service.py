@@ -1,0 +1,106 @@
+"""What the server tells of its attachments, and the files themselves, where it is asked to serve them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from webob import Response
+
+from fileupload.apps.record_attachments.settings import RecordSettings
+from fileupload.apps.record_attachments.storage import Storage
+from fileupload.apps.record_attachments.subrequests import forward, json_of
+from fileupload.apps.record_attachments.urls import RecordTemplate
+from fileupload.errors import FileMissing
+from fileupload.wsgi.file_responses import ServedFile, file_response
+from fileupload.wsgi.responses import Environ
+
+log = logging.getLogger("fileupload")
+
+
+class RecordService:
+    """Answers GET where we have something to say."""
+
+    def __init__(self, app: Any, settings: RecordSettings, template: RecordTemplate, storage: Storage) -> None:
+        self._app = app
+        self._settings = settings
+        self._storage = storage
+        self._root = template.at_root("").rstrip("/")
+        self._heartbeat = template.at_root("__heartbeat__")
+        public = settings.base_url or settings.extra_base_url
+        self._files_path = unquote(urlsplit(public).path) if settings.serve_files else ""
+
+    def respond(self, environ: Environ) -> Response | None:
+        """Return the answer, or None where the app is to answer.
+
+        :raises FileMissing: there is no such file.
+        """
+        path = environ.get("PATH_INFO", "")
+        if path.rstrip("/") == self._root:
+            return self._announce(forward(self._app, environ))
+        if path == self._heartbeat:
+            return self._add_heartbeat(forward(self._app, environ))
+        whole = environ.get("SCRIPT_NAME", "") + path
+        if self._files_path and whole.startswith(self._files_path):
+            return self._serve(environ, whole.removeprefix(self._files_path))
+        return None
+
+    def _announce(self, answer: Response) -> Response:
+        """Add our capability to what the server says of itself."""
+        data = json_of(answer)
+        if answer.status_code == 200 and isinstance(data, dict):
+            capabilities = data.setdefault("capabilities", {})
+            if isinstance(capabilities, dict):
+                capabilities["attachments"] = {
+                    "version": _version(),
+                    "description": "Add file attachments to records",
+                    "url": "https://pypi.org/project/fileupload/",
+                    "base_url": self._settings.extra_base_url or self._settings.base_url,
+                }
+                answer.body = json.dumps(data).encode()
+        return answer
+
+    def _add_heartbeat(self, answer: Response) -> Response:
+        data = json_of(answer)
+        if isinstance(data, dict):
+            data["attachments"] = self._is_alive()
+            answer.body = json.dumps(data).encode()
+            if not data["attachments"]:
+                answer.status_code = 503
+        return answer
+
+    def _is_alive(self) -> bool:
+        try:
+            if not self._settings.readonly:
+                self._storage.ping()
+        except Exception:
+            log.exception("no test file could be written and deleted")
+            return False
+        return True
+
+    def _serve(self, environ: Environ, location: str) -> Response:
+        file = self._storage.find(location)
+        if file is None:
+            raise FileMissing
+        served = ServedFile(
+            name=file.filename,
+            content_type=file.mimetype,
+            size=file.size,
+            etag=file.hash,
+            inline=file.is_shown,
+        )
+        response = file_response(environ, served, partial(self._storage.open, file), self._settings)
+        # It is as public as its address; a replaced file has another one.
+        response.headers["Cache-Control"] = "public, no-cache"
+        return response
+
+
+def _version() -> str:
+    try:
+        return version("fileupload")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0"

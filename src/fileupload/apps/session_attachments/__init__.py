@@ -1,0 +1,1 @@
+"""Files attached to a browser session, in named bundles."""

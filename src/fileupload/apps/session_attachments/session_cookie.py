@@ -1,0 +1,113 @@
+"""Whose session it is: that of a signed cookie, or whatever the app makes of the environ."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from itsdangerous import BadData, TimestampSigner
+from webob.cookies import make_cookie
+
+from fileupload.apps.session_attachments.errors import NoSession
+from fileupload.apps.session_attachments.settings import SessionSettings
+from fileupload.signing import CurrentSigner, KeyRing
+
+_SALT = b"fileupload.session"
+_SHAPE = re.compile(r"[0-9a-f]{32}\.[A-Za-z0-9_-]{1,12}\.[A-Za-z0-9_-]{43}", re.ASCII)
+
+
+class Visitors:
+    """Knows the clients by their cookies, or asks the function of the setting ``session``."""
+
+    def __init__(self, keys: KeyRing | Sequence[str], settings: SessionSettings) -> None:
+        """Take the signing *keys*, newest first."""
+        self.settings = settings
+        self.max_age = math.ceil(settings.session_age) or None
+        self._signer = CurrentSigner(keys, _make_signer)
+
+    def visitor(self, environ: dict[str, Any]) -> Visitor:
+        """Return who has sent this request; nothing is looked at yet."""
+        return Visitor(self, environ)
+
+    def sign(self, secret: str) -> str:
+        """Return the value of a cookie."""
+        return self._signer.current.sign(secret).decode()
+
+    def read(self, value: str) -> tuple[str, float] | None:
+        """Return the secret in a cookie's *value* and the seconds since it was signed; None if it is not valid."""
+        if _SHAPE.fullmatch(value) is None:
+            return None
+        try:
+            secret, signed = self._signer.verify(
+                lambda signer: signer.unsign(value, max_age=self.max_age, return_timestamp=True)
+            )
+        except BadData:
+            return None
+        return secret.decode(), time.time() - signed.timestamp()
+
+
+def _make_signer(keys: list[bytes]) -> TimestampSigner:
+    return TimestampSigner(keys, salt=_SALT, key_derivation="hmac", digest_method=hashlib.sha256)
+
+
+class Visitor:
+    """The client of one request."""
+
+    def __init__(self, visitors: Visitors, environ: dict[str, Any]) -> None:
+        self._visitors = visitors
+        self._environ = environ
+        self._session = ""
+        self._to_be_set = ""
+
+    def session(self) -> str:
+        """Return the session as a word of the pool's index, from which no secret can be told.
+
+        :raises NoSession: the function of the setting ``session`` knows none.
+        """
+        if not self._session:
+            find = self._visitors.settings.session
+            secret = find(self._environ) if find else self._secret_of_cookie()
+            if not secret:
+                raise NoSession
+            self._session = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+        return self._session
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Return the header of the answer that sets the cookie, if the session was asked for and it is time to."""
+        if not self._to_be_set:
+            return []
+        settings = self._visitors.settings
+        path = quote(self._environ.get("SCRIPT_NAME", "").encode("latin-1")) or "/"
+        cookie = make_cookie(
+            settings.cookie_name,
+            self._visitors.sign(self._to_be_set),
+            max_age=self._visitors.max_age,
+            path=path,
+            secure=self._environ.get("wsgi.url_scheme") == "https",
+            httponly=True,
+            samesite="Lax",
+        )
+        return [("Set-Cookie", cookie)]
+
+    def _secret_of_cookie(self) -> str:
+        for value in self._cookies():
+            if found := self._visitors.read(value):
+                secret, age = found
+                if age >= self._visitors.settings.session_age / 3 > 0:
+                    self._to_be_set = secret
+                return secret
+        self._to_be_set = secrets.token_hex(16)
+        return self._to_be_set
+
+    def _cookies(self) -> Iterator[str]:
+        """Yield the values of all cookies of our name; those of outer paths come last (RFC 6265, 5.4)."""
+        for pair in self._environ.get("HTTP_COOKIE", "").split(";"):
+            name, _, value = pair.partition("=")
+            if name.strip() == self._visitors.settings.cookie_name:
+                yield value.strip().strip('"')

@@ -1,0 +1,151 @@
+"""The app behind a dedicated upload server: its page, and its answers to finished uploads."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from string import Template
+from typing import Any
+from urllib.parse import parse_qs, quote
+
+from webob import Response
+from webob.exc import HTTPFound, HTTPMethodNotAllowed, HTTPNotFound
+
+from fileupload.errors import MalformedRequest
+from fileupload.manager import UploadManager
+from fileupload.settings import size_text
+from fileupload.wsgi.conditional_requests import answer_conditions
+from fileupload.wsgi.responses import Environ, json_response, prefers_html, problem, secured
+from fileupload.wsgi.urls import application_url
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'self'"  # and the origins that may upload here
+)
+_QUERY_SAFE = "%/?:@!$&'()*+,;=~"  # RFC 3986, 3.4
+_TYPES = {"css": "text/css", "js": "text/javascript"}  # the templates of pages are for us alone
+
+
+class UploadPage:
+    """A WSGI app: the page at ``/``, its files below ``/static/``, and a receipt for each upload.
+
+    It stands behind the middleware, and uses what that gives to any app.
+    """
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        answer: Iterable[bytes] = self._respond(environ)(environ, start_response)
+        return answer
+
+    def _respond(self, environ: Environ) -> Response:
+        path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
+        if "fileupload.bucket" in environ:
+            return self._receipt(environ)
+        if path == "":
+            return self._redirect(environ)
+        if method not in {"GET", "HEAD"}:
+            return HTTPMethodNotAllowed() if path == "/" else HTTPNotFound()
+        if path == "/":
+            return self._page(environ)
+        if path.startswith("/static/"):
+            return _static(environ, path.removeprefix("/static/"))
+        return HTTPNotFound()
+
+    @staticmethod
+    def _redirect(environ: Environ) -> Response:
+        """Answer with the address of the page, which ends with a slash."""
+        query = quote(environ.get("QUERY_STRING", ""), safe=_QUERY_SAFE, encoding="latin-1")
+        try:
+            return HTTPFound(location=application_url(environ) + "/" + (f"?{query}" if query else ""))
+        except MalformedRequest as error:
+            return problem(error, environ)
+
+    @staticmethod
+    def _page(environ: Environ) -> Response:
+        manager: UploadManager = environ["fileupload"]
+        settings = manager.settings
+        given = parse_qs(environ.get("QUERY_STRING", ""), errors="replace").get("X-Progress-ID", [""])[0]
+        identifier = given if manager.verify_identifier(given) else ""
+        if not identifier and settings.anonymous:
+            identifier = manager.create_identifier()
+        max_size = _max_size(manager, identifier)
+        upload_path = environ.get("SCRIPT_NAME", "") + (settings.path or "/upload")
+        values = {
+            "upload_path": upload_path,
+            "identifier": identifier,
+            "form_action": f"{upload_path}?X-Progress-ID={quote(identifier, safe='~')}",
+            # An identifier that the app gave, with its claims, goes before those that anyone may get.
+            "anonymous": "true" if settings.anonymous and identifier != given else "false",
+            "max_size": str(max_size or ""),
+            "max_size_text": size_text(max_size) if max_size else "",
+            "form_hidden": "" if identifier else "hidden",
+            "notice_hidden": "hidden" if identifier else "",
+        }
+        return _html("upload.html", values, settings.cors_origins)
+
+    @staticmethod
+    def _receipt(environ: Environ) -> Response:
+        descriptor = json.load(environ["wsgi.input"])
+        if not prefers_html(environ):
+            return json_response(descriptor)
+        rows = "\n".join(_row(file) for file in descriptor["files"])
+        values = {
+            "state": descriptor["state"],
+            "identifier": descriptor["identifier"],
+            "status_json": json.dumps(descriptor),
+            "title": "Upload complete",
+            "static_path": environ.get("SCRIPT_NAME", "") + "/static/",
+        }
+        settings = environ["fileupload"].settings
+        page = html.escape(environ.get("SCRIPT_NAME", "") + "/")
+        # Who came with an identifier of an app has used it up, and goes on there.
+        more = f'<p><a href="{page}">Upload more files</a></p>' if settings.anonymous else ""
+        return _html("result.html", values, settings.cors_origins, rows=rows, more=more)
+
+
+def _max_size(manager: UploadManager, identifier: str) -> int:
+    """Return the most bytes that may be sent with *identifier*; 0 for any."""
+    claimed = manager.claims_to_begin(identifier).max_size if identifier else None
+    return min(filter(None, (manager.settings.max_size, claimed)), default=0)
+
+
+def _row(file: Mapping[str, Any]) -> str:
+    cells = (file["filename"], size_text(file["size"]), file["content-type"], file.get("sha256", "–"))
+    return "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>"
+
+
+def _html(name: str, values: Mapping[str, str], framed_by: tuple[str, ...], **ready: str) -> Response:
+    """Return the page *name* with *values*, which are escaped here, and *ready* HTML.
+
+    :param framed_by: the other origins whose pages may show it in a frame.
+    """
+    escaped = {key: html.escape(value) for key, value in values.items()}
+    text = Template(_asset(name).decode()).substitute(escaped, **ready)
+    response = secured(Response(text, content_type="text/html", charset="utf-8"))
+    response.headers["Content-Security-Policy"] = " ".join((_POLICY, *framed_by))
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response
+
+
+def _static(environ: Environ, name: str) -> Response:
+    kind = name.rpartition(".")[2]
+    if name not in _assets() or kind not in _TYPES:
+        return HTTPNotFound()
+    response = Response(_asset(name), content_type=_TYPES[kind], charset="utf-8", conditional_response=True)
+    response.md5_etag()
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return answer_conditions(environ, response)
+
+
+@cache
+def _assets() -> frozenset[str]:
+    folder = resources.files("fileupload.apps.upload_page").joinpath("static")
+    return frozenset(entry.name for entry in folder.iterdir())
+
+
+@cache
+def _asset(name: str) -> bytes:
+    return resources.files("fileupload.apps.upload_page").joinpath("static", name).read_bytes()

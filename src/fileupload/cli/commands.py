@@ -1,0 +1,187 @@
+"""What the commands of the command line do. Each returns an answer for people and for programs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from configparser import ConfigParser
+from configparser import Error as ConfigError
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from fileupload.apps.session_attachments.bundles import remove_outdated
+from fileupload.deploy import make_manager, make_server_app
+from fileupload.errors import SettingError
+from fileupload.identifiers import is_id, new_key
+from fileupload.manager import UploadManager
+from fileupload.pool.base import Bucket
+from fileupload.server.granian import ServerOptions, configure_logging
+from fileupload.server.granian import serve as run_server
+from fileupload.settings import Settings, size_text
+from fileupload.status import State, UploadStatus
+from fileupload.wsgi.responses import WSGIApp
+
+
+class CommandError(Exception):
+    """A command cannot do what was asked; its message says why."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found: *data* for programs, *text* for people; *failed* if not all was done that was asked."""
+
+    data: Any
+    text: str
+    failed: bool = False
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Run the server until it is stopped."""
+    configure_logging()
+    if options.config:
+        path, _, name = options.config.partition("#")
+        make_app: Callable[[], WSGIApp] = partial(_load_paste, os.path.abspath(path), name or None)
+        listening = _paste_server(path)
+    else:
+        make_app, listening = partial(make_server_app, settings_of(options)), {}
+    make_app()  # a mistake in the settings is to be told here, not by each worker
+    given = {name: getattr(options, name) for name in ("host", "port", "workers", "threads", "idle_timeout")}
+    listening.update((name, value) for name, value in given.items() if value is not None)
+    run_server(make_app, ServerOptions(**listening), lambda address: print(address, flush=True))
+
+
+def key(options: argparse.Namespace) -> Answer:
+    """Make a signing key."""
+    made = new_key()
+    return Answer({"key": made}, made)
+
+
+def identifier(options: argparse.Namespace) -> Answer:
+    """Make identifiers."""
+    manager = _manager(options)
+    try:
+        made = [
+            manager.create_identifier(
+                max_size=options.max_size, max_age=options.max_age, content_types=options.content_type
+            )
+            for _ in range(options.count)
+        ]
+    except ValueError as error:
+        raise CommandError(f"an option is wrong; needed is {error}") from None
+    return Answer({"identifiers": made} if options.count != 1 else {"identifier": made[0]}, "\n".join(made))
+
+
+def status(options: argparse.Namespace) -> Answer:
+    """Tell how an upload stands."""
+    manager = _manager(options)
+    bucket = _find(manager, options.identifier)
+    found = bucket.get_status()
+    return Answer(found.to_json(), _describe(found))
+
+
+def ls(options: argparse.Namespace) -> Answer:
+    """List the uploads of the pool."""
+    rows = [(bucket.id, bucket.get_status()) for bucket in _manager(options).pool.buckets()]
+    data = [{**found.to_json(), "identifier": None, "id": bucket_id} for bucket_id, found in rows]
+    for row in data:
+        del row["identifier"]
+    lines = [
+        f"{bucket_id}  {found.state:<9}  {size_text(found.received):>9}  {found.started or '-':<24}  {found.filename}"
+        for bucket_id, found in rows
+    ]
+    return Answer({"uploads": data}, "\n".join(lines) or "The pool is empty.")
+
+
+def clear(options: argparse.Namespace) -> Answer:
+    """Remove an upload."""
+    bucket = _find(_manager(options), options.identifier)
+    return Answer({"cleared": bucket.clear_upload()}, "The upload is removed.")
+
+
+def purge(options: argparse.Namespace) -> Answer:
+    """Remove outdated uploads, and with those of attachments what is known of them."""
+    pool = _manager(options).pool
+    found = [*remove_outdated(pool, options.older_than, dry_run=options.dry_run)]
+    found += [bucket.id for bucket in pool.purge(options.older_than, dry_run=options.dry_run)]
+    removed = list(dict.fromkeys(found))
+    verb = "would be removed" if options.dry_run else "removed"
+    lines = [*removed, f"{len(removed)} upload{'' if len(removed) == 1 else 's'} {verb}."]
+    return Answer({"removed": removed, "dry-run": options.dry_run}, "\n".join(lines))
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Return the settings that the options give."""
+    values: dict[str, Any] = dict(options.set)
+    directory = options.directory or values.get("directory") or os.environ.get("FILEUPLOAD_DIRECTORY")
+    if directory or not values.get("pool"):
+        values["directory"] = directory or "uploads"
+    given = {
+        "max_size": getattr(options, "max_size", None) if options.run is serve else None,
+        "upload_key": getattr(options, "key", None),
+        "anonymous": getattr(options, "anonymous", None),
+        "cors_origins": getattr(options, "cors_origin", None),
+    }
+    values.update((name, value) for name, value in given.items() if value)
+    return Settings.parse(values)
+
+
+def _manager(options: argparse.Namespace) -> UploadManager:
+    settings = settings_of(options)
+    if settings.directory and not os.path.isdir(settings.directory):
+        raise SettingError(f"there is no pool in {settings.directory!r}; name it with --directory")
+    return make_manager(settings)
+
+
+def _find(manager: UploadManager, name: str) -> Bucket:
+    """Return the bucket of an identifier, or of the id that ``ls`` shows: who reads the pool needs no signature."""
+    bucket = manager.pool.bucket(name) if is_id(name) else manager.access_upload_bucket(name)
+    if bucket is None:
+        known = is_id(name) or manager.verify_identifier(name)
+        raise CommandError("there is no upload under this identifier" if known else "this is no valid identifier")
+    return bucket
+
+
+def _describe(found: UploadStatus) -> str:
+    size = "?" if found.size is None else size_text(found.size)
+    lines = [f"{found.state}: {found.filename or '(no name yet)'}, {size_text(found.received)} of {size}"]
+    if found.state is State.ERROR:
+        lines.append(f"{found.error} ({found.code})")
+    lines.extend(
+        f"  {file.filename}  {size_text(file.size)}  {file.content_type}  {file.sha256 or ''}" for file in found.files
+    )
+    return "\n".join(lines)
+
+
+def _load_paste(path: str, name: str | None) -> WSGIApp:
+    from paste.deploy import loadapp
+
+    # As other servers do, so that an app beside its file is found.
+    sys.path.insert(0, os.getcwd())
+    try:
+        app: WSGIApp = loadapp("config:" + path, name=name)
+    except (LookupError, ImportError, ValueError, SyntaxError, ConfigError) as error:
+        if isinstance(error, SettingError):
+            raise
+        raise SettingError(f"{path!r} cannot be loaded: {error.args[0] if error.args else error}") from None
+    return app
+
+
+def _paste_server(path: str) -> dict[str, Any]:
+    """Return the host and port of ``[server:main]`` in a Paste file."""
+    parser = ConfigParser(interpolation=None)
+    try:
+        if not parser.read(path):
+            raise SettingError(f"there is no file {path!r}")
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path!r} is no Paste file: {error}") from None
+    section = parser["server:main"] if parser.has_section("server:main") else {}
+    listening: dict[str, Any] = {name: section[name] for name in ("host", "port") if name in section}
+    if "port" in listening:
+        try:
+            listening["port"] = int(listening["port"])
+        except ValueError:
+            raise SettingError(f"'port' in {path!r} cannot be {listening['port']!r}; it must be a number") from None
+    return listening

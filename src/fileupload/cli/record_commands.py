@@ -1,0 +1,188 @@
+"""What the commands for the files of records do."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Iterable
+from configparser import ConfigParser
+from configparser import Error as ConfigError
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from fileupload.apps.record_attachments.garbage_collection import Finding, RecordGarbage, Verdict
+from fileupload.apps.record_attachments.public_storage import make_storage
+from fileupload.apps.record_attachments.settings import RecordSettings
+from fileupload.apps.record_attachments.urls import RecordTemplate
+from fileupload.cli.commands import Answer, CommandError
+from fileupload.cli.progress_bar import ProgressBar
+from fileupload.deploy import make_pool
+from fileupload.errors import SettingError
+from fileupload.record_client.collection import Collection
+from fileupload.record_client.download import download_files
+from fileupload.record_client.server import RecordServer
+from fileupload.record_client.transfers import Outcome, Result, TransferFailed, printable
+from fileupload.record_client.upload import upload_files
+
+_FILTER = "egg:fileupload#records"
+_SHOWN = frozenset({Verdict.LINKED, Verdict.LEFT, Verdict.REMOVED, Verdict.MISSING, Verdict.UNKNOWN})
+
+
+def upload(options: argparse.Namespace) -> Answer:
+    """Upload files, each as the attachment of a record."""
+    try:
+        with _open_collection(options) as collection, ProgressBar() as bar:
+            outcomes = upload_files(collection, options.files, bar, compress=options.gzip, force=options.force)
+    except TransferFailed as error:
+        raise CommandError(str(error)) from None
+    return _tell_outcomes(outcomes, Result.UPLOADED)
+
+
+def download(options: argparse.Namespace) -> Answer:
+    """Download the attachments of a collection."""
+    try:
+        with _open_collection(options) as collection, ProgressBar() as bar:
+            outcomes = download_files(collection, options.folder, bar)
+    except TransferFailed as error:
+        raise CommandError(str(error)) from None
+    return _tell_outcomes(outcomes, Result.DOWNLOADED)
+
+
+def gc(options: argparse.Namespace) -> Answer:
+    """Remove the files that no record speaks of."""
+    settings = _record_settings(options)
+    collect = partial(
+        RecordGarbage,
+        make_storage(make_pool(settings), settings),
+        settings,
+        _find_server(options, settings).ask,
+        older_than=options.older_than,
+    )
+    if not settings.speaks_kinto and not options.all_gone:
+        _require_a_record(collect(dry_run=True).collect())
+    return _tell_findings(list(collect(dry_run=options.dry_run).collect()), dry_run=options.dry_run)
+
+
+def _require_a_record(findings: Iterable[Finding]) -> None:
+    """Refuse to believe a server that knows none of the records: nothing tells that it is the right one.
+
+    :raises CommandError: it is such a one.
+    """
+    seen = [finding.verdict for finding in findings if finding.record]
+    if Verdict.REMOVED in seen and set(seen) <= {Verdict.REMOVED, Verdict.LEFT, Verdict.UNKNOWN}:
+        raise CommandError(
+            "the server knows none of these records; check --server and record_url, or say --all-gone if that is so"
+        )
+
+
+def _open_collection(options: argparse.Namespace) -> Collection:
+    return Collection(options.server, options.bucket, options.collection, _credentials(options))
+
+
+def _credentials(options: argparse.Namespace) -> str:
+    return options.auth or os.environ.get("FILEUPLOAD_KINTO_AUTH") or ""
+
+
+def _tell_outcomes(outcomes: list[Outcome], done: Result) -> Answer:
+    counts = Counter(outcome.result for outcome in outcomes)
+    lines = [
+        f"{printable(outcome.name)}: {outcome.result}" + (f", {printable(outcome.detail)}" if outcome.detail else "")
+        for outcome in outcomes
+    ]
+    lines.append(f"{counts[done]} {done}, {counts[Result.CURRENT]} {Result.CURRENT}, {counts[Result.FAILED]} failed")
+    files = [
+        {"file": printable(outcome.name), "result": outcome.result.value, **outcome.data}
+        | ({"error": outcome.detail} if outcome.result is Result.FAILED else {})
+        for outcome in outcomes
+    ]
+    summary = {result.value: counts[result] for result in (done, Result.CURRENT, Result.FAILED)}
+    return Answer({"files": files, "summary": summary}, "\n".join(lines), failed=counts[Result.FAILED] > 0)
+
+
+def _record_settings(options: argparse.Namespace) -> RecordSettings:
+    """Return the settings of the filter whose files are to be looked at.
+
+    :raises SettingError: they are wrong, or what they name is not there.
+    """
+    values = (_read_filter(options.config) if options.config else {}) | dict(options.set)
+    if options.directory or not values.get("pool"):
+        environ = os.environ.get("FILEUPLOAD_DIRECTORY")
+        values["directory"] = options.directory or values.get("directory") or environ or "uploads"
+    settings = RecordSettings.parse(values)
+    # Neither is to be made by a command that looks for what is too much.
+    if settings.directory and not os.path.isdir(settings.directory):
+        raise SettingError(f"there is no pool in {settings.directory!r}; name it with --directory")
+    if settings.base_path and not settings.is_in_store and not os.path.isdir(settings.base_path):
+        raise SettingError(f"setting 'base_path' cannot be {settings.base_path!r}: there is no such folder")
+    return settings
+
+
+def _read_filter(config: str) -> dict[str, Any]:
+    """Return the directives of the filter in a Paste file; ``file#name`` names it where there are several.
+
+    :raises SettingError: there is none.
+    """
+    path, _, wanted = config.partition("#")
+    parser = ConfigParser({"here": os.path.dirname(os.path.abspath(path))}, strict=False)
+    parser.optionxform = str  # type: ignore[method-assign, assignment]  # as PasteDeploy has it: case counts
+    try:
+        if not parser.read(path, encoding="utf-8"):
+            raise SettingError(f"there is no file {path!r}")
+        found = [
+            name
+            for name in parser.sections()
+            if name.startswith("filter:")
+            and parser.get(name, "use", fallback="") == _FILTER
+            and wanted in {"", name.removeprefix("filter:")}
+        ]
+        if len(found) != 1:
+            raise SettingError(f"{path!r} has {len(found) or 'no'} filters with 'use = {_FILTER}'; name one with #")
+        own = set(parser[found[0]]) - set(parser.defaults()) - {"use"}
+        return {name: parser.get(found[0], name) for name in own}
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path!r} is no Paste file: {error}") from None
+
+
+def _find_server(options: argparse.Namespace, settings: RecordSettings) -> RecordServer:
+    """Return the server, asked whether it is one that holds records.
+
+    :raises CommandError: it is none. Another server would answer that all records are gone.
+    """
+    root = RecordTemplate(settings.record_url).at_root("").rstrip("/")
+    server = RecordServer(options.server.removesuffix(root), _credentials(options))
+    if settings.speaks_kinto:
+        try:
+            status, body = server.ask(root + "/")
+        except OSError as error:
+            raise CommandError(f"the server cannot be asked: {error}") from None
+        if status != 200 or not isinstance(body, dict) or "capabilities" not in body:
+            raise CommandError(f"there is no Kinto server at {urlsplit(options.server).netloc}: it answers {status}")
+    return server
+
+
+def _tell_findings(findings: list[Finding], *, dry_run: bool) -> Answer:
+    counts = Counter(finding.verdict for finding in findings)
+    removed = "would be removed" if dry_run else "removed"
+    words = {**{verdict: verdict.value for verdict in Verdict}, Verdict.REMOVED: removed}
+    lines = [_describe(finding, words) for finding in findings if finding.verdict in _SHOWN]
+    lines.append(", ".join(f"{counts[verdict]} {words[verdict]}" for verdict in Verdict))
+    if counts[Verdict.UNKNOWN]:
+        lines.append("What is unknown was left as it is. Who asks must be permitted to read all records.")
+    data = {
+        "files": [
+            {"record": each.record, "location": each.location, "verdict": each.verdict.value, "reason": each.reason}
+            for each in findings
+            if each.verdict in _SHOWN
+        ],
+        "summary": {verdict.value: counts[verdict] for verdict in Verdict},
+        "dry-run": dry_run,
+    }
+    return Answer(data, "\n".join(lines), failed=counts[Verdict.UNKNOWN] > 0)
+
+
+def _describe(finding: Finding, words: dict[Verdict, str]) -> str:
+    place = " ".join(filter(None, (finding.record, finding.location)))
+    reason = f", {printable(finding.reason)}" if finding.reason else ""
+    return f"{printable(place)}: {words[finding.verdict]}{reason}"

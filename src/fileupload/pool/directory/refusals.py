@@ -1,0 +1,108 @@
+"""The register of refusals in a shared directory: one file of a fixed size, made once.
+
+A slot is written with one ``pwrite``, without a lock and without fsync. Two processes that write one slot at the same
+time, and a crash, can leave a torn record: its checksum then does not match, and it reads as no refusal.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+
+from fileupload.pool.base import Condition
+from fileupload.pool.directory import filesystem as fs
+from fileupload.pool.refusal_record import SLOT_SIZE, decode_refusal, encode_refusal, slot_of
+from fileupload.status import UploadStatus
+
+REFUSALS = ".refusals"
+SLOTS = 4096
+
+
+class DirectoryRefusals:
+    """Keeps refusals in ``<directory>/.refusals``."""
+
+    def __init__(self, directory: str, *, reserve: int) -> None:
+        """Keep the file in the pool's *directory*.
+
+        :param reserve: bytes of free space below which the file is not made.
+        """
+        self._directory = directory
+        self._reserve = reserve
+
+    def write(self, bucket_id: str, status: UploadStatus) -> None:
+        """Keep the refusal *status*; where that is not possible, or the file has no room, nothing is kept."""
+        data = encode_refusal(bucket_id, status)
+        with suppress(OSError), fs.opened(self._open_or_make()) as fd:
+            os.pwrite(fd, data, self._offset(bucket_id))
+
+    def read(self, bucket_id: str) -> UploadStatus | None:
+        """Return the refusal of a bucket, or None."""
+        try:
+            with fs.opened(self._open()) as fd:
+                return decode_refusal(os.pread(fd, SLOT_SIZE, self._offset(bucket_id)), bucket_id)
+        except FileNotFoundError:
+            return None
+
+    def remove(self, bucket_id: str, condition: Condition) -> bool:
+        """Remove the refusal of a bucket; False if there is none, or *condition* does not hold of it."""
+        try:
+            with fs.opened(self._open()) as fd:
+                offset = self._offset(bucket_id)
+                status = decode_refusal(os.pread(fd, SLOT_SIZE, offset), bucket_id)
+                if status is None or not condition(status):
+                    return False
+                os.pwrite(fd, bytes(SLOT_SIZE), offset)
+                return True
+        except FileNotFoundError:
+            return False
+
+    @staticmethod
+    def _offset(bucket_id: str) -> int:
+        return slot_of(bucket_id, SLOTS) * SLOT_SIZE
+
+    def _open_or_make(self) -> int:
+        """Return a descriptor of the file, which is made if there is room for it and nothing has its name.
+
+        :raises OSError: there is no such file.
+        """
+        try:
+            return self._open()
+        except FileNotFoundError:
+            if os.path.lexists(os.path.join(self._directory, REFUSALS)) or not self._has_room():
+                raise
+        self._make()
+        return self._open()
+
+    def _open(self) -> int:
+        """Return a descriptor of the file.
+
+        :raises FileNotFoundError: it is absent, or something else is in its place, such as a symbolic link.
+        """
+        return fs.open_to_update(os.path.join(self._directory, REFUSALS))
+
+    def _has_room(self) -> bool:
+        numbers = os.statvfs(self._directory)
+        return numbers.f_bavail * numbers.f_frsize - SLOTS * SLOT_SIZE >= self._reserve
+
+    def _make(self) -> None:
+        """Make the file, with all its blocks allocated: a refusal on a full disk then needs no further one.
+
+        It gets its name when it is whole. Of several processes that make it at once, one gives it the name.
+
+        :raises OSError: it cannot be made, or something else has its name.
+        """
+        temporary = f"{REFUSALS}.{os.urandom(8).hex()}"
+        with fs.opened(fs.open_directory(self._directory)) as root:
+            try:
+                with fs.opened(fs.create_file(temporary, root)) as fd:
+                    os.posix_fallocate(fd, 0, SLOTS * SLOT_SIZE)
+                with suppress(FileExistsError):
+                    os.link(temporary, REFUSALS, src_dir_fd=root, dst_dir_fd=root, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in {errno.EPERM, errno.ENOTSUP}:
+                    raise
+                # A file system without hard links: of two files that replace each other one refusal may be lost.
+                os.rename(temporary, REFUSALS, src_dir_fd=root, dst_dir_fd=root)
+            finally:
+                fs.remove(temporary, root)

@@ -1,0 +1,66 @@
+"""The index of an object pool: an object for each text, whose key is the text's own key and name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from fileupload.pool.index import Index, Key
+from fileupload.pool.key_encoding import decode_word, encode_word
+from fileupload.pool.object.store import ObjectStore
+
+_FILE = "="
+
+
+class ObjectIndex(Index):
+    """Texts in objects. Listing the names under a key is one request."""
+
+    def __init__(self, store: ObjectStore, prefix: str) -> None:
+        """Use the keys below *prefix*, which ends with a slash."""
+        self._store = store
+        self._prefix = prefix
+
+    def put(self, key: Key, name: str, text: str = "", *, new: bool = False) -> bool:
+        """Store *text*."""
+        return self._store.put(self._key(key, name), text.encode("utf-8", "surrogatepass"), new=new)
+
+    def get(self, key: Key, name: str) -> str | None:
+        """Return a text, or None."""
+        try:
+            return self._store.get(self._key(key, name)).decode("utf-8", "surrogatepass")
+        except FileNotFoundError:
+            return None
+
+    def names(self, key: Key) -> list[str]:
+        """Return the names directly under *key*, in the order of their characters."""
+        prefix = self._folder(key) + _FILE
+        names = []
+        for each in self._store.list(prefix):
+            with suppress(ValueError):
+                names.append(decode_word(each.key.removeprefix(prefix)))
+        return sorted(names)
+
+    def keys(self, prefix: Key) -> Iterator[Key]:
+        """Yield every key that begins with *prefix*, itself included, and holds something."""
+        base = self._folder(prefix)
+        found: set[Key] = set()
+        for each in self._store.list(base):
+            *folders, name = each.key.removeprefix(base).split("/")
+            with suppress(ValueError):
+                key = (*prefix, *(decode_word(folder) for folder in folders))
+                if name.startswith(_FILE) and key not in found:
+                    found.add(key)
+                    yield key
+
+    def remove(self, key: Key, name: str) -> bool:
+        """Remove a text; False if there was none."""
+        place = self._key(key, name)
+        there = any(each.key == place for each in self._store.list(place))
+        self._store.delete([place])
+        return there
+
+    def _folder(self, key: Key) -> str:
+        return self._prefix + "".join(encode_word(word) + "/" for word in key)
+
+    def _key(self, key: Key, name: str) -> str:
+        return self._folder(key) + _FILE + encode_word(name)

@@ -1,0 +1,1 @@
+"""Direct uploads: clients send the parts to signed addresses."""

@@ -1,0 +1,303 @@
+"""Direct uploads: the client sends its file to the pool by itself, to signed addresses, and says so at the end.
+
+What was agreed (name, type, size, checksum) is kept in the status of an attempt that is suspended while the client
+sends. Completing resumes it, compares what is stored with what was agreed, and finishes it like any other upload.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Any
+
+from fileupload.errors import (
+    AlreadyDone,
+    Busy,
+    ChecksumMismatch,
+    MalformedRequest,
+    NotDirect,
+    NotResumable,
+    PoolFull,
+    ServerBusy,
+    StorageFailed,
+    Superseded,
+    TooLarge,
+    UploadError,
+    storage_error,
+)
+from fileupload.manager import UploadManager
+from fileupload.pool.base import Attempt, Pool
+from fileupload.pool.direct import LARGEST_PART, MOST_PARTS, DirectFile, Part
+from fileupload.protocols.direct.terms import Wish, check_parts, part_size, part_sizes
+from fileupload.protocols.direct.upload_tokens import Ticket, Tickets
+from fileupload.protocols.receiver import UploadRequest, with_expiry
+from fileupload.settings import Settings, size_text
+from fileupload.status import RUNNING, Offer, State, UploadedFile, UploadStatus, timestamp
+
+log = logging.getLogger("fileupload")
+
+MAX_ADDRESSES = 1000  # in one answer
+
+
+class DirectUploads:
+    """Offers addresses for files, and takes in what was sent to them."""
+
+    def __init__(self, manager: UploadManager) -> None:
+        self._pool: Pool = manager.pool
+        self._settings: Settings = manager.settings
+        self._tickets = Tickets(manager.key_ring)
+
+    def begin(self, upload: UploadRequest, wish: Wish) -> UploadStatus:
+        """Begin an upload of one file; return its status.
+
+        :raises UploadError: it is refused.
+        """
+        first = replace(
+            upload.first_status(),
+            state=State.UPLOADING,
+            filename=wish.filename,
+            content_type=wish.content_type,
+            size=wish.size,
+            buffered=False,  # of the request for addresses, this may be true
+            resumable=True,
+        )
+        try:
+            status = replace(first, direct=self._agree(upload, wish))
+            attempt = self._pool.begin(upload.claims.id, status)
+        except (AlreadyDone, ServerBusy):  # the second says nothing of this upload, and would ask for descriptors
+            raise
+        except UploadError as error:
+            with suppress(OSError):
+                self._pool.refuse(upload.claims.id, first.failed(error))
+            raise
+        direct = self._pool.direct(upload.claims.id, attempt.token, status)
+        try:
+            direct.begin(form=wish.form)
+            attempt.suspend(status)
+        except BaseException:
+            with suppress(OSError):
+                direct.abandon()
+            with suppress(OSError, Superseded):
+                attempt.fail(status.failed(StorageFailed()))
+            raise
+        return replace(status, attempt=attempt.token)
+
+    def _agree(self, upload: UploadRequest, wish: Wish) -> Offer:
+        """Return what is agreed.
+
+        :raises UploadError: size or type are not possible here.
+        """
+        upload.check_type(wish.content_type, wish.filename)
+        upload.check_size(wish.size)
+        limit = min(filter(None, (upload.max_size, self._settings.max_file_size)), default=None)
+        if limit is not None and wish.size is not None and wish.size > limit:
+            raise TooLarge(f"A file of at most {size_text(limit)} can be sent here.")
+        size = part_size(wish.size, max(wish.size or 1, 1) if wish.whole else self._settings.direct_part_size)
+        if size > LARGEST_PART or (wish.form and (wish.size or 0) > LARGEST_PART):
+            raise TooLarge(f"A file of {size_text(wish.size or 0)} cannot be sent in this way.")
+        if wish.size is not None and not wish.form and wish.size > size:
+            upload.check_space(2 * wish.size)  # the parts, and the file that is made of them
+        return Offer(
+            acl=wish.acl,
+            form=wish.form,
+            part_size=0 if wish.size is None else size,
+            max_size=limit,
+            sha256=wish.sha256,
+        )
+
+    def find(self, bucket_id: str) -> UploadStatus:
+        """Return the status of a direct upload that is not finished.
+
+        :raises AlreadyDone: it is.
+        :raises NotDirect: there is none.
+        """
+        status = self._pool.handle(bucket_id).get_status()
+        if status.state is State.DONE:
+            raise AlreadyDone
+        if status.state not in RUNNING or status.direct is None:
+            raise NotDirect
+        return status
+
+    def describe(self, bucket_id: str, status: UploadStatus, base: str, first: int = 1) -> dict[str, Any]:
+        """Return where the client has to send what, and what it has sent.
+
+        :param base: the address below which our own server takes parts.
+        :param first: the number of the first part that is asked for.
+        :raises NotDirect: it is in parts of which the client tells the sizes as it sends them.
+        """
+        offer, direct = status.direct, self._pool.direct(bucket_id, status.attempt)
+        assert offer is not None
+        expires = time.time() + self._settings.direct_expires
+        answer: dict[str, Any] = {"size": status.size, "expires": timestamp(expires), "headers": {}}
+        if offer.form:
+            return {**answer, **self._form(bucket_id, status, direct, base)}
+        if status.size is None:
+            raise NotDirect
+        answer["method"] = "PUT"
+        sizes = part_sizes(status.size, offer.part_size)
+        if len(sizes) == 1:
+            return {**answer, "url": self._url(direct, bucket_id, status, base, 1, sizes[0])}
+        stored = {part.number: part for part in direct.parts()} if status.received else {}
+        numbers = range(first, min(first + MAX_ADDRESSES, len(sizes) + 1))
+        answer["part_size"] = offer.part_size
+        answer["parts"] = [
+            {
+                "number": number,
+                "offset": (number - 1) * offer.part_size,
+                "size": sizes[number - 1],
+                "url": self._url(direct, bucket_id, status, base, number, sizes[number - 1]),
+                **({"etag": stored[number].etag} if number in stored else {}),
+            }
+            for number in numbers
+        ]
+        if numbers.stop <= len(sizes):
+            answer["next"] = numbers.stop
+        return answer
+
+    def parts(self, bucket_id: str, status: UploadStatus) -> Sequence[Part]:
+        """Return the parts that the client has sent of an upload with that *status*."""
+        return self._pool.direct(bucket_id, status.attempt).parts()
+
+    def part_urls(self, bucket_id: str, status: UploadStatus, base: str, numbers: Iterable[int]) -> dict[int, str]:
+        """Return the addresses for the parts of these *numbers*.
+
+        :raises MalformedRequest: the file has no such part, or more addresses are asked for than one answer has.
+        """
+        offer, direct = status.direct, self._pool.direct(bucket_id, status.attempt)
+        assert offer is not None
+        sizes = part_sizes(status.size, offer.part_size) if status.size is not None else None
+        unique = dict.fromkeys(numbers)  # a query has room for many thousand repetitions
+        if len(unique) > MAX_ADDRESSES:
+            raise MalformedRequest(f"At most {MAX_ADDRESSES} parts can be named in one request.")
+        for number in unique:
+            if not 1 <= number <= (MOST_PARTS if sizes is None else len(sizes)):
+                raise MalformedRequest(f"This file has no part {number}.")
+        return {
+            number: self._url(direct, bucket_id, status, base, number, None if sizes is None else sizes[number - 1])
+            for number in unique
+        }
+
+    def _url(
+        self, direct: DirectFile, bucket_id: str, status: UploadStatus, base: str, number: int, size: int | None
+    ) -> str:
+        url = direct.part_url(number, size, self._settings.direct_expires)
+        if url is None:
+            assert status.direct is not None
+            most = status.direct.max_size if size is None else size
+            url = self._own_url(bucket_id, status, base, number, size or 0, most)
+        return url
+
+    def _form(self, bucket_id: str, status: UploadStatus, direct: DirectFile, base: str) -> dict[str, Any]:
+        assert status.direct is not None
+        least = status.size or 0
+        most = status.size if status.size is not None else status.direct.max_size
+        ceiling = LARGEST_PART if most is None else min(most, LARGEST_PART)
+        form = direct.form(least, ceiling, status.content_type, self._settings.direct_expires)
+        if form is not None:
+            return {"method": "POST", "url": form.url, "fields": dict(form.fields)}
+        return {"method": "POST", "url": self._own_url(bucket_id, status, base, 0, least, most), "fields": {}}
+
+    def _own_url(
+        self, bucket_id: str, status: UploadStatus, base: str, number: int, least: int, most: int | None
+    ) -> str:
+        expires = int(time.time() + self._settings.direct_expires)
+        ticket = self._tickets.sign(Ticket(bucket_id, status.attempt, number, least, most, expires))
+        return f"{base}/part?ticket={ticket}"
+
+    def complete(self, bucket_id: str, etags: Mapping[int, str] | None = None) -> UploadStatus:
+        """Finish an upload of which all was sent; return its status.
+
+        :param etags: of the parts by their numbers, where the client tells them.
+        :raises UploadError: it is not what was agreed, and nothing of it was kept; or it is none that can be completed.
+            Of those with a status from 500, all was kept, and it may be completed later.
+        """
+        attempt = self._resume(bucket_id)
+        direct = self._pool.direct(bucket_id, attempt.token, attempt.status)
+        try:
+            done = self._take(attempt, direct, etags)
+            attempt.finish(done)
+        except OSError as error:
+            log.exception("a direct upload could not be completed")
+            self._let_go(attempt)
+            raise storage_error(error) from error
+        except UploadError as error:
+            if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                self._let_go(attempt)
+            else:
+                self._give_up(bucket_id, attempt, direct, error)
+            raise
+        except BaseException:
+            self._let_go(attempt)
+            raise
+        return done
+
+    @staticmethod
+    def _let_go(attempt: Attempt) -> None:
+        """Leave all as it is for another try."""
+        with suppress(OSError, Superseded, AlreadyDone):
+            attempt.suspend(attempt.status)
+
+    def _give_up(self, bucket_id: str, attempt: Attempt, direct: DirectFile, error: UploadError) -> None:
+        """Keep nothing but *error*.
+
+        :raises Superseded, AlreadyDone: it is another's, which is why it failed; what he has is left alone.
+        """
+        try:
+            with suppress(OSError):
+                status = self._pool.handle(bucket_id).get_status()
+                if status.state is State.DONE:
+                    raise AlreadyDone
+                if status.attempt != attempt.token:
+                    raise Superseded
+                direct.abandon()
+        finally:
+            with suppress(OSError, Superseded):
+                attempt.fail(attempt.status.failed(error))
+
+    def _resume(self, bucket_id: str) -> Attempt:
+        """Take up the attempt of a direct upload.
+
+        :raises NotDirect, AlreadyDone, Busy: there is none that could be completed.
+        """
+        try:
+            attempt = self._pool.resume(bucket_id)
+        except NotResumable:
+            self.find(bucket_id)
+            raise Busy from None  # another resumed it while we looked
+        if attempt.status.direct is None:
+            attempt.suspend(attempt.status)
+            raise NotDirect
+        return attempt
+
+    def _take(self, attempt: Attempt, direct: DirectFile, etags: Mapping[int, str] | None) -> UploadStatus:
+        status = attempt.status
+        assert status.direct is not None
+        parts = direct.parts()
+        check_parts(status, parts, etags)
+        self._check_space(parts)
+        hashed = bool(status.direct.sha256) or (direct.reads_all and self._settings.checksum == "sha256")
+        sha256 = direct.assemble(parts, hashed=hashed)
+        if status.direct.sha256 and sha256 != status.direct.sha256:
+            raise ChecksumMismatch
+        file = UploadedFile(
+            field="",
+            filename=status.filename,
+            content_type=status.content_type,
+            size=sum(part.size for part in parts),
+            sha256=sha256,
+        )
+        done = replace(status, resumable=False, suspended=False, direct=None).done((file,), {})
+        return with_expiry(done, self._settings)
+
+    def _check_space(self, parts: Sequence[Part]) -> None:
+        """Look whether there is room for the file beside its parts, if it is to be made of several.
+
+        :raises PoolFull: there is none now.
+        """
+        free = self._pool.free_space() if len(parts) > 1 and self._settings.min_free_space else None
+        if free is not None and free - sum(part.size for part in parts) < self._settings.min_free_space:
+            raise PoolFull

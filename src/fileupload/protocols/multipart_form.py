@@ -1,0 +1,206 @@
+"""multipart/form-data (RFC 7578): browser forms, ``curl -F``, ``requests``, ``FormData``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+
+from fileupload.errors import FieldTooLarge, Incomplete, LimitExceeded, MalformedForm, UnsupportedRequest
+from fileupload.protocols.base import WholeBodyProtocol
+from fileupload.protocols.boundary_search import Delimiter
+from fileupload.protocols.receiver import Receiver, UploadRequest
+from fileupload.settings import Settings, size_text
+from fileupload.wsgi.headers import clean_filename, media_type, parse_parameters
+
+# RFC 2046, 5.1.1: 1 to 70 characters, the last no space. It names fewer of them; real clients send others too.
+_BOUNDARY = re.compile(r"[ -~]{0,69}[!-~]", re.ASCII)
+# As browsers write it; whatever else is looked at more closely.
+_PLAIN_DISPOSITION = re.compile(r'form-data; name="[^"]*"(?:; filename="[^"]*")?', re.ASCII)
+# What clients call the charset of their text fields, and how it is read; Apache HttpClient 4 says ISO-8859-1.
+_CHARSETS = {
+    **dict.fromkeys(("", "utf-8", "utf8", "us-ascii", "ascii"), "utf-8"),
+    **dict.fromkeys(("iso-8859-1", "iso8859-1", "latin1", "latin-1"), "latin-1"),
+}
+_PART_OVERHEAD = 1024  # bytes that the headers of a part may be expected to need
+
+
+class FormProtocol(WholeBodyProtocol):
+    """The files of a form become the files of the bucket, its text fields are kept beside them."""
+
+    def matches(self, environ: dict[str, Any]) -> bool:
+        """Every POST is one, or a mistake that deserves an answer."""
+        return bool(environ["REQUEST_METHOD"] == "POST")
+
+    def prepare(self, request: UploadRequest) -> None:
+        """Refuse by type, boundary and length."""
+        _boundary(request)
+        size = request.body.length
+        # The declared length covers more than the files, so only what could never be right is refused here.
+        request.check_size(None if size is None else max(0, size - _overhead(request.settings)))
+
+    def fill(self, request: UploadRequest, receiver: Receiver) -> None:
+        """Parse the body, and store what is in it."""
+        form = _Form(request, receiver)
+        limit = request.max_size
+        ceiling = None if limit is None else limit + _overhead(request.settings)
+        try:
+            for chunk in request.body.chunks(ceiling):
+                form.feed(chunk)
+                receiver.publish_if_due()
+        except ParserLimitReached as error:
+            raise LimitExceeded(f"The form passes a limit: {error}.") from None
+        except MultipartError as error:
+            raise MalformedForm(f"The form cannot be read: {error.args[0]}.") from None
+        form.require_end()
+
+
+class _Form:
+    """Has the body parsed, and sorts the parser's events into files and fields."""
+
+    def __init__(self, request: UploadRequest, receiver: Receiver) -> None:
+        settings, boundary = request.settings, _boundary(request)
+        self._request = request
+        self._settings = settings
+        self._receiver = receiver
+        self._parser = PushMultipartParser(
+            boundary,
+            max_header_size=settings.max_header_size,
+            max_header_count=settings.max_headers,
+            max_segment_count=settings.max_files + settings.max_fields,
+        )
+        self._holds_no_delimiter = Delimiter(boundary).is_absent
+        self._in_content = False  # the last chunk was content of a file to its last byte
+        self._files = 0
+        self._fields = 0
+        self._fields_size = 0
+        self._field: bytearray | None = None  # the text field that is being read
+        self._name = ""
+        self._charset = "utf-8"
+        self._declared = False  # whether the part has a length of its own, which the parser compares
+        self._unnamed: str | None = None  # the type of the file, where its name is still to be missed
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the body.
+
+        :raises UploadError, MultipartError: they are not what may stand there.
+        """
+        # Nearly all chunks of a large file are content as a whole, and need not go through the parser.
+        if self._in_content and self._holds_no_delimiter(chunk):
+            self._receiver.write(chunk)
+            return
+        event = None
+        for event in self._parser.parse(chunk):
+            self._take(event)
+        # The parser gave the chunk itself back: it keeps nothing of it. (Of single bytes Python has but one each.)
+        given_back = event is chunk and len(chunk) > 1 and self._field is None
+        self._in_content = given_back and self._unnamed is None and not self._declared
+
+    def require_end(self) -> None:
+        """Refuse a form without its closing boundary: several servers end a body in silence when the client dies.
+
+        :raises Incomplete: it has none.
+        """
+        try:
+            self._parser.close()
+        except MultipartError:
+            raise Incomplete("The form ended before its closing boundary.") from None
+
+    def _take(self, event: MultipartSegment | bytes | None) -> None:
+        """Take one event: the head of a part, bytes of its content, or None at its end."""
+        if event is None:
+            self._end()
+        elif isinstance(event, MultipartSegment):
+            self._begin(event)
+        elif self._field is None:
+            if self._unnamed is not None:
+                self._request.check_type(self._unnamed, "")
+                self._unnamed = None
+            self._receiver.write(event)
+        else:
+            self._add_text(event)
+
+    def _begin(self, part: MultipartSegment) -> None:
+        _check_part(part)
+        self._declared = part.header("Content-Length") is not None
+        self._name = part.name or ""
+        if part.filename is None:
+            self._fields += 1
+            if self._fields > self._settings.max_fields:
+                raise LimitExceeded(f"The form has more than {self._settings.max_fields} text fields.")
+            self._field = bytearray()
+            self._charset = _CHARSETS[(part.charset or "").lower()]
+            return
+        self._files += 1
+        if self._files > self._settings.max_files:
+            raise LimitExceeded(f"The form has more than {self._settings.max_files} files.")
+        filename = clean_filename(part.filename)
+        content_type = media_type(part.content_type, filename)
+        # A file without a name is an input in which none was chosen, until its first byte.
+        self._unnamed = None if filename else content_type
+        if filename:
+            self._request.check_type(content_type, filename)
+        self._receiver.begin_file(self._name, filename, content_type)
+
+    def _add_text(self, data: bytes) -> None:
+        assert self._field is not None
+        self._fields_size += len(data)
+        self._field += data
+        if len(self._field) > self._settings.max_field_size:
+            raise FieldTooLarge(
+                f"The text field {self._name!r} has more than {size_text(self._settings.max_field_size)};"
+                " a file needs a filename."
+            )
+        if self._fields_size > self._settings.max_fields_size:
+            raise FieldTooLarge(f"The text fields have more than {size_text(self._settings.max_fields_size)}.")
+
+    def _end(self) -> None:
+        if self._field is None:
+            self._receiver.end_file()
+            return
+        try:
+            text = self._field.decode(self._charset)
+        except UnicodeDecodeError:
+            raise MalformedForm(f"The text field {self._name!r} is not UTF-8.") from None
+        self._receiver.add_field(self._name, text)
+        self._field = None
+
+
+def _boundary(request: UploadRequest) -> str:
+    try:
+        value, parameters = parse_parameters(request.environ.get("CONTENT_TYPE", ""))
+    except ValueError as error:
+        raise UnsupportedRequest(f"The header Content-Type cannot be read: {error}.") from None
+    if value != "multipart/form-data":
+        raise UnsupportedRequest(
+            'Send a form as multipart/form-data (in HTML: enctype="multipart/form-data"), or a plain file with PUT.'
+        )
+    boundary = parameters.get("boundary", "")
+    if _BOUNDARY.fullmatch(boundary) is None:
+        raise MalformedForm("The boundary in Content-Type must be 1 to 70 characters of ASCII (RFC 2046).")
+    return boundary
+
+
+def _overhead(settings: Settings) -> int:
+    """Return the bytes that an honest form may have beside those of its files."""
+    return settings.max_fields_size + (settings.max_files + settings.max_fields) * _PART_OVERHEAD
+
+
+def _check_part(part: MultipartSegment) -> None:
+    """Refuse a part whose headers can be read in two ways (RFC 7578, 4.2; ``filename*`` has no meaning)."""
+    if not part.name:
+        raise MalformedForm("A part of the form has no name.")
+    dispositions = [value for name, value in part.headerlist if name == "Content-Disposition"]
+    if len(dispositions) != 1:
+        raise MalformedForm("A part of the form has two Content-Disposition headers.")
+    if _PLAIN_DISPOSITION.fullmatch(dispositions[0]) is None:
+        try:
+            _, parameters = parse_parameters(dispositions[0], strict=True)
+        except ValueError as error:
+            raise MalformedForm(f"The Content-Disposition of a part cannot be read: {error}.") from None
+        # The parser is more lenient than the grammar, and must have found the same.
+        if "name" not in parameters or ("filename" in parameters) != (part.filename is not None):
+            raise MalformedForm("The Content-Disposition of a part can be read in two ways.")
+    if (part.charset or "").lower() not in _CHARSETS and part.filename is None:
+        raise MalformedForm(f"The text field {part.name!r} must be UTF-8, not {part.charset!r}.")

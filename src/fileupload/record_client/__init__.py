@@ -1,0 +1,1 @@
+"""Client for the files of record collections."""

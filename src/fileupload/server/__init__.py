@@ -1,0 +1,1 @@
+"""The dedicated upload server, ``fileupload serve``."""

@@ -1,0 +1,355 @@
+"""Ends connections of ``fileupload serve`` whose clients are idle, too slow, or do not take their answer.
+
+granian has a time limit for the head of a request, and none for what follows: the thread of a request waits for the
+next bytes of a body, or for the client to take an answer, for as long as the client likes. Neither WSGI nor granian
+tells by which connection a request came. But the kernel counts the bytes of each connection (struct tcp_info), and we
+know of each request whether it is blocked in a read, since when, and for how long it may be. So each half second, and
+only by what was counted:
+
+- a connection is ended that has bytes to send of which the client takes fewer than the least rate;
+- where a read is overdue, a connection from the same address is ended that is in the middle of a request and has sent
+  at less than the least rate. It cannot be one whose request is being worked on: that one has received its whole body,
+  and nothing since the work began;
+- while nearly all connections that a process may have are taken, those that are idle are ended after a second or two.
+
+There is a thread for each connection (see ``server``), so no request waits for a thread: a connection that received
+bytes and sent none is in the middle of a request. On systems without these counters nothing is ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from fileupload.server.request_watch import RequestWatch, TimedAnswer, TimedInput
+from fileupload.wsgi.connection import Counters, KernelSocket, duplicate, read_counters, shut_down
+from fileupload.wsgi.responses import Environ, WSGIApp
+from fileupload.wsgi.watchdog import WATCH_KEY
+
+log = logging.getLogger("fileupload")
+
+_TICK = 0.5  # seconds between two looks
+_SLACK = 0.5  # seconds by which times of the kernel and of this process may differ
+_MAX_LAG = 60.0  # seconds that the last bytes of a body may have waited for the thread that reads them
+_MAX_HEAD_LAG = 5.0  # the same for the head of a request without a body
+_MAX_DOUBT = 5.0  # seconds after which a connection that is not drained is ended, though it might be another
+_SECOND_TRY = 3.0  # seconds after which an ended connection that is still there is shut down in both directions
+_CROWDED = 0.75  # of the connections that a process may have
+_CROWDED_NEW = 1.0  # seconds that a connection may then be there without a byte
+_CROWDED_IDLE = 2.0  # seconds that it may then be idle after an answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaperOptions:
+    """What the reaper allows.
+
+    :ivar port: the port whose connections it looks at.
+    :ivar capacity: the connections that this process may have at once.
+    :ivar idle_timeout: seconds without a byte in the middle of a body, or of an answer; infinity for no limit.
+    :ivar min_rate: bytes a second that a client must take of an answer; 0 for no limit.
+    :ivar grace: seconds over which that is measured.
+    """
+
+    port: int
+    capacity: int
+    idle_timeout: float = 60.0
+    min_rate: int = 1024
+    grace: float = 30.0
+
+
+@dataclass
+class _Connection:
+    """A connection of this process, as seen at the last looks.
+
+    :ivar mark: until when it received at the least rate, and the bytes until then.
+    :ivar base: bytes received before the request that it is in the middle of, as far as that was seen.
+    :ivar sending: bytes acknowledged, and when, since which it has bytes to send without a pause.
+    :ivar ended_at: when it was ended; 0 if it was not.
+    """
+
+    address: str
+    seen: float
+    counters: Counters
+    mark: tuple[float, int]
+    base: int = 0
+    sending: tuple[float, int] | None = None
+    ended_at: float = 0.0
+    fd: int = -1
+
+    def update(self, counters: Counters, now: float, rate: int) -> None:
+        self.counters = counters
+        since, received = self.mark
+        if counters.received - received >= max(1, rate * (now - since)):
+            self.mark = (now, counters.received)
+        if not self.in_request:
+            self.base = counters.received
+        if not counters.pending:
+            self.sending = None
+        elif self.sending is None:
+            self.sending = (now, counters.acknowledged)
+
+    @property
+    def in_request(self) -> bool:
+        """Whether bytes have come since the last answer."""
+        counters = self.counters
+        if not counters.received or counters.pending:
+            return False
+        return not counters.acknowledged or counters.since_received < counters.since_sent
+
+    @property
+    def may_be_in_request(self) -> bool:
+        """Whether bytes may have come since the last answer: in the same millisecond the order is not known."""
+        counters = self.counters
+        return self.in_request or (counters.received > 0 and counters.since_received == counters.since_sent)
+
+
+class ConnectionReaper:
+    """A WSGI app around *app*, and a thread that looks at the connections of this process."""
+
+    def __init__(self, app: WSGIApp, options: ReaperOptions) -> None:
+        self._app = app
+        self._options = options
+        self._requests: dict[int, RequestWatch] = {}
+        self._connections: dict[int, _Connection] = {}  # by inode
+        self._others: set[int] = set()  # inodes of sockets that are none of them
+        threading.Thread(target=self._run, name="fileupload-reaper", daemon=True).start()
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        watch = environ[WATCH_KEY] = RequestWatch(environ)
+        environ["wsgi.input"] = TimedInput(environ["wsgi.input"], watch)
+        key = id(watch)
+        self._requests[key] = watch
+        try:
+            answer = self._app(environ, start_response)
+        except BaseException:
+            del self._requests[key]
+            raise
+        if isinstance(answer, list):  # which the server takes as a whole
+            del self._requests[key]
+            return answer
+        watch.answering = True
+        return TimedAnswer(answer, partial(self._requests.pop, key, None))
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_TICK)
+            try:
+                self._look(time.monotonic())
+            except Exception:
+                log.exception("idle and slow connections could not be looked for")
+
+    def _look(self, now: float) -> None:
+        self._count(now)
+        connections = [each for each in self._connections.values() if not each.ended_at]
+        ended = [each for each in connections if self._takes_too_little(each, now)]
+        for connection in ended:
+            self._end(connection, socket.SHUT_RDWR, now)
+        late = self._end_overdue(connections, now)
+        crowd = self._end_idle(connections, now)
+        for connection in self._connections.values():
+            if connection.ended_at and now - connection.ended_at >= _SECOND_TRY:
+                self._end(connection, socket.SHUT_RDWR, now)
+        if ended or late or crowd:
+            log.warning(
+                "connections ended: %d whose clients sent too slowly, %d that did not take the answer, %d idle",
+                late, len(ended), crowd,
+            )  # fmt: skip
+
+    def _count(self, now: float) -> None:
+        """Look at all connections of this process."""
+        found = set()
+        # Which request came by which connection is not known: of a client's limits, the mildest holds for all of them.
+        rates: dict[str, int] = {}
+        for watch in list(self._requests.values()):
+            if watch.rate is not None:
+                rates[watch.address] = min(watch.rate, rates.get(watch.address, watch.rate))
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError, ValueError):
+                link = os.readlink(f"/proc/self/fd/{name}")
+                if link.startswith("socket:["):
+                    inode = int(link[8:-1])
+                    found.add(inode)
+                    if inode not in self._others:
+                        self._count_one(int(name), inode, rates, now)
+        self._others &= found
+        for inode in self._connections.keys() - found:
+            del self._connections[inode]
+
+    def _count_one(self, fd: int, inode: int, rates: dict[str, int], now: float) -> None:
+        with duplicate(fd) as sock:
+            known = self._connections.get(inode)
+            if known is None:
+                address = _client_address(sock, self._options.port)
+                if address is None:
+                    self._others.add(inode)
+                    return
+            counters = read_counters(sock)
+            if counters is None:
+                return
+            if known is None:
+                known = _Connection(address or "", now, counters, (now, counters.received))
+                self._connections[inode] = known
+            known.fd = fd
+            known.update(counters, now, rates.get(known.address, self._options.min_rate))
+
+    def _takes_too_little(self, connection: _Connection, now: float) -> bool:
+        """Tell whether the client takes its answer too slowly; the window begins anew where it does not."""
+        if connection.sending is None:
+            return False
+        since, acknowledged = connection.sending
+        taken, seconds = connection.counters.acknowledged - acknowledged, now - since
+        options = self._options
+        if not options.min_rate:
+            if taken:
+                connection.sending = (now, connection.counters.acknowledged)
+            return not taken and seconds >= options.idle_timeout
+        if seconds < options.grace:
+            return False
+        connection.sending = (now, connection.counters.acknowledged)
+        return taken < options.min_rate * seconds
+
+    def _end_overdue(self, connections: list[_Connection], now: float) -> int:
+        """End the connections of reads that have taken too long; return how many."""
+        overdue: dict[str, list[RequestWatch]] = defaultdict(list)
+        working: dict[str, list[RequestWatch]] = defaultdict(list)
+        for watch in list(self._requests.values()):
+            if not watch.reading_since:
+                working[watch.address].append(watch)
+            elif _is_overdue(watch, now, self._options.idle_timeout):
+                overdue[watch.address].append(watch)
+        return sum(
+            self._end_culprits(watches, working[address], connections, now) for address, watches in overdue.items()
+        )
+
+    def _end_culprits(
+        self, overdue: list[RequestWatch], working: list[RequestWatch], connections: list[_Connection], now: float
+    ) -> int:
+        """End one connection for each overdue read of a client, the slowest first; return how many."""
+        candidates = [
+            each
+            for each in connections
+            if each.address == overdue[0].address
+            and not (each.ended_at or each.counters.pending or _may_be_worked_on(each, working, now))
+        ]
+        drains = [watch for watch in overdue if watch.wait is not None and watch.wait.draining_since]
+        reads = [watch for watch in overdue if watch not in drains]
+        culprits = self._slow_senders(reads, candidates, now) + _undrained(drains, candidates, now)
+        if culprits:
+            # Which of these reads waits for which of these connections is not known, and does not matter.
+            for watch in overdue:
+                if watch.wait is not None:
+                    watch.wait.expired = True
+        return sum(self._end(connection, socket.SHUT_RD, now) for connection in culprits)
+
+    def _slow_senders(
+        self, overdue: list[RequestWatch], candidates: list[_Connection], now: float
+    ) -> list[_Connection]:
+        """Return the connections in the middle of a request that are as slow as those that the reads wait for."""
+        if not overdue:
+            return []
+        waits = [watch.wait for watch in overdue if watch.wait is not None]
+        grace = min((wait.grace for wait in waits if wait.rate), default=math.inf)
+        idle = min(self._options.idle_timeout, *(wait.idle for wait in waits), math.inf)
+        slow = [
+            each
+            for each in candidates
+            if each.may_be_in_request and (each.counters.since_received >= idle or now - each.mark[0] >= grace - _SLACK)
+        ]
+        return sorted(slow, key=lambda each: (not each.in_request, each.mark[0]))[: len(overdue)]
+
+    def _end_idle(self, connections: list[_Connection], now: float) -> int:
+        """End idle connections where there are nearly as many as there may be; return how many."""
+        if len(connections) < self._options.capacity * _CROWDED:
+            return 0
+        # A request that is worked on looks like a head that is not complete, and an answer whose next piece is not
+        # ready like one that is over: of a client that has requests, only what is certain is ended.
+        busy = {watch.address for watch in list(self._requests.values())}
+        idle = [each for each in connections if not each.ended_at and _is_idle(each, each.address in busy, now)]
+        return sum(self._end(connection, socket.SHUT_RDWR, now) for connection in idle)
+
+    def _end(self, connection: _Connection, how: int, now: float) -> bool:
+        connection.ended_at = now
+        with suppress(OSError), duplicate(connection.fd) as sock:
+            # The descriptor may be another connection's by now.
+            inode = os.fstat(sock.fileno()).st_ino
+            if self._connections.get(inode) is connection:
+                shut_down(sock, how, discard=how == socket.SHUT_RDWR)
+                return True
+        return False
+
+
+def _may_be_worked_on(connection: _Connection, working: list[RequestWatch], now: float) -> bool:
+    """Tell whether the request of *connection* may be one of those that are worked on.
+
+    Such a one has received its whole body, and its last bytes came just before the work began. Only a disk that stalls
+    may let the bytes of a body wait for longer.
+    """
+    received = connection.counters.received - connection.base
+    last = now - connection.counters.since_received
+    return any(
+        watch.working_since - (_MAX_LAG if watch.length != 0 else _MAX_HEAD_LAG) <= last <= watch.working_since + _SLACK
+        and (watch.length is None or received >= watch.length)
+        for watch in working
+    )
+
+
+def _undrained(drains: list[RequestWatch], candidates: list[_Connection], now: float) -> list[_Connection]:
+    """Return the connections that were answered when the *drains* began, and from which the rest has not come.
+
+    A connection that is idle since then may be kept alive for a next request, which any server may end at any time
+    (RFC 9112, 9.3.1). One that is in the middle of a request may have begun a next one: it is ended only where there
+    are no more of them than reads.
+    """
+    starts = sorted(watch.wait.draining_since for watch in drains if watch.wait is not None)
+    if not starts:
+        return []
+    matching = [
+        each for each in candidates if starts[0] - _SLACK <= now - each.counters.since_sent <= starts[-1] + _SLACK
+    ]
+    idle = [each for each in matching if not each.in_request]
+    others = [each for each in matching if each.in_request]
+    left = max(0, len(drains) - len(idle))
+    if len(others) > left and now - starts[0] < _MAX_DOUBT:
+        others = []
+    return idle[: len(drains)] + sorted(others, key=lambda each: each.mark[0])[:left]
+
+
+def _is_idle(connection: _Connection, has_requests: bool, now: float) -> bool:
+    counters = connection.counters
+    if not counters.received:
+        return now - connection.seen >= _CROWDED_NEW
+    quiet = min(counters.since_received, counters.since_sent) >= _CROWDED_IDLE
+    head = connection.in_request and now - connection.seen >= _CROWDED_IDLE
+    return not has_requests and not counters.pending and (quiet or head)
+
+
+def _is_overdue(watch: RequestWatch, now: float, idle_timeout: float) -> bool:
+    since, wait = watch.reading_since, watch.wait
+    if not since:
+        return False
+    if wait is None:
+        return now - since >= idle_timeout
+    slow = wait.rate > 0 and now - since >= wait.grace
+    return slow or now >= wait.deadline or now - since >= min(wait.idle, idle_timeout)
+
+
+def _client_address(sock: KernelSocket, port: int) -> str | None:
+    """Return the address of the client of a connection to *port*; None for any other socket."""
+    if sock.family not in {socket.AF_INET, socket.AF_INET6}:
+        return None
+    try:
+        if sock.getsockname()[1] != port:
+            return None
+        return str(sock.getpeername()[0])  # fails for a socket that only listens
+    except OSError:
+        return None
