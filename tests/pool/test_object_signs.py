@@ -12,11 +12,12 @@ import pytest
 
 from fileupload.errors import Incomplete
 from fileupload.pool.base import Attempt
+from fileupload.pool.object import attempt as object_attempt
 from fileupload.pool.object import heartbeat as object_signs
 from fileupload.pool.object.pool import ObjectPool
 from fileupload.pool.s3.store import S3Store
 from fileupload.status import State, UploadStatus, timestamp
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 
 ID = "0123456789abcdef" * 2
 ENDS: dict[str, tuple[str, Callable[[Attempt], None]]] = {
@@ -69,3 +70,16 @@ def test_a_slow_sign_of_life_does_not_come_last(pool: ObjectPool, slow: SlowSign
     thread.join(PATIENCE)
     found = pool.handle(ID).get_status()
     assert (found.state, found.running) == (state, False)
+
+
+def test_a_cleared_bucket_stays_empty_though_its_attempt_stalls(
+    pool: ObjectPool, slow: SlowSigns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sign of life that arrives after its bucket was cleared is removed again, also if the attempt does nothing."""
+    monkeypatch.setattr(object_attempt, "_SIGN_INTERVAL", 0.01)
+    attempt = pool.begin(ID, UploadStatus(state=State.UPLOADING, started=timestamp(), updated=timestamp()))
+    assert slow.on_its_way.wait(PATIENCE)
+    assert pool.clear(ID)
+    slow.may_go_on.set()
+    wait_until(lambda: list(pool.store.list(pool.prefix)) == [])
+    attempt.fail(attempt.status.failed(Incomplete("gone")))

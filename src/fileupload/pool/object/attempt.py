@@ -93,18 +93,28 @@ class ObjectAttempt(Attempt):
             return False
         return True
 
-    def renew(self) -> None:
+    def renew(self) -> bool:
         """Show what has come since the last publication, or the same again as a sign of life.
 
         The owner cannot publish while it waits for a client that has stalled.
+
+        :return: False if the bucket was cleared, or a newer attempt owns it: there is nothing more to show. Without
+            this, what a stalled attempt shows after a clear would stay in the store for as long as its client stalls.
         """
         news = self._stored() > self.status.received
         interval = max(self._pool.board.interval, _NEWS_INTERVAL) if news else _SIGN_INTERVAL
-        if time.monotonic() - self._shown >= interval:
-            self.status = replace(self.status, received=max(self.status.received, self._stored()))
-            if news:  # by its age, others tell an attempt that is stalled
-                self.status = replace(self.status, updated=timestamp())
-            self._show()
+        now = time.monotonic()
+        if now - self._shown < interval:
+            return True
+        with suppress(OSError):  # where the store cannot tell, the attempt is still alive
+            if now - self._looked >= _LOOK_INTERVAL and not self._is_marked():
+                self._pool.board.remove(self.id, self.token)
+                return False
+        self.status = replace(self.status, received=max(self.status.received, self._stored()))
+        if news:  # by its age, others tell an attempt that is stalled
+            self.status = replace(self.status, updated=timestamp())
+        self._show()
+        return True
 
     def _show(self) -> None:
         self._shown = time.monotonic()

@@ -42,5 +42,5 @@ class SignsOfLife:
                 running = list(self._running)
             for attempt in running:
                 with suppress(Exception), attempt.showing:
-                    if attempt in self._running:
-                        attempt.renew()
+                    if attempt in self._running and not attempt.renew():
+                        self._running.discard(attempt)
