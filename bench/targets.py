@@ -27,7 +27,7 @@ _PROMISES = [
     *(("ours", peer, 1.5) for peer in _PEERS),
     *(("ours-nohash", peer, 2.5) for peer in _PEERS),
 ]
-_MOST_MEMORY = 2048  # KiB for each concurrent upload
+_MAX_MEMORY = 2048  # KiB for each concurrent upload
 
 COLUMNS = (
     Column("what", "target"),
@@ -66,7 +66,7 @@ def _memory(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         if row["name"].startswith("ours"):
             yield {
                 "what": f"KiB for each of {row['uploads']} uploads, {row['name']}",
-                "wanted": f"under {_MOST_MEMORY}",
+                "wanted": f"under {_MAX_MEMORY}",
                 "measured": row["each"],
-                "verdict": "kept" if row["each"] < _MOST_MEMORY else "MISSED",
+                "verdict": "kept" if row["each"] < _MAX_MEMORY else "MISSED",
             }

@@ -72,10 +72,10 @@ def test_keys_are_made(run: Run) -> None:
 def test_identifiers_are_made_for_a_pool(run: Run, uploads: UploadManager, pool_directory: str) -> None:
     """What `identifier` prints is valid for that pool, with the claims that were asked for."""
     done = run("identifier", "--directory", pool_directory, "--max-size", "5b", "--max-age", "1h")
-    claims = uploads.claims_to_begin(done.stdout.strip())
+    claims = uploads.verify_for_upload(done.stdout.strip())
     assert claims.max_size == 5
     several = json.loads(run("identifier", "--directory", pool_directory, "--count", "3", "--json").stdout)
-    assert len({uploads.claims_to_begin(identifier).id for identifier in several["identifiers"]}) == 3
+    assert len({uploads.verify_for_upload(identifier).id for identifier in several["identifiers"]}) == 3
     wrong = run("identifier", "--directory", pool_directory, "--max-size", "much")
     assert wrong.returncode == 1
     assert "a size of 0 or more" in wrong.stderr

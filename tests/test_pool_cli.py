@@ -206,23 +206,23 @@ def test_pages_may_upload(pool: Pool) -> None:
     assert granted.headers["Access-Control-Allow-Headers"] == "content-type,x-amz-meta-a"
     assert preflight(url, PAGE, "DELETE").status_code == 403
     assert preflight(url, OTHER_PAGE, "PUT").status_code == 403
-    upload = pool.store.begin_parts("pool/file", "text/plain")
+    upload = pool.store.create_multipart_upload("pool/file", "text/plain")
     url = pool.store.part_url("pool/file", upload, 1, 4, 600)
     answer = requests.put(url, b"part", headers={"Origin": PAGE}, timeout=PATIENCE)
     assert answer.status_code == 200
     assert answer.headers["Access-Control-Allow-Origin"] == PAGE
     assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
-    pool.store.abort_parts("pool/file", upload)
+    pool.store.abort_multipart_upload("pool/file", upload)
 
 
 def test_unfinished_uploads_are_aborted(pool: Pool) -> None:
     """The store itself removes the parts of what is not finished in time, and of nothing else."""
     pool.store.put("pool/finished", b"finished")
     for key in ("elsewhere", "pool/unfinished"):
-        pool.store.put_part(key, pool.store.begin_parts(key, ""), 1, b"part")
+        pool.store.put_part(key, pool.store.create_multipart_upload(key, ""), 1, b"part")
     assert pool.setup("--abort-after", "1").returncode == 0
-    wait_until(lambda: not list(pool.store.unfinished("pool/")))
-    assert [key for key, _, _ in pool.store.unfinished("")] == ["elsewhere"]
+    wait_until(lambda: not list(pool.store.list_multipart_uploads("pool/")))
+    assert [key for key, _, _ in pool.store.list_multipart_uploads("")] == ["elsewhere"]
     assert pool.store.get("pool/finished") == b"finished"
 
 

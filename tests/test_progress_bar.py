@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from fileupload.cli.progress_bar import ProgressBar, describe_progress, time_text
+from fileupload.cli.progress_bar import ProgressBar, describe_progress, format_duration
 
 
 class Terminal(io.StringIO):
@@ -32,7 +32,7 @@ def test_the_line_tells_amount_speed_and_time(done: int, total: int, seconds: fl
 )
 def test_times_are_told_as_on_a_clock(seconds: float, text: str) -> None:
     """Minutes and seconds, with hours from the first one."""
-    assert time_text(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_a_terminal_has_a_line_that_goes() -> None:

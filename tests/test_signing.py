@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 from fileupload import signing
-from fileupload.apps.session_attachments.session_cookie import Visitors
+from fileupload.apps.session_attachments.session_cookie import SessionCookieSigner
 from fileupload.apps.session_attachments.settings import SessionSettings
 from fileupload.errors import AddressExpired, InvalidIdentifier
 from fileupload.identifiers import Identifiers, new_id, new_key
-from fileupload.protocols.direct.upload_tokens import Ticket, Tickets
+from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from fileupload.signing import KeyRing
 
 OLD, NEW = (new_key(),), (new_key(),)
@@ -109,9 +109,9 @@ def test_all_that_is_signed_follows_the_ring(tmp_path: Path) -> None:
     """Identifiers, tickets and the cookies of sessions are signed and verified with the keys in force."""
     store = Store(stamped=True)
     ring = KeyRing(store)
-    identifiers, tickets = Identifiers(ring), Tickets(ring)
-    visitors = Visitors(ring, SessionSettings.parse({"directory": str(tmp_path)}))
-    ticket = Ticket(new_id(), "0" * 16, 1, 0, None, int(time.time()) + 86400)
+    identifiers, tickets = Identifiers(ring), TokenSigner(ring)
+    visitors = SessionCookieSigner(ring, SessionSettings.parse({"directory": str(tmp_path)}))
+    ticket = UploadToken(new_id(), "0" * 16, 1, 0, None, int(time.time()) + 86400)
     signed = identifiers.create(), tickets.sign(ticket), visitors.sign("0" * 32)
     store.kept = (*NEW, *OLD)
     assert identifiers.verify(signed[0])
@@ -124,7 +124,7 @@ def test_all_that_is_signed_follows_the_ring(tmp_path: Path) -> None:
         tickets.read(signed[1])
     assert visitors.read(signed[2]) is None
     assert Identifiers(NEW).verify(identifiers.create())
-    assert Tickets(NEW).read(tickets.sign(ticket)) == ticket
+    assert TokenSigner(NEW).read(tickets.sign(ticket)) == ticket
 
 
 @pytest.mark.parametrize("keys", [[], [""], ["a", ""]], ids=str)

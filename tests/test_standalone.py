@@ -9,7 +9,7 @@ import pytest
 import webtest
 
 from fileupload.deploy import make_server_app
-from fileupload.settings import Settings, size_text
+from fileupload.settings import Settings, format_size
 
 PAGE = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
@@ -94,4 +94,4 @@ def test_the_server_works_under_a_prefix(pool_directory: str) -> None:
 )
 def test_sizes_are_said_in_words(size: int, text: str) -> None:
     """Sizes are in the unit that fits, counted as the settings count."""
-    assert size_text(size) == text
+    assert format_size(size) == text

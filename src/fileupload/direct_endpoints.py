@@ -10,16 +10,16 @@ from webob import Response
 from fileupload.errors import MalformedRequest, MethodNotAllowed
 from fileupload.manager import UploadManager
 from fileupload.protocols.direct.part_requests import receive_part
-from fileupload.protocols.direct.terms import Wish
+from fileupload.protocols.direct.terms import DirectUploadRequest
 from fileupload.protocols.direct.uploads import DirectUploads
 from fileupload.protocols.receiver import UploadRequest
 from fileupload.protocols.registry import open_upload
 from fileupload.status import UploadStatus
 from fileupload.wsgi.json_body import parse_json
-from fileupload.wsgi.responses import Environ, json_response, secured
+from fileupload.wsgi.responses import Environ, json_response, with_no_store_headers
 from fileupload.wsgi.urls import path_url
 
-_MOST_JSON = 2 << 20  # bytes: the ETags of 10,000 parts, and more
+_MAX_JSON = 2 << 20  # bytes: the ETags of 10,000 parts, and more
 _NUMBER = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 
 
@@ -35,10 +35,10 @@ def offer(environ: Environ, query: dict[str, str], manager: UploadManager, ident
     uploads = DirectUploads(manager)
     if method == "POST":
         upload = open_upload(environ, query, manager, identifier)
-        status = uploads.begin(upload, Wish.read(read_json(upload)))
+        status = uploads.begin(upload, DirectUploadRequest.read(read_json(upload)))
         bucket_id = upload.claims.id
     elif method in {"GET", "HEAD"}:
-        bucket_id = manager.claims_of(identifier).id
+        bucket_id = manager.verify(identifier).id
         status = uploads.find(bucket_id)
     else:
         raise MethodNotAllowed(method, ("POST", "GET"))
@@ -66,7 +66,7 @@ def part(environ: Environ, query: dict[str, str], manager: UploadManager) -> Res
         raise MethodNotAllowed(method, ("PUT", "POST"))
     location = path_url(environ) if method == "POST" else None
     stored = receive_part(environ, query, manager)
-    response = secured(Response(status=201 if method == "POST" else 200, content_type="text/plain"))
+    response = with_no_store_headers(Response(status=201 if method == "POST" else 200, content_type="text/plain"))
     response.headers["ETag"] = stored.etag
     if location is not None:
         response.location = location
@@ -78,7 +78,7 @@ def read_json(upload: UploadRequest) -> Any:
 
     :raises MalformedRequest, TooLarge: it is something else, or too long.
     """
-    text = b"".join(upload.body.chunks(_MOST_JSON))
+    text = b"".join(upload.body.chunks(_MAX_JSON))
     if not text.strip():
         return None
     try:

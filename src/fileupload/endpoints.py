@@ -12,7 +12,7 @@ from fileupload.errors import FileMissing, MethodNotAllowed
 from fileupload.manager import UploadManager
 from fileupload.status import State, timestamp
 from fileupload.wsgi.file_responses import ServedFile, file_response
-from fileupload.wsgi.responses import Environ, json_response, script_response, secured
+from fileupload.wsgi.responses import Environ, json_response, script_response, with_no_store_headers
 
 _LINK_LIFE = 300.0  # seconds in which a download must begin
 _INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -64,7 +64,7 @@ def download(environ: Environ, query: dict[str, str], manager: UploadManager, id
     if bucket is None or not _INDEX.fullmatch(index) or int(index) >= len(found.files):
         raise FileMissing
     if manager.settings.download_links and (url := bucket.url(int(index), expires=_LINK_LIFE)) is not None:
-        return secured(HTTPSeeOther(location=url))
+        return with_no_store_headers(HTTPSeeOther(location=url))
     file = found.files[int(index)]
     return file_response(
         environ,

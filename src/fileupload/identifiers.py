@@ -22,7 +22,7 @@ from fileupload.errors import InvalidIdentifier
 from fileupload.signing import CurrentSigner, KeyRing
 
 _SALT = b"fileupload.identifier"
-_SHAPE = re.compile(
+IDENTIFIER_PATTERN = re.compile(
     r"(?P<id>[0-9a-f]{32})(?:~(?P<claims>[A-Za-z0-9_-]{2,1400}))?"
     r"\.[A-Za-z0-9_-]{1,12}\.(?P<signature>[A-Za-z0-9_-]{43})",
     re.ASCII,
@@ -96,7 +96,7 @@ class Identifiers:
         if claims:
             value += "~" + base64_encode(json.dumps(claims, separators=(",", ":"))).decode()
         identifier = self._signer.current.sign(value).decode()
-        if _SHAPE.fullmatch(identifier) is None:
+        if IDENTIFIER_PATTERN.fullmatch(identifier) is None:
             raise ValueError("the claims are too long for an identifier; name fewer content types")
         return identifier
 
@@ -105,7 +105,7 @@ class Identifiers:
 
         :raises InvalidIdentifier: its shape or its signature is wrong.
         """
-        match = _SHAPE.fullmatch(identifier)
+        match = IDENTIFIER_PATTERN.fullmatch(identifier)
         if match is None or not _is_canonical(match["signature"]):
             raise InvalidIdentifier
         try:

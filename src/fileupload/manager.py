@@ -61,14 +61,14 @@ class UploadManager:
             content_types=parse_media_ranges(content_types),
         )
 
-    def identify(self, bucket_id: str) -> str:
+    def create_identifier_for(self, bucket_id: str) -> str:
         """Return an identifier of a bucket that is there, for who may have it."""
         return self._identifiers.create(bucket_id=bucket_id)
 
     def verify_identifier(self, identifier: str | None) -> bool:
         """Tell whether an upload may begin with *identifier*."""
         try:
-            self.claims_to_begin(identifier)
+            self.verify_for_upload(identifier)
         except InvalidIdentifier:
             return False
         return True
@@ -82,7 +82,7 @@ class UploadManager:
             claims = self._identifiers.verify(identifier or "")
         except InvalidIdentifier:
             return None
-        bucket = self.pool.bucket(claims.id)
+        bucket = self.pool.find_bucket(claims.id)
         return bucket.with_identifier(identifier or "") if bucket else None
 
     def clear_upload_bucket(self, identifier: str | None) -> bool:
@@ -94,22 +94,22 @@ class UploadManager:
             bucket_id = self._identifiers.verify(identifier or "").id
         except InvalidIdentifier:
             return False
-        cleared = self.pool.clear(bucket_id, spare_kept=True)
-        if not cleared and self.pool.handle(bucket_id).get_status().kept:
+        cleared = self.pool.clear(bucket_id, unless_kept=True)
+        if not cleared and self.pool.bucket(bucket_id).get_status().kept:
             raise UploadKept
         return cleared
 
-    def claims_to_begin(self, identifier: str | None) -> Claims:
+    def verify_for_upload(self, identifier: str | None) -> Claims:
         """Return what *identifier* says, for an upload that is to begin.
 
         :raises InvalidIdentifier: it is forged, or too old.
         """
-        claims = self.claims_of(identifier)
+        claims = self.verify(identifier)
         if claims.expired:
             raise InvalidIdentifier
         return claims
 
-    def claims_of(self, identifier: str | None) -> Claims:
+    def verify(self, identifier: str | None) -> Claims:
         """Return what *identifier* says, however old it is.
 
         :raises InvalidIdentifier: it is forged.
@@ -122,17 +122,17 @@ class UploadManager:
         :raises InvalidIdentifier: it is forged; or it is too old, and no upload was made with it in time.
         """
         claims = self._identifiers.verify(identifier or "")
-        status = self.pool.handle(claims.id).with_identifier(identifier or "").get_status()
+        status = self.pool.bucket(claims.id).with_identifier(identifier or "").get_status()
         if status.state is State.UNKNOWN and claims.expired:
             raise InvalidIdentifier
         return status
 
-    def tidy(self) -> None:
+    def purge_if_due(self) -> None:
         """Begin to remove outdated uploads, if that is set, due, and nobody else's turn."""
-        expire_in_passing(self.pool, self.settings.expire_after, self.pool.purge)
+        expire_opportunistically(self.pool, self.settings.expire_after, self.pool.purge)
 
 
-def expire_in_passing(
+def expire_opportunistically(
     pool: Pool, after: float, remove: Callable[[float], Iterable[object]], name: str = "", what: str = "uploads"
 ) -> None:
     """Begin to remove what is older than *after* seconds, if that is set, due, and nobody else's turn.
@@ -141,7 +141,7 @@ def expire_in_passing(
     :param name: of the turn.
     :param what: it is, for the log.
     """
-    if after and pool.take_turn(max(1.0, min(after / 4, 3600.0)), name):
+    if after and pool.acquire_interval_lease(max(1.0, min(after / 4, 3600.0)), name):
         threading.Thread(target=_expire, args=(after, remove, what), name="fileupload-expiry", daemon=True).start()
 
 

@@ -25,7 +25,7 @@ log = logging.getLogger("fileupload")
 _BODY_HEADERS = ("HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_DISPOSITION", "HTTP_EXPECT", "HTTP_TRAILER")
 
 # The addresses beside that of the upload.
-_BESIDE = ("status", "identifier", "direct", "direct/part", "direct/complete")
+SUB_ENDPOINTS = ("status", "identifier", "direct", "direct/part", "direct/complete")
 
 
 class Middleware:
@@ -40,14 +40,14 @@ class Middleware:
         self.manager = manager
         self._settings = manager.settings
         base = self._settings.path or "/upload"
-        self._addresses = {base: "upload", **{f"{base}/{name}": name for name in _BESIDE}}
-        self._endings = () if self._settings.upload_url else tuple(self._addresses)
+        self._addresses = {base: "upload", **{f"{base}/{name}": name for name in SUB_ENDPOINTS}}
+        self._path_suffixes = () if self._settings.upload_url else tuple(self._addresses)
         self._warned_of_buffering = False
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ["fileupload"] = self.manager
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        if not path.endswith(self._endings):
+        if not path.endswith(self._path_suffixes):
             return self.app(environ, start_response)
         address = self._address(path, environ.get("PATH_INFO", ""))
         if address is None:
@@ -98,7 +98,7 @@ class Middleware:
         identifier = identifier_of(environ, query)
         if not identifier:
             return None
-        self.manager.tidy()
+        self.manager.purge_if_due()
         if address.startswith("direct"):
             return self._direct(address, environ, query, identifier)
         if address == "status" or "status" in query:
@@ -118,7 +118,7 @@ class Middleware:
             return direct_endpoints.offer(environ, query, self.manager, identifier)
         if address == "direct/complete":
             upload = open_upload(environ, query, self.manager, identifier, begun=True)
-            self._swap(upload, direct_endpoints.complete(upload, self.manager))
+            self._replace_body(upload, direct_endpoints.complete(upload, self.manager))
         return None
 
     def _preflight(self, environ: Environ) -> Response | None:
@@ -136,17 +136,17 @@ class Middleware:
         upload = open_upload(environ, query, self.manager, identifier)
         if upload.body.buffered:
             self._warn_of_buffering()
-        self._swap(upload, receive(upload))
+        self._replace_body(upload, receive(upload))
 
     @staticmethod
-    def _swap(upload: UploadRequest, status: UploadStatus) -> None:
+    def _replace_body(upload: UploadRequest, status: UploadStatus) -> None:
         """Put the descriptor in the place of the body; the app sees a POST, whatever the protocol was."""
         environ = upload.environ
         descriptor = json.dumps({**status.to_json(), "identifier": upload.identifier}).encode()
         for name in _BODY_HEADERS:
             environ.pop(name, None)
         environ["fileupload.request_method"] = environ["REQUEST_METHOD"]
-        environ["fileupload.bucket"] = upload.pool.handle(upload.claims.id).with_identifier(upload.identifier)
+        environ["fileupload.bucket"] = upload.pool.bucket(upload.claims.id).with_identifier(upload.identifier)
         environ["REQUEST_METHOD"] = "POST"
         environ["CONTENT_TYPE"] = "application/json"
         environ["CONTENT_LENGTH"] = str(len(descriptor))

@@ -47,7 +47,7 @@ def parse_megabytes(value: object) -> int:
     return parse_size(value, 1 << 20)
 
 
-def size_text(size: int) -> str:
+def format_size(size: int) -> str:
     """Return *size* in bytes as a person would say it; 1 KB is 1024 bytes, as in the settings."""
     value, unit = float(size), 0
     while value >= 1024 and unit < len(_UNIT_NAMES) - 1:
@@ -126,7 +126,7 @@ def _directory(value: object) -> str:
     return text
 
 
-def store_address(value: object) -> str:
+def parse_s3_url(value: object) -> str:
     """Return the address of a place in an object store that *value* is, or nothing."""
     text = str(value).strip()
     parts = urlsplit(text)
@@ -157,14 +157,14 @@ def _part_size(value: object) -> int:
     return size
 
 
-def _signed_life(value: object) -> float:
+def _parse_url_ttl(value: object) -> float:
     seconds = parse_duration(value)
     if not 1 <= seconds <= 7 * 86400:
         raise ValueError("a time from 1s to 7d, which is the limit of the stores")
     return seconds
 
 
-def _word(value: object) -> str:
+def _parse_token(value: object) -> str:
     if re.search(r"\s", text := str(value).strip()):
         raise ValueError("one word")
     return text
@@ -225,12 +225,12 @@ class Settings:
     """
 
     directory: str = setting(_directory, "", "The pool: a folder that all processes and hosts share.")
-    pool: str = setting(store_address, "", "The pool in an object store instead: s3://bucket/prefix.")
+    pool: str = setting(parse_s3_url, "", "The pool in an object store instead: s3://bucket/prefix.")
     s3_endpoint_url: str = setting(_endpoint, "", "Address of the object store; empty: that of AWS.")
     s3_public_url: str = setting(_endpoint, "", "Its address as clients see it, for signed ones; empty: the same.")
-    s3_region: str = setting(_word, "", "Its region; empty: as boto3 finds it.")
-    s3_access_key_id: str = setting(_word, "", "Who we are there; empty: as boto3 finds it.")
-    s3_secret_access_key: str = setting(_word, "", "And the secret to it.")
+    s3_region: str = setting(_parse_token, "", "Its region; empty: as boto3 finds it.")
+    s3_access_key_id: str = setting(_parse_token, "", "Who we are there; empty: as boto3 finds it.")
+    s3_secret_access_key: str = setting(_parse_token, "", "And the secret to it.")
     progress: str = setting(_progress, "", "redis://host:port/number, which shows progress for an object store.")
     max_size: int = setting(parse_megabytes, 100 << 30, "Most bytes of files in an upload; 0: no limit.")
     max_file_size: int = setting(parse_megabytes, 0, "Most bytes of each file in an upload; 0: no further limit.")
@@ -247,7 +247,7 @@ class Settings:
         _part_size, 64 << 20, "Bytes of each part that clients send straight to the pool; smaller files go in one."
     )
     direct_expires: float = setting(
-        _signed_life, 3600.0, "How long the signed addresses of direct uploads are valid; new ones can be asked for."
+        _parse_url_ttl, 3600.0, "How long the signed addresses of direct uploads are valid; new ones can be asked for."
     )
     checksum: str = setting(_checksum, "sha256", "sha256, computed while the bytes arrive, or none.")
     durable: bool = setting(parse_boolean, True, "fsync before an upload is called done.")

@@ -94,7 +94,7 @@ class UploadedFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offer:
+class DirectUploadTerms:
     """What was agreed of a file that the client sends to the pool by itself.
 
     :ivar part_size: the bytes of each of its parts but the last; 0 where the client chooses them.
@@ -150,7 +150,7 @@ class UploadStatus(Mapping[str, Any]):
     resumable: bool = False
     suspended: bool = False
     kept: bool = False
-    direct: Offer | None = None
+    direct: DirectUploadTerms | None = None
     attempt: str = ""
     owner: str = ""
 
@@ -246,7 +246,7 @@ class UploadStatus(Mapping[str, Any]):
             resumable=bool(record.get("resumable", False)),
             suspended=bool(record.get("suspended", False)),
             kept=bool(record.get("kept", False)),
-            direct=Offer(**record["direct"]) if "direct" in record else None,
+            direct=DirectUploadTerms(**record["direct"]) if "direct" in record else None,
             attempt=_plain_name(record["attempt"]),
             owner=str(record.get("owner", "")),
             started=record.get("started"),

@@ -28,7 +28,7 @@ PART = 5 << 20
 
 def main(settings: dict[str, Any], number: int, size: int) -> None:
     """Attach a file of *size* bytes; what the store copies, it copies in parts."""
-    s3_copy._MOST_AT_ONCE = s3_copy._SMALLEST_PART = PART
+    s3_copy._MAX_AT_ONCE = s3_copy._MIN_COPY_PART_SIZE = PART
     place = settings["base_path"].removeprefix("s3:/") + "/"
     seen = count(1)
     clients = []

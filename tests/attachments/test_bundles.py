@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fileupload.apps.session_attachments.bundle_index import ABANDONED_AFTER, SESSIONS, Entry, read_entries
+from fileupload.apps.session_attachments.bundle_index import ABANDONED_AFTER, SESSIONS, BundleEntry, read_entries
 from fileupload.apps.session_attachments.bundles import Bundle, SessionBundles
 from fileupload.apps.session_attachments.errors import BadBundleName
 from fileupload.errors import FileMissing, TooLarge
@@ -53,7 +53,7 @@ def fill(attempt: Attempt, files: tuple[tuple[str, bytes], ...]) -> UploadStatus
     return status
 
 
-def arrive(bundle: Bundle, *files: tuple[str, bytes], bucket_id: str = "") -> Entry:
+def arrive(bundle: Bundle, *files: tuple[str, bytes], bucket_id: str = "") -> BundleEntry:
     """Let an upload arrive as it does over HTTP, but for the last step: what it has replaced stays."""
     entry = bundle.index.announce(bucket_id or new_id(), sum(len(content) for _, content in files))
     status = fill(bundle.index.pool.begin(entry.bucket_id, starting()), files)
@@ -231,7 +231,7 @@ def test_a_bundle_with_nothing_in_it_is_not_named(pool: DirectoryPool) -> None:
     """What is announced only, or failed, makes no bundle."""
     bundles = SessionBundles(pool, lambda: MINE)
     bundles.bundle("b").index.announce(new_id(), 1)
-    pool.index.put((SESSIONS, MINE), Entry(order=1, declared=1, bucket_id=new_id()).name)
+    pool.index.put((SESSIONS, MINE), BundleEntry(order=1, declared=1, bucket_id=new_id()).name)
     assert list(bundles) == []
 
 
@@ -260,9 +260,9 @@ def test_what_no_bundle_is_called(pool: DirectoryPool, name: str) -> None:
         SessionBundles(pool, lambda: MINE).bundle(name)
 
 
-def aged(bundle: Bundle, seconds: float) -> Entry:
+def aged(bundle: Bundle, seconds: float) -> BundleEntry:
     """Announce an upload so long ago."""
-    entry = Entry(order=int((time.time() - seconds) * 1000), declared=1, bucket_id=new_id())
+    entry = BundleEntry(order=int((time.time() - seconds) * 1000), declared=1, bucket_id=new_id())
     bundle.index.pool.index.put(bundle.index.key, entry.name)
     return entry
 
@@ -272,7 +272,7 @@ def test_what_a_crash_left_is_swept(bundle: Bundle, pool: DirectoryPool) -> None
     never_begun, failed, running = (aged(bundle, ABANDONED_AFTER + 5) for _ in range(3))
     young = aged(bundle, ABANDONED_AFTER - 60)
     long_ago = timestamp(time.time() - ABANDONED_AFTER - 5)
-    pool.refuse(failed.bucket_id, starting().failed(TooLarge("big"), at=long_ago))
+    pool.record_refusal(failed.bucket_id, starting().failed(TooLarge("big"), at=long_ago))
     attempt = pool.begin(running.bucket_id, starting())
     assert list(bundle) == []
     left = {entry.bucket_id for _, entry in entries_of(pool)}
@@ -292,14 +292,14 @@ def test_a_purged_upload_is_forgotten(bundle: Bundle, pool: DirectoryPool) -> No
     time.sleep(0.002)
     assert contents(bundle) == {"b": b"2"}
     assert [entry.files for _, entry in entries_of(pool)] == [1]
-    assert pool.bucket(entry.bucket_id) is not None
+    assert pool.find_bucket(entry.bucket_id) is not None
 
 
 def test_names_of_other_kinds_tell_nothing() -> None:
     """What is no entry's name is passed over."""
     name = f"{5:015d}-7-{'a' * 32}"
     assert read_entries(["", "x", name + "x", name[1:], name + ".accepted-1", "٣" + name[1:]]) == []
-    assert read_entries([name]) == [Entry(order=5, declared=7, bucket_id="a" * 32)]
+    assert read_entries([name]) == [BundleEntry(order=5, declared=7, bucket_id="a" * 32)]
 
 
 def together(count: int, run: Callable[[int], int]) -> list[int]:

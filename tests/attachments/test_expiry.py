@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from fileupload.apps.session_attachments.bundle_index import SESSIONS, Entry
+from fileupload.apps.session_attachments.bundle_index import SESSIONS, BundleEntry
 from fileupload.apps.session_attachments.bundles import remove_outdated
 from fileupload.identifiers import new_id
 from tests.attachments.visiting import Client, Site, entries_of
@@ -28,7 +28,7 @@ def age(site: Site, days: float) -> None:
         acceptance = type(entry.acceptance)(
             entry.acceptance.finished - earlier, entry.acceptance.files, entry.acceptance.size
         )
-        old = Entry(order=entry.order - earlier, declared=entry.declared, bucket_id=entry.bucket_id)
+        old = BundleEntry(order=entry.order - earlier, declared=entry.declared, bucket_id=entry.bucket_id)
         site.pool.index.put(place.key, old.name)
         site.pool.index.put(place.key, old.acceptance_name(acceptance))
         folder = site.directory / entry.bucket_id[:2] / entry.bucket_id
@@ -87,7 +87,7 @@ def test_an_upload_that_runs_is_never_outdated(site: Site, client: Client) -> No
         yield bytes(10)
         ((place, entry),) = entries_of(site.pool)
         place.forget(entry)
-        old = Entry(order=entry.order - 10 * DAY * 1000, declared=entry.declared, bucket_id=entry.bucket_id)
+        old = BundleEntry(order=entry.order - 10 * DAY * 1000, declared=entry.declared, bucket_id=entry.bucket_id)
         site.pool.index.put(place.key, old.name)
         assert list(remove_outdated(site.pool, DAY)) == []
         assert [entry for _, entry in entries_of(site.pool)] == [old]
@@ -103,7 +103,7 @@ def test_an_upload_that_runs_is_never_outdated(site: Site, client: Client) -> No
 def test_an_upload_that_was_sent_again_stays(site: Site, client: Client) -> None:
     """An old entry of an upload that never came does not take with it a later one under the same identifier."""
     identifier = site.manager.create_identifier()
-    old = Entry(order=int((time.time() - 9 * DAY) * 1000), declared=1, bucket_id=identifier[:32])
+    old = BundleEntry(order=int((time.time() - 9 * DAY) * 1000), declared=1, bucket_id=identifier[:32])
     site.pool.index.put((SESSIONS, "f" * 40, "lost"), old.name)
     client.put("b", "a", b"1", identifier)
     assert list(remove_outdated(site.pool, 3 * DAY)) == []
@@ -117,7 +117,7 @@ def test_what_a_crash_left_of_a_removal(site: Site, client: Client) -> None:
     ((place, entry),) = entries_of(site.pool)
     folder = site.directory / entry.bucket_id[:2] / entry.bucket_id
     (folder / "status.json").unlink()
-    gone = Entry(order=1, declared=1, bucket_id=new_id())
+    gone = BundleEntry(order=1, declared=1, bucket_id=new_id())
     site.pool.index.put(place.key, gone.removal_name(3, 1))
     time.sleep(0.005)
     list(remove_outdated(site.pool, 0))
@@ -217,15 +217,15 @@ def test_a_refused_upload_does_not_expire_the_bucket_of_another_app(site: Site, 
     assert client.send("PUT", "/attachments/b/", query, b"xx", HTTP_CONTENT_RANGE="bytes 0-1/9").status == 415
     assert not entries_of(site.pool)
     assert list(remove_outdated(site.pool, -1)) == []
-    assert site.pool.handle(identifier[:32]).is_complete()
+    assert site.pool.bucket(identifier[:32]).is_complete()
 
 
 def test_what_is_kept_is_not_removed_by_an_entry(site: Site) -> None:
     """Whatever the index says of a bucket that another app keeps, expiry leaves it."""
     identifier = finished_upload(site)
-    bucket = site.pool.handle(identifier[:32])
+    bucket = site.pool.bucket(identifier[:32])
     bucket.keep()
-    entry = Entry(order=1, declared=5, bucket_id=bucket.id)
+    entry = BundleEntry(order=1, declared=5, bucket_id=bucket.id)
     site.pool.index.put((SESSIONS, "s", "b"), entry.name)
     assert list(remove_outdated(site.pool, -1)) == []
     assert bucket.is_complete()

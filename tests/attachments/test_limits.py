@@ -236,7 +236,7 @@ def test_uploads_that_failed_reserve_nothing(make_site: Callable[..., Site]) -> 
         assert finish().outcome == (409, "superseded")
     site.pool.index.put(place.key, entry.name)
     status = UploadStatus(state=State.STARTING, started=timestamp(), updated=timestamp())
-    site.pool.refuse(entry.bucket_id, status.failed(Interrupted()))
+    site.pool.record_refusal(entry.bucket_id, status.failed(Interrupted()))
     assert client.put("b", "2", bytes(10 * KB)).status == 200
 
 
@@ -292,12 +292,12 @@ def test_a_full_session_is_not_read(make_site: Callable[..., Site], monkeypatch:
     for number in range(60):
         assert client.put(str(number // 20), str(number), b"x").status == 200
     asked: list[str] = []
-    handle = site.pool.handle
+    handle = site.pool.bucket
 
     def count(bucket_id: str) -> Bucket:
         asked.append(bucket_id)
         return handle(bucket_id)
 
-    monkeypatch.setattr(site.pool, "handle", count)
+    monkeypatch.setattr(site.pool, "bucket", count)
     assert client.put("new", "x", b"x").status == 200
     assert len(set(asked)) == 1

@@ -17,7 +17,7 @@ import requests
 import webtest
 
 from fileupload.apps.record_attachments.garbage_collection import RecordGarbage
-from fileupload.apps.record_attachments.ledger import RecordFiles
+from fileupload.apps.record_attachments.ledger import RecordLedger
 from fileupload.apps.record_attachments.public_storage import make_storage
 from fileupload.apps.record_attachments.settings import RecordSettings
 from fileupload.apps.record_attachments.storage import attachment_of
@@ -26,7 +26,7 @@ from fileupload.deploy import RecordAttachments, make_manager, make_pool
 from fileupload.errors import FileMissing, SettingError
 from fileupload.identifiers import new_id
 from fileupload.pool.base import Pool
-from fileupload.pool.object.multipart_writer import SMALLEST_PART
+from fileupload.pool.object.multipart_writer import DEFAULT_PART_SIZE
 from fileupload.pool.s3 import store as s3
 from fileupload.pool.s3.store import S3Store, make_client
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
@@ -93,7 +93,7 @@ class Site:
     def assert_empty(self) -> None:
         """Nothing is left, neither in the pool nor in the public place."""
         pool = make_pool(self.parsed)
-        assert [*self.store.list(self.prefix), *self.store.unfinished(self.prefix)] == []
+        assert [*self.store.list(self.prefix), *self.store.list_multipart_uploads(self.prefix)] == []
         assert [*pool.buckets(), *pool.index.keys(())] == []
 
 
@@ -152,7 +152,7 @@ def test_the_store_knows_how_to_serve_a_file(site: Site) -> None:
 @on_ceph_too
 def test_a_large_file(site: Site) -> None:
     """A file of several parts is the same there, and is served in the same way as a small one."""
-    content = bytes(range(256)) * (SMALLEST_PART // 256) + b"some more"
+    content = bytes(range(256)) * (DEFAULT_PART_SIZE // 256) + b"some more"
     location = site.attach(content)
     assert list(site.public().values()) == [content]
     assert site.head(location)["ContentType"] == "image/png"
@@ -191,7 +191,7 @@ def test_no_byte_passes_through_us_where_the_store_can_copy(
     """From a pool in the same store a file is copied there; from a folder it is sent in parts."""
     site = make_site()
     sent.clear()
-    site.attach(bytes(SMALLEST_PART + 1))
+    site.attach(bytes(DEFAULT_PART_SIZE + 1))
     done = [operation for operation, path in sent if path.startswith(f"/{site.store.s3_bucket}/{site.prefix}")]
     read = [path for operation, path in sent if operation == "GetObject" and "/f/" in path]
     assert read == []
@@ -309,7 +309,7 @@ def test_a_place_that_fails_is_told(losing: Site) -> None:
 def test_a_crash_leaves_what_is_found(site: Site) -> None:
     """Whichever request to the public place is the last of a process, the collection leaves nothing of the upload."""
     for number in range(1, 20):
-        command = [sys.executable, str(CRASHING), json.dumps(site.settings), str(number), str(SMALLEST_PART + 1)]
+        command = [sys.executable, str(CRASHING), json.dumps(site.settings), str(number), str(DEFAULT_PART_SIZE + 1)]
         code = subprocess.run(command, timeout=PATIENCE, check=False).returncode
         site.collect()
         site.assert_empty()
@@ -325,9 +325,9 @@ def test_a_crash_after_the_app_has_taken_the_file(site: Site) -> None:
     record = RecordTemplate(site.parsed.record_url).record(RECORD)
     assert record is not None
     bucket_id = complete(manager.pool, b"content")
-    files = RecordFiles(make_storage(manager.pool, site.parsed), site.parsed)
+    files = RecordLedger(make_storage(manager.pool, site.parsed), site.parsed)
     files.begin(record, bucket_id)
-    bucket = manager.pool.handle(bucket_id)
+    bucket = manager.pool.bucket(bucket_id)
     stored = files.place(record, bucket, bucket.files[0], site.parsed)
     site.app.records[RECORD] = {"attachment": attachment_of(stored, "")}
     assert bucket.is_complete()
@@ -409,7 +409,7 @@ def test_a_place_that_cannot_be_used_stops_the_start(make_site: Callable[..., Si
 def test_an_acl_lets_anyone_read(make_site: Callable[..., Site]) -> None:
     """With public-read, a file is read at its location without a signature; without an ACL it is not."""
     site = make_site(base_acl="public-read")
-    large = bytes(SMALLEST_PART + 1)
+    large = bytes(DEFAULT_PART_SIZE + 1)
     for content in (b"content", large):
         answer = requests.get(site.attach(content), timeout=PATIENCE)
         assert (answer.status_code, answer.content) == (200, content)

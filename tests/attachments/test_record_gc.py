@@ -17,7 +17,7 @@ from kinto import main as make_kinto_app
 
 from fileupload.apps.record_attachments.app import RecordFilter
 from fileupload.apps.record_attachments.garbage_collection import Finding, RecordGarbage, Verdict
-from fileupload.apps.record_attachments.ledger import RecordFiles, record_owner
+from fileupload.apps.record_attachments.ledger import RecordLedger, record_owner
 from fileupload.apps.record_attachments.public_storage import make_storage
 from fileupload.apps.record_attachments.settings import RecordSettings
 from fileupload.apps.record_attachments.storage import Storage
@@ -61,9 +61,9 @@ class World:
         return address
 
     @property
-    def files(self) -> RecordFiles:
+    def files(self) -> RecordLedger:
         """What is known of files."""
-        return RecordFiles(self.storage, self.settings)
+        return RecordLedger(self.storage, self.settings)
 
     def attach(self, content: bytes = b"content", record: str = "") -> str:
         """Attach a file; return its location, as the storage knows it."""
@@ -75,7 +75,7 @@ class World:
     def write(self, attachment: Any) -> None:
         """Write what the record says of its file, behind the filter."""
         attributes = {"attachment": attachment}
-        body = {"data": attributes} if self.settings.speaks_kinto else attributes
+        body = {"data": attributes} if self.settings.uses_kinto_api else attributes
         self.behind.put_json(self.record, body, headers=USER)
 
     def forget_link(self) -> str:
@@ -119,7 +119,7 @@ class World:
         assert list(self.storage.pool.buckets()) == []
         if self.settings.is_in_store:
             store, prefix = open_store(self.settings, self.settings.base_path)
-            assert [*store.list(prefix), *store.unfinished(prefix)] == []
+            assert [*store.list(prefix), *store.list_multipart_uploads(prefix)] == []
         assert [path for path in Path(self.settings.base_path or "/absent").rglob("*") if path.is_file()] == []
 
 

@@ -66,19 +66,19 @@ def test_other_credentials_are_refused(credentials: str) -> None:
 
 def test_a_record_is_asked_for_below_the_address(url: str) -> None:
     """The path goes behind that of the server, as it is, with the credentials."""
-    assert RecordServer(f"{url}/app/", "a:b").ask("/x%20y/z") == (200, {"title": "ü"})
-    assert RecordServer(url).ask("/x") == (200, {"title": "ü"})
+    assert RecordServer(f"{url}/app/", "a:b").get_json("/x%20y/z") == (200, {"title": "ü"})
+    assert RecordServer(url).get_json("/x") == (200, {"title": "ü"})
     assert Handler.asked == [("/app/x%20y/z", "Basic YTpi"), ("/x", None)]
 
 
 def test_what_is_no_json_is_none(url: str) -> None:
     """A page in the place of a record is told from one."""
-    assert RecordServer(url).ask("/page") == (200, None)
+    assert RecordServer(url).get_json("/page") == (200, None)
 
 
 def test_redirections_are_not_followed(url: str) -> None:
     """Credentials go nowhere else."""
-    assert RecordServer(url, "a:b").ask("/moved")[0] == 307
+    assert RecordServer(url, "a:b").get_json("/moved")[0] == 307
     assert len(Handler.asked) == 1
 
 
@@ -86,10 +86,10 @@ def test_redirections_are_not_followed(url: str) -> None:
 def test_no_answer_is_an_error(url: str, word: str) -> None:
     """A connection that ends, or speaks something else, is an OSError as one that cannot be made."""
     with pytest.raises(OSError, match="what came is no answer"):
-        RecordServer(url).ask(f"/{word}")
+        RecordServer(url).get_json(f"/{word}")
 
 
 def test_no_server_is_an_error() -> None:
     """Where nothing listens, there is no answer either."""
     with pytest.raises(OSError, match="refused"):
-        RecordServer("http://127.0.0.1:1").ask("/x")
+        RecordServer("http://127.0.0.1:1").get_json("/x")

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote_to_bytes, urlencode
 from wsgiref.validate import validator
 
 from fileupload import SessionAttachments
-from fileupload.apps.session_attachments.bundle_index import SESSIONS, BundleIndex, Entry
+from fileupload.apps.session_attachments.bundle_index import SESSIONS, BundleEntry, BundleIndex
 from fileupload.pool.base import Pool
 from tests.protocols.driver import FORM_TYPE, call, file_part, form, make_environ
 
@@ -125,7 +125,7 @@ class Client:
         return {name: self.get(bundle, name).body for name in self.get(bundle).names}
 
 
-def entries_of(pool: Pool) -> list[tuple[BundleIndex, Entry]]:
+def entries_of(pool: Pool) -> list[tuple[BundleIndex, BundleEntry]]:
     """Return all that the index of a pool says of uploads in bundles."""
     places = [BundleIndex(pool, key) for key in pool.index.keys((SESSIONS,))]
     return [(place, entry) for place in places for entry in place.entries()]

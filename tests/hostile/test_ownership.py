@@ -19,7 +19,7 @@ import webtest
 
 from fileupload import SessionAttachments
 from fileupload.apps.record_attachments.garbage_collection import RecordGarbage
-from fileupload.apps.record_attachments.ledger import RecordFiles, record_owner
+from fileupload.apps.record_attachments.ledger import RecordLedger, record_owner
 from fileupload.apps.record_attachments.public_storage import make_storage
 from fileupload.apps.record_attachments.settings import RecordSettings
 from fileupload.apps.record_attachments.storage import StoredFile
@@ -27,13 +27,13 @@ from fileupload.apps.record_attachments.urls import RecordTemplate
 from fileupload.apps.s3fileup.app import S3FileupApp
 from fileupload.apps.s3fileup.errors import UnknownKey
 from fileupload.apps.s3fileup.settings import S3FileupSettings
-from fileupload.apps.s3fileup.uploads import Begun, FileUploads
+from fileupload.apps.s3fileup.uploads import FileUploads, UploadHandle
 from fileupload.apps.session_attachments.bundle_index import (
     ABANDONED_AFTER,
     SESSIONS,
     Acceptance,
+    BundleEntry,
     BundleIndex,
-    Entry,
     session_owner,
 )
 from fileupload.apps.session_attachments.bundles import Bundle, remove_outdated
@@ -94,7 +94,7 @@ def make_finished(pool: Pool, bucket_id: str, owner: str) -> None:
 def make_kept(pool: Pool, bucket_id: str, owner: str) -> None:
     """Finish an upload, and keep it."""
     make_finished(pool, bucket_id, owner)
-    pool.handle(bucket_id).keep()
+    pool.bucket(bucket_id).keep()
 
 
 def make_failed(pool: Pool, bucket_id: str, owner: str) -> None:
@@ -139,7 +139,7 @@ class Theirs:
 
     def look(self) -> tuple[UploadStatus, bytes]:
         """Return its status and its bytes as they are now."""
-        bucket = self.pool.handle(self.id)
+        bucket = self.pool.bucket(self.id)
         status = bucket.get_status()
         if status.state is not State.DONE:
             return status, b""
@@ -244,7 +244,7 @@ def test_a_full_session_leaves_the_upload_of_another(place: dict[str, Any], mana
 def entries_for(bucket_id: str) -> Iterator[tuple[tuple[str, ...], list[str]]]:
     """Yield what a crash, or an earlier version, may have left in the index about a bucket."""
     old = int((time.time() - 3 * ABANDONED_AFTER) * 1000)
-    entry = Entry(order=old, declared=9, bucket_id=bucket_id)
+    entry = BundleEntry(order=old, declared=9, bucket_id=bucket_id)
     yield (SESSIONS, SESSION, "b"), [entry.name]
     yield (SESSIONS, SESSION), [entry.name]
     yield (SESSIONS, SESSION, "b"), [entry.name, entry.acceptance_name(Acceptance(old, 1, 4))]
@@ -282,7 +282,7 @@ def test_what_a_session_owns_is_removed(place: dict[str, Any], manager: UploadMa
     assert client.put("b", "b", Stream([b"1"]), identifier, CONTENT_LENGTH="9").status == 400
     assert [len(key) for key in sorted(manager.pool.index.keys((SESSIONS,)))] == [2, 3]
     bucket_id = "a" * 32
-    manager.pool.index.put((SESSIONS, SESSION, "b"), Entry(order=1, declared=9, bucket_id=bucket_id).name)
+    manager.pool.index.put((SESSIONS, SESSION, "b"), BundleEntry(order=1, declared=9, bucket_id=bucket_id).name)
     make_finished(manager.pool, bucket_id, session_owner(SESSION))
     assert len(list(manager.pool.buckets())) == 3
     expire(manager.pool)
@@ -308,7 +308,7 @@ def test_a_stalled_attachment_is_outdated(manager: UploadManager) -> None:
     sweeps: tuple[Callable[[], Any], ...] = (lambda: list(remove_outdated(pool, 0)), place.files)
     for (seconds, left), sweep in product(((STALLED_AFTER - 60, 1), (STALLED_AFTER + 60, 0)), sweeps):
         status = replace(starting(session_owner(SESSION)), updated=timestamp(time.time() - seconds))
-        pool.index.put(place.key, Entry(order=1, declared=9, bucket_id=bucket_id).name)
+        pool.index.put(place.key, BundleEntry(order=1, declared=9, bucket_id=bucket_id).name)
         attempt = pool.begin(bucket_id, status)
         assert list(remove_outdated(pool, STALLED_AFTER + 3600)) == []
         sweep()
@@ -324,9 +324,9 @@ def test_what_an_application_keeps_of_a_session_stays(manager: UploadManager) ->
     place = BundleIndex(pool, (SESSIONS, SESSION, "b"))
     owner = session_owner(SESSION)
     place.accept(place.announce(bucket_id, 9), fill(pool.begin(bucket_id, starting(owner)), starting(owner)))
-    pool.handle(bucket_id).keep()
+    pool.bucket(bucket_id).keep()
     expire(pool)
-    assert pool.handle(bucket_id).is_complete()
+    assert pool.bucket(bucket_id).is_complete()
     assert place.entries() == []
 
 
@@ -339,7 +339,7 @@ def garbage(place: dict[str, Any], tmp_path: Path, request: pytest.FixtureReques
     return RecordGarbage(storage, settings, lambda path: (404, None), older_than=-600)
 
 
-def files_of(garbage: RecordGarbage) -> RecordFiles:
+def files_of(garbage: RecordGarbage) -> RecordLedger:
     """Return the ledger that it looks at."""
     return garbage._files
 
@@ -357,7 +357,7 @@ def test_an_entry_of_a_record_leaves_the_upload_of_another(
 
     def drop() -> list[None]:
         for entry in list(files.entries(())):
-            files.drop(entry)
+            files.delete(entry)
         return []
 
     for registered, remove in product((False, True), (garbage.collect, drop)):
@@ -391,7 +391,7 @@ def test_the_same_bytes_of_another_are_another_file(manager: UploadManager, garb
         )
         assert storage.register(file)
         storage.remove(file)
-        assert manager.pool.handle(theirs.id).is_complete() is left
+        assert manager.pool.bucket(theirs.id).is_complete() is left
 
 
 def test_what_a_record_owns_is_removed(manager: UploadManager, garbage: RecordGarbage) -> None:
@@ -460,7 +460,7 @@ def test_s3fileup_leaves_the_upload_of_another(place: dict[str, Any], manager: U
         with pytest.raises(UnknownKey):
             uploads.find(theirs.identifier)
         if kind not in {"finished", "kept"}:
-            uploads.cancel(Begun(theirs.identifier, theirs.id, theirs.before[0]))
+            uploads.cancel(UploadHandle(theirs.identifier, theirs.id, theirs.before[0]))
         theirs.check()
 
 
@@ -469,9 +469,9 @@ def test_s3fileup_does_not_tell_of_the_upload_of_another(
 ) -> None:
     """What is to be told again is told only while the bucket holds an upload that was begun there."""
     settings = S3FileupSettings.parse({**place, "anonymous": True, "callback_url": "http://127.0.0.1:9/"})
-    callback = S3FileupApp(manager, settings)._uploads._callback
+    callback = S3FileupApp(manager, settings)._uploads._webhook
     told: list[str] = []
-    monkeypatch.setattr(callback, "tell", lambda bucket_id, descriptor: told.append(bucket_id))
+    monkeypatch.setattr(callback, "deliver", lambda bucket_id, descriptor: told.append(bucket_id))
     theirs, own = Theirs(manager, "finished", session_owner(SESSION)), Theirs(manager, "finished", "s3fileup")
     for each in (theirs, own):
         manager.pool.index.put(("s3fileup", "untold"), each.id, each.identifier)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fileupload.pool.directory.pool import DirectoryPool
-from fileupload.wsgi.request_body import LARGEST_READ
+from fileupload.wsgi.request_body import MAX_READ
 from tests.protocols.driver import NOTHING, ONLY_STATUS, Answer, Site, Stream
 from tests.waiting import PATIENCE
 
@@ -74,7 +74,7 @@ def test_parallel_uploads_keep_the_reserve(small: Site, count: int, declared: bo
     assert least_free[0] >= RESERVE - count * step
     assert {answer.status for answer in answers} <= ({200} if count == 1 else {200, 507, 400})
     statuses = 64 << 10
-    assert CAPACITY - used(small.directory) >= RESERVE - count * LARGEST_READ - statuses
+    assert CAPACITY - used(small.directory) >= RESERVE - count * MAX_READ - statuses
 
 
 def test_a_full_pool_takes_uploads_again_when_it_was_emptied(small: Site) -> None:

@@ -139,14 +139,14 @@ class PoolContract:
 
     def test_an_absent_bucket_is_none(self, pool: Pool) -> None:
         """What was never begun is not there, and clearing it tells so."""
-        assert pool.bucket(ID) is None
+        assert pool.find_bucket(ID) is None
         assert list(pool.buckets()) == []
         assert pool.clear(ID) is False
 
     def test_a_begun_upload_is_starting(self, pool: Pool, reopened: Pool) -> None:
         """From the beginning of an attempt its status is there for all, and no file is."""
         attempt = pool.begin(ID, starting())
-        bucket = reopened.bucket(ID)
+        bucket = reopened.find_bucket(ID)
         assert bucket is not None
         assert bucket.get_status().state is State.STARTING
         assert bucket.get_status().running
@@ -162,7 +162,7 @@ class PoolContract:
         attempt = pool.begin(ID, starting())
         running = UploadStatus(state=State.UPLOADING, filename="a", size=100, received=7, updated=timestamp())
         attempt.publish(running)
-        bucket = reopened.bucket(ID)
+        bucket = reopened.find_bucket(ID)
         assert bucket is not None
         seen = bucket.get_status()
         assert (seen.state, seen.filename, seen.received) == (State.UPLOADING, "a", 7)
@@ -171,7 +171,7 @@ class PoolContract:
     def test_a_finished_upload_has_its_status_and_bytes(self, pool: Pool, reopened: Pool) -> None:
         """Done means: the status as given, and the bytes as written."""
         status = complete(pool, ID, CONTENT, b"", b"x" * 100_000)
-        bucket = reopened.bucket(ID)
+        bucket = reopened.find_bucket(ID)
         assert bucket is not None
         found = bucket.get_status()
         assert bucket.is_complete()
@@ -189,12 +189,12 @@ class PoolContract:
         complete(pool)
         with pytest.raises(AlreadyDone):
             reopened.begin(ID, starting())
-        reopened.refuse(ID, starting().failed(TooLarge("big")))
-        bucket = reopened.bucket(ID)
+        reopened.record_refusal(ID, starting().failed(TooLarge("big")))
+        bucket = reopened.find_bucket(ID)
         assert bucket is not None
         assert read(bucket) == CONTENT
         assert bucket.clear_upload() is True
-        assert pool.bucket(ID) is None
+        assert pool.find_bucket(ID) is None
         complete(pool)
 
     def test_a_discarded_file_never_was(self, pool: Pool) -> None:
@@ -204,7 +204,7 @@ class PoolContract:
         attempt.discard_file()
         store(attempt, CONTENT)
         attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
-        bucket = pool.bucket(ID)
+        bucket = pool.find_bucket(ID)
         assert bucket is not None
         assert read(bucket, 0) == CONTENT
 
@@ -213,7 +213,7 @@ class PoolContract:
         attempt = pool.begin(ID, starting())
         attempt.create_file().write(CONTENT)
         attempt.fail(starting().failed(TooLarge("too big")))
-        bucket = reopened.bucket(ID)
+        bucket = reopened.find_bucket(ID)
         assert bucket is not None
         status = bucket.get_status()
         assert (status.state, status.error, status.code) == (State.ERROR, "too big", "too-large")
@@ -222,12 +222,12 @@ class PoolContract:
 
     def test_a_refusal_is_kept_where_nothing_runs(self, pool: Pool) -> None:
         """A refused upload leaves its reason, and does not touch one that runs."""
-        pool.refuse(ID, starting().failed(TooLarge("big")))
-        bucket = pool.bucket(ID)
+        pool.record_refusal(ID, starting().failed(TooLarge("big")))
+        bucket = pool.find_bucket(ID)
         assert bucket is not None
         assert bucket.get_status().state is State.ERROR
         attempt = pool.begin(ID, starting())
-        pool.refuse(ID, starting().failed(TooLarge("big")))
+        pool.record_refusal(ID, starting().failed(TooLarge("big")))
         assert bucket.get_status().state is State.STARTING
         store(attempt, CONTENT)
         attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
@@ -236,8 +236,8 @@ class PoolContract:
     def test_a_refusal_makes_no_bucket(self, pool: Pool, reopened: Pool) -> None:
         """A refusal is told as the status, and is no bucket: it is neither listed nor purged."""
         status = starting().failed(TooLarge("too big"))
-        pool.refuse(ID, status)
-        found = reopened.handle(ID).get_status()
+        pool.record_refusal(ID, status)
+        found = reopened.bucket(ID).get_status()
         assert (found.state, found.code, found.error, found.finished) == (
             State.ERROR,
             "too-large",
@@ -246,32 +246,32 @@ class PoolContract:
         )
         assert list(reopened.buckets()) == []
         assert list(reopened.purge(-1)) == []
-        assert reopened.handle(OTHER).get_status().state is State.UNKNOWN
+        assert reopened.bucket(OTHER).get_status().state is State.UNKNOWN
 
     def test_a_refusal_is_forgotten(self, pool: Pool, reopened: Pool) -> None:
         """It goes with a clear of its id, also of a bucket that was filled since, and counts for an hour."""
-        pool.refuse(ID, starting().failed(TooLarge("big")))
+        pool.record_refusal(ID, starting().failed(TooLarge("big")))
         assert reopened.clear(ID, condition=lambda status: status.state is not State.ERROR) is False
         assert reopened.clear(ID) is True
         assert reopened.clear(ID) is False
-        assert pool.bucket(ID) is None
-        pool.refuse(ID, starting().failed(TooLarge("big")))
+        assert pool.find_bucket(ID) is None
+        pool.record_refusal(ID, starting().failed(TooLarge("big")))
         complete(reopened)
-        assert pool.handle(ID).is_complete()
+        assert pool.bucket(ID).is_complete()
         assert pool.clear(ID) is True
-        assert pool.bucket(ID) is None
+        assert pool.find_bucket(ID) is None
         for seconds, state in ((3500, State.ERROR), (3700, State.UNKNOWN), (-3700, State.UNKNOWN)):
-            pool.refuse(ID, starting().failed(TooLarge("big"), at=ago(seconds)))
-            assert reopened.handle(ID).get_status().state is state
+            pool.record_refusal(ID, starting().failed(TooLarge("big"), at=ago(seconds)))
+            assert reopened.bucket(ID).get_status().state is state
 
     def test_refusals_share_a_bounded_room(self, pool: Pool) -> None:
         """Of two ids with one place the newer refusal is told, and texts are cut to what has room."""
         neighbour = ID[:8] + OTHER[8:]
-        pool.refuse(ID, starting().failed(TooLarge("first")))
+        pool.record_refusal(ID, starting().failed(TooLarge("first")))
         long = replace(starting(), filename="ü" * 4000, content_type="x" * 4000, owner="session:" + "f" * 40)
-        pool.refuse(neighbour, long.failed(TooLarge("x" * 4000)))
-        assert pool.handle(ID).get_status().state is State.UNKNOWN
-        found = pool.handle(neighbour).get_status()
+        pool.record_refusal(neighbour, long.failed(TooLarge("x" * 4000)))
+        assert pool.bucket(ID).get_status().state is State.UNKNOWN
+        found = pool.bucket(neighbour).get_status()
         assert (found.state, found.code, found.owner) == (State.ERROR, "too-large", long.owner)
         assert set(found.filename) <= {"ü"}
         assert set(found.error or "") == {"x"}
@@ -279,22 +279,22 @@ class PoolContract:
     def test_a_refusal_does_not_replace_what_another_owner_has(self, pool: Pool, reopened: Pool) -> None:
         """The reason of a failed upload is replaced by its owner's refusal alone; what is suspended stays."""
         failed = fail(pool, owner="a")
-        reopened.refuse(ID, replace(starting(), owner="b").failed(TooLarge("other")))
-        found = pool.handle(ID).get_status()
+        reopened.record_refusal(ID, replace(starting(), owner="b").failed(TooLarge("other")))
+        found = pool.bucket(ID).get_status()
         assert (found.owner, found.error, found.finished) == ("a", "big", failed.finished)
-        reopened.refuse(ID, replace(starting(), owner="a").failed(TooLarge("again")))
-        found = pool.handle(ID).get_status()
+        reopened.record_refusal(ID, replace(starting(), owner="a").failed(TooLarge("again")))
+        found = pool.bucket(ID).get_status()
         assert (found.owner, found.error) == ("a", "again")
         assert found.attempt
         attempt = pool.begin(OTHER, replace(starting(), owner="a", resumable=True))
         attempt.suspend(attempt.status)
-        reopened.refuse(OTHER, replace(starting(), owner="a").failed(TooLarge("other")))
-        assert pool.handle(OTHER).get_status().suspended
+        reopened.record_refusal(OTHER, replace(starting(), owner="a").failed(TooLarge("other")))
+        assert pool.bucket(OTHER).get_status().suspended
 
     def test_what_is_done_is_told_before_it_is_begun(self, pool: Pool, reopened: Pool) -> None:
         """A bucket is done if it is finished: not where there is none, nor while it runs or after it failed."""
         assert not pool.is_done(ID)
-        pool.refuse(ID, starting().failed(TooLarge("big")))
+        pool.record_refusal(ID, starting().failed(TooLarge("big")))
         assert not pool.is_done(ID)
         attempt = pool.begin(ID, starting())
         assert not reopened.is_done(ID)
@@ -308,24 +308,24 @@ class PoolContract:
     def test_the_owner_is_kept_and_not_told(self, pool: Pool, reopened: Pool) -> None:
         """Who has begun an attempt stands in its status, whatever becomes of it, and in no answer to a client."""
         attempt = pool.begin(ID, replace(starting(), owner="a", resumable=True))
-        assert reopened.handle(ID).get_status().owner == "a"
+        assert reopened.bucket(ID).get_status().owner == "a"
         attempt.create_file().write(CONTENT)
         attempt.suspend(attempt.status)
-        assert reopened.handle(ID).get_status().owner == "a"
+        assert reopened.bucket(ID).get_status().owner == "a"
         attempt = reopened.resume(ID)
         attempt.append_file()[0].close()
         assert attempt.status.owner == "a"
         attempt.finish(attempt.status.done(uploaded(len(CONTENT)), {}))
-        pool.handle(ID).keep()
-        found = pool.handle(ID).get_status()
+        pool.bucket(ID).keep()
+        found = pool.bucket(ID).get_status()
         assert (found.state, found.owner, found.kept) == (State.DONE, "a", True)
         assert "owner" not in found.to_json()
-        assert fail(pool, OTHER, owner="b").owner == reopened.handle(OTHER).get_status().owner == "b"
+        assert fail(pool, OTHER, owner="b").owner == reopened.bucket(OTHER).get_status().owner == "b"
 
     def test_a_bucket_is_cleared_under_a_condition(self, pool: Pool, reopened: Pool) -> None:
         """Where the condition does not hold, the bucket is unchanged: finished, kept, failed, suspended or running."""
         complete(pool)
-        pool.handle(ID).keep()
+        pool.bucket(ID).keep()
         fail(pool, OTHER, owner="a")
         suspended, running = "a" * 32, "b" * 32
         attempt = pool.begin(suspended, replace(starting(), owner="a", resumable=True))
@@ -338,17 +338,17 @@ class PoolContract:
             return False
 
         ids = (ID, OTHER, suspended, running)
-        before = [pool.handle(bucket_id).get_status() for bucket_id in ids]
+        before = [pool.bucket(bucket_id).get_status() for bucket_id in ids]
         for bucket_id in ids:
             assert reopened.clear(bucket_id, condition=refuse) is False
-        assert [pool.handle(bucket_id).get_status() for bucket_id in ids] == before
+        assert [pool.bucket(bucket_id).get_status() for bucket_id in ids] == before
         assert set(seen) == {
             (State.DONE, "", True, False),
             (State.ERROR, "a", False, False),
             (State.STARTING, "a", False, True),
             (State.STARTING, "a", False, False),
         }
-        assert reopened.clear(ID, spare_kept=True, condition=lambda _: True) is False
+        assert reopened.clear(ID, unless_kept=True, condition=lambda _: True) is False
         assert [reopened.clear(bucket_id, condition=lambda _: True) for bucket_id in ids] == [True] * 4
         attempt.fail(starting().failed(Superseded()))
         assert list(pool.buckets()) == []
@@ -366,20 +366,20 @@ class PoolContract:
                 if number:
                     return reopened.clear(ID, condition=is_not_kept)
                 try:
-                    pool.handle(ID).keep()
+                    pool.bucket(ID).keep()
                 except FileMissing:
                     return False
                 return True
 
             kept, cleared = at_once(2, work)
             assert kept is not cleared
-            assert pool.handle(ID).is_complete() is kept
+            assert pool.bucket(ID).is_complete() is kept
             pool.clear(ID)
 
     def test_files_are_kept_and_removed_under_a_condition(self, pool: Pool) -> None:
         """Where the condition does not hold of the upload, it is not kept, and its file stays."""
         complete(pool)
-        bucket = pool.handle(ID)
+        bucket = pool.bucket(ID)
         with pytest.raises(FileMissing):
             bucket.keep(condition=lambda status: status.owner == "a")
         assert not bucket.get_status().kept
@@ -396,7 +396,7 @@ class PoolContract:
         for bucket_id, seconds in ((stalled, STALLED_AFTER + 60), (younger, STALLED_AFTER - 60)):
             status = replace(starting(), started=ago(STALLED_AFTER * 3), updated=ago(seconds))
             attempts[bucket_id] = pool.begin(bucket_id, status)
-        assert reopened.handle(stalled).get_status().running
+        assert reopened.bucket(stalled).get_status().running
         assert list(reopened.purge(STALLED_AFTER + 3600)) == []
         assert [bucket.id for bucket in reopened.purge(1, dry_run=True)] == [stalled]
         assert [bucket.id for bucket in reopened.purge(1)] == [stalled]
@@ -405,14 +405,14 @@ class PoolContract:
             attempts[stalled].finish(starting().done(uploaded(0), {}))
         attempts[stalled].fail(starting().failed(Superseded()))
         attempts[younger].fail(starting().failed(TooLarge("big")))
-        assert pool.bucket(stalled) is None
+        assert pool.find_bucket(stalled) is None
 
     def test_an_upload_that_grows_is_not_stalled(self, pool: Pool, reopened: Pool) -> None:
         """Bytes that come are news, also where nothing was published since."""
         attempt = pool.begin(ID, replace(starting(), updated=ago(STALLED_AFTER + 60)))
         writer = attempt.create_file()
         writer.write(CONTENT)
-        wait_until(lambda: reopened.handle(ID).get_status().received == len(CONTENT))
+        wait_until(lambda: reopened.bucket(ID).get_status().received == len(CONTENT))
         assert list(reopened.purge(1)) == []
         writer.close()
         attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
@@ -427,7 +427,7 @@ class PoolContract:
         old.fail(starting().failed(Superseded()))
         store(new, CONTENT)
         new.finish(starting().done(uploaded(len(CONTENT)), {}))
-        bucket = pool.bucket(ID)
+        bucket = pool.find_bucket(ID)
         assert bucket is not None
         assert read(bucket) == CONTENT
 
@@ -439,7 +439,7 @@ class PoolContract:
         with pytest.raises(Superseded):
             old.finish(starting().done(uploaded(3), {}))
         old.fail(starting().failed(Superseded()))
-        bucket = pool.bucket(ID)
+        bucket = pool.find_bucket(ID)
         assert bucket is not None
         assert read(bucket) == CONTENT
 
@@ -448,13 +448,13 @@ class PoolContract:
         attempt = pool.begin(ID, starting())
         store(attempt, CONTENT)
         assert reopened.clear(ID) is True
-        assert pool.bucket(ID) is None
+        assert pool.find_bucket(ID) is None
         with pytest.raises(Superseded):
             attempt.publish(starting())
         with pytest.raises(Superseded):
             attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
         attempt.fail(starting().failed(Superseded()))
-        assert pool.bucket(ID) is None
+        assert pool.find_bucket(ID) is None
         self.assert_no_bytes(pool)
 
     def test_a_suspended_upload_is_gone_on_with(self, pool: Pool, reopened: Pool) -> None:
@@ -463,7 +463,7 @@ class PoolContract:
         attempt = pool.begin(ID, replace(starting(), state=State.UPLOADING, resumable=True))
         attempt.create_file().write(CONTENT)
         attempt.suspend(replace(attempt.status, received=size))
-        status = reopened.handle(ID).get_status()
+        status = reopened.bucket(ID).get_status()
         assert (status.state, status.received, status.running, status.suspended) == ("uploading", size, False, True)
         for round_ in (1, 2):
             attempt = reopened.resume(ID)
@@ -472,11 +472,11 @@ class PoolContract:
             writer.write(CONTENT)
             if round_ == 1:
                 attempt.suspend(replace(attempt.status, received=2 * size))
-        assert pool.handle(ID).get_status().running
+        assert pool.bucket(ID).get_status().running
         writer.close()
         attempt.finish(attempt.status.done(uploaded(3 * size), {}))
-        assert read(pool.handle(ID)) == 3 * CONTENT
-        assert pool.handle(ID).clear_upload()
+        assert read(pool.bucket(ID)) == 3 * CONTENT
+        assert pool.bucket(ID).clear_upload()
         self.assert_no_bytes(pool)
 
     def test_only_what_is_left_can_be_resumed(self, pool: Pool, reopened: Pool) -> None:
@@ -508,8 +508,8 @@ class PoolContract:
             attempt = pool.begin(ID, replace(starting(), resumable=True))
             attempt.create_file().write(CONTENT)
             attempt.suspend(attempt.status)
-        reopened.refuse(ID, starting().failed(TooLarge("big")))
-        assert reopened.handle(ID).get_status().suspended
+        reopened.record_refusal(ID, starting().failed(TooLarge("big")))
+        assert reopened.bucket(ID).get_status().suspended
         assert list(reopened.purge(3600)) == []
         time.sleep(0.02)
         assert [bucket.id for bucket in reopened.purge(0.01)] == [ID]
@@ -523,12 +523,12 @@ class PoolContract:
         writer.write(sent[stored:])
         writer.close()
         attempt.finish(attempt.status.done(uploaded(len(sent)), {}))
-        assert read(crashed_resumable.handle(ID)) == sent
+        assert read(crashed_resumable.bucket(ID)) == sent
 
     def test_files_move_out(self, pool: Pool, tmp_path: Path) -> None:
         """A moved file is at its new place, no longer in the bucket, and the bucket still says done."""
         complete(pool, ID, CONTENT, b"second")
-        bucket = pool.bucket(ID)
+        bucket = pool.find_bucket(ID)
         assert bucket is not None
         target = tmp_path / "target.bin"
         target.write_bytes(b"old")
@@ -545,7 +545,7 @@ class PoolContract:
     def test_files_are_copied_out(self, pool: Pool, tmp_path: Path) -> None:
         """A copy is whole where it was wanted, and the file is still in the bucket."""
         complete(pool)
-        bucket = pool.handle(ID)
+        bucket = pool.bucket(ID)
         target = tmp_path / "copy.bin"
         target.write_bytes(b"old")
         bucket.download_to(target)
@@ -557,7 +557,7 @@ class PoolContract:
     def test_a_move_to_nowhere_keeps_the_file(self, pool: Pool, tmp_path: Path) -> None:
         """Where the target cannot be written the file stays in the bucket."""
         complete(pool)
-        bucket = pool.bucket(ID)
+        bucket = pool.find_bucket(ID)
         assert bucket is not None
         with pytest.raises(OSError, match="No such file"):
             bucket.move_to(str(tmp_path / "absent" / "target.bin"))
@@ -566,7 +566,7 @@ class PoolContract:
     def test_open_files_are_seekable_streams(self, pool: Pool) -> None:
         """The app can read a file in pieces and from any place."""
         complete(pool)
-        bucket = pool.bucket(ID)
+        bucket = pool.find_bucket(ID)
         assert bucket is not None
         with bucket.open() as file:
             file.seek(5, io.SEEK_SET)
@@ -595,7 +595,7 @@ class PoolContract:
     def test_a_removed_file_is_gone(self, pool: Pool, reopened: Pool) -> None:
         """Removing a file is told to one, leaves the others and the status, and opened files stay readable."""
         complete(pool, ID, CONTENT, b"second")
-        bucket, other = pool.bucket(ID), reopened.bucket(ID)
+        bucket, other = pool.find_bucket(ID), reopened.find_bucket(ID)
         assert bucket is not None
         assert other is not None
         with bucket.open(1) as file:
@@ -617,24 +617,24 @@ class PoolContract:
         """A running upload has no file that could be removed."""
         attempt = pool.begin(ID, starting())
         store(attempt, CONTENT)
-        assert pool.handle(ID).remove_file() is False
+        assert pool.bucket(ID).remove_file() is False
         attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
-        assert read(pool.handle(ID)) == CONTENT
+        assert read(pool.bucket(ID)) == CONTENT
 
     def test_what_is_kept_may_be_spared(self, pool: Pool) -> None:
         """Who clears, and spares what is kept, clears all else."""
         complete(pool)
-        pool.handle(ID).keep()
+        pool.bucket(ID).keep()
         complete(pool, OTHER)
-        assert pool.clear(ID, spare_kept=True) is False
-        assert pool.clear(OTHER, spare_kept=True) is True
-        assert read(pool.handle(ID)) == CONTENT
+        assert pool.clear(ID, unless_kept=True) is False
+        assert pool.clear(OTHER, unless_kept=True) is True
+        assert read(pool.bucket(ID)) == CONTENT
         assert pool.clear(ID) is True
 
     def test_what_is_kept_is_not_purged(self, pool: Pool, reopened: Pool) -> None:
         """A kept upload stays at any age, is as it was otherwise, and is like any other once it was cleared."""
         status = complete(pool)
-        bucket = pool.bucket(ID)
+        bucket = pool.find_bucket(ID)
         assert bucket is not None
         bucket.keep()
         bucket.keep()
@@ -652,32 +652,40 @@ class PoolContract:
     def test_only_finished_uploads_are_kept(self, pool: Pool) -> None:
         """What is not there, or not finished, cannot be kept."""
         with pytest.raises(FileMissing):
-            pool.handle(ID).keep()
+            pool.bucket(ID).keep()
         attempt = pool.begin(ID, starting())
         with pytest.raises(FileMissing):
-            pool.handle(ID).keep()
+            pool.bucket(ID).keep()
         attempt.fail(starting().failed(TooLarge("big")))
         with pytest.raises(FileMissing):
-            pool.handle(ID).keep()
+            pool.bucket(ID).keep()
 
     def test_clearing_is_told_to_one(self, pool: Pool, reopened: Pool) -> None:
         """Of those who clear a bucket at the same time one is told that it did."""
         for _ in range(self.races):
             complete(pool)
             assert sum(at_once(6, lambda number: (pool, reopened)[number % 2].clear(ID))) == 1
-            assert pool.bucket(ID) is None
+            assert pool.find_bucket(ID) is None
 
     def test_turns_are_taken_once(self, pool: Pool, reopened: Pool) -> None:
         """In an interval, one caller of all gets the turn."""
-        assert [pool.take_turn(1000), reopened.take_turn(1000), pool.take_turn(1000)].count(True) == 1
+        assert [
+            pool.acquire_interval_lease(1000),
+            reopened.acquire_interval_lease(1000),
+            pool.acquire_interval_lease(1000),
+        ].count(True) == 1
         time.sleep(0.02)
-        assert reopened.take_turn(0.01)
+        assert reopened.acquire_interval_lease(0.01)
 
     def test_turns_have_names(self, pool: Pool, reopened: Pool) -> None:
         """A turn of one name takes nothing from those of others."""
-        assert pool.take_turn(1000)
-        assert [pool.take_turn(1000, "one"), reopened.take_turn(1000, "one")] == [True, False]
-        assert [reopened.take_turn(1000, "two"), pool.take_turn(1000, "two"), pool.take_turn(1000)] == [
+        assert pool.acquire_interval_lease(1000)
+        assert [pool.acquire_interval_lease(1000, "one"), reopened.acquire_interval_lease(1000, "one")] == [True, False]
+        assert [
+            reopened.acquire_interval_lease(1000, "two"),
+            pool.acquire_interval_lease(1000, "two"),
+            pool.acquire_interval_lease(1000),
+        ] == [
             True,
             False,
             False,
@@ -787,7 +795,7 @@ class PoolContract:
     def test_only_ids_name_buckets(self, pool: Pool) -> None:
         """A name that is no id never reaches the storage."""
         for name in ("", "..", "../../etc", "a" * 31, "A" * 32, "a" * 32 + "/x"):
-            assert pool.bucket(name) is None
+            assert pool.find_bucket(name) is None
             with pytest.raises(ValueError, match="not the id"):
                 pool.begin(name, starting())
             with pytest.raises(ValueError, match="not the id"):
@@ -795,7 +803,7 @@ class PoolContract:
 
     def test_an_attempt_whose_process_died_is_interrupted(self, crashed: Pool) -> None:
         """After a crash the status says so, and a new attempt can finish."""
-        bucket = crashed.bucket(ID)
+        bucket = crashed.find_bucket(ID)
         assert bucket is not None
         status = bucket.get_status()
         assert (status.state, status.code) == (State.ERROR, Interrupted.code)

@@ -84,7 +84,7 @@ class DirectContract:
         form = direct.form(0, 10, "image/png", LIFE)
         for content in (b"first", b"second"):
             post(form, content) if form else receive(direct, content)
-        assert pool.handle(ID).get_status().received == 6
+        assert pool.bucket(ID).get_status().received == 6
         assert [(part.number, part.size) for part in direct.parts()] == [(1, 6)]
         assert complete(reopened, hashed=True) == hashlib.sha256(b"second").hexdigest()
         assert read(pool) == b"second"
@@ -111,7 +111,7 @@ class DirectContract:
         """All processes see the parts with numbers, sizes and ETags, and in the status how much, and since when."""
         began = time.time() - HOUR
         token = begin(pool, [*map(len, contents)], at=began)
-        status = reopened.handle(ID).get_status()
+        status = reopened.bucket(ID).get_status()
         assert (status.state, status.received, status.running) == (State.UPLOADING, 0, False)
         assert seconds_of(status.updated or "") == pytest.approx(began, abs=1)
         assert list(reopened.direct(ID, token).parts()) == []
@@ -121,7 +121,7 @@ class DirectContract:
         assert [(part.number, part.size, part.etag) for part in found] == [
             (number, len(contents[number - 1]), etags[number]) for number in (1, 3)
         ]
-        status = reopened.handle(ID).get_status()
+        status = reopened.bucket(ID).get_status()
         assert status.received == len(contents[0]) + len(contents[2])
         assert seconds_of(status.updated or "") > began + HOUR / 2
         assert sending[0](b"z" * len(contents[0])) != etags[1]
@@ -152,7 +152,7 @@ class DirectContract:
             for send, content in zip(sending, contents, strict=True):
                 with pytest.raises(RefusedError):
                     send(b"z" * len(content))
-            if pool.handle(ID).is_complete():
+            if pool.bucket(ID).is_complete():
                 assert read(pool) == b"".join(contents)
                 assert len(self.bytes_in(pool)) == 1
                 assert pool.clear(ID)
@@ -188,7 +188,7 @@ class DirectContract:
         attempt, _ = assemble(pool)
         attempt.suspend(attempt.status)
         assert [part.number for part in pool.direct(ID, attempt.token).parts()] == [0]
-        assert pool.handle(ID).get_status().received == sum(map(len, contents))
+        assert pool.bucket(ID).get_status().received == sum(map(len, contents))
         expected = b"".join(contents)
         assert complete(reopened, hashed=True) == hashlib.sha256(expected).hexdigest()
         assert read(pool) == expected
@@ -209,7 +209,7 @@ class DirectContract:
     def end_of(self, pool: Pool, bucket: str) -> str:
         """Bring the upload of a process that died to its end, and check it; return how."""
         deadline = time.monotonic() + PATIENCE
-        while (status := pool.handle(bucket).get_status()).running:
+        while (status := pool.bucket(bucket).get_status()).running:
             assert time.monotonic() < deadline, "it never ends"
         end = "done"
         if status.state is not State.DONE:
@@ -302,8 +302,8 @@ class DirectContract:
             won = [end for end in ends if isinstance(end, UploadStatus)]
             assert [end.size for end in won] == [len(contents[0])], ends
             assert {type(end) for end in ends if end not in won} <= {AlreadyDone, Busy, Superseded}
-            assert pool.handle(ID).get_status() == reopened.handle(ID).get_status()
-            assert pool.handle(ID).is_complete()
+            assert pool.bucket(ID).get_status() == reopened.bucket(ID).get_status()
+            assert pool.bucket(ID).is_complete()
             assert read(pool) == contents[0]
             assert pool.clear(ID)
             assert self.everything(pool) == []

@@ -10,7 +10,7 @@ import requests
 from fileupload.errors import Superseded
 from fileupload.pool.base import Attempt, Pool
 from fileupload.pool.direct import DirectFile, Form, Part
-from fileupload.status import Offer, State, UploadedFile, UploadStatus, timestamp
+from fileupload.status import DirectUploadTerms, State, UploadedFile, UploadStatus, timestamp
 from tests.waiting import PATIENCE
 
 ID = "0123456789abcdef" * 2
@@ -35,7 +35,7 @@ def begin(pool: Pool, sizes: Sequence[int], *, form: bool = False, at: float | N
         started=moment,
         updated=moment,
         resumable=True,
-        direct=Offer(form=form, part_size=sizes[0]),
+        direct=DirectUploadTerms(form=form, part_size=sizes[0]),
     )
     attempt = pool.begin(bucket, status)
     pool.direct(bucket, attempt.token).begin(form=form)
@@ -118,5 +118,5 @@ def complete(pool: Pool, *, hashed: bool = False, bucket: str = ID) -> str | Non
 
 def read(pool: Pool, bucket: str = ID) -> bytes:
     """Return the bytes of the finished upload."""
-    with pool.handle(bucket).open() as file:
+    with pool.bucket(bucket).open() as file:
         return file.read()

@@ -87,7 +87,7 @@ def test_everything_is_private(pool: DirectoryPool) -> None:
 def test_a_finished_file_has_a_path(pool: DirectoryPool) -> None:
     """get_filename gives a path that the app can read, and nothing after a clear."""
     contract.complete(pool)
-    bucket = pool.bucket(contract.ID)
+    bucket = pool.find_bucket(contract.ID)
     assert bucket is not None
     filename = bucket.get_filename()
     assert filename is not None
@@ -107,7 +107,7 @@ def test_a_cleared_bucket_leaves_nothing(pool: DirectoryPool) -> None:
 def test_a_moved_file_is_renamed(pool: DirectoryPool, tmp_path: Path) -> None:
     """Within a file system, moving copies no byte."""
     contract.complete(pool)
-    bucket = pool.bucket(contract.ID)
+    bucket = pool.find_bucket(contract.ID)
     assert bucket is not None
     filename = bucket.get_filename()
     assert filename is not None
@@ -122,7 +122,7 @@ def test_a_file_moves_to_another_file_system(pool: DirectoryPool) -> None:
     if not shared_memory.is_dir() or shared_memory.stat().st_dev == os.stat(pool.directory).st_dev:
         pytest.skip("there is no second file system")
     contract.complete(pool, contract.ID, b"z" * 3_000_000)
-    bucket = pool.bucket(contract.ID)
+    bucket = pool.find_bucket(contract.ID)
     assert bucket is not None
     target = shared_memory / f"fileupload-test-{os.getpid()}"
     try:
@@ -139,7 +139,7 @@ def test_a_foreign_status_is_no_status(pool: DirectoryPool, content: bytes) -> N
     """A status that was not written here counts as none, and a new attempt replaces it."""
     contract.complete(pool)
     (Path(pool.path_of(contract.ID)) / "status.json").write_bytes(content)
-    assert pool.bucket(contract.ID) is None
+    assert pool.find_bucket(contract.ID) is None
     contract.complete(pool)
 
 
@@ -166,9 +166,9 @@ def test_planted_links_lead_nowhere(pool: DirectoryPool, tmp_path: Path) -> None
     outside = tmp_path / "outside"
     outside.mkdir()
     for name in planted(pool, outside):
-        bucket = pool.bucket(contract.ID)
+        bucket = pool.find_bucket(contract.ID)
         assert bucket is None or bucket.get_filename() is None, name
-    bucket = pool.bucket(contract.ID)
+    bucket = pool.find_bucket(contract.ID)
     assert bucket is not None
     assert contract.read(bucket) == contract.CONTENT
 
@@ -184,7 +184,7 @@ def test_what_a_crash_left_is_purged(crashed: DirectoryPool) -> None:
 
 def test_an_interrupted_upload_is_as_old_as_its_last_news(crashed: DirectoryPool) -> None:
     """To look at the status does not make an interrupted upload younger."""
-    bucket = crashed.bucket(contract.ID)
+    bucket = crashed.find_bucket(contract.ID)
     assert bucket is not None
     assert bucket.get_status().finished == "2020-01-01T00:00:00.000Z"
     assert bucket.get_status().state is State.ERROR
@@ -200,8 +200,8 @@ def test_a_pool_that_cannot_be_is_a_bad_setting(tmp_path: Path) -> None:
 
 def refuse(pool: DirectoryPool, bucket_id: str = contract.ID) -> State:
     """Refuse an upload, and return what is then told of it."""
-    pool.refuse(bucket_id, contract.starting().failed(TooLarge("big")))
-    return pool.handle(bucket_id).get_status().state
+    pool.record_refusal(bucket_id, contract.starting().failed(TooLarge("big")))
+    return pool.bucket(bucket_id).get_status().state
 
 
 def test_the_register_of_refusals_has_a_fixed_size(pool: DirectoryPool) -> None:
@@ -269,9 +269,9 @@ def test_a_torn_refusal_is_none(pool: DirectoryPool) -> None:
         with path.open("r+b") as file:
             file.seek(slot)
             file.write(torn)
-        assert pool.handle(contract.ID).get_status().state is State.UNKNOWN, at
+        assert pool.bucket(contract.ID).get_status().state is State.UNKNOWN, at
     os.truncate(path, slot + length // 2)
-    assert pool.handle(contract.ID).get_status().state is State.UNKNOWN
+    assert pool.bucket(contract.ID).get_status().state is State.UNKNOWN
 
 
 def test_a_refusal_leaves_no_half_status_on_a_full_disk(pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,8 +285,8 @@ def test_a_refusal_leaves_no_half_status_on_a_full_disk(pool: DirectoryPool, mon
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", fail)
         with pytest.raises(OSError, match="No space"):
-            pool.refuse(contract.ID, refusal)
-    assert pool.handle(contract.ID).get_status().error == "big"
+            pool.record_refusal(contract.ID, refusal)
+    assert pool.bucket(contract.ID).get_status().error == "big"
     assert {path.name for path in Path(pool.path_of(contract.ID)).iterdir()} == {"status.json", "lock"}
 
 

@@ -116,7 +116,7 @@ class TestDirectoryDirect(DirectContract):
         assert len(self.bytes_in(pool)) == 1
         writer.write(bytes(10))
         writer.close()
-        assert pool.handle(ID).get_status().received == 10
+        assert pool.bucket(ID).get_status().received == 10
         Path(left[0]).with_name("part-4.0123456789abcdef").write_bytes(b"of an older version")
         os.rename(Path(left[0]).with_name("part-3"), Path(left[0]).with_name("part-1"))
         complete(pool)

@@ -15,7 +15,7 @@ import pytest
 
 from fileupload.pool.directory.pool import DirectoryPool
 from fileupload.pool.index import Index
-from fileupload.pool.key_encoding import decode_word, encode_word
+from fileupload.pool.key_encoding import decode_segment, encode_segment
 
 KEY = ("app", "Key ä")
 
@@ -99,15 +99,15 @@ def test_all_is_private(index: Index, root: Path) -> None:
 def test_plain_words_stand_as_they_are() -> None:
     """Who looks at the folder can read most of it; whatever a file system might change is encoded, and comes back."""
     for word in ("a", "0", "-", "_x", "a.b-c_d", "x" * 140):
-        assert encode_word(word) == word
+        assert encode_segment(word) == word
     for word in (".a", "A", "ä", "+", "~", "a b", "/", "..", "\0", "x/../y", "\ud800", "ü" * 70):
-        name = encode_word(word)
+        name = encode_segment(word)
         assert name.startswith("~")
         assert name.isascii()
         assert name == name.lower()
         assert "/" not in name
         assert len(name) < 250
-        assert decode_word(name) == word
+        assert decode_segment(name) == word
 
 
 def test_random_words_come_back() -> None:
@@ -115,9 +115,9 @@ def test_random_words_come_back() -> None:
     chance = random.Random(1)
     words = {"".join(chr(chance.choice((chance.randrange(1, 128), chance.randrange(1, 0x3000)))) for _ in range(9))
              for _ in range(2000)}  # fmt: skip
-    names = {encode_word(word): word for word in words}
+    names = {encode_segment(word): word for word in words}
     assert len(names) == len(words)
-    assert all(decode_word(name) == word for name, word in names.items())
+    assert all(decode_segment(name) == word for name, word in names.items())
 
 
 def test_foreign_files_are_passed_over(index: Index, root: Path) -> None:

@@ -20,8 +20,8 @@ from botocore.exceptions import ConnectionClosedError
 from fileupload.errors import AlreadyDone, Busy, Incomplete, Superseded, UploadError
 from fileupload.manager import UploadManager
 from fileupload.pool.base import Pool
-from fileupload.pool.direct import LEAST_PART
-from fileupload.pool.object.multipart_writer import SMALLEST_PART
+from fileupload.pool.direct import MIN_PART_SIZE
+from fileupload.pool.object.multipart_writer import DEFAULT_PART_SIZE
 from fileupload.pool.object.pool import ObjectPool
 from fileupload.pool.s3.store import S3Store
 from fileupload.protocols.direct.uploads import DirectUploads
@@ -53,12 +53,12 @@ def reopened(place: Place, prefix: str) -> ObjectPool:
 @pytest.fixture
 def contents() -> list[bytes]:
     """Parts of a file, as small as stores take them."""
-    return [b"a" * LEAST_PART, b"b" * LEAST_PART, b"c" * 10]
+    return [b"a" * MIN_PART_SIZE, b"b" * MIN_PART_SIZE, b"c" * 10]
 
 
 def every_step(pool: ObjectPool) -> int:
     """Return from how many steps one is tried: Swift takes long for each, and differs from Ceph in few."""
-    return 1 if pool.store.seals_parts else 3
+    return 1 if pool.store.rejects_late_parts else 3
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ class TestObjectDirect(DirectContract):
     def everything(self, pool: Pool) -> list[str]:
         assert isinstance(pool, ObjectPool)
         found = [each.key for each in pool.store.list(pool.prefix)]
-        return found + [upload for _, upload, _ in pool.store.unfinished(pool.prefix)]
+        return found + [upload for _, upload, _ in pool.store.list_multipart_uploads(pool.prefix)]
 
     def bytes_in(self, pool: Pool) -> list[str]:
         names = [name for name in self.everything(pool) if not name.endswith(".form")]  # which holds a key
@@ -91,17 +91,17 @@ class TestObjectDirect(DirectContract):
 
 def test_a_large_form_that_is_sent_again(pool: ObjectPool, reopened: ObjectPool) -> None:
     """What a superseded form has sent to the store is freed while its client is still there, and no more is sent."""
-    token = sending.begin(pool, [SMALLEST_PART], form=True)
+    token = sending.begin(pool, [DEFAULT_PART_SIZE], form=True)
     direct = pool.direct(sending.ID, token)
     if direct.form(0, 10, "image/png", sending.LIFE) is not None:
         pytest.skip("the store takes it by itself")
     older = direct.receive_part(1)
-    older.write(bytes(SMALLEST_PART + 1))
-    assert len(list(pool.store.unfinished(pool.prefix))) == 1
+    older.write(bytes(DEFAULT_PART_SIZE + 1))
+    assert len(list(pool.store.list_multipart_uploads(pool.prefix))) == 1
     newer = reopened.direct(sending.ID, token).receive_part(1)
-    assert list(pool.store.unfinished(pool.prefix)) == []
+    assert list(pool.store.list_multipart_uploads(pool.prefix)) == []
     with pytest.raises(Superseded):
-        older.write(bytes(SMALLEST_PART))
+        older.write(bytes(DEFAULT_PART_SIZE))
     older.abandon()
     newer.write(b"new")
     newer.close()
@@ -169,7 +169,7 @@ def test_who_was_taken_for_dead(pool: ObjectPool, impatient: ObjectPool) -> None
             except (AlreadyDone, Superseded, Busy):
                 assert left[0] <= 0
             ended, left[0] = left[0] > 0, -1
-            assert pool.handle(sending.ID).is_complete(), number
+            assert pool.bucket(sending.ID).is_complete(), number
             assert sending.read(pool) == b"bytes", number
             assert pool.clear(sending.ID)
             if ended:
@@ -218,7 +218,7 @@ def test_a_late_part_where_a_store_does_not_seal(
     direct.abandon()
     attempt.fail(attempt.status.failed(Incomplete("changed")))
     assert [each.key for each in pool.store.list(pool.prefix) if "/f/" in each.key] == []
-    assert list(pool.store.unfinished(pool.prefix)) == []
+    assert list(pool.store.list_multipart_uploads(pool.prefix)) == []
 
 
 class Losses:

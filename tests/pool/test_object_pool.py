@@ -15,7 +15,7 @@ import pytest
 from fileupload.errors import AlreadyDone, FileMissing, Superseded
 from fileupload.pool.base import Pool
 from fileupload.pool.object.pool import ObjectPool
-from fileupload.pool.object.snapshot import View
+from fileupload.pool.object.snapshot import BucketSnapshot
 from fileupload.status import State, UploadStatus, timestamp
 from tests.stores.fixtures import Place
 from tests.waiting import PATIENCE
@@ -85,7 +85,7 @@ def crash(place: Place, prefix: str, resumable: str) -> ObjectPool:
 def keys_of(pool: ObjectPool) -> list[str]:
     """Return the keys of all files in a pool, finished or not."""
     finished = [each.key for each in pool.store.list(pool.prefix) if "/f/" in each.key]
-    return finished + [key for key, _, _ in pool.store.unfinished(pool.prefix)]
+    return finished + [key for key, _, _ in pool.store.list_multipart_uploads(pool.prefix)]
 
 
 class TestObjectPool(contract.PoolContract):  # type: ignore[name-defined, misc]
@@ -111,7 +111,7 @@ def test_a_large_file_comes_in_parts(pool: ObjectPool, reopened: ObjectPool) -> 
         writer.write(content[at : at + 777_777])
     writer.close()
     attempt.finish(contract.starting().done(contract.uploaded(len(content)), {}))
-    bucket = reopened.bucket(contract.ID)
+    bucket = reopened.find_bucket(contract.ID)
     assert bucket is not None
     assert contract.read(bucket) == content
     with bucket.open() as file:
@@ -119,7 +119,7 @@ def test_a_large_file_comes_in_parts(pool: ObjectPool, reopened: ObjectPool) -> 
         assert file.read() == b"end"
         file.seek(8 * MEBIBYTE)
         assert file.read(8) == content[8 * MEBIBYTE : 8 * MEBIBYTE + 8]
-    assert list(pool.store.unfinished(pool.prefix)) == []
+    assert list(pool.store.list_multipart_uploads(pool.prefix)) == []
 
 
 def test_what_a_crash_leaves_is_purged(crashed: ObjectPool) -> None:
@@ -147,11 +147,11 @@ def test_two_attempts_of_one_moment_end_in_one_upload(pool: ObjectPool, reopened
     """Of two attempts that both take themselves for the owner, one finishes, and its bytes are what is read."""
     first = pool.begin(contract.ID, contract.starting())
     contract.store(first, b"first")
-    view = pool.look(contract.ID)
+    view = pool.snapshot(contract.ID)
     contract.complete(reopened, contract.ID, b"second")
     assert pool.put_done(contract.ID, b"{}") is False
     assert first.marker == view.newest
-    bucket = pool.bucket(contract.ID)
+    bucket = pool.find_bucket(contract.ID)
     assert bucket is not None
     assert contract.read(bucket) == b"second"
 
@@ -162,18 +162,18 @@ def test_what_finishes_while_another_begins_stays(
     """Who begins anew and has not yet seen that the upload was just finished does not take its file away."""
     first = pool.begin(contract.ID, contract.starting())
     contract.store(first, b"first")
-    look = reopened.look
+    look = reopened.snapshot
 
-    def look_too_early(bucket_id: str) -> View:
+    def look_too_early(bucket_id: str) -> BucketSnapshot:
         view = look(bucket_id)
         if not view.done:
             first.finish(contract.starting().done(contract.uploaded(5), {}))
         return view
 
-    monkeypatch.setattr(reopened, "look", look_too_early)
+    monkeypatch.setattr(reopened, "snapshot", look_too_early)
     with pytest.raises(AlreadyDone):
         reopened.begin(contract.ID, contract.starting())
-    bucket = pool.bucket(contract.ID)
+    bucket = pool.find_bucket(contract.ID)
     assert bucket is not None
     assert contract.read(bucket) == b"first"
 
@@ -186,12 +186,12 @@ def test_what_is_kept_before_the_claim_is_not_cleared(pool: ObjectPool, reopened
     def is_not_kept(status: UploadStatus) -> bool:
         asked.append(status.kept)
         if len(asked) == 1:
-            reopened.handle(contract.ID).keep()
+            reopened.bucket(contract.ID).keep()
         return not status.kept
 
     assert pool.clear(contract.ID, condition=is_not_kept) is False
     assert asked == [False, True]
-    assert contract.read(pool.handle(contract.ID)) == contract.CONTENT
+    assert contract.read(pool.bucket(contract.ID)) == contract.CONTENT
 
 
 def test_what_is_cleared_is_not_told_to_be_kept(
@@ -200,10 +200,10 @@ def test_what_is_cleared_is_not_told_to_be_kept(
     """Who keeps an upload after the last look of a clear waits for its end, and learns that the upload has gone."""
     contract.complete(pool)
     looked = threading.Event()
-    look = reopened.look
+    look = reopened.snapshot
     asked: list[bool] = []
 
-    def look_and_tell(bucket_id: str) -> View:
+    def look_and_tell(bucket_id: str) -> BucketSnapshot:
         view = look(bucket_id)
         if any(key.endswith("/k") for key in view.keys):
             looked.set()
@@ -212,17 +212,17 @@ def test_what_is_cleared_is_not_told_to_be_kept(
     def is_not_kept(status: UploadStatus) -> bool:
         asked.append(status.kept)
         if len(asked) == 2:
-            kept.append(threads.submit(reopened.handle(contract.ID).keep))
+            kept.append(threads.submit(reopened.bucket(contract.ID).keep))
             assert looked.wait(PATIENCE)
         return not status.kept
 
-    monkeypatch.setattr(reopened, "look", look_and_tell)
+    monkeypatch.setattr(reopened, "snapshot", look_and_tell)
     kept: list[Future[None]] = []
     with ThreadPoolExecutor(1) as threads:
         assert pool.clear(contract.ID, condition=is_not_kept) is True
         with pytest.raises(FileMissing):
             kept[0].result(PATIENCE)
-    assert pool.bucket(contract.ID) is None
+    assert pool.find_bucket(contract.ID) is None
     assert [each.key for each in pool.store.list(pool.key(contract.ID))] == []
 
 
@@ -231,7 +231,7 @@ def test_a_signed_address_gives_the_file(pool: ObjectPool) -> None:
     import requests
 
     contract.complete(pool, contract.ID, b"for all")
-    bucket = pool.handle(contract.ID)
+    bucket = pool.bucket(contract.ID)
     answer = requests.get(bucket.url(expires=60), timeout=30)
     assert (answer.status_code, answer.content) == (200, b"for all")
     assert "0.bin" in answer.headers["Content-Disposition"]

@@ -15,9 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fileupload.pool.direct import LARGEST_PART, LEAST_PART, MOST_PARTS
+from fileupload.pool.direct import MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE
 from fileupload.pool.object import multipart_writer as object_writer
-from fileupload.pool.object.multipart_writer import SMALLEST_PART, ObjectWriter, PartBuffer, next_part_size, part_size
+from fileupload.pool.object.multipart_writer import (
+    DEFAULT_PART_SIZE,
+    ObjectWriter,
+    PartBuffer,
+    next_part_size,
+    part_size,
+)
 from fileupload.pool.s3.store import S3Store
 
 MEBIBYTE, GIBIBYTE, TEBIBYTE = 1 << 20, 1 << 30, 1 << 40
@@ -27,8 +33,8 @@ LARGEST_OBJECT = 5 * TEBIBYTE
 @pytest.mark.parametrize("size", [1, 8 * MEBIBYTE, GIBIBYTE, 200 * GIBIBYTE, TEBIBYTE + 1, LARGEST_OBJECT])
 def test_any_length_fits(size: int) -> None:
     """An object of any length that stores take goes in parts that they take."""
-    assert LEAST_PART <= part_size(size) <= LARGEST_PART
-    assert math.ceil(size / part_size(size)) <= MOST_PARTS
+    assert MIN_PART_SIZE <= part_size(size) <= MAX_PART_SIZE
+    assert math.ceil(size / part_size(size)) <= MAX_PARTS
 
 
 @pytest.mark.parametrize(
@@ -42,12 +48,12 @@ def test_parts_of_usual_lengths_are_small(size: int, expected: int) -> None:
 
 def test_parts_of_an_unknown_length_grow() -> None:
     """Of an object whose length is not known the parts grow, so that as many as there may be hold the largest."""
-    sizes = [SMALLEST_PART]
-    while len(sizes) < MOST_PARTS:
+    sizes = [DEFAULT_PART_SIZE]
+    while len(sizes) < MAX_PARTS:
         sizes.append(next_part_size(sizes[-1], len(sizes)))
     assert sum(sizes) >= LARGEST_OBJECT
-    assert all(before <= after <= LARGEST_PART for before, after in pairwise(sizes))
-    assert sum(sizes[:64]) == 64 * SMALLEST_PART
+    assert all(before <= after <= MAX_PART_SIZE for before, after in pairwise(sizes))
+    assert sum(sizes[:64]) == 64 * DEFAULT_PART_SIZE
 
 
 @given(st.lists(st.lists(st.binary(max_size=9)), max_size=9))
@@ -65,9 +71,9 @@ def test_a_buffer_gives_what_it_took(parts: list[list[bytes]]) -> None:
 
 def test_many_parts_arrive_as_they_were(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """However the bytes come, the object is what came, and no more than three parts of it are in memory."""
-    monkeypatch.setattr(object_writer, "SMALLEST_PART", LEAST_PART)
+    monkeypatch.setattr(object_writer, "DEFAULT_PART_SIZE", MIN_PART_SIZE)
     key, chance = uuid.uuid4().hex, random.Random(4)
-    content = chance.randbytes(6 * LEAST_PART + 1)
+    content = chance.randbytes(6 * MIN_PART_SIZE + 1)
     buffers = set()
     sent = store.put_part
 
@@ -76,11 +82,11 @@ def test_many_parts_arrive_as_they_were(store: S3Store, monkeypatch: pytest.Monk
         return sent(*arguments)
 
     monkeypatch.setattr(store, "put_part", put_part)
-    with ThreadPoolExecutor(8) as senders:
-        writer = ObjectWriter(store, senders, key, expected=None)
+    with ThreadPoolExecutor(8) as part_executor:
+        writer = ObjectWriter(store, part_executor, key, expected=None)
         at = 0
         while at < len(content):
-            size = chance.choice([1, 1000, 65_536, LEAST_PART, 2 * LEAST_PART + 1])
+            size = chance.choice([1, 1000, 65_536, MIN_PART_SIZE, 2 * MIN_PART_SIZE + 1])
             writer.write(content[at : at + size])
             at += size
         writer.close()
@@ -96,8 +102,8 @@ def test_nothing_counts_behind_a_part_that_was_lost(store: S3Store, monkeypatch:
 
     A store that loses one part and takes the next cannot be had otherwise.
     """
-    monkeypatch.setattr(object_writer, "SMALLEST_PART", LEAST_PART)
-    key, content = uuid.uuid4().hex, random.Random(lost).randbytes(3 * LEAST_PART + 10)
+    monkeypatch.setattr(object_writer, "DEFAULT_PART_SIZE", MIN_PART_SIZE)
+    key, content = uuid.uuid4().hex, random.Random(lost).randbytes(3 * MIN_PART_SIZE + 10)
     sent = store.put_part
 
     def put_part(key: str, upload: str, number: int, data: bytearray) -> Any:
@@ -105,10 +111,10 @@ def test_nothing_counts_behind_a_part_that_was_lost(store: S3Store, monkeypatch:
             raise OSError(errno.EIO, "lost")
         return sent(key, upload, number, data)
 
-    with ThreadPoolExecutor(8) as senders:
+    with ThreadPoolExecutor(8) as part_executor:
         with monkeypatch.context() as faulty:
             faulty.setattr(store, "put_part", put_part)
-            writer = ObjectWriter(store, senders, key, expected=None, resumable=True)
+            writer = ObjectWriter(store, part_executor, key, expected=None, resumable=True)
             with suppress(OSError):
                 writer.write(content)
             for end in (writer.close, writer.close, writer.suspend, writer.suspend):
@@ -116,9 +122,9 @@ def test_nothing_counts_behind_a_part_that_was_lost(store: S3Store, monkeypatch:
                     end()
         with pytest.raises(FileNotFoundError):
             store.stat(key)
-        again = ObjectWriter(store, senders, key, expected=None, resumable=True)
+        again = ObjectWriter(store, part_executor, key, expected=None, resumable=True)
         taken = again.resume()
-        assert taken == (lost - 1) * LEAST_PART
+        assert taken == (lost - 1) * MIN_PART_SIZE
         again.write(content[taken:])
         again.close()
     with store.open(key) as file:

@@ -15,7 +15,7 @@ import requests
 
 from fileupload.deploy import make_pool
 from fileupload.errors import SettingError
-from fileupload.pool.object.multipart_writer import SMALLEST_PART
+from fileupload.pool.object.multipart_writer import DEFAULT_PART_SIZE
 from fileupload.pool.object.pool import ObjectPool
 from fileupload.pool.s3.store import S3Store, make_client
 from fileupload.settings import Settings
@@ -88,7 +88,7 @@ def test_a_store_that_ignores_conditions(place: Place) -> None:
 
     old = S3Store(make, place.store.s3_bucket)
     old.check(uuid.uuid4().hex)
-    assert old.settling
+    assert old.conditional_write_delay
     key = uuid.uuid4().hex
     assert old.put(key, b"first", new=True)
     assert not old.put(key, b"second", new=True)
@@ -113,8 +113,8 @@ def test_a_condition_has_one_winner(place: Place) -> None:
 
 def test_what_conditions_are_worth_is_found_out(store: S3Store, ceph_store: S3Store) -> None:
     """Swift decides a moment after the last writer; Ceph decides at once, so that no upload waits."""
-    assert store.settling > 0
-    assert ceph_store.settling == 0
+    assert store.conditional_write_delay > 0
+    assert ceph_store.conditional_write_delay == 0
 
 
 def test_a_store_behind_tls(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_a_store_behind_tls(place: Place, tmp_path: Path, monkeypatch: pytest.Mo
     def note(request: Any, **_: Any) -> None:
         told.setdefault(request.method, set()).add(request.headers["X-Amz-Content-SHA256"].decode())
 
-    content = os.urandom(SMALLEST_PART + 1)
+    content = os.urandom(DEFAULT_PART_SIZE + 1)
     with tls_before(urlsplit(place.access["s3_endpoint_url"]).port or 0, tmp_path) as (address, authority):
         monkeypatch.setenv("AWS_CA_BUNDLE", str(authority))
         pool = make_pool(settings(place, pool=f"s3://{place.store.s3_bucket}/tls", s3_endpoint_url=address))
@@ -132,7 +132,7 @@ def test_a_store_behind_tls(place: Place, tmp_path: Path, monkeypatch: pytest.Mo
         assert isinstance(pool.store, S3Store)
         pool.store.client.meta.events.register("before-send.s3", note)
         contract.complete(pool, contract.ID, content)
-        bucket = pool.bucket(contract.ID)
+        bucket = pool.find_bucket(contract.ID)
         assert bucket is not None
         assert contract.read(bucket) == content
         assert requests.get(bucket.url(expires=60) or "", verify=str(authority), timeout=PATIENCE).content == content

@@ -30,15 +30,15 @@ def folder() -> str:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let objects be copied in parts that are larger than one."""
-    monkeypatch.setattr(s3_copy, "_MOST_AT_ONCE", PART)
-    monkeypatch.setattr(s3_copy, "_SMALLEST_PART", PART)
+    monkeypatch.setattr(s3_copy, "_MAX_AT_ONCE", PART)
+    monkeypatch.setattr(s3_copy, "_MIN_COPY_PART_SIZE", PART)
 
 
 def put_in_parts(store: S3Store, key: str, content_type: str = "image/png") -> bytes:
     """Store an object of two parts; return its bytes."""
-    upload = store.begin_parts(key, content_type)
+    upload = store.create_multipart_upload(key, content_type)
     contents = [b"a" * PART, b"b" * 1000]
-    store.complete_parts(
+    store.complete_multipart_upload(
         key, upload, [store.put_part(key, upload, number, content) for number, content in enumerate(contents, 1)]
     )
     return b"".join(contents)
@@ -109,7 +109,7 @@ def test_what_changes_meanwhile_is_not_copied(
         any_store.copy(folder + "source", folder + "copy")
     with pytest.raises(FileNotFoundError):
         any_store.stat(folder + "copy")
-    assert list(any_store.unfinished(folder)) == []
+    assert list(any_store.list_multipart_uploads(folder)) == []
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -129,7 +129,7 @@ def test_a_copy_that_fails_leaves_nothing(any_store: S3Store, folder: str) -> No
     finally:
         events.unregister("before-call.s3.UploadPartCopy", fail)
     assert [each.key for each in any_store.list(folder)] == [folder + "source"]
-    assert list(any_store.unfinished(folder)) == []
+    assert list(any_store.list_multipart_uploads(folder)) == []
 
 
 def test_a_copy_comes_from_another_bucket(any_store: S3Store, folder: str) -> None:
@@ -137,7 +137,7 @@ def test_a_copy_comes_from_another_bucket(any_store: S3Store, folder: str) -> No
     other = S3Store(lambda: any_store.client, f"other-{uuid.uuid4().hex[:12]}")
     other.client.create_bucket(Bucket=other.s3_bucket)
     any_store.put(folder + "source", b"content")
-    served = other.serving("text/plain", disposition='inline; filename="a.txt"')
+    served = other.with_object_headers("text/plain", disposition='inline; filename="a.txt"')
     assert served.copy_from(any_store, folder + "source", "copy")
     answer = other.client.get_object(Bucket=other.s3_bucket, Key="copy")
     assert (answer["ContentType"], answer["ContentDisposition"]) == ("text/plain", 'inline; filename="a.txt"')

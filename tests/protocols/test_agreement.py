@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fileupload.errors import Incomplete, MalformedRequest, TooLarge
-from fileupload.pool.direct import LARGEST_PART, LEAST_PART, MOST_PARTS, Part
-from fileupload.protocols.direct.terms import Wish, check_parts, part_size, part_sizes
-from fileupload.status import Offer, State, UploadStatus
+from fileupload.pool.direct import MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE, Part
+from fileupload.protocols.direct.terms import DirectUploadRequest, check_parts, part_size, part_sizes
+from fileupload.status import DirectUploadTerms, State, UploadStatus
 
 MIB = 1 << 20
 TIB = 1 << 40
@@ -15,18 +15,20 @@ TIB = 1 << 40
 
 def test_a_wish() -> None:
     """What is not told has its default; what is told is cleaned as in all protocols."""
-    wish = Wish.read({"filename": "C:\\a.PNG", "size": 0})
-    assert wish == Wish(filename="a.PNG", content_type="image/png", size=0)
+    wish = DirectUploadRequest.read({"filename": "C:\\a.PNG", "size": 0})
+    assert wish == DirectUploadRequest(filename="a.PNG", content_type="image/png", size=0)
     full = {"filename": "a", "content-type": "Text/HTML; charset=x", "size": 10**19 - 1, "sha256": "0" * 64}
-    wish = Wish.read({**full, "method": "POST", "acl": "public-read", "whole": True})
-    assert wish == Wish(filename="a", content_type="text/html", size=10**19 - 1, sha256="0" * 64, form=True)
+    wish = DirectUploadRequest.read({**full, "method": "POST", "acl": "public-read", "whole": True})
+    assert wish == DirectUploadRequest(
+        filename="a", content_type="text/html", size=10**19 - 1, sha256="0" * 64, form=True
+    )
 
 
 @pytest.mark.parametrize("sha256", ["0" * 63, "0" * 65, "A" * 64, "٣" * 64, "0" * 64 + "\n"])
 def test_a_checksum_has_one_form(sha256: str) -> None:
     """A checksum that could never be equal is refused at once."""
     with pytest.raises(MalformedRequest, match="64 hex digits"):
-        Wish.read({"filename": "a", "size": 1, "sha256": sha256})
+        DirectUploadRequest.read({"filename": "a", "size": 1, "sha256": sha256})
 
 
 @pytest.mark.parametrize(
@@ -34,28 +36,28 @@ def test_a_checksum_has_one_form(sha256: str) -> None:
     [
         (0, [0]),
         (1, [1]),
-        (LEAST_PART, [LEAST_PART]),
-        (LEAST_PART + 1, [LEAST_PART, 1]),
-        (3 * LEAST_PART, [LEAST_PART] * 3),
+        (MIN_PART_SIZE, [MIN_PART_SIZE]),
+        (MIN_PART_SIZE + 1, [MIN_PART_SIZE, 1]),
+        (3 * MIN_PART_SIZE, [MIN_PART_SIZE] * 3),
     ],
 )
 def test_a_file_is_cut(size: int, sizes: list[int]) -> None:
     """All parts but the last have the same size; there is one at least, and none that is empty beside others."""
-    assert list(part_sizes(size, part_size(size, LEAST_PART))) == sizes
+    assert list(part_sizes(size, part_size(size, MIN_PART_SIZE))) == sizes
 
 
-@pytest.mark.parametrize("size", [MOST_PARTS * LEAST_PART, MOST_PARTS * LEAST_PART + 1, 5 * TIB - 1, 5 * TIB])
+@pytest.mark.parametrize("size", [MAX_PARTS * MIN_PART_SIZE, MAX_PARTS * MIN_PART_SIZE + 1, 5 * TIB - 1, 5 * TIB])
 def test_any_file_fits_into_the_parts_of_a_store(size: int) -> None:
     """The parts grow with the file, in whole MiB, so that there are never more than stores take."""
-    chosen = part_size(size, LEAST_PART)
+    chosen = part_size(size, MIN_PART_SIZE)
     sizes = part_sizes(size, chosen)
     assert chosen % MIB == 0
-    assert LEAST_PART <= chosen <= LARGEST_PART
-    assert (len(sizes) <= MOST_PARTS, sum(sizes)) == (True, size)
+    assert MIN_PART_SIZE <= chosen <= MAX_PART_SIZE
+    assert (len(sizes) <= MAX_PARTS, sum(sizes)) == (True, size)
 
 
 def agreed(size: int | None, max_size: int | None = None) -> UploadStatus:
-    return UploadStatus(state=State.UPLOADING, size=size, direct=Offer(max_size=max_size))
+    return UploadStatus(state=State.UPLOADING, size=size, direct=DirectUploadTerms(max_size=max_size))
 
 
 def stored(*sizes: int, first: int = 1) -> list[Part]:
@@ -67,9 +69,9 @@ def stored(*sizes: int, first: int = 1) -> list[Part]:
     [
         (agreed(10), stored(10)),
         (agreed(0), stored(0)),
-        (agreed(LEAST_PART + 1), stored(LEAST_PART, 1)),
+        (agreed(MIN_PART_SIZE + 1), stored(MIN_PART_SIZE, 1)),
         (agreed(10), stored(10, first=0)),
-        (agreed(None), stored(LEAST_PART + 7, LEAST_PART, 3)),
+        (agreed(None), stored(MIN_PART_SIZE + 7, MIN_PART_SIZE, 3)),
         (agreed(None, 10), stored(10)),
     ],
 )
@@ -88,8 +90,8 @@ def test_what_was_agreed_is_taken(status: UploadStatus, parts: list[Part]) -> No
         (agreed(10), stored(11), None, TooLarge),
         (agreed(None, 10), stored(11), None, TooLarge),
         (agreed(10), stored(10, first=2), None, Incomplete),
-        (agreed(None), stored(LEAST_PART, LEAST_PART, first=2), None, Incomplete),
-        (agreed(None), stored(LEAST_PART - 1, 1), None, MalformedRequest),
+        (agreed(None), stored(MIN_PART_SIZE, MIN_PART_SIZE, first=2), None, Incomplete),
+        (agreed(None), stored(MIN_PART_SIZE - 1, 1), None, MalformedRequest),
         (agreed(10), stored(9, first=0), None, Incomplete),
         (agreed(10), stored(10), {}, Incomplete),
         (agreed(10), stored(10), {1: "2"}, Incomplete),
@@ -106,6 +108,6 @@ def test_what_was_not_agreed_is_refused(
 
 def test_some_missing_parts_are_named() -> None:
     """Of very many missing parts the first few are named."""
-    parts = [Part(2, "", LEAST_PART), Part(9_000, "", 1)]
+    parts = [Part(2, "", MIN_PART_SIZE), Part(9_000, "", 1)]
     with pytest.raises(Incomplete, match=r"without part 1, 3, 4, 5, 6\)"):
-        check_parts(agreed(9_000 * LEAST_PART), parts, None)
+        check_parts(agreed(9_000 * MIN_PART_SIZE), parts, None)

@@ -11,7 +11,7 @@ import pytest
 from fileupload.errors import Incomplete, InvalidLength, LengthRequired, TooLarge, TooSlow, UnsupportedRequest
 from fileupload.settings import Settings
 from fileupload.wsgi import request_body as body_module
-from fileupload.wsgi.request_body import SMALLEST_READ, BodyReader
+from fileupload.wsgi.request_body import MIN_READ, BodyReader
 from tests.protocols.driver import Client, Clock, Site, Stream, file_part, form
 
 
@@ -133,7 +133,7 @@ def sizes(client: Client, server: str = "", settings: Any = None, count: int = 2
 def test_reads_grow_while_they_return_fast(clock: Clock) -> None:
     """A fast client is soon asked for as much as suits the server, and the first read is small."""
     asked = sizes(Client(clock, 1e9))
-    assert asked[0] == SMALLEST_READ == 4096
+    assert asked[0] == MIN_READ == 4096
     assert asked == sorted(asked)
     assert asked[30] == asked[-1] == max(asked) >= 64 << 10
 

@@ -188,4 +188,4 @@ class S3FileupSite:
         keys = [
             each.key for each in self.pool.store.list(below) if "/f/" in each.key and not each.key.endswith("/0.form")
         ]
-        return keys + [upload for _, upload, _ in self.pool.store.unfinished(below)]
+        return keys + [upload for _, upload, _ in self.pool.store.list_multipart_uploads(below)]

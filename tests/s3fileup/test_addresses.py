@@ -27,7 +27,7 @@ def post_form(offered: dict[str, Any], content: bytes, name: str = "blob") -> re
     return requests.post(offered["url"], data=offered["fields"], files={"file": (name, content)}, timeout=PATIENCE)
 
 
-def begin_parts(site: S3FileupSite, name: str = "a ü.bin") -> tuple[str, str]:
+def create_multipart_upload(site: S3FileupSite, name: str = "a ü.bin") -> tuple[str, str]:
     """Begin an upload in parts; return its address and its key."""
     begun = site.got("POST", "/s3/multipart", json={"filename": name, "type": "image/png", "metadata": {"name": name}})
     return f"/s3/multipart/{begun['uploadId']}", begun["key"]
@@ -123,7 +123,7 @@ def test_what_differs_from_what_was_signed(site: S3FileupSite) -> None:
 
 def test_parts(site: S3FileupSite, application: Application) -> None:
     """Parts are signed one by one or together, listed, and made into a file, of which a link is answered."""
-    address, key = begin_parts(site)
+    address, key = create_multipart_upload(site)
     both = site.got("GET", f"{address}/batch", params={"key": key, "partNumbers": "1,2"})["presignedUrls"]
     assert both.keys() == {"1", "2"}
     assert site.ask("PUT", both["1"], data=bytes(5 * MEBIBYTE)).status_code == 200
@@ -147,7 +147,7 @@ def test_parts(site: S3FileupSite, application: Application) -> None:
 
 def test_cancelled_parts(site: S3FileupSite, application: Application) -> None:
     """What is cancelled is gone with all its parts, and cannot be completed."""
-    address, key = begin_parts(site)
+    address, key = create_multipart_upload(site)
     parts = send_parts(site, address, key)
     assert site.got("DELETE", address, params={"key": key}) == {}
     assert site.leftovers() == []
@@ -159,7 +159,7 @@ def test_cancelled_parts(site: S3FileupSite, application: Application) -> None:
 
 def test_parts_that_are_not_those_that_were_named(site: S3FileupSite) -> None:
     """Where other parts are stored than the client names, nothing is kept; and that may be cancelled too."""
-    address, key = begin_parts(site)
+    address, key = create_multipart_upload(site)
     parts = send_parts(site, address, key)
     parts[1]["ETag"] = '"0123456789abcdef0123456789abcdef"'
     complete = {"params": {"key": key}, "json": {"parts": parts}}
@@ -219,7 +219,7 @@ def test_files_that_everyone_can_read(open_site: Open, acl: str) -> None:
     """With the ACL that is set, a file is read without a signature; without, it is not."""
     site = open_site(anonymous=True, acl=acl)
     keys = [site.sent(CONTENT)]
-    address, key = begin_parts(site)
+    address, key = create_multipart_upload(site)
     parts = send_parts(site, address, key)
     site.got("POST", f"{address}/complete", params={"key": key}, json={"parts": parts})
     offered = site.got("GET", "/s3/params", params={"filename": "b.txt", "type": "text/plain"})

@@ -41,7 +41,7 @@ def test_an_application_that_is_silent(
     site: S3FileupSite, application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody waits for ever for an application that does not answer."""
-    monkeypatch.setattr(callback, "_PATIENCE", 0.2)
+    monkeypatch.setattr(callback, "_TIMEOUT", 0.2)
     application.silence.clear()
     key = site.sent(CONTENT)
     assert site.complete(key).json()["code"] == "callback-failed"
@@ -77,6 +77,6 @@ def test_an_application_that_comes_back(
     assert site.complete(key).status_code == 502
     monkeypatch.setattr(callback, "_RETRY_INTERVAL", 1.0)
     wait_until(lambda: site.put_address(CONTENT) and application.told_keys)
-    wait_until(lambda: site.put_address(CONTENT) and not site.pool.index.names(callback._UNTOLD))
+    wait_until(lambda: site.put_address(CONTENT) and not site.pool.index.names(callback._PENDING))
     assert site.complete(key).status_code == 200
     assert set(application.told_keys) == {key}

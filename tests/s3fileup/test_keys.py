@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from fileupload.deploy import S3Fileup, SessionAttachments
 from fileupload.identifiers import Identifiers
-from fileupload.protocols.direct.upload_tokens import Tickets
+from fileupload.protocols.direct.upload_tokens import TokenSigner
 from tests.protocols.driver import call, make_environ
 from tests.s3fileup.site import KEY, Application
 
@@ -38,10 +38,10 @@ def test_all_is_signed_with_the_key_of_now(tmp_path: Path, application: Applicat
     replace_key(tmp_path / "pool")
     offered = ask(app, "GET", "/s3put/", s3_object_name="a", s3_object_size="1")
     assert Identifiers([KEY]).verify(offered["key"])
-    assert Tickets([KEY]).read(ticket_in(offered["url"])).number == 1
+    assert TokenSigner([KEY]).read(ticket_in(offered["url"])).number == 1
     ask(app, "PUT", "/part", b"x", ticket=ticket_in(offered["url"]))
     link = ask(app, "GET", "/s3get/", key=offered["key"])["url"]
-    assert Tickets([KEY], b"file").read(ticket_in(link))
+    assert TokenSigner([KEY], b"file").read(ticket_in(link))
     assert application.told_keys == [offered["key"]]
 
 

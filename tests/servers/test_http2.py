@@ -132,7 +132,7 @@ def test_broken_streams_hold_no_thread(
     for _ in range(20):
         assert requests.get(f"{granian.url}/plain", timeout=PATIENCE).ok
     for identifier in identifiers:
-        assert granian.manager.pool.handle(identifier[:32]).get_status().state in {"unknown", "error"}
+        assert granian.manager.pool.bucket(identifier[:32]).get_status().state in {"unknown", "error"}
         assert not granian.leftovers(identifier)
 
 

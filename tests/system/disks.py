@@ -22,7 +22,7 @@ NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 FALLIBLE = {"open", "mkdir", "write", "fsync", "rename", "unlink", "rmdir", "listdir", "statvfs", "stat", "fstat"}
 # Those that need room, and so go on failing while a disk is full.
 NEED_ROOM = {"mkdir", "write", "fsync", "rename", "create"}
-_MOST_OPERATIONS = 300
+_MAX_OPERATIONS = 300
 
 
 def refusal_for(error: int) -> tuple[int, str]:
@@ -72,7 +72,7 @@ class Disk:
 
 def for_each_operation(disk: Disk, error: int, lasting: bool, attempt: Callable[[], None]) -> int:
     """Run *attempt* with the first operation failing, the second, and so on until none is left to fail."""
-    for number in range(1, _MOST_OPERATIONS):
+    for number in range(1, _MAX_OPERATIONS):
         before = in_process()
         with disk.failing(number, error, lasting=lasting):
             attempt()

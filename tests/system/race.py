@@ -45,7 +45,7 @@ def upload(pool: DirectoryPool, bucket_id: str, chance: random.Random) -> None:
 
 def read(pool: DirectoryPool, bucket_id: str, chance: random.Random) -> None:
     """Look at the bucket, and complain where it lies."""
-    bucket = pool.bucket(bucket_id)
+    bucket = pool.find_bucket(bucket_id)
     if bucket is None:
         return
     status = bucket.get_status()

@@ -208,7 +208,7 @@ def test_one_turn_for_all_processes(pool: Path) -> None:
     script = (
         "import sys; from fileupload.pool.directory.pool import DirectoryPool;"
         "pool = DirectoryPool(sys.argv[1]); print(pool.signing_keys() and '', flush=True);"
-        "sys.stdin.readline(); print(sum(pool.take_turn(3600) for _ in range(20)))"
+        "sys.stdin.readline(); print(sum(pool.acquire_interval_lease(3600) for _ in range(20)))"
     )
     with ExitStack() as stack:
         processes = [

@@ -178,12 +178,12 @@ def test_a_store_that_cannot_be_connected_to(store: S3Store) -> None:
     settings = Settings.parse(access(store.client.meta.endpoint_url, SWIFT_KEYS))
     new, _ = open_store(settings, f"s3://{store.s3_bucket}")
     pool = ObjectPool(new, "descriptors")
-    assert pool.handle(new_id()).get_status().state is State.UNKNOWN
+    assert pool.bucket(new_id()).get_status().state is State.UNKNOWN
     new.client.close()  # its connections; all files that it needs are read
     with few_left(0), pytest.raises(OSError, match="cannot be reached") as caught:
-        pool.handle(new_id()).get_status()
+        pool.bucket(new_id()).get_status()
     assert isinstance(storage_error(caught.value), ServerBusy)
-    assert pool.handle(new_id()).get_status().state is State.UNKNOWN
+    assert pool.bucket(new_id()).get_status().state is State.UNKNOWN
     new.client.close()
 
 

@@ -18,8 +18,8 @@ from tests.protocols.driver import Answer, Site
 from tests.system.disks import Disk, for_each_operation, refusal_for
 from tests.waiting import PATIENCE
 
-LEAST_PART = 5 << 20  # bytes
-CONTENT = bytes(range(256)) * (LEAST_PART // 256) + b"the last part"
+MIN_PART_SIZE = 5 << 20  # bytes
+CONTENT = bytes(range(256)) * (MIN_PART_SIZE // 256) + b"the last part"
 FAULTS = pytest.mark.parametrize(
     ("error", "lasting"),
     [(errno.ENOSPC, True), (errno.EIO, True), (errno.EIO, False), (errno.EMFILE, False)],
@@ -76,7 +76,7 @@ class Sender:
     @property
     def attempt(self) -> str:
         """The name of the folder with the file."""
-        return self._site.manager.pool.handle(self.identifier[:32]).get_status().attempt
+        return self._site.manager.pool.bucket(self.identifier[:32]).get_status().attempt
 
 
 @pytest.fixture

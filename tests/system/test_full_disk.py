@@ -39,7 +39,7 @@ def test_refusals_on_a_full_disk_cost_nothing(small_disk: Path, made: bool) -> N
     visitor = Client(SimpleNamespace(as_server=validator(bundles)))  # type: ignore[arg-type]
     visitor.get("b")
     if made:
-        site.manager.pool.refuse("a" * 32, UploadStatus(state=State.STARTING).failed(PoolFull()))
+        site.manager.pool.record_refusal("a" * 32, UploadStatus(state=State.STARTING).failed(PoolFull()))
         assert (pool / ".refusals").stat().st_size == 4 * MEGABYTE
     (small_disk / "filler").write_bytes(bytes(available(small_disk) - 15 * MEGABYTE))
     before = room_of(small_disk)

@@ -112,7 +112,7 @@ def test_the_folder_is_removed_again_and_again(pool: Path) -> None:
         for _ in range(100):
             assert manager.verify_identifier(known)
             manager.pool.index.put(("a", "b"), "c", "text")
-            manager.pool.take_turn(0.001, "again")
+            manager.pool.acquire_interval_lease(0.001, "again")
             assert list(manager.pool.buckets()) == []
 
     with ThreadPoolExecutor(3) as threads:

@@ -77,11 +77,11 @@ def test_a_node_dies_and_another_goes_on(
     assert there.put(identifier, content).status_code == 200
     done = there.status(identifier)
     assert (done["state"], done["sha256"]) == ("done", hashlib.sha256(content).hexdigest())
-    with pool.handle(identifier.partition(".")[0]).open() as file:
+    with pool.bucket(identifier.partition(".")[0]).open() as file:
         assert file.read() == content
     # Nothing is left of the first attempt, not even its parts.
     assert len([each for each in store.list(prefix) if "/f/" in each.key]) == 1
-    assert list(store.unfinished(prefix)) == []
+    assert list(store.list_multipart_uploads(prefix)) == []
 
 
 def test_a_retry_at_another_node_ends_the_first(
@@ -102,7 +102,7 @@ def test_a_retry_at_another_node_ends_the_first(
     answer = upload.getresponse()
     assert (answer.status, json.loads(answer.read())["code"]) == (409, "superseded")
     upload.close()
-    with pool.handle(identifier.partition(".")[0]).open() as file:
+    with pool.bucket(identifier.partition(".")[0]).open() as file:
         assert file.read() == content[::-1]
 
 

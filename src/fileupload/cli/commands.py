@@ -20,7 +20,7 @@ from fileupload.manager import UploadManager
 from fileupload.pool.base import Bucket
 from fileupload.server.granian import ServerOptions, configure_logging
 from fileupload.server.granian import serve as run_server
-from fileupload.settings import Settings, size_text
+from fileupload.settings import Settings, format_size
 from fileupload.status import State, UploadStatus
 from fileupload.wsgi.responses import WSGIApp
 
@@ -89,7 +89,7 @@ def ls(options: argparse.Namespace) -> Answer:
     for row in data:
         del row["identifier"]
     lines = [
-        f"{bucket_id}  {found.state:<9}  {size_text(found.received):>9}  {found.started or '-':<24}  {found.filename}"
+        f"{bucket_id}  {found.state:<9}  {format_size(found.received):>9}  {found.started or '-':<24}  {found.filename}"
         for bucket_id, found in rows
     ]
     return Answer({"uploads": data}, "\n".join(lines) or "The pool is empty.")
@@ -137,7 +137,7 @@ def _manager(options: argparse.Namespace) -> UploadManager:
 
 def _find(manager: UploadManager, name: str) -> Bucket:
     """Return the bucket of an identifier, or of the id that ``ls`` shows: who reads the pool needs no signature."""
-    bucket = manager.pool.bucket(name) if is_id(name) else manager.access_upload_bucket(name)
+    bucket = manager.pool.find_bucket(name) if is_id(name) else manager.access_upload_bucket(name)
     if bucket is None:
         known = is_id(name) or manager.verify_identifier(name)
         raise CommandError("there is no upload under this identifier" if known else "this is no valid identifier")
@@ -145,12 +145,12 @@ def _find(manager: UploadManager, name: str) -> Bucket:
 
 
 def _describe(found: UploadStatus) -> str:
-    size = "?" if found.size is None else size_text(found.size)
-    lines = [f"{found.state}: {found.filename or '(no name yet)'}, {size_text(found.received)} of {size}"]
+    size = "?" if found.size is None else format_size(found.size)
+    lines = [f"{found.state}: {found.filename or '(no name yet)'}, {format_size(found.received)} of {size}"]
     if found.state is State.ERROR:
         lines.append(f"{found.error} ({found.code})")
     lines.extend(
-        f"  {file.filename}  {size_text(file.size)}  {file.content_type}  {file.sha256 or ''}" for file in found.files
+        f"  {file.filename}  {format_size(file.size)}  {file.content_type}  {file.sha256 or ''}" for file in found.files
     )
     return "\n".join(lines)
 

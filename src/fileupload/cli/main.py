@@ -23,12 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         answer = options.run(options)
     except (SettingError, UploadError, commands.CommandError) as error:
-        return _complain(options, str(error))
+        return _print_error(options, str(error))
     except BrokenPipeError:  # the reader of a pipe has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _complain(options, f"{error.strerror}: {error.filename}" if error.filename else str(error))
+        return _print_error(options, f"{error.strerror}: {error.filename}" if error.filename else str(error))
     except KeyboardInterrupt:
         return 130
     if answer is None:
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if answer.failed else 0
 
 
-def _complain(options: argparse.Namespace, message: str) -> int:
+def _print_error(options: argparse.Namespace, message: str) -> int:
     if options.json:
         print(json.dumps({"error": message}, ensure_ascii=False))
     print(f"fileupload: {message}", file=sys.stderr)

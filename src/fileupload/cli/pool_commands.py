@@ -9,14 +9,14 @@ from functools import partial
 
 from fileupload.cli.commands import Answer, settings_of
 from fileupload.errors import SettingError
-from fileupload.pool.s3.bucket_rules import METHODS, Result, RuleRefused, install_cors, install_lifecycle
+from fileupload.pool.s3.bucket_rules import METHODS, RuleRefused, RuleResult, install_cors, install_lifecycle
 from fileupload.pool.s3.store import open_store
 
-_SPOKEN = {
-    Result.INSTALLED: ("is installed", "would be installed"),
-    Result.REPLACED: ("is replaced", "would be replaced"),
-    Result.UNCHANGED: ("is there already", "is there already"),
-    Result.UNCERTAIN: ("", "would be tried; the store does not tell beforehand whether it takes one"),
+_RESULT_TEXT = {
+    RuleResult.INSTALLED: ("is installed", "would be installed"),
+    RuleResult.REPLACED: ("is replaced", "would be replaced"),
+    RuleResult.UNCHANGED: ("is there already", "is there already"),
+    RuleResult.UNCERTAIN: ("", "would be tried; the store does not tell beforehand whether it takes one"),
 }
 _NO_ORIGINS = "No CORS rule: name the origins of your pages with --origin, or in the setting cors_origins."
 
@@ -33,7 +33,7 @@ class _Wanted:
     name: str
     effect: str
     instead: str
-    install: Callable[..., Result]
+    install: Callable[..., RuleResult]
 
     def ask(self, *, dry_run: bool) -> dict[str, str]:
         """Ask for it, and tell what has become of it."""
@@ -43,7 +43,11 @@ class _Wanted:
         except RuleRefused as refused:
             text = f"No {self.name} rule: the store says {str(refused)!r}. Instead, {self.instead}."
             return {**told, "result": "refused", "answer": str(refused), "text": text}
-        return {**told, "result": result, "text": f"The {self.name} rule {_SPOKEN[result][dry_run]}: {self.effect}."}
+        return {
+            **told,
+            "result": result,
+            "text": f"The {self.name} rule {_RESULT_TEXT[result][dry_run]}: {self.effect}.",
+        }
 
 
 def setup(options: argparse.Namespace) -> Answer:

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Self, TextIO
 
-from fileupload.settings import size_text
+from fileupload.settings import format_size
 
 _INTERVAL = 0.1  # seconds between two drawings
 _WIDTH = 20  # characters of the bar
@@ -54,13 +54,13 @@ def describe_progress(done: int, total: int, seconds: float) -> str:
     """Return in a line how far *done* of *total* bytes is after *seconds*."""
     share = min(1.0, done / total) if total > 0 else 0.0
     speed = done / seconds if seconds > 0 else 0.0
-    left = time_text((total - done) / speed) + " left" if speed and total > done else ""
+    left = format_duration((total - done) / speed) + " left" if speed and total > done else ""
     bar = ("#" * int(share * _WIDTH)).ljust(_WIDTH, ".")
-    amount = f"{size_text(done)} of {size_text(total)}"
-    return f"{share:4.0%} [{bar}] {amount}, {size_text(int(speed))}/s {left}".rstrip()
+    amount = f"{format_size(done)} of {format_size(total)}"
+    return f"{share:4.0%} [{bar}] {amount}, {format_size(int(speed))}/s {left}".rstrip()
 
 
-def time_text(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return *seconds* as minutes and seconds, with hours where there are any: ``0:05``, ``1:00:00``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

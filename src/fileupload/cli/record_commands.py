@@ -23,7 +23,7 @@ from fileupload.errors import SettingError
 from fileupload.record_client.collection import Collection
 from fileupload.record_client.download import download_files
 from fileupload.record_client.server import RecordServer
-from fileupload.record_client.transfers import Outcome, Result, TransferFailed, printable
+from fileupload.record_client.transfers import Outcome, TransferFailed, TransferResult, printable
 from fileupload.record_client.upload import upload_files
 
 _FILTER = "egg:fileupload#records"
@@ -37,7 +37,7 @@ def upload(options: argparse.Namespace) -> Answer:
             outcomes = upload_files(collection, options.files, bar, compress=options.gzip, force=options.force)
     except TransferFailed as error:
         raise CommandError(str(error)) from None
-    return _tell_outcomes(outcomes, Result.UPLOADED)
+    return _tell_outcomes(outcomes, TransferResult.UPLOADED)
 
 
 def download(options: argparse.Namespace) -> Answer:
@@ -47,7 +47,7 @@ def download(options: argparse.Namespace) -> Answer:
             outcomes = download_files(collection, options.folder, bar)
     except TransferFailed as error:
         raise CommandError(str(error)) from None
-    return _tell_outcomes(outcomes, Result.DOWNLOADED)
+    return _tell_outcomes(outcomes, TransferResult.DOWNLOADED)
 
 
 def gc(options: argparse.Namespace) -> Answer:
@@ -57,10 +57,10 @@ def gc(options: argparse.Namespace) -> Answer:
         RecordGarbage,
         make_storage(make_pool(settings), settings),
         settings,
-        _find_server(options, settings).ask,
+        _find_server(options, settings).get_json,
         older_than=options.older_than,
     )
-    if not settings.speaks_kinto and not options.all_gone:
+    if not settings.uses_kinto_api and not options.all_gone:
         _require_a_record(collect(dry_run=True).collect())
     return _tell_findings(list(collect(dry_run=options.dry_run).collect()), dry_run=options.dry_run)
 
@@ -85,20 +85,21 @@ def _credentials(options: argparse.Namespace) -> str:
     return options.auth or os.environ.get("FILEUPLOAD_KINTO_AUTH") or ""
 
 
-def _tell_outcomes(outcomes: list[Outcome], done: Result) -> Answer:
+def _tell_outcomes(outcomes: list[Outcome], done: TransferResult) -> Answer:
     counts = Counter(outcome.result for outcome in outcomes)
     lines = [
         f"{printable(outcome.name)}: {outcome.result}" + (f", {printable(outcome.detail)}" if outcome.detail else "")
         for outcome in outcomes
     ]
-    lines.append(f"{counts[done]} {done}, {counts[Result.CURRENT]} {Result.CURRENT}, {counts[Result.FAILED]} failed")
+    current, failed = counts[TransferResult.CURRENT], counts[TransferResult.FAILED]
+    lines.append(f"{counts[done]} {done}, {current} {TransferResult.CURRENT}, {failed} failed")
     files = [
         {"file": printable(outcome.name), "result": outcome.result.value, **outcome.data}
-        | ({"error": outcome.detail} if outcome.result is Result.FAILED else {})
+        | ({"error": outcome.detail} if outcome.result is TransferResult.FAILED else {})
         for outcome in outcomes
     ]
-    summary = {result.value: counts[result] for result in (done, Result.CURRENT, Result.FAILED)}
-    return Answer({"files": files, "summary": summary}, "\n".join(lines), failed=counts[Result.FAILED] > 0)
+    summary = {result.value: counts[result] for result in (done, TransferResult.CURRENT, TransferResult.FAILED)}
+    return Answer({"files": files, "summary": summary}, "\n".join(lines), failed=counts[TransferResult.FAILED] > 0)
 
 
 def _record_settings(options: argparse.Namespace) -> RecordSettings:
@@ -152,9 +153,9 @@ def _find_server(options: argparse.Namespace, settings: RecordSettings) -> Recor
     """
     root = RecordTemplate(settings.record_url).at_root("").rstrip("/")
     server = RecordServer(options.server.removesuffix(root), _credentials(options))
-    if settings.speaks_kinto:
+    if settings.uses_kinto_api:
         try:
-            status, body = server.ask(root + "/")
+            status, body = server.get_json(root + "/")
         except OSError as error:
             raise CommandError(f"the server cannot be asked: {error}") from None
         if status != 200 or not isinstance(body, dict) or "capabilities" not in body:

@@ -233,12 +233,12 @@ class Pool(ABC):
         return None
 
     @abstractmethod
-    def handle(self, bucket_id: str) -> Bucket:
+    def bucket(self, bucket_id: str) -> Bucket:
         """Return the bucket of an id, without a look at whether it is there."""
 
-    def bucket(self, bucket_id: str) -> Bucket | None:
+    def find_bucket(self, bucket_id: str) -> Bucket | None:
         """Return the bucket of that id, or None."""
-        bucket = self.handle(bucket_id) if is_id(bucket_id) else None
+        bucket = self.bucket(bucket_id) if is_id(bucket_id) else None
         return None if bucket is None or bucket.get_status().state is State.UNKNOWN else bucket
 
     @abstractmethod
@@ -268,14 +268,14 @@ class Pool(ABC):
         """
 
     @abstractmethod
-    def direct(self, bucket_id: str, attempt: str, agreed: UploadStatus | None = None) -> DirectFile:
+    def direct(self, bucket_id: str, attempt: str, terms: UploadStatus | None = None) -> DirectFile:
         """Return the file of the resumable attempt *attempt* that the client sends to the pool by itself.
 
-        :param agreed: the status in which it stands how others may read the file in an object store, if they may.
+        :param terms: the status in which it stands how others may read the file in an object store, if they may.
         """
 
     @abstractmethod
-    def refuse(self, bucket_id: str, status: UploadStatus) -> None:
+    def record_refusal(self, bucket_id: str, status: UploadStatus) -> None:
         """Keep *status*, of an upload that was refused before it began, for at most an hour.
 
         It makes no bucket: :meth:`buckets` and :meth:`purge` know nothing of it. Where there is none, ``get_status``
@@ -285,13 +285,13 @@ class Pool(ABC):
         """
 
     @abstractmethod
-    def clear(self, bucket_id: str, *, spare_kept: bool = False, condition: Condition | None = None) -> bool:
+    def clear(self, bucket_id: str, *, unless_kept: bool = False, condition: Condition | None = None) -> bool:
         """Remove a bucket with all it holds; False if there is none.
 
         An application that removes a bucket because its own index names it must give a *condition* on the owner: the
         client may have used the same identifier for an upload to another application since.
 
-        :param spare_kept: not if it is to be kept; then too, False.
+        :param unless_kept: not if it is to be kept; then too, False.
         :param condition: only if it holds of the status, else False. Status and removal are one step: an upload that
             begins, finishes or is kept in between is not removed. The status is unknown where a crash has left bytes
             without one.
@@ -307,7 +307,7 @@ class Pool(ABC):
         """
 
     @abstractmethod
-    def take_turn(self, interval: float, name: str = "") -> bool:
+    def acquire_interval_lease(self, interval: float, name: str = "") -> bool:
         """Return True for one caller among all processes and hosts in each *interval* seconds.
 
         :param name: of what it is a turn; lower-case letters.

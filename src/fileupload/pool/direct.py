@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from fileupload.pool.base import FileWriter
 
-LEAST_PART = 5 << 20  # bytes; what stores want of all parts but the last
-LARGEST_PART = 5 << 30
-MOST_PARTS = 10_000
+MIN_PART_SIZE = 5 << 20  # bytes; what stores want of all parts but the last
+MAX_PART_SIZE = 5 << 30
+MAX_PARTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,11 @@ class PartWriter(FileWriter):
 class DirectFile(ABC):
     """The one file of an attempt that is resumable, and suspended while the client sends.
 
-    :ivar reads_all: whether all bytes pass through this process when it is assembled, so that their hash costs little.
+    :ivar streams_through_server: whether all bytes pass through this process when the file is assembled, so that their
+        hash costs little.
     """
 
-    reads_all = False
+    streams_through_server = False
 
     @abstractmethod
     def begin(self, *, form: bool) -> None:
@@ -78,8 +79,8 @@ class DirectFile(ABC):
         """
 
     @abstractmethod
-    def form(self, least: int, most: int, content_type: str, expires: float) -> Form | None:
-        """Return where anyone can post a file of *least* to *most* bytes for *expires* seconds.
+    def form(self, min_size: int, max_size: int, content_type: str, expires: float) -> Form | None:
+        """Return where anyone can post a file of *min_size* to *max_size* bytes for *expires* seconds.
 
         :return: None where our own server has to take it, as its only part.
         """

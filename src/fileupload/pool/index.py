@@ -6,15 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 Key = tuple[str, ...]
-MAX_WORD = 140  # bytes in UTF-8
+MAX_SEGMENT_BYTES = 140  # bytes in UTF-8
 
 
 class Index(ABC):
     """Small texts under keys: what an application knows of its buckets, for all processes and hosts.
 
     A key is a path of words, such as ``("sessions", "4711", "letter")``, and holds any number of named texts. Words and
-    names are any text of 1 to :data:`MAX_WORD` bytes. There is no change over several names: an application gives each
-    fact a name of its own, which is written once, by whoever learns it.
+    names are any text of 1 to :data:`MAX_SEGMENT_BYTES` bytes. There is no change over several names: an application
+    gives each fact a name of its own, and the process that learns it writes it once.
     """
 
     @abstractmethod

@@ -60,7 +60,7 @@ class WholeBodyProtocol(Protocol):
             self.prepare(request)
             self._await_body(request)
             status = request.first_status()
-            request.gate.begin(request)
+            request.file_filter.begin(request)
             attempt = request.pool.begin(request.claims.id, status)
         except (AlreadyDone, ServerBusy):  # the second says nothing of this upload, and would ask for descriptors
             raise
@@ -109,4 +109,4 @@ class WholeBodyProtocol(Protocol):
     @staticmethod
     def _keep_refusal(request: UploadRequest, status: UploadStatus) -> None:
         with suppress(OSError):
-            request.pool.refuse(request.claims.id, status)
+            request.pool.record_refusal(request.claims.id, status)

@@ -11,7 +11,7 @@ from fileupload.errors import FieldTooLarge, Incomplete, LimitExceeded, Malforme
 from fileupload.protocols.base import WholeBodyProtocol
 from fileupload.protocols.boundary_search import Delimiter
 from fileupload.protocols.receiver import Receiver, UploadRequest
-from fileupload.settings import Settings, size_text
+from fileupload.settings import Settings, format_size
 from fileupload.wsgi.headers import clean_filename, media_type, parse_parameters
 
 # RFC 2046, 5.1.1: 1 to 70 characters, the last no space. It names fewer of them; real clients send others too.
@@ -149,11 +149,11 @@ class _Form:
         self._field += data
         if len(self._field) > self._settings.max_field_size:
             raise FieldTooLarge(
-                f"The text field {self._name!r} has more than {size_text(self._settings.max_field_size)};"
+                f"The text field {self._name!r} has more than {format_size(self._settings.max_field_size)};"
                 " a file needs a filename."
             )
         if self._fields_size > self._settings.max_fields_size:
-            raise FieldTooLarge(f"The text fields have more than {size_text(self._settings.max_fields_size)}.")
+            raise FieldTooLarge(f"The text fields have more than {format_size(self._settings.max_fields_size)}.")
 
     def _end(self) -> None:
         if self._field is None:

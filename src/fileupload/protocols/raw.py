@@ -35,7 +35,7 @@ class RawProtocol(WholeBodyProtocol):
         request.check_size(request.body.length)
         filename, content_type = self._name_and_type(request)
         request.check_type(content_type, filename)
-        request.gate.check_file("", filename, content_type)
+        request.file_filter.check_file("", filename, content_type)
 
     def fill(self, request: UploadRequest, receiver: Receiver) -> None:
         """Store the body."""

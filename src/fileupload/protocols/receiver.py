@@ -12,7 +12,7 @@ from typing import Any
 from fileupload.errors import NoFile, PoolFull, TooLarge, TypeNotAllowed, UploadError
 from fileupload.identifiers import Claims
 from fileupload.pool.base import Attempt, FileWriter, Pool
-from fileupload.settings import Settings, size_text
+from fileupload.settings import Settings, format_size
 from fileupload.status import State, UploadedFile, UploadStatus, seconds_of, timestamp
 from fileupload.wsgi.headers import is_in_ranges
 from fileupload.wsgi.request_body import BodyReader
@@ -21,7 +21,7 @@ _SPACE_CHECK = 16 << 20  # most bytes between two looks at the free space
 _UPLOADS_IN_STEP = 64  # so many uploads may take the same room at once, and still none takes the last
 
 
-class Gate:
+class FileFilter:
     """What an application lets in. This one lets in all; the application's own raises what is wrong, in its words."""
 
     def begin(self, request: UploadRequest) -> None:
@@ -48,7 +48,7 @@ class UploadRequest:
     pool: Pool
     settings: Settings
     body: BodyReader
-    gate: Gate = dataclasses.field(default_factory=Gate)
+    file_filter: FileFilter = dataclasses.field(default_factory=FileFilter)
     owner: str = ""
 
     @property
@@ -76,7 +76,7 @@ class UploadRequest:
         """
         limit = self.max_size
         if limit is not None and size is not None and size > limit:
-            raise TooLarge(f"At most {size_text(limit)} can be sent here.")
+            raise TooLarge(f"At most {format_size(limit)} can be sent here.")
         self.check_space(size or 0)
 
     def check_space(self, wanted: int) -> int:
@@ -134,7 +134,7 @@ class Receiver:
 
         :raises UploadError: the application does not let it in.
         """
-        self._request.gate.check_file(field, filename, content_type)
+        self._request.file_filter.check_file(field, filename, content_type)
         self._writer = self._attempt.create_file()
         self._write = self._writer.write
         self._current = (field, filename, content_type)
@@ -168,8 +168,8 @@ class Receiver:
 
     def _refuse_size(self) -> None:
         if self._max_size is not None and self._total > self._max_size:
-            raise TooLarge(f"At most {size_text(self._max_size)} can be sent here.")
-        raise TooLarge(f"A file of at most {size_text(self._max_file_size)} can be sent here.")
+            raise TooLarge(f"At most {format_size(self._max_size)} can be sent here.")
+        raise TooLarge(f"A file of at most {format_size(self._max_file_size)} can be sent here.")
 
     def end_file(self) -> None:
         """End the current file."""
@@ -195,7 +195,7 @@ class Receiver:
 
         :raises UploadError: the application does not let it in.
         """
-        self._request.gate.check_field(name)
+        self._request.file_filter.check_field(name)
         self._fields.setdefault(name, []).append(value)
 
     def publish_if_due(self) -> None:
@@ -204,7 +204,9 @@ class Receiver:
         :raises Superseded: the bucket is no longer this attempt's.
         """
         body = self._body
-        if body.now + body.pace >= self._next_publish or (not self._published and body.expects_more):
+        if body.now + body.last_read_seconds >= self._next_publish or (
+            not self._published and body.has_large_remainder
+        ):
             self._published = True
             self._next_publish = body.now + self._request.settings.progress_interval
             self.status = replace(self.status, received=body.received, updated=timestamp())

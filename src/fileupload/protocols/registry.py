@@ -11,7 +11,7 @@ from fileupload.manager import UploadManager
 from fileupload.protocols.base import Protocol
 from fileupload.protocols.multipart_form import FormProtocol
 from fileupload.protocols.raw import RawProtocol
-from fileupload.protocols.receiver import Gate, UploadRequest
+from fileupload.protocols.receiver import FileFilter, UploadRequest
 from fileupload.settings import Settings
 from fileupload.status import UploadStatus
 from fileupload.wsgi.request_body import BODY_KEY, BodyReader
@@ -46,21 +46,21 @@ def open_upload(
     identifier: str,
     *,
     settings: Settings | None = None,
-    gate: Gate | None = None,
+    file_filter: FileFilter | None = None,
     begun: bool = False,
     owner: str = "",
 ) -> UploadRequest:
     """Return the upload in a request, of which nothing is read yet.
 
     :param settings: limits in the place of the manager's.
-    :param gate: what else must hold of its files and fields.
+    :param file_filter: what else must hold of its files and fields.
     :param begun: it goes on with one, for which the identifier may be too old by now.
     :param owner: the application that begins the upload, as its status records it.
     :raises UploadError: its body cannot be read as it is declared, or the identifier is not valid.
     """
     settings = settings or manager.settings
     body = BodyReader(environ, settings)
-    claims = manager.claims_of(identifier)
+    claims = manager.verify(identifier)
     body.trusted = True  # also with an identifier that is too old: a client of ours is to see the answer
     if claims.expired and not begun:
         raise InvalidIdentifier
@@ -72,7 +72,7 @@ def open_upload(
         pool=manager.pool,
         settings=settings,
         body=body,
-        gate=gate or Gate(),
+        file_filter=file_filter or FileFilter(),
         owner=owner,
     )
 

@@ -13,7 +13,7 @@ from fileupload.errors import SettingError
 from fileupload.record_client.server import authorization
 from fileupload.record_client.transfers import FormBody, TransferFailed, printable
 
-_PATIENCE = (15, 300)  # seconds for a connection, and for the next bytes of an answer
+_TIMEOUT = (15, 300)  # seconds for a connection, and for the next bytes of an answer
 _BLOCK = 256 << 10
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)  # what Kinto takes; its client would change others silently
 
@@ -40,7 +40,7 @@ class Collection:
             auth = kinto_http.TokenAuth(token, type=scheme)
         self._server = server.rstrip("/")
         self._client = kinto_http.Client(
-            server_url=self._server, auth=auth, bucket=bucket, collection=collection, timeout=_PATIENCE
+            server_url=self._server, auth=auth, bucket=bucket, collection=collection, timeout=_TIMEOUT
         )
         # Bodies and files do not go through the client, which would hold each in memory.
         self._http = requests.Session()
@@ -101,7 +101,7 @@ class Collection:
                 data=form,
                 headers=headers,
                 auth=self._client.session.auth,
-                timeout=_PATIENCE,
+                timeout=_TIMEOUT,
                 allow_redirects=False,
             )
         body = _json_of(response)
@@ -121,7 +121,7 @@ class Collection:
         headers = {"Accept-Encoding": "identity"}
         with (
             _explained(),
-            self._http.get(self._complete(location), headers=headers, timeout=_PATIENCE, stream=True) as response,
+            self._http.get(self._complete(location), headers=headers, timeout=_TIMEOUT, stream=True) as response,
         ):
             if response.status_code != 200:
                 raise TransferFailed(f"the server answers {response.status_code} for the file")

@@ -16,10 +16,18 @@ from typing import Any, BinaryIO
 
 from fileupload.cli.progress_bar import ProgressBar
 from fileupload.record_client.collection import Collection
-from fileupload.record_client.transfers import BLOCK, Outcome, Result, TransferFailed, hash_of, original_of, reason_of
+from fileupload.record_client.transfers import (
+    BLOCK,
+    Outcome,
+    TransferFailed,
+    TransferResult,
+    hash_of,
+    original_of,
+    reason_of,
+)
 from fileupload.wsgi.headers import clean_filename
 
-_LONGEST = 200  # bytes of a name; file systems take 255, and something may come behind it
+_MAX_LENGTH = 200  # bytes of a name; file systems take 255, and something may come behind it
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,7 @@ def _plan(records: Iterable[dict[str, Any]]) -> Iterator[_Job | Outcome]:
             stored, before = _facts_of(attachment), _facts_of(original) if original else None
             name = _free_name(safe_name(str((original or attachment)["filename"])), taken)
         except (KeyError, TypeError):
-            yield Outcome(record["id"], Result.FAILED, "its record does not tell its name, location and hash")
+            yield Outcome(record["id"], TransferResult.FAILED, "its record does not tell its name, location and hash")
             continue
         yield _Job(name, record["id"], location, stored, before)
 
@@ -97,7 +105,7 @@ def safe_name(name: str) -> str:
     plain = clean_filename(unicodedata.normalize("NFC", name)).strip(" .")
     stem, extension = os.path.splitext(plain)
     extension = _cut(extension, 20)
-    return _cut(stem, _LONGEST - len(extension.encode())) + extension or "file"
+    return _cut(stem, _MAX_LENGTH - len(extension.encode())) + extension or "file"
 
 
 def _cut(text: str, size: int) -> str:
@@ -118,7 +126,7 @@ def _free_name(name: str, taken: set[str]) -> str:
 
 def _skip_current(job: _Job | Outcome, folder: str) -> _Job | Outcome:
     if isinstance(job, _Job) and _is_current(os.path.join(folder, job.name), job.final):
-        return Outcome(job.name, Result.CURRENT, data={"record": job.record_id})
+        return Outcome(job.name, TransferResult.CURRENT, data={"record": job.record_id})
     return job
 
 
@@ -149,8 +157,8 @@ def _fetch(collection: Collection, job: _Job, folder: str, bar: ProgressBar) -> 
             else:
                 _decompress(file, job.original, folder, path)
     except (OSError, TransferFailed) as error:
-        return Outcome(job.name, Result.FAILED, reason_of(error), {"record": job.record_id})
-    return Outcome(job.name, Result.DOWNLOADED, data={"record": job.record_id})
+        return Outcome(job.name, TransferResult.FAILED, reason_of(error), {"record": job.record_id})
+    return Outcome(job.name, TransferResult.DOWNLOADED, data={"record": job.record_id})
 
 
 def _decompress(packed: BinaryIO, facts: _Facts, folder: str, path: str) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from fileupload.errors import SettingError
 
-_PATIENCE = 60  # seconds for which an answer may be silent
+_TIMEOUT = 60  # seconds for which an answer may be silent
 
 
 def authorization(credentials: str) -> str:
@@ -44,7 +44,7 @@ class RecordServer:
         if credentials:
             self._headers["Authorization"] = authorization(credentials)
 
-    def ask(self, path: str) -> tuple[int, Any]:
+    def get_json(self, path: str) -> tuple[int, Any]:
         """Return the status of the answer to GET *path*, and its body from JSON; None if that is none.
 
         Redirections are answers like others: credentials are for this server alone.
@@ -54,7 +54,7 @@ class RecordServer:
         """
         secure = self._parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        with closing(kind(self._parts.hostname or "", self._parts.port, timeout=_PATIENCE)) as connection:
+        with closing(kind(self._parts.hostname or "", self._parts.port, timeout=_TIMEOUT)) as connection:
             try:
                 return _get(connection, self._prefix + path, self._headers)
             except http.client.HTTPException as error:

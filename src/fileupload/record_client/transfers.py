@@ -14,14 +14,14 @@ from enum import StrEnum
 from typing import Any, BinaryIO
 
 BLOCK = 256 << 10
-_MOST_TEXT = 300  # characters of what a server says that are shown
+_MAX_TEXT = 300  # characters of what a server says that are shown
 
 
 class TransferFailed(Exception):
     """A file, or all of them, cannot be sent or fetched; the message says why."""
 
 
-class Result(StrEnum):
+class TransferResult(StrEnum):
     """How it went with one file."""
 
     UPLOADED = "uploaded"
@@ -40,7 +40,7 @@ class Outcome:
     """
 
     name: str
-    result: Result
+    result: TransferResult
     detail: str = ""
     data: dict[str, Any] = field(default_factory=dict)
 
@@ -155,7 +155,7 @@ def original_of(record: dict[str, Any]) -> dict[str, Any] | None:
 def printable(text: str) -> str:
     """Return *text* as it can be shown on any terminal, and not too long."""
     shown = "".join(character if character.isprintable() else "?" for character in text)
-    return shown if len(shown) <= _MOST_TEXT else shown[:_MOST_TEXT] + "..."
+    return shown if len(shown) <= _MAX_TEXT else shown[:_MAX_TEXT] + "..."
 
 
 def reason_of(error: Exception) -> str:

@@ -19,8 +19,8 @@ from fileupload.record_client.transfers import (
     BLOCK,
     FormBody,
     Outcome,
-    Result,
     TransferFailed,
+    TransferResult,
     hash_of,
     open_regular,
     original_of,
@@ -86,9 +86,9 @@ def _plan(path: str, existing: dict[str, dict[str, Any]], *, force: bool) -> _Jo
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             if known and not force and hash_of(file) == known:
-                return Outcome(name, Result.CURRENT, data={"record": record["id"]})
+                return Outcome(name, TransferResult.CURRENT, data={"record": record["id"]})
     except (OSError, TransferFailed) as error:
-        return Outcome(name or path, Result.FAILED, reason_of(error))
+        return Outcome(name or path, TransferResult.FAILED, reason_of(error))
     return _Job(path, name, size, record)
 
 
@@ -98,9 +98,9 @@ def _send(collection: Collection, job: _Job, bar: ProgressBar, *, compress: bool
             send = _send_compressed if compress else _send_plain
             attachment = send(collection, job, file, bar)
     except (OSError, TransferFailed) as error:
-        return Outcome(job.name, Result.FAILED, reason_of(error))
+        return Outcome(job.name, TransferResult.FAILED, reason_of(error))
     data = {"record": job.record["id"], "attachment": attachment}
-    return Outcome(job.name, Result.UPLOADED, str(attachment.get("location", "")), data)
+    return Outcome(job.name, TransferResult.UPLOADED, str(attachment.get("location", "")), data)
 
 
 def _send_plain(collection: Collection, job: _Job, file: BinaryIO, bar: ProgressBar) -> dict[str, Any]:

@@ -14,7 +14,7 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def check_origin(environ: dict[str, Any], trusted: tuple[str, ...]) -> None:
+def check_same_origin(environ: dict[str, Any], trusted: tuple[str, ...]) -> None:
     """Refuse a request that the page of another site has made, as browsers tell of it.
 
     Other clients tell nothing, and have no cookie of somebody else.

@@ -12,7 +12,7 @@ from webob import Response
 
 from fileupload.settings import Settings
 from fileupload.wsgi.conditional_requests import answer_conditions
-from fileupload.wsgi.responses import Environ, secured
+from fileupload.wsgi.responses import Environ, with_no_store_headers
 from fileupload.wsgi.watchdog import Wait, watch_of
 
 _BLOCK = 256 << 10
@@ -49,7 +49,7 @@ def file_response(
         accept_ranges="bytes",
         etag=file.etag,
     )
-    secured(response).headers["Content-Type"] = file.content_type
+    with_no_store_headers(response).headers["Content-Type"] = file.content_type
     # Whatever the client called it, the browser is to keep it, not to run it.
     response.headers["Content-Disposition"] = content_disposition(file.name, inline=file.inline)
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"

@@ -18,19 +18,21 @@ from fileupload.errors import (
     TooSlow,
     UnsupportedRequest,
 )
-from fileupload.settings import Settings, size_text
+from fileupload.settings import Settings, format_size
 from fileupload.wsgi.headers import parse_length
 from fileupload.wsgi.watchdog import Wait, watch_of
 
-SMALLEST_READ = 4096
-_A_WHILE = 64 << 10  # bytes
-_PACE = 0.1  # seconds that one read should take: servers block until a read is filled, so it sets the progress
+MIN_READ = 4096
+_LARGE_REMAINDER = 64 << 10  # bytes
+_TARGET_READ_SECONDS = (
+    0.1  # seconds that one read should take: servers block until a read is filled, so it sets the progress
+)
 
 # The best largest read, by the start of SERVER_SOFTWARE. gunicorn copies what is left over at each read; the others do
 # best while a chunk stays in the processor's cache for the parser, the hash and the write. On granian, 96 KiB are as
 # fast as 128, and keep an upload at full speed under 2 MiB of memory.
-LARGEST_READS = {"gunicorn": 1 << 20}
-LARGEST_READ = 96 << 10
+MAX_READS = {"gunicorn": 1 << 20}
+MAX_READ = 96 << 10
 
 # Servers on which a read over HTTP/2 never returns once its stream was reset or its connection was closed.
 _HANGS_ON_HTTP_2 = ("Granian",)
@@ -59,7 +61,7 @@ class BodyReader:
     :ivar length: the bytes that the client declared, or None for a chunked body.
     :ivar received: the bytes read so far.
     :ivar now: the time (monotonic) of the last read's end.
-    :ivar pace: the seconds that the last read took.
+    :ivar last_read_seconds: the seconds that the last read took.
     :ivar buffered: True where the server has stored the whole body before it called us.
     :ivar end_is_certain: whether an end without an error is the true end of the body.
     :ivar trusted: whether the request has shown a valid identifier; else its body is not drained for long.
@@ -79,7 +81,7 @@ class BodyReader:
         self.trusted = False
         self.received = 0
         self.now = time.monotonic()
-        self.pace = 0.0
+        self.last_read_seconds = 0.0
         self._waited = 0.0  # seconds spent in reads
         self._first = b""  # the byte that was awaited, and is not yet yielded
         self._stream = environ["wsgi.input"]
@@ -97,7 +99,7 @@ class BodyReader:
         # To drain such a body would be to ask for it.
         self._not_asked_for = "HTTP_EXPECT" in environ and server.startswith(_ASK_LATE)
         self._largest = settings.read_size or next(
-            (size for name, size in LARGEST_READS.items() if server.startswith(name)), LARGEST_READ
+            (size for name, size in MAX_READS.items() if server.startswith(name)), MAX_READ
         )
         if (known := environ.get(BODY_KEY)) is not None:
             known.append(self)
@@ -119,13 +121,13 @@ class BodyReader:
         :raises TooLarge: it has more bytes than *limit*.
         :raises TooSlow: the client stayed under ``min_rate`` for ``min_rate_grace`` seconds.
         """
-        size = min(SMALLEST_READ, self._largest)
+        size = min(MIN_READ, self._largest)
         if not self._first:  # else the wait for the first byte counts, too
             self._window_start, self._window_received = self._waited, self.received
         while chunk := self._read_on(size):
             yield chunk
             if limit is not None and self.received > limit:
-                raise TooLarge(f"The body has more than the {size_text(limit)} that are possible here.")
+                raise TooLarge(f"The body has more than the {format_size(limit)} that are possible here.")
             size = self._next_size(size, len(chunk))
             # Only the time spent in reads counts: a disk that stalls is not the client's fault. And all of it does,
             # since the last read may have gone far past the grace time.
@@ -172,8 +174,8 @@ class BodyReader:
                 raise self._too_slow() from error
             raise Incomplete(f"The connection broke after {self.received} bytes.") from error
         self.now = time.monotonic()
-        self.pace = self.now - before
-        self._waited += self.pace
+        self.last_read_seconds = self.now - before
+        self._waited += self.last_read_seconds
         self.received += len(chunk)
         self._ended = not chunk or self.received == self.length
         if self._wait.expired and len(chunk) < wanted:
@@ -199,18 +201,18 @@ class BodyReader:
         return chunk
 
     def _next_size(self, size: int, got: int) -> int:
-        if self.pace > _PACE:
-            size = int(got * _PACE / self.pace)
-        elif self.pace < _PACE / 4:
+        if self.last_read_seconds > _TARGET_READ_SECONDS:
+            size = int(got * _TARGET_READ_SECONDS / self.last_read_seconds)
+        elif self.last_read_seconds < _TARGET_READ_SECONDS / 4:
             # What has come so far bounds the growth: the first bytes lie ready in the kernel, and tell nothing
             # of the pace of those that follow.
             size = min(size * 2, max(size, self.received // 4))
-        return max(min(SMALLEST_READ, self._largest), min(size, self._largest))
+        return max(min(MIN_READ, self._largest), min(size, self._largest))
 
     @property
-    def expects_more(self) -> bool:
+    def has_large_remainder(self) -> bool:
         """Whether so much is still to come that it takes a while."""
-        return not self._ended and (self.length is None or self.length - self.received > _A_WHILE)
+        return not self._ended and (self.length is None or self.length - self.received > _LARGE_REMAINDER)
 
     def reads(self, stream: object) -> bool:
         """Tell whether *stream* is what this reads."""
@@ -271,7 +273,9 @@ class BodyReader:
         left = self._settings.drain_size
         with suppress(Incomplete, TooSlow):
             while left > 0 and (rest := deadline - time.monotonic()) > 0:
-                chunk = self._read(min(left, 64 << 10 if self.pace < _PACE else SMALLEST_READ), rest)
+                chunk = self._read(
+                    min(left, 64 << 10 if self.last_read_seconds < _TARGET_READ_SECONDS else MIN_READ), rest
+                )
                 if not chunk:
                     return
                 left -= len(chunk)

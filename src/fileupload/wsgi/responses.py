@@ -44,7 +44,7 @@ def prefers_html(environ: Environ) -> bool:
     return bool(offers and offers[0][0] == "text/html")
 
 
-def secured(response: Response) -> Response:
+def with_no_store_headers(response: Response) -> Response:
     """Return *response*, kept out of caches and taken for nothing else than it says it is."""
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
@@ -57,7 +57,7 @@ def json_response(
     """Return *data* as JSON."""
     response = Response(encode_json(data), status=status)
     response.headers["Content-Type"] = content_type
-    return secured(response)
+    return with_no_store_headers(response)
 
 
 def script_response(callback: str, data: dict[str, Any]) -> Response:
@@ -70,7 +70,7 @@ def script_response(callback: str, data: dict[str, Any]) -> Response:
     # The comment before it keeps the answer from beginning with characters of the client's choice, and the
     # escaped separators would end a line in older engines.
     body = f"/**/{callback}({json.dumps(data)});".replace("</", "<\\/")
-    return secured(Response(body.encode(), content_type="text/javascript", charset="utf-8"))
+    return with_no_store_headers(Response(body.encode(), content_type="text/javascript", charset="utf-8"))
 
 
 def problem(error: UploadError, environ: Environ) -> Response:
@@ -83,7 +83,7 @@ def problem(error: UploadError, environ: Environ) -> Response:
         )
         response = Response(body, status=error.status, content_type="text/html", charset="utf-8")
         response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
-        response = secured(response)
+        response = with_no_store_headers(response)
     else:
         response = json_response(data, error.status, "application/problem+json")
     return with_error_headers(response, error)

@@ -13,7 +13,7 @@ import pytest
 
 from fileupload.apps.record_attachments.bodies import read_body
 from fileupload.apps.record_attachments.errors import RecordError
-from fileupload.apps.record_attachments.form import AttachmentGate
+from fileupload.apps.record_attachments.form import AttachmentFilter
 from fileupload.apps.record_attachments.locations import locations, plain_name
 from fileupload.apps.record_attachments.public_storage import make_storage
 from fileupload.apps.record_attachments.settings import RecordSettings
@@ -23,7 +23,7 @@ from fileupload.apps.record_attachments.urls import KINTO_RECORD, RecordTemplate
 from fileupload.deploy import RecordAttachments, make_manager, records_filter_factory
 from fileupload.errors import SettingError
 from fileupload.identifiers import new_id
-from fileupload.pool.index import MAX_WORD
+from fileupload.pool.index import MAX_SEGMENT_BYTES
 from fileupload.settings import Settings
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 
@@ -91,7 +91,7 @@ def test_any_segment_comes_back(name: str) -> None:
         start_response("200 OK", [])
         return [b"{}"]
 
-    AppClient(app, {"HTTP_X": "y", "SCRIPT_NAME": "/mount"}).ask("GET", record.path)
+    AppClient(app, {"HTTP_X": "y", "SCRIPT_NAME": "/mount"}).request("GET", record.path)
     assert REST.record(seen["PATH_INFO"]) == record
     assert (seen["SCRIPT_NAME"], seen["QUERY_STRING"]) == ("/mount", "")
 
@@ -125,12 +125,12 @@ def test_a_bad_template_stops_the_start(template: str) -> None:
 
 
 def test_a_key_of_the_index_has_words_that_fit() -> None:
-    """Segments of any length become words of at most MAX_WORD bytes, different ones different words."""
-    at_limit, longer = "x" * MAX_WORD, "x" * (MAX_WORD + 1)
+    """Segments of any length become words of at most MAX_SEGMENT_BYTES bytes, different ones different words."""
+    at_limit, longer = "x" * MAX_SEGMENT_BYTES, "x" * (MAX_SEGMENT_BYTES + 1)
     assert index_key((at_limit,)) == ("records", at_limit)
-    assert len(index_key((longer,))[1].encode()) <= MAX_WORD
+    assert len(index_key((longer,))[1].encode()) <= MAX_SEGMENT_BYTES
     assert index_key((longer,)) != index_key((longer + "x",))
-    assert index_key(("é" * MAX_WORD,)) != index_key(("è" * MAX_WORD,))
+    assert index_key(("é" * MAX_SEGMENT_BYTES,)) != index_key(("è" * MAX_SEGMENT_BYTES,))
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_base_urls_end_with_a_slash() -> None:
 
 def is_allowed(extensions: str, filename: str) -> bool:
     try:
-        AttachmentGate(parse(extensions=extensions)).check_file("attachment", filename, "a/b")
+        AttachmentFilter(parse(extensions=extensions)).check_file("attachment", filename, "a/b")
     except RecordError:
         return False
     return True
@@ -344,7 +344,7 @@ def test_a_public_folder_can_be_served_by_others(tmp_path: Path, umask: int) -> 
         stored = StoredFile(
             location="there/new/a.png", bucket_id=bucket_id, filename="a.png", mimetype="image/png", size=0, hash=""
         )
-        storage.store(stored, manager.pool.handle(bucket_id))
+        storage.store(stored, manager.pool.bucket(bucket_id))
     finally:
         os.umask(old)
     paths = [base.parent, base, *sorted(base.rglob("*"))]

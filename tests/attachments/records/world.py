@@ -19,7 +19,7 @@ from typing import Any
 
 import requests
 
-from fileupload.apps.record_attachments.ledger import RecordFiles
+from fileupload.apps.record_attachments.ledger import RecordLedger
 from fileupload.apps.record_attachments.settings import RecordSettings
 from fileupload.apps.record_attachments.storage import PoolStorage
 from fileupload.deploy import make_manager
@@ -230,7 +230,7 @@ class Rest(Place):
     def unlinked(self) -> int:
         """Return how many uploads are known of which it is not known whether a record has taken them."""
         settings = RecordSettings.parse({"directory": str(self.pool), "record_url": "/api/{collection}/{id}"})
-        files = RecordFiles(PoolStorage(self.manager.pool), settings)
+        files = RecordLedger(PoolStorage(self.manager.pool), settings)
         return sum(not entry.linked for entry in files.entries(()))
 
     def forget(self) -> None:

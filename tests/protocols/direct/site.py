@@ -131,7 +131,7 @@ class DirectSite:
         below = self.pool.key(bucket_id, "f", "")
         # The note of a form's key stays as long as the upload.
         keys = [each.key for each in self.pool.store.list(below) if not each.key.endswith(".form")]
-        return keys + [upload for _, upload, _ in self.pool.store.unfinished(below)]
+        return keys + [upload for _, upload, _ in self.pool.store.list_multipart_uploads(below)]
 
 
 def outcome(answer: requests.Response) -> tuple[int, str]:

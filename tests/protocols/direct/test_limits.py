@@ -14,7 +14,7 @@ import pytest
 
 from fileupload.pool.directory.pool import DirectoryPool
 from fileupload.pool.object.pool import ObjectPool
-from fileupload.status import Offer, State, UploadStatus
+from fileupload.status import DirectUploadTerms, State, UploadStatus
 from tests.folders import files_in
 from tests.protocols.direct.conftest import Open
 from tests.protocols.direct.site import DirectSite, outcome
@@ -158,7 +158,7 @@ def test_completed_without_a_part(site: DirectSite) -> None:
 def test_parts_of_sizes_that_are_not_known(site: DirectSite) -> None:
     """Where parts were agreed of which the client tells the sizes as it sends them, none can be listed beforehand."""
     identifier = site.identifier()
-    status = UploadStatus(state=State.UPLOADING, resumable=True, direct=Offer())
+    status = UploadStatus(state=State.UPLOADING, resumable=True, direct=DirectUploadTerms())
     attempt = site.pool.begin(identifier[:32], status)
     site.pool.direct(identifier[:32], attempt.token).begin(form=False)
     attempt.suspend(status)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 
 from fileupload.identifiers import new_id, new_key
-from fileupload.protocols.direct.upload_tokens import Ticket, Tickets
+from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from tests.protocols.direct.conftest import Open
 from tests.protocols.direct.site import DirectSite, outcome
 from tests.protocols.driver import Site, field_part, file_part, form
@@ -106,13 +106,13 @@ def test_tickets_cannot_be_changed(site: DirectSite, identifier: str, url: str) 
 def test_tickets_of_others(site: DirectSite, identifier: str, url: str) -> None:
     """A ticket that was signed with another key, or for another attempt, takes nothing."""
     expires = int(time.time()) + 600
-    foreign = Tickets([new_key()]).sign(Ticket(identifier[:32], "0" * 16, 1, 0, None, expires))
+    foreign = TokenSigner([new_key()]).sign(UploadToken(identifier[:32], "0" * 16, 1, 0, None, expires))
     assert outcome(site.ask("PUT", "/direct/part", params={"ticket": foreign}, data=CONTENT)) == (
         403, "address-expired",
     )  # fmt: skip
-    ours = Tickets(site.manager.signing_keys)
+    ours = TokenSigner(site.manager.signing_keys)
     for bucket_id, attempt in ((identifier[:32], "0" * 16), (new_id(), "0" * 16)):
-        ticket = ours.sign(Ticket(bucket_id, attempt, 1, 0, None, expires))
+        ticket = ours.sign(UploadToken(bucket_id, attempt, 1, 0, None, expires))
         answer = site.ask("PUT", "/direct/part", params={"ticket": ticket}, data=CONTENT)
         assert outcome(answer) == (409, "superseded")
     assert site.leftovers(identifier) == []
@@ -206,7 +206,9 @@ def test_a_server_that_stores_bodies(tmp_path: Path) -> None:
 def test_the_ticket_says_little(site: DirectSite, identifier: str, url: str) -> None:
     """An address holds neither the identifier nor a path of the server, and is below the one that was asked."""
     assert url.startswith(f"{site.base}/upload/direct/part?ticket=")
-    fields: list[Any] = Tickets(site.manager.signing_keys)._serializer.loads(parse_qs(urlsplit(url).query)["ticket"][0])
+    fields: list[Any] = TokenSigner(site.manager.signing_keys)._serializer.loads(
+        parse_qs(urlsplit(url).query)["ticket"][0]
+    )
     assert fields[0] == identifier[:32]
     assert fields[2:5] == [1, len(CONTENT), len(CONTENT)]
     assert identifier not in url

@@ -19,25 +19,25 @@ from fileupload.wsgi.responses import Environ, json_response, problem, with_erro
 _UNDEFINED = 999
 
 
-class RecordApi(ABC):
+class ApiAdapter(ABC):
     """What differs between apps. The plain one takes and gives a record as a JSON object.
 
     :ivar batch_path: where several requests can be sent in one; empty for nowhere.
     :ivar flush_path: where all records can be removed; empty for nowhere.
     :cvar envelope: the names under which the attributes are in a body.
-    :cvar absent: the statuses that a PATCH may be answered with where there is no such record.
+    :cvar not_found_statuses: the statuses that a PATCH may be answered with where there is no such record.
     """
 
     batch_path = ""
     flush_path = ""
     envelope: ClassVar[tuple[str, ...]] = ()
-    absent: ClassVar[frozenset[int]] = frozenset({404})
+    not_found_statuses: ClassVar[frozenset[int]] = frozenset({404})
 
     def __init__(self, template: RecordTemplate) -> None:
         self.template = template
 
     @abstractmethod
-    def refusal(self, client: AppClient, record: RecordAddress) -> Response | None:
+    def check_permission(self, client: AppClient, record: RecordAddress) -> Response | None:
         """Return the app's own answer if the client may not write *record*, as far as it can be told beforehand."""
 
     @abstractmethod
@@ -81,17 +81,17 @@ class RecordApi(ABC):
         return [str(each["id"]) for each in listed]
 
 
-class RestApi(RecordApi):
+class RestApi(ApiAdapter):
     """An app in which the body of a record is the record."""
 
-    def refusal(self, client: AppClient, record: RecordAddress) -> Response | None:
+    def check_permission(self, client: AppClient, record: RecordAddress) -> Response | None:
         """Return the app's answer if the client may not even read."""
-        answer = client.ask("GET", record.path)
+        answer = client.request("GET", record.path)
         return answer if answer.status_code in {401, 403} else None
 
     def detach(self, client: AppClient, record: RecordAddress) -> Response:
         """Set the attribute to null."""
-        return client.ask("PATCH", record.path, {FIELD: None}, conditional=True)
+        return client.request("PATCH", record.path, {FIELD: None}, conditional=True)
 
     def problem(self, error: UploadError, environ: Environ) -> Response:
         """Return a problem document."""
@@ -112,14 +112,14 @@ class RestApi(RecordApi):
         return segments
 
 
-class KintoApi(RecordApi):
+class KintoApi(ApiAdapter):
     """Kinto, in which a record is under ``data``, and each user has a bucket called ``default``."""
 
     # A timestamp that no record has: who may write is told 412, and nothing is written.
     _NEVER = '"1"'
     envelope: ClassVar[tuple[str, ...]] = ("data",)
     # Who may only create records is told 403 of those that are not there.
-    absent: ClassVar[frozenset[int]] = frozenset({403, 404})
+    not_found_statuses: ClassVar[frozenset[int]] = frozenset({403, 404})
     _BATCH_LIMIT = 25  # what Kinto takes in a batch if nothing is set
 
     def __init__(self, template: RecordTemplate) -> None:
@@ -127,16 +127,16 @@ class KintoApi(RecordApi):
         self.batch_path = template.at_root("batch")
         self.flush_path = template.at_root("__flush__")
 
-    def refusal(self, client: AppClient, record: RecordAddress) -> Response | None:
+    def check_permission(self, client: AppClient, record: RecordAddress) -> Response | None:
         """Ask for a write that cannot be; Kinto looks at permissions first."""
-        answer = client.ask("PUT", record.path, {"data": {}}, headers={"If-Match": self._NEVER})
+        answer = client.request("PUT", record.path, {"data": {}}, headers={"If-Match": self._NEVER})
         return None if answer.status_code == http.HTTPStatus.PRECONDITION_FAILED else answer
 
     def detach(self, client: AppClient, record: RecordAddress) -> Response:
         """Merge a null, which takes the attribute away (RFC 7396)."""
         body = {"data": {FIELD: None}}
         merge = {"Content-Type": "application/merge-patch+json"}
-        return client.ask("PATCH", record.path, body, conditional=True, headers=merge)
+        return client.request("PATCH", record.path, body, conditional=True, headers=merge)
 
     def problem(self, error: UploadError, environ: Environ) -> Response:
         """Return an error as Kinto has them."""
@@ -174,7 +174,7 @@ class KintoApi(RecordApi):
 
     def _root(self, client: AppClient, name: str) -> dict[str, Any]:
         """Return what the server's root says under *name*."""
-        root = json_of(client.ask("GET", self.template.at_root("") + "/"))
+        root = json_of(client.request("GET", self.template.at_root("") + "/"))
         found = root.get(name) if isinstance(root, dict) else None
         return found if isinstance(found, dict) else {}
 

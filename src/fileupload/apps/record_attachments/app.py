@@ -9,10 +9,10 @@ from typing import Any
 
 from webob import Response
 
-from fileupload.apps.record_attachments.api_adapters import KintoApi, RecordApi, RestApi
-from fileupload.apps.record_attachments.change_guard import RecordChanges
-from fileupload.apps.record_attachments.ledger import RecordFiles
-from fileupload.apps.record_attachments.passthrough import RecordTraffic
+from fileupload.apps.record_attachments.api_adapters import ApiAdapter, KintoApi, RestApi
+from fileupload.apps.record_attachments.change_guard import ChangeGuard
+from fileupload.apps.record_attachments.ledger import RecordLedger
+from fileupload.apps.record_attachments.passthrough import RecordPassthrough
 from fileupload.apps.record_attachments.public_storage import make_storage
 from fileupload.apps.record_attachments.service import RecordService
 from fileupload.apps.record_attachments.settings import RecordSettings
@@ -37,15 +37,15 @@ class RecordFilter:
         self.app = app
         self.manager = manager
         self._template = RecordTemplate(settings.record_url)
-        api: RecordApi = (KintoApi if settings.speaks_kinto else RestApi)(self._template)
+        api: ApiAdapter = (KintoApi if settings.uses_kinto_api else RestApi)(self._template)
         self._api = api
         storage = make_storage(manager.pool, settings)
         if not (settings.base_url or settings.extra_base_url):
             settings = replace(settings, base_url=storage.address)
-        files = RecordFiles(storage, settings)
-        changes = RecordChanges(self._template, api, files)
+        files = RecordLedger(storage, settings)
+        changes = ChangeGuard(self._template, api, files)
         self._uploads = RecordUploads(manager, settings, api, files, changes)
-        self._traffic = RecordTraffic(app, settings, self._template, api, changes)
+        self._traffic = RecordPassthrough(app, settings, self._template, api, changes)
         self._service = RecordService(app, settings, self._template, storage)
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -95,7 +95,7 @@ class RecordFilter:
         """Return what the app tells the page of another origin on its own answers (Fetch, CORS protocol)."""
         record = self._template.endpoint(environ.get("PATH_INFO", ""))
         try:
-            answer = AppClient(self.app, environ).ask(
+            answer = AppClient(self.app, environ).request(
                 "GET", record.path if record else self._template.at_root("") + "/"
             )
         except AppFailed:

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from webob import Response
 
-from fileupload.apps.record_attachments.api_adapters import RecordApi
+from fileupload.apps.record_attachments.api_adapters import ApiAdapter
 from fileupload.apps.record_attachments.attribute import ABSENT
 from fileupload.apps.record_attachments.bodies import (
     FormField,
@@ -20,7 +20,7 @@ from fileupload.apps.record_attachments.bodies import (
     read_fields,
     require_text,
 )
-from fileupload.apps.record_attachments.change_guard import Change, RecordChanges, Watch
+from fileupload.apps.record_attachments.change_guard import Change, ChangeGuard, PendingChange
 from fileupload.apps.record_attachments.errors import AmbiguousRequest, AttachmentFixed, RecordError, UnsupportedBody
 from fileupload.apps.record_attachments.methods import overriding_methods, require_override_of_post, require_plain_host
 from fileupload.apps.record_attachments.paths import AddressKind, GuardedAddresses
@@ -48,7 +48,7 @@ class _Batch:
     body: dict[str, Any]
     sent: list[int] = field(default_factory=list)
     refused: dict[int, dict[str, Any]] = field(default_factory=dict)
-    watches: dict[int, list[tuple[AppClient, Watch]]] = field(default_factory=dict)
+    watches: dict[int, list[tuple[AppClient, PendingChange]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +74,8 @@ class RecordBatches:
         self,
         app: Any,
         template: RecordTemplate,
-        api: RecordApi,
-        changes: RecordChanges,
+        api: ApiAdapter,
+        changes: ChangeGuard,
         addresses: GuardedAddresses,
     ) -> None:
         self._app = app

@@ -8,11 +8,11 @@ from typing import Any
 
 from webob import Response
 
-from fileupload.apps.record_attachments.api_adapters import RecordApi
+from fileupload.apps.record_attachments.api_adapters import ApiAdapter
 from fileupload.apps.record_attachments.attribute import ABSENT, CHANGED, AttributeReader, is_same_json
 from fileupload.apps.record_attachments.bodies import FormField
 from fileupload.apps.record_attachments.errors import AttachmentFixed
-from fileupload.apps.record_attachments.ledger import Entry, RecordFiles
+from fileupload.apps.record_attachments.ledger import LedgerEntry, RecordLedger
 from fileupload.apps.record_attachments.paths import AddressKind, aliases
 from fileupload.apps.record_attachments.subrequests import AppClient, AppFailed
 from fileupload.apps.record_attachments.urls import RecordTemplate, Removal
@@ -40,19 +40,19 @@ class Change:
 
 
 @dataclass
-class Watch:
+class PendingChange:
     """What was there before a change: the entries that it may concern, and where they are."""
 
     segments: tuple[str, ...]
     removal: Removal | None = None
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[LedgerEntry] = field(default_factory=list)
     certain: bool = True
 
 
-class RecordChanges:
+class ChangeGuard:
     """Looks at changes before and after the app has made them."""
 
-    def __init__(self, template: RecordTemplate, api: RecordApi, files: RecordFiles) -> None:
+    def __init__(self, template: RecordTemplate, api: ApiAdapter, files: RecordLedger) -> None:
         self._template = template
         self._api = api
         self._files = files
@@ -81,7 +81,7 @@ class RecordChanges:
         if wanted is CHANGED:
             raise AttachmentFixed
         record = self._template.record(change.path)
-        answer = None if record is None else client.ask("GET", record.path)
+        answer = None if record is None else client.request("GET", record.path)
         known = answer is not None and answer.status_code == 200
         current = self._api.attachment(answer) if known and answer is not None else None
         # Who reads a record, changes something else and writes it back, changes nothing here.
@@ -90,7 +90,7 @@ class RecordChanges:
         tag = answer.headers.get("ETag", "") if current is not None and answer is not None else ""
         return "" if tag.startswith("W/") else tag
 
-    def begin(self, client: AppClient, change: Change) -> Watch | None:
+    def begin(self, client: AppClient, change: Change) -> PendingChange | None:
         """Return what is there before a change, or None if it can leave no file behind."""
         if self._flushes(change.method, change.path):
             removal: Removal | None = Removal(self._template.base, each=False)
@@ -100,9 +100,9 @@ class RecordChanges:
         if removal is None and record is None:
             return None
         segments = self._api.canonical(client, removal.segments if removal else record.segments if record else ())
-        return Watch(segments, removal, list(self._files.entries(segments)) if removal else [], change.certain)
+        return PendingChange(segments, removal, list(self._files.entries(segments)) if removal else [], change.certain)
 
-    def end(self, client: AppClient, watch: Watch | None, answer: Response) -> None:
+    def end(self, client: AppClient, watch: PendingChange | None, answer: Response) -> None:
         """Remove the files that are without a record after a change that the app has answered.
 
         Where that fails, they are left for the next change, or for the garbage collection: the change has been made.
@@ -112,13 +112,13 @@ class RecordChanges:
             return
         try:
             if watch.removal is None:
-                self.settle(client, watch.segments)
+                self.reconcile(client, watch.segments)
             else:
                 self._end_removal(client, watch, answer)
         except (OSError, AppFailed):
             log.exception("files without a record could not be removed")
 
-    def _end_removal(self, client: AppClient, watch: Watch, answer: Response) -> None:
+    def _end_removal(self, client: AppClient, watch: PendingChange, answer: Response) -> None:
         gone = self._gone(watch, answer)
         self._files.remove_outdated(gone or [], None)
         # Others may have attached files meanwhile; and if the app does not say what it removed, we have a look.
@@ -127,7 +127,7 @@ class RecordChanges:
         for path in {entry.path for entry in (*self._files.entries(watch.segments), *others) if entry not in seen}:
             self._settle_at(client, path)
 
-    def _gone(self, watch: Watch, answer: Response) -> list[Entry] | None:
+    def _gone(self, watch: PendingChange, answer: Response) -> list[LedgerEntry] | None:
         """Return the entries whose records have gone for certain; None if the app does not say which."""
         if answer.status_code >= 500 or watch.removal is None or not watch.certain:
             return None
@@ -139,7 +139,7 @@ class RecordChanges:
         below = {(*watch.segments, each) for each in removed}
         return [entry for entry in watch.entries if entry.path[: len(watch.segments) + 1] in below]
 
-    def settle(self, client: AppClient, segments: tuple[str, ...]) -> None:
+    def reconcile(self, client: AppClient, segments: tuple[str, ...]) -> None:
         """Remove the files of the record at *segments* that it does not speak of any more, as far as can be told."""
         for each in (segments, *aliases(self._template, segments)):
             self._settle_at(client, each)
@@ -151,7 +151,7 @@ class RecordChanges:
         entries = list(self._files.entries(segments))
         if not any(entry.linked for entry in entries):
             return
-        answer = client.ask("GET", record.path)
+        answer = client.request("GET", record.path)
         if answer.status_code == 200:
             attachment = self._api.attachment(answer)
             self._files.remove_outdated(entries, attachment.get("location") if isinstance(attachment, dict) else None)

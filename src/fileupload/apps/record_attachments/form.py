@@ -9,7 +9,7 @@ from typing import Any
 from fileupload.apps.record_attachments.bodies import parse_json, words_of
 from fileupload.apps.record_attachments.errors import INVALID_POSTED_DATA, RecordError
 from fileupload.apps.record_attachments.settings import RecordSettings
-from fileupload.protocols.receiver import Gate, UploadRequest
+from fileupload.protocols.receiver import FileFilter, UploadRequest
 from fileupload.status import UploadedFile, UploadStatus
 from fileupload.wsgi.headers import media_type, parse_parameters
 from fileupload.wsgi.responses import Environ
@@ -19,7 +19,7 @@ _TEXTS = ("data", "permissions")
 _DEFAULT_TYPES = {".pem": "application/x-pem-file", ".geojson": "application/geojson"}
 
 
-class AttachmentGate(Gate):
+class AttachmentFilter(FileFilter):
     """Lets in one file called ``attachment``, and the text fields ``data`` and ``permissions``."""
 
     def __init__(self, rules: RecordSettings, note_begin: Callable[[str], None] = lambda _: None) -> None:

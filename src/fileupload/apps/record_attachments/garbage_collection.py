@@ -14,7 +14,7 @@ from typing import Any
 
 from fileupload.apps.record_attachments.api_adapters import KintoApi, RestApi
 from fileupload.apps.record_attachments.form import FIELD
-from fileupload.apps.record_attachments.ledger import Entry, RecordFiles, record_owner
+from fileupload.apps.record_attachments.ledger import LedgerEntry, RecordLedger, record_owner
 from fileupload.apps.record_attachments.settings import RecordSettings
 from fileupload.apps.record_attachments.storage import Storage, StoredFile, holds_file
 from fileupload.apps.record_attachments.urls import RecordAddress, RecordTemplate, index_key
@@ -65,9 +65,9 @@ class RecordGarbage:
         """
         self._storage = storage
         self._settings = settings
-        self._files = RecordFiles(storage, settings)
+        self._files = RecordLedger(storage, settings)
         self._template = RecordTemplate(settings.record_url)
-        self._attributes = (KintoApi if settings.speaks_kinto else RestApi)(self._template).attributes
+        self._attributes = (KintoApi if settings.uses_kinto_api else RestApi)(self._template).attributes
         self._ask = ask
         self._older_than = older_than
         self._before = time.time() - older_than
@@ -93,7 +93,7 @@ class RecordGarbage:
         index = self._storage.pool.index
         return {name for key in index.keys(index_key(())) for name in index.names(key)}
 
-    def _look_at(self, entry: Entry) -> Finding:
+    def _look_at(self, entry: LedgerEntry) -> Finding:
         record = self._template.at(entry.path)
         if record is None:
             path = "/" + "/".join(entry.path)
@@ -113,14 +113,14 @@ class RecordGarbage:
         answer = f"{status}, and no record" if status == 200 else str(status)
         return Finding(Verdict.UNKNOWN, record.path, entry.location, f"the server answers {answer}")
 
-    def _is_under_way(self, entry: Entry) -> bool:
+    def _is_under_way(self, entry: LedgerEntry) -> bool:
         """Tell whether the upload of *entry* still runs, or was over only lately and may not be in its record yet."""
-        status = self._storage.pool.handle(entry.bucket_id).get_status()
+        status = self._storage.pool.bucket(entry.bucket_id).get_status()
         moments = [entry.begun, status.updated or entry.begun]
         running = status.running and not is_stalled(status, self._older_than)
         return running or (not entry.linked and max(map(seconds_of, moments)) > self._before)
 
-    def _compare(self, entry: Entry, record: RecordAddress, attachment: Any) -> Finding:
+    def _compare(self, entry: LedgerEntry, record: RecordAddress, attachment: Any) -> Finding:
         location = attachment.get("location") if isinstance(attachment, dict) else None
         if not entry.location or not entry.is_at(location):
             return self._remove(entry, record, f"the record speaks of {'another' if location else 'no'} file")
@@ -132,14 +132,14 @@ class RecordGarbage:
             return Finding(Verdict.MISSING, record.path, entry.location, "the record speaks of a file that is gone")
         return Finding(Verdict.KEPT if entry.linked else Verdict.LINKED, record.path, entry.location)
 
-    def _remove_copy(self, entry: Entry) -> None:
+    def _remove_copy(self, entry: LedgerEntry) -> None:
         """Remove the file from its bucket, where it has been copied to a public place and its record has it."""
         file = self._storage.find(entry.location)
 
         def holds(status: UploadStatus) -> bool:
             return _owns(entry, status) or (file is not None and holds_file(file, status))
 
-        self._storage.pool.handle(entry.bucket_id).remove_file(condition=holds)
+        self._storage.pool.bucket(entry.bucket_id).remove_file(condition=holds)
 
     def _is_there(self, location: str) -> bool:
         file = self._storage.find(location)
@@ -150,13 +150,13 @@ class RecordGarbage:
             return False
         return file is not None
 
-    def _remove(self, entry: Entry, record: RecordAddress, reason: str) -> Finding:
+    def _remove(self, entry: LedgerEntry, record: RecordAddress, reason: str) -> Finding:
         # Of a file without a link nobody knows whether it was ever in its record; who keeps old files may miss it.
         keep_file = bool(entry.location) and self._files.rules_of(entry).keep_old_files
         if not self._dry_run:
-            self._files.drop(entry, keep_file=keep_file)
+            self._files.delete(entry, keep_file=keep_file)
             if not keep_file:  # also where the file never got to a location
-                self._storage.pool.clear(entry.bucket_id, spare_kept=True, condition=partial(_owns, entry))
+                self._storage.pool.clear(entry.bucket_id, unless_kept=True, condition=partial(_owns, entry))
         return Finding(
             Verdict.REMOVED, record.path, entry.location, reason + ("; the file is kept" if keep_file else "")
         )
@@ -167,7 +167,7 @@ class RecordGarbage:
         return Finding(Verdict.REMOVED, "", file.location, "it belongs to no record")
 
 
-def _owns(entry: Entry, status: UploadStatus) -> bool:
+def _owns(entry: LedgerEntry, status: UploadStatus) -> bool:
     """Tell whether a bucket with that *status* holds the upload of *entry*.
 
     A crash leaves entries, and the client may then have sent the same identifier to another record or application.

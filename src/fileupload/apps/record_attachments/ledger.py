@@ -26,7 +26,7 @@ from fileupload.pool.index import Key
 from fileupload.status import UploadedFile, timestamp
 
 _LINKED = "-linked"
-_MOST_NAMES = 1000  # tried for one file before we give up
+_MAX_NAMES = 1000  # tried for one file before we give up
 
 
 def record_owner(segments: tuple[str, ...]) -> str:
@@ -36,7 +36,7 @@ def record_owner(segments: tuple[str, ...]) -> str:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """What the index knows of one upload for a record.
 
     :ivar path: the record's segments.
@@ -56,7 +56,7 @@ class Entry:
         return isinstance(location, str) and f"/{location}".endswith(f"/{self.location}")
 
 
-class RecordFiles:
+class RecordLedger:
     """The files of all records."""
 
     def __init__(self, storage: Storage, settings: RecordSettings) -> None:
@@ -73,7 +73,7 @@ class RecordFiles:
 
         :raises OSError, StorageFailed: it could not be stored there.
         """
-        for location in islice(locations(rules, record.values, file.filename), _MOST_NAMES):
+        for location in islice(locations(rules, record.values, file.filename), _MAX_NAMES):
             stored = StoredFile(
                 location=location,
                 bucket_id=bucket.id,
@@ -95,7 +95,7 @@ class RecordFiles:
         """Note that the record speaks of the file."""
         self._index.put(index_key(record.segments), bucket_id + _LINKED)
 
-    def drop(self, entry: Entry, *, keep_file: bool = False) -> None:
+    def delete(self, entry: LedgerEntry, *, keep_file: bool = False) -> None:
         """Remove the file of an entry, and then the entry."""
         if entry.location and not keep_file:
             file = self.storage.find(entry.location)
@@ -104,12 +104,12 @@ class RecordFiles:
         self._index.remove(entry.key, entry.bucket_id + _LINKED)
         self._index.remove(entry.key, entry.bucket_id)
 
-    def entry(self, record: RecordAddress, bucket_id: str) -> Entry | None:
+    def entry(self, record: RecordAddress, bucket_id: str) -> LedgerEntry | None:
         """Return what is known of one upload for *record*, or None."""
         key = index_key(record.segments)
         return self._read(key, bucket_id, set(self._index.names(key)))
 
-    def entries(self, segments: tuple[str, ...]) -> Iterator[Entry]:
+    def entries(self, segments: tuple[str, ...]) -> Iterator[LedgerEntry]:
         """Yield what is known of uploads for the record at *segments*, and for all that are below."""
         for key in self._index.keys(index_key(segments)):
             names = set(self._index.names(key))
@@ -119,7 +119,7 @@ class RecordFiles:
                 if entry is not None and entry.path[: len(segments)] == segments:
                     yield entry
 
-    def remove_outdated(self, entries: list[Entry], current: object) -> None:
+    def remove_outdated(self, entries: list[LedgerEntry], current: object) -> None:
         """Remove those of *entries* that were linked, and are not at the *current* location of their record.
 
         A location never comes back to a record that has once left it. So, if *entries* were read before *current*
@@ -127,9 +127,9 @@ class RecordFiles:
         """
         for entry in entries:
             if entry.linked and not entry.is_at(current):
-                self.drop(entry, keep_file=self.rules_of(entry).keep_old_files)
+                self.delete(entry, keep_file=self.rules_of(entry).keep_old_files)
 
-    def rules_of(self, entry: Entry) -> RecordSettings:
+    def rules_of(self, entry: LedgerEntry) -> RecordSettings:
         """Return the settings for the record of an entry."""
         record = RecordTemplate(self._settings.record_url).at(entry.path)
         return self._settings.of(record.groups) if record else self._settings
@@ -138,13 +138,13 @@ class RecordFiles:
         text = json.dumps({"path": record.segments, "begun": timestamp(), "location": location})
         self._index.put(index_key(record.segments), bucket_id, text, new=new)
 
-    def _read(self, key: Key, name: str, names: set[str]) -> Entry | None:
+    def _read(self, key: Key, name: str, names: set[str]) -> LedgerEntry | None:
         text = self._index.get(key, name)
         if text is None:
             return None
         try:
             data = json.loads(text)
             path = tuple(str(segment) for segment in data["path"])
-            return Entry(key, name, path, str(data["begun"]), str(data["location"]), name + _LINKED in names)
+            return LedgerEntry(key, name, path, str(data["begun"]), str(data["location"]), name + _LINKED in names)
         except (ValueError, KeyError, TypeError):
             return None

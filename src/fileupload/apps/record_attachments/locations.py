@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from fileupload.apps.record_attachments.settings import RecordSettings
 
 _OTHER = re.compile(r"[^A-Za-z0-9_.-]+", re.ASCII)
-_LONGEST = 100  # characters of a name or of a folder
+_MAX_LENGTH = 100  # characters of a name or of a folder
 
 
 def locations(rules: RecordSettings, values: Mapping[str, str], filename: str) -> Iterator[str]:
@@ -52,4 +52,4 @@ def plain_name(text: str, otherwise: str) -> str:
     plain = _OTHER.sub("_", plain).strip("._")
     stem, extension = os.path.splitext(plain)
     extension = extension[:20]
-    return (stem[: _LONGEST - len(extension)] + extension).rstrip(".") or otherwise
+    return (stem[: _MAX_LENGTH - len(extension)] + extension).rstrip(".") or otherwise

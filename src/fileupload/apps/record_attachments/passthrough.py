@@ -9,30 +9,30 @@ from typing import Any
 
 from webob import Response
 
-from fileupload.apps.record_attachments.api_adapters import RecordApi
+from fileupload.apps.record_attachments.api_adapters import ApiAdapter
 from fileupload.apps.record_attachments.batches import RecordBatches
 from fileupload.apps.record_attachments.bodies import RecordBody, query_of, read_body, read_fields
-from fileupload.apps.record_attachments.change_guard import Change, RecordChanges, Watch
+from fileupload.apps.record_attachments.change_guard import Change, ChangeGuard, PendingChange
 from fileupload.apps.record_attachments.methods import overriding_methods, require_override_of_post, require_plain_host
 from fileupload.apps.record_attachments.paths import AddressKind, GuardedAddress, GuardedAddresses
 from fileupload.apps.record_attachments.subrequests import AppClient, AppFailed, forward
 from fileupload.apps.record_attachments.urls import RecordTemplate
 from fileupload.errors import TooLarge
-from fileupload.settings import Settings, size_text
+from fileupload.settings import Settings, format_size
 from fileupload.wsgi.request_body import BodyReader
 from fileupload.wsgi.responses import Environ
 
-_TRIES = 3  # to write a record that others change meanwhile
-_MOST_JSON = 64 << 20  # bytes of a body that we read before the app does
+_MAX_ATTEMPTS = 3  # to write a record that others change meanwhile
+_MAX_JSON = 64 << 20  # bytes of a body that we read before the app does
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 _FORM = re.compile(r"[ \t]*(?:multipart/form-data|application/x-www-form-urlencoded)[ \t]*(?:;|$)", re.IGNORECASE)
 
 
-class RecordTraffic:
+class RecordPassthrough:
     """Passes changes on to *app*, unless they may not be, and removes what they leave behind."""
 
     def __init__(
-        self, app: Any, settings: Settings, template: RecordTemplate, api: RecordApi, changes: RecordChanges
+        self, app: Any, settings: Settings, template: RecordTemplate, api: ApiAdapter, changes: ChangeGuard
     ) -> None:
         self._app = app
         self._settings = settings
@@ -98,12 +98,12 @@ class RecordTraffic:
         self._end(client, watches, answer)
         return answer
 
-    def _end(self, client: AppClient, watches: list[Watch | None], answer: Response) -> None:
+    def _end(self, client: AppClient, watches: list[PendingChange | None], answer: Response) -> None:
         for watch in watches:
             self._changes.end(client, watch, answer)
 
     def _forward(self, client: AppClient, changes: list[Change], environ: Environ) -> Response:
-        for _ in range(_TRIES):
+        for _ in range(_MAX_ATTEMPTS):
             tag = next(filter(None, [self._changes.check(client, change) for change in changes]), "")
             if not tag or client.has_preconditions:
                 return forward(self._app, environ)
@@ -129,8 +129,8 @@ class RecordTraffic:
 
     def _read_bytes(self, environ: Environ) -> bytes:
         reader = BodyReader(environ, self._settings)
-        if (reader.length or 0) > _MOST_JSON:
+        if (reader.length or 0) > _MAX_JSON:
             raise TooLarge(
-                f"At most {size_text(_MOST_JSON)} can be sent here; files go to the address of an attachment."
+                f"At most {format_size(_MAX_JSON)} can be sent here; files go to the address of an attachment."
             )
-        return b"".join(reader.chunks(_MOST_JSON))
+        return b"".join(reader.chunks(_MAX_JSON))

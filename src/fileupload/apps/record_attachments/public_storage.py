@@ -15,14 +15,14 @@ from fileupload.errors import FileMissing, SettingError, lacks_descriptors
 from fileupload.identifiers import new_id
 from fileupload.pool.base import Bucket, Pool
 from fileupload.pool.directory import filesystem as fs
-from fileupload.pool.object.multipart_writer import SMALLEST_PART, ObjectWriter
+from fileupload.pool.object.multipart_writer import DEFAULT_PART_SIZE, ObjectWriter
 from fileupload.pool.object.reader import open_object
 from fileupload.pool.object.store import ObjectStore
 from fileupload.pool.s3.store import open_store
 from fileupload.wsgi.file_responses import content_disposition
 
 _CHUNK = 1 << 20
-_SENDERS = 16  # parts that a process sends at once
+_PART_UPLOAD_THREADS = 16  # parts that a process sends at once
 
 
 class FolderStorage(Storage):
@@ -80,7 +80,7 @@ class FolderStorage(Storage):
             while (path := os.path.dirname(path)) != self._base:
                 os.rmdir(path)
         # Nothing is kept here: a bucket that is kept is another application's by now.
-        self.pool.clear(file.bucket_id, spare_kept=True, condition=partial(holds_file, file))
+        self.pool.clear(file.bucket_id, unless_kept=True, condition=partial(holds_file, file))
 
     def ping(self) -> None:
         """Write a file, and remove it."""
@@ -110,8 +110,8 @@ class ObjectStorage(Storage):
         self._store = store
         self._prefix = prefix
         self._acl = acl
-        self._senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="fileupload-public")
-        self.address = store.address(prefix + "x").removesuffix("x")
+        self._senders = ThreadPoolExecutor(_PART_UPLOAD_THREADS, thread_name_prefix="fileupload-public")
+        self.address = store.public_url(prefix + "x").removesuffix("x")
 
     def is_taken(self, location: str) -> bool:
         """Tell whether an object that is not ours is there."""
@@ -124,7 +124,7 @@ class ObjectStorage(Storage):
     def store(self, file: StoredFile, bucket: Bucket) -> None:
         """Let the store copy the file, if the pool is in it too, else send it there."""
         disposition = content_disposition(file.filename, inline=file.is_shown)
-        store = self._store.serving(file.mimetype, disposition=disposition, acl=self._acl)
+        store = self._store.with_object_headers(file.mimetype, disposition=disposition, acl=self._acl)
         key = self._prefix + file.location
         if not bucket.copy_to(store, key):
             self._send(file, bucket, ObjectWriter(store, self._senders, key, expected=file.size))
@@ -152,19 +152,19 @@ class ObjectStorage(Storage):
     def remove_bytes(self, file: StoredFile) -> None:
         """Remove the object, also one that was not finished, and what its bucket still holds."""
         key = self._prefix + file.location
-        if file.size >= SMALLEST_PART:
-            for name, upload, _ in list(self._store.unfinished(key)):
+        if file.size >= DEFAULT_PART_SIZE:
+            for name, upload, _ in list(self._store.list_multipart_uploads(key)):
                 if name == key:
-                    self._store.abort_parts(key, upload)
+                    self._store.abort_multipart_upload(key, upload)
         self._store.delete([key])
         # Nothing is kept here: a bucket that is kept is another application's by now.
-        self.pool.clear(file.bucket_id, spare_kept=True, condition=partial(holds_file, file))
+        self.pool.clear(file.bucket_id, unless_kept=True, condition=partial(holds_file, file))
 
     def ping(self) -> None:
         """Write an object, and remove it."""
         key = f"{self._prefix}.heartbeat-{new_id()}"
         try:
-            self._store.serving("text/plain", acl=self._acl).put(key, b"heartbeat")
+            self._store.with_object_headers("text/plain", acl=self._acl).put(key, b"heartbeat")
         finally:
             self._store.delete([key])
 
@@ -179,5 +179,5 @@ def make_storage(pool: Pool, settings: RecordSettings) -> Storage:
     if not settings.is_in_store:
         return FolderStorage(pool, settings.base_path)
     store, prefix = open_store(settings, settings.base_path)
-    store.serving("text/plain", acl=settings.base_acl).check_writing(prefix, "base_path")
+    store.with_object_headers("text/plain", acl=settings.base_acl).check_writing(prefix, "base_path")
     return ObjectStorage(pool, store, prefix, settings.base_acl)

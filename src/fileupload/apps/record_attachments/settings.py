@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from fileupload.apps.record_attachments.urls import KINTO_RECORD, RecordTemplate
 from fileupload.errors import SettingError
-from fileupload.settings import Settings, parse_boolean, parse_size, setting, store_address
+from fileupload.settings import Settings, parse_boolean, parse_s3_url, parse_size, setting
 
 _GROUPS = {
     "documents": "pdf rtf odf ods gnumeric abw doc docx xls xlsx",
@@ -95,7 +95,7 @@ def _api(value: object) -> str:
 def _path(value: object) -> str:
     text = str(value).strip()
     if text.startswith("s3:"):
-        return store_address(text)
+        return parse_s3_url(text)
     if "\0" in text:
         raise ValueError("the path of a folder")
     return text
@@ -198,7 +198,7 @@ class RecordSettings(Settings):
         return self.base_path.startswith("s3:")
 
     @property
-    def speaks_kinto(self) -> bool:
+    def uses_kinto_api(self) -> bool:
         """Whether the app speaks as Kinto does."""
         return self.api == "kinto" or (not self.api and self.record_url == KINTO_RECORD)
 

@@ -155,7 +155,7 @@ class PoolStorage(Storage):
 
     def open(self, file: StoredFile) -> BinaryIO:
         """Open the file in its bucket."""
-        return self.pool.handle(file.bucket_id).open()
+        return self.pool.bucket(file.bucket_id).open()
 
     def remove_bytes(self, file: StoredFile) -> None:
         """Remove the bucket."""

@@ -49,7 +49,7 @@ class AppClient:
         """Whether the client's own request has any (RFC 9110, 13.1)."""
         return not _PRECONDITIONS.isdisjoint(self._environ)
 
-    def ask(
+    def request(
         self,
         method: str,
         path: str,

@@ -9,19 +9,19 @@ from typing import Any
 
 from webob import Response
 
-from fileupload.apps.record_attachments.api_adapters import RecordApi
-from fileupload.apps.record_attachments.change_guard import RecordChanges, Watch
+from fileupload.apps.record_attachments.api_adapters import ApiAdapter
+from fileupload.apps.record_attachments.change_guard import ChangeGuard, PendingChange
 from fileupload.apps.record_attachments.errors import RecordError
 from fileupload.apps.record_attachments.form import (
     FIELD,
-    AttachmentGate,
+    AttachmentFilter,
     attachment_missing,
     filename_required,
     read_texts,
     require_form,
     size_exceeded,
 )
-from fileupload.apps.record_attachments.ledger import RecordFiles, record_owner
+from fileupload.apps.record_attachments.ledger import RecordLedger, record_owner
 from fileupload.apps.record_attachments.settings import RecordSettings
 from fileupload.apps.record_attachments.storage import StoredFile, attachment_of
 from fileupload.apps.record_attachments.subrequests import AppClient, AppFailed
@@ -37,7 +37,7 @@ from fileupload.wsgi.urls import application_url
 
 log = logging.getLogger("fileupload")
 
-_TRIES = 3  # to update or create a record that others create and delete meanwhile
+_MAX_ATTEMPTS = 3  # to update or create a record that others create and delete meanwhile
 _BODY_HEADERS = frozenset({"content-type", "content-length", "content-encoding", "transfer-encoding"})
 
 
@@ -48,9 +48,9 @@ class RecordUploads:
         self,
         manager: UploadManager,
         settings: RecordSettings,
-        api: RecordApi,
-        files: RecordFiles,
-        changes: RecordChanges,
+        api: ApiAdapter,
+        files: RecordLedger,
+        changes: ChangeGuard,
     ) -> None:
         self._manager = manager
         self._settings = settings
@@ -63,7 +63,7 @@ class RecordUploads:
 
         :raises UploadError: the request is refused, and nothing of it remains.
         """
-        if (refusal := self._api.refusal(client, record)) is not None:
+        if (refusal := self._api.check_permission(client, record)) is not None:
             return refusal
         require_form(environ)
         application_url(environ)  # refuses a request by whose address the answer could not name the record
@@ -107,9 +107,9 @@ class RecordUploads:
         try:
             answer = self._api.detach(client, record)
         except AppFailed:
-            self._changes.end(client, Watch(home.segments), Response(status=500))
+            self._changes.end(client, PendingChange(home.segments), Response(status=500))
             raise
-        self._changes.end(client, Watch(home.segments), answer)
+        self._changes.end(client, PendingChange(home.segments), answer)
         if not 200 <= answer.status_code < 300:
             return answer
         response = Response(status=204)
@@ -121,7 +121,7 @@ class RecordUploads:
         """Return what the app says of cross-origin writes to the record, for our methods (Fetch, CORS preflight)."""
         asked = "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
         headers = {"Access-Control-Request-Method": "PUT"} if asked else {}
-        answer = client.ask("OPTIONS", record.path, headers=headers)
+        answer = client.request("OPTIONS", record.path, headers=headers)
         if "Access-Control-Allow-Methods" in answer.headers:
             answer.headers["Access-Control-Allow-Methods"] = "POST,DELETE,OPTIONS"
         return answer
@@ -136,9 +136,11 @@ class RecordUploads:
         limits = [limit for limit in (rules.max_size_bytes, self._settings.max_size) if limit]
         settings = replace(rules, max_size=min(limits, default=0), extensions=(), checksum="sha256")
         identifier = given or self._manager.create_identifier()
-        gate = AttachmentGate(rules, partial(self._files.begin, home))
+        file_filter = AttachmentFilter(rules, partial(self._files.begin, home))
         owner = record_owner(home.segments)
-        return open_upload(environ, query, self._manager, identifier, settings=settings, gate=gate, owner=owner)
+        return open_upload(
+            environ, query, self._manager, identifier, settings=settings, file_filter=file_filter, owner=owner
+        )
 
     @staticmethod
     def _receive(upload: UploadRequest, rules: RecordSettings) -> UploadStatus:
@@ -170,21 +172,21 @@ class RecordUploads:
             raise filename_required()
         attributes, permissions = read_texts(status)
         self._api.body(attributes, permissions)  # refused before anything becomes public
-        bucket = upload.pool.handle(upload.claims.id)
+        bucket = upload.pool.bucket(upload.claims.id)
         stored = self._files.place(home, bucket, file, self._settings.of(home.groups))
         attachment = attachment_of(stored, self._settings.base_url)
         return stored, self._api.body({**attributes, FIELD: attachment}, permissions)
 
     def _save(self, client: AppClient, record: RecordAddress, body: dict[str, Any]) -> Response:
         """Have the app update the record, or create it; return its answer."""
-        for _ in range(_TRIES):
-            answer = client.ask("PATCH", record.path, body, conditional=True)
-            if answer.status_code not in self._api.absent:
+        for _ in range(_MAX_ATTEMPTS):
+            answer = client.request("PATCH", record.path, body, conditional=True)
+            if answer.status_code not in self._api.not_found_statuses:
                 return answer
             if client.has_preconditions:
-                return client.ask("PUT", record.path, body, conditional=True)
+                return client.request("PUT", record.path, body, conditional=True)
             # Another client may create it now: to replace that record would lose what is in it.
-            answer = client.ask("PUT", record.path, body, headers={"If-None-Match": "*"})
+            answer = client.request("PUT", record.path, body, headers={"If-None-Match": "*"})
             if answer.status_code != 412:
                 return answer
         return answer
@@ -198,11 +200,11 @@ class RecordUploads:
             if not self._files.storage.needs_bucket:
                 # Before the link: what is not linked is what the garbage collection looks at again.
                 if _is_watched(upload):
-                    upload.pool.handle(upload.claims.id).remove_file(condition=_owned_by(upload))
+                    upload.pool.bucket(upload.claims.id).remove_file(condition=_owned_by(upload))
                 else:
                     upload.pool.clear(upload.claims.id, condition=_owned_by(upload))
             self._files.link(home, upload.claims.id)
-            self._changes.settle(client, home.segments)
+            self._changes.reconcile(client, home.segments)
         except (OSError, AppFailed):
             log.exception("the files that a record had before could not be removed")
 
@@ -213,22 +215,22 @@ class RecordUploads:
         entry = self._files.entry(home, upload.claims.id)
         # With a location it is that of another upload with the same identifier, as is then the bucket.
         if entry is not None and not entry.location:
-            self._files.drop(entry)
+            self._files.delete(entry)
 
     def _withdraw(self, home: RecordAddress, upload: UploadRequest, error: UploadError) -> None:
         """Leave nothing of an upload that was received but, where the client watches it, a status that says why."""
         upload.pool.clear(upload.claims.id, condition=_owned_by(upload))
         # Last: as long as the entry is there, the garbage collection knows of all that could not be removed.
         if (entry := self._files.entry(home, upload.claims.id)) is not None:
-            self._files.drop(entry)
+            self._files.delete(entry)
         if _is_watched(upload):
-            upload.pool.refuse(upload.claims.id, upload.first_status().failed(error))
+            upload.pool.record_refusal(upload.claims.id, upload.first_status().failed(error))
 
     def _settle_doubt(self, client: AppClient, home: RecordAddress, upload: UploadRequest) -> None:
         """Find out whether an app that failed has taken the file, and keep it or not."""
         entry = self._files.entry(home, upload.claims.id)
         try:
-            answer = client.ask("GET", home.path)
+            answer = client.request("GET", home.path)
         except AppFailed:
             answer = Response(status=500)
         attachment = self._api.attachment(answer) if answer.status_code == 200 else None

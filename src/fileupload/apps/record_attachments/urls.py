@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from fileupload.pool.index import MAX_WORD, Key
+from fileupload.pool.index import MAX_SEGMENT_BYTES, Key
 
 KINTO_RECORD = "/v1/buckets/{bucket_id}/collections/{collection_id}/records/{id}"
 ENDPOINT = "attachment"
@@ -129,12 +129,12 @@ def path_of(segments: tuple[str, ...]) -> str:
 
 def index_key(segments: tuple[str, ...]) -> Key:
     """Return the key under which the index knows of what is at an address, and of all that is below it."""
-    return (_RECORDS, *(_word(segment) for segment in segments))
+    return (_RECORDS, *(_segment(segment) for segment in segments))
 
 
-def _word(segment: str) -> str:
+def _segment(segment: str) -> str:
     data = segment.encode("utf-8", "surrogatepass")
-    return segment if len(data) <= MAX_WORD else "sha256:" + hashlib.sha256(data).hexdigest()
+    return segment if len(data) <= MAX_SEGMENT_BYTES else "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def _split(path: str) -> tuple[str, ...] | None:

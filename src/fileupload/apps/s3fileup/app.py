@@ -9,7 +9,7 @@ from typing import Any
 from webob import Response
 
 from fileupload import direct_endpoints
-from fileupload.apps.s3fileup.bodies import named_wish, read_parameters, take_body
+from fileupload.apps.s3fileup.bodies import detach_body, parse_s3fileup_request, read_parameters
 from fileupload.apps.s3fileup.companion import Companion
 from fileupload.apps.s3fileup.errors import NotAuthorized, UnknownAddress
 from fileupload.apps.s3fileup.settings import S3FileupSettings
@@ -77,13 +77,13 @@ class S3FileupApp:
             return self._preflight(environ)
         # These two are signed themselves.
         if segments == ["part"]:
-            return direct_endpoints.part(take_body(environ), query, self.manager)
+            return direct_endpoints.part(detach_body(environ), query, self.manager)
         if segments == ["file"]:
             if (method := environ["REQUEST_METHOD"]) not in {"GET", "HEAD"}:
                 raise MethodNotAllowed(method, ("GET", "HEAD"))
             return self._uploads.file(environ, query.get("ticket", ""))
         self._check(environ)
-        self._uploads.tidy()
+        self._uploads.purge_if_due()
         base = application_url(environ)
         if segments[0] == "s3":
             return json_response(self._companion.answer(environ, segments[1:], base))
@@ -100,7 +100,7 @@ class S3FileupApp:
             raise MethodNotAllowed(method, allowed)
         parameters = read_parameters(environ, self._settings)
         if address == "s3put":
-            begun = self._uploads.begin(environ, named_wish(parameters))
+            begun = self._uploads.begin(environ, parse_s3fileup_request(parameters))
             offer = self._uploads.direct.describe(begun.bucket_id, begun.status, base)
             return {**offer, "key": begun.key}
         begun = self._uploads.find(parameters.get("key", ""))
@@ -115,7 +115,7 @@ class S3FileupApp:
         try:
             # What begins an upload by GET is no safer than what does so by POST.
             if "*" not in self._settings.cors_origins:
-                origin.check_origin({**environ, "REQUEST_METHOD": "POST"}, self._origins)
+                origin.check_same_origin({**environ, "REQUEST_METHOD": "POST"}, self._origins)
         except OriginNotAllowed:
             raise _not_allowed() from None
         authorize = self._settings.authorize

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from fileupload.errors import MalformedRequest
-from fileupload.protocols.direct.terms import Wish
+from fileupload.protocols.direct.terms import DirectUploadRequest
 from fileupload.protocols.registry import parse_query
 from fileupload.settings import Settings
 from fileupload.wsgi.headers import clean_filename, media_type, type_of
@@ -18,7 +18,7 @@ from fileupload.wsgi.request_body import BodyReader
 from fileupload.wsgi.responses import Environ
 
 _MOST = 2 << 20  # bytes: the ETags of 10,000 parts, and more
-_LONGEST_NAME = 4096  # characters; more than a form or an address can hold
+_MAX_NAME_LENGTH = 4096  # characters; more than a form or an address can hold
 _SIZE = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
@@ -54,8 +54,8 @@ def read_parameters(environ: Environ, settings: Settings) -> dict[str, str]:
         raise MalformedRequest("The body must be a form (application/x-www-form-urlencoded), or JSON.") from None
 
 
-def named_wish(parameters: dict[str, str]) -> Wish:
-    """Return the wish in ``s3_object_name``, ``s3_object_type`` and ``s3_object_size``.
+def parse_s3fileup_request(parameters: dict[str, str]) -> DirectUploadRequest:
+    """Return the wanted in ``s3_object_name``, ``s3_object_type`` and ``s3_object_size``.
 
     :raises MalformedRequest: one of them is missing, or not as it must be.
     """
@@ -63,23 +63,23 @@ def named_wish(parameters: dict[str, str]) -> Wish:
     if _SIZE.fullmatch(size) is None:
         raise MalformedRequest("'s3_object_size' must be the bytes of the file, a whole number from 0.")
     content_type = media_type(parameters.get("s3_object_type"), name)
-    return Wish(filename=name, content_type=content_type, size=int(size), whole=True)
+    return DirectUploadRequest(filename=name, content_type=content_type, size=int(size), single_part=True)
 
 
-def plain_wish(data: dict[str, Any], *, form: bool) -> Wish:
-    """Return the wish in Uppy's ``filename`` and ``type``; it does not tell the size.
+def parse_uppy_request(data: dict[str, Any], *, form: bool) -> DirectUploadRequest:
+    """Return the wanted in Uppy's ``filename`` and ``type``; it does not tell the size.
 
     :raises MalformedRequest: there is no name, or a very long one.
     """
     name, content_type = _filename(data, "filename"), data.get("type")
     given = content_type if isinstance(content_type, str) else ""
-    return Wish(filename=name, content_type=media_type(given, name), size=None, form=form)
+    return DirectUploadRequest(filename=name, content_type=media_type(given, name), size=None, form=form)
 
 
 def _filename(data: Mapping[str, Any], parameter: str) -> str:
     given = data.get(parameter)
-    if not isinstance(given, str) or len(given) > _LONGEST_NAME or not (name := clean_filename(given)):
-        raise MalformedRequest(f"{parameter!r} must be the name of the file, with {_LONGEST_NAME} characters at most.")
+    if not isinstance(given, str) or len(given) > _MAX_NAME_LENGTH or not (name := clean_filename(given)):
+        raise MalformedRequest(f"{parameter!r} must be the name of the file, in {_MAX_NAME_LENGTH} characters at most.")
     return name
 
 
@@ -94,7 +94,7 @@ def etags_of(data: dict[str, Any]) -> dict[int, str]:
         raise MalformedRequest('Send {"parts": [{"PartNumber": 1, "ETag": "…"}, …]}.') from None
 
 
-def take_body(environ: Environ) -> Environ:
+def detach_body(environ: Environ) -> Environ:
     """Return the request with its body, and leave it without one: who takes it reads it to its end, and nobody again.
 
     A server may let us wait for ever at the end of a body that was read before.
@@ -107,6 +107,6 @@ def take_body(environ: Environ) -> Environ:
 
 
 def _read(environ: Environ, settings: Settings) -> bytes:
-    body = BodyReader(take_body(environ), settings)
+    body = BodyReader(detach_body(environ), settings)
     body.trusted = True  # by the app in front, which knows the client
     return b"".join(body.chunks(_MOST))

@@ -23,13 +23,15 @@ log = logging.getLogger("fileupload")
 
 OWNER = "s3fileup"  # the application that began an upload, as the upload's status records it
 SIGNATURE = "X-Fileupload-Signature"
-_TOLD = ("s3fileup", "told")  # where the index has, by their days, the ids of those that were told
-_PATIENCE = 10.0  # seconds for an answer
-_PAUSES = (0.0, 0.5, 2.0)  # seconds before each try
-_UNTOLD = ("s3fileup", "untold")  # and the identifiers of those that are to be told again
+_DELIVERED = ("s3fileup", "told")  # where the index has, by their days, the ids of those that were told
+_TIMEOUT = 10.0  # seconds for an answer
+_RETRY_DELAYS = (0.0, 0.5, 2.0)  # seconds before each try
+_PENDING = ("s3fileup", "untold")  # and the identifiers of those that are to be told again
 _RETRY_INTERVAL = 60.0
 _DAY = 86400.0
-_REMEMBERED = 7 * _DAY  # seconds; whoever completes an upload again after that lets the application hear of it again
+_DELIVERY_RECORD_TTL = (
+    7 * _DAY
+)  # seconds; whoever completes an upload again after that lets the application hear of it again
 
 
 def is_owned(status: UploadStatus) -> bool:
@@ -46,7 +48,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-class Callback:
+class Webhook:
     """Posts descriptors to one address."""
 
     def __init__(self, url: str, manager: UploadManager) -> None:
@@ -56,50 +58,50 @@ class Callback:
         self._key_ring = manager.key_ring
         self._opener = urllib.request.build_opener(_NoRedirects)
 
-    def tell(self, bucket_id: str, descriptor: Mapping[str, Any]) -> None:
+    def deliver(self, bucket_id: str, descriptor: Mapping[str, Any]) -> None:
         """Tell of an upload, unless that was done before.
 
         :raises CallbackFailed: the application has not answered with success; it will be asked again in passing.
         """
-        told = (*_TOLD, descriptor["finished"][:10])
+        told = (*_DELIVERED, descriptor["finished"][:10])
         if not self._url or self._pool.index.get(told, bucket_id) is not None:
             return
         body = json.dumps(descriptor).encode()
-        if not any(self._post(body, pause) for pause in _PAUSES):
-            self._pool.index.put(_UNTOLD, bucket_id, descriptor["identifier"])
+        if not any(self._post(body, pause) for pause in _RETRY_DELAYS):
+            self._pool.index.put(_PENDING, bucket_id, descriptor["identifier"])
             raise CallbackFailed
         self._pool.index.put(told, bucket_id)
 
     def retry_in_passing(self) -> None:
         """Begin to tell again what could not be told, if that is due, and nobody else's turn."""
-        if self._url and self._pool.take_turn(_RETRY_INTERVAL, "untold"):
+        if self._url and self._pool.acquire_interval_lease(_RETRY_INTERVAL, "untold"):
             threading.Thread(target=self._tidy, name="fileupload-callback", daemon=True).start()
 
     def _tidy(self) -> None:
         try:
             self._retry()
-            if self._pool.take_turn(_DAY, "told"):
+            if self._pool.acquire_interval_lease(_DAY, "told"):
                 self._forget_old()
         except OSError:
             log.exception("the callback could not be repeated")
 
     def _retry(self) -> None:
-        untold = self._pool.index.names(_UNTOLD)
+        untold = self._pool.index.names(_PENDING)
         # In any order: one that is refused for ever does not hold up the others.
         for bucket_id in random.sample(untold, len(untold)):
             # The one that the client has: another would be as good, but the application compares them.
-            identifier = self._pool.index.get(_UNTOLD, bucket_id)
-            status = self._pool.handle(bucket_id).get_status()
+            identifier = self._pool.index.get(_PENDING, bucket_id)
+            status = self._pool.bucket(bucket_id).get_status()
             if identifier is not None and status.state is State.DONE and is_owned(status):
                 try:
-                    self.tell(bucket_id, {**status.to_json(), "identifier": identifier})
+                    self.deliver(bucket_id, {**status.to_json(), "identifier": identifier})
                 except CallbackFailed:
                     return  # most likely it would say the same of the others
-            self._pool.index.remove(_UNTOLD, bucket_id)
+            self._pool.index.remove(_PENDING, bucket_id)
 
     def _forget_old(self) -> None:
-        first = timestamp(time.time() - _REMEMBERED)[:10]
-        for key in list(self._pool.index.keys(_TOLD)):
+        first = timestamp(time.time() - _DELIVERY_RECORD_TTL)[:10]
+        for key in list(self._pool.index.keys(_DELIVERED)):
             if key[-1] < first:
                 for name in self._pool.index.names(key):
                     self._pool.index.remove(key, name)
@@ -112,7 +114,7 @@ class Callback:
         key = self._key_ring.keys[0].encode()
         request.add_header(SIGNATURE, "sha256=" + hmac.new(key, body, hashlib.sha256).hexdigest())
         try:
-            with self._opener.open(request, timeout=_PATIENCE) as answer:
+            with self._opener.open(request, timeout=_TIMEOUT) as answer:
                 answer.read(1 << 16)
                 return True
         except urllib.error.HTTPError as error:

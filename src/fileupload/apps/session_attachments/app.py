@@ -26,13 +26,13 @@ from webob import Response
 from fileupload import endpoints
 from fileupload.apps.session_attachments.bundles import Attachment, Bundle, SessionBundles, remove_outdated
 from fileupload.apps.session_attachments.errors import BadName, NoSuchAddress
-from fileupload.apps.session_attachments.session_cookie import Visitor, Visitors
+from fileupload.apps.session_attachments.session_cookie import SessionCookie, SessionCookieSigner
 from fileupload.apps.session_attachments.settings import SessionSettings
-from fileupload.apps.session_attachments.uploads import Intake
+from fileupload.apps.session_attachments.uploads import AttachmentUploads
 from fileupload.errors import FileMissing, MethodNotAllowed, UploadError, storage_error
-from fileupload.manager import UploadManager, expire_in_passing
+from fileupload.manager import UploadManager, expire_opportunistically
 from fileupload.protocols.registry import identifier_of, parse_query
-from fileupload.wsgi.csrf import answer_preflight, check_origin, cors_headers, is_preflight
+from fileupload.wsgi.csrf import answer_preflight, check_same_origin, cors_headers, is_preflight
 from fileupload.wsgi.file_responses import ServedFile, file_response
 from fileupload.wsgi.headers import clean_filename
 from fileupload.wsgi.request_body import BODY_KEY
@@ -44,7 +44,7 @@ log = logging.getLogger("fileupload")
 
 _BUNDLE_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 _FILE_METHODS = ("GET", "HEAD", "PUT", "DELETE")
-_TRIES = 5  # to open a file that may be replaced between the look at the bundle and the opening
+_MAX_ATTEMPTS = 5  # to open a file that may be replaced between the look at the bundle and the opening
 
 
 class AttachmentsMiddleware:
@@ -55,8 +55,8 @@ class AttachmentsMiddleware:
         self.app = app
         self.manager = manager
         self._settings = settings
-        self._intake = Intake(manager, settings)
-        self._visitors = Visitors(manager.key_ring, settings)
+        self._intake = AttachmentUploads(manager, settings)
+        self._visitors = SessionCookieSigner(manager.key_ring, settings)
         self._remove_outdated = partial(remove_outdated, manager.pool)
         self._base = settings.path.encode().decode("latin-1")  # as PEP 3333 gives paths
 
@@ -83,7 +83,7 @@ class AttachmentsMiddleware:
 
     def _answer(self, path: str | None, environ: Environ, bundles: SessionBundles) -> Response:
         try:
-            expire_in_passing(
+            expire_opportunistically(
                 self.manager.pool,
                 self._settings.expire_after,
                 self._remove_outdated,
@@ -105,7 +105,7 @@ class AttachmentsMiddleware:
         """
         if is_preflight(environ):
             return partial(answer_preflight, environ, self._settings.trusted_origins)
-        check_origin(environ, self._settings.trusted_origins)
+        check_same_origin(environ, self._settings.trusted_origins)
         segments = _segments(path)
         if len(segments) == 1:
             return self._for_bundle(environ, bundles, segments[0])
@@ -150,7 +150,7 @@ class AttachmentsMiddleware:
         return self._receive(plain, {**parse_query(environ), "filename": name}, bundle)
 
 
-def _starting(start_response: StartResponse, visitor: Visitor, added: list[tuple[str, str]]) -> StartResponse:
+def _starting(start_response: StartResponse, visitor: SessionCookie, added: list[tuple[str, str]]) -> StartResponse:
     """Return what starts an answer with the cookie, if the session was asked for until then."""
 
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -194,7 +194,7 @@ def _delete(bundle: Bundle, name: str) -> Response:
 
 
 def _download(environ: Environ, bundle: Bundle, name: str, settings: SessionSettings) -> Response:
-    for _ in range(_TRIES):
+    for _ in range(_MAX_ATTEMPTS):
         if (attachment := bundle.get(name)) is None:
             break
         file = ServedFile(

@@ -38,7 +38,7 @@ _NAME = re.compile(
     r"|\.removed-(?P<index>\d{1,9})-(?P<removed>\d{1,19}))?",
     re.ASCII,
 )
-_MOST_DECLARED = 10**19 - 1
+_MAX_DECLARED = 10**19 - 1
 
 
 def session_owner(session: str) -> str:
@@ -56,7 +56,7 @@ class Acceptance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class BundleEntry:
     """What the index says of one upload.
 
     :ivar order: which of two uploads is the later one.
@@ -113,7 +113,7 @@ class Entry:
             yield self.removal_name(index, size)
 
 
-def read_entries(names: Iterable[str]) -> list[Entry]:
+def read_entries(names: Iterable[str]) -> list[BundleEntry]:
     """Return the entries that *names* tell of, the oldest first; names of other kinds tell nothing."""
     found: dict[str, list[re.Match[str]]] = {}
     for match in filter(None, map(_NAME.fullmatch, names)):
@@ -121,9 +121,9 @@ def read_entries(names: Iterable[str]) -> list[Entry]:
     return sorted(map(_read_entry, found.values()), key=lambda entry: entry.rank)
 
 
-def _read_entry(matches: list[re.Match[str]]) -> Entry:
+def _read_entry(matches: list[re.Match[str]]) -> BundleEntry:
     acceptances = [match for match in matches if match["finished"]]
-    return Entry(
+    return BundleEntry(
         order=int(matches[0]["order"]),
         declared=int(matches[0]["declared"]),
         bucket_id=matches[0]["bucket"],
@@ -135,11 +135,11 @@ def _read_entry(matches: list[re.Match[str]]) -> Entry:
 
 
 @dataclass(frozen=True)
-class StoredFile:
+class BundleFile:
     """A file of an accepted upload that was not removed."""
 
     place: BundleIndex = field(repr=False)
-    entry: Entry
+    entry: BundleEntry
     index: int
     file: UploadedFile
     finished: str
@@ -147,7 +147,7 @@ class StoredFile:
     @property
     def bucket(self) -> Bucket:
         """Where its bytes are."""
-        return self.place.pool.handle(self.entry.bucket_id)
+        return self.place.pool.bucket(self.entry.bucket_id)
 
     def remove(self) -> bool:
         """Remove it; False if somebody else did."""
@@ -161,44 +161,44 @@ class BundleIndex:
         self.pool = pool
         self.key = key
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[BundleEntry]:
         """Return all entries, the oldest first."""
         return read_entries(self.pool.index.names(self.key))
 
-    def announce(self, bucket_id: str, declared: int) -> Entry:
+    def announce(self, bucket_id: str, declared: int) -> BundleEntry:
         """Write down that an upload of at most *declared* bytes is to begin in that bucket."""
         newest = max((entry.order for entry in self.entries()), default=0)
         order = max(time.time_ns() // 1_000_000, newest + 1)
-        entry = Entry(order=order, declared=min(declared, _MOST_DECLARED), bucket_id=bucket_id)
+        entry = BundleEntry(order=order, declared=min(declared, _MAX_DECLARED), bucket_id=bucket_id)
         self.pool.index.put(self.key, entry.name)
         return entry
 
-    def accept(self, entry: Entry, status: UploadStatus) -> None:
+    def accept(self, entry: BundleEntry, status: UploadStatus) -> None:
         """Make the files of a finished upload attachments, all at once."""
         size = sum(file.size for file in status.files)
         acceptance = Acceptance(_finished(status), len(status.files), size)
         self.pool.index.put(self.key, entry.acceptance_name(acceptance))
 
-    def status_of(self, entry: Entry) -> UploadStatus | None:
+    def status_of(self, entry: BundleEntry) -> UploadStatus | None:
         """Return the status of the finished upload of *entry*.
 
         None if it is not finished, is another by now, or was finished by a process that died before it was accepted.
         """
-        status = self.pool.handle(entry.bucket_id).get_status()
+        status = self.pool.bucket(entry.bucket_id).get_status()
         if status.state is not State.DONE:
             return None
         if entry.acceptance is None:
             return status if time.time() - _finished(status) / 1000 < ABANDONED_AFTER else None
         return status if entry.acceptance.finished == _finished(status) else None
 
-    def is_expected(self, entry: Entry) -> bool:
+    def is_expected(self, entry: BundleEntry) -> bool:
         """Tell whether the upload of *entry* runs, or is about to begin."""
-        status = self.pool.handle(entry.bucket_id).get_status()
+        status = self.pool.bucket(entry.bucket_id).get_status()
         if status.running:
             return not is_stalled(status)
         return status.state is State.UNKNOWN and time.time() - entry.moment < ABANDONED_AFTER
 
-    def owns(self, entry: Entry, status: UploadStatus) -> bool:
+    def owns(self, entry: BundleEntry, status: UploadStatus) -> bool:
         """Tell whether a bucket with that *status* holds the upload of *entry*, so that the session may remove it.
 
         An upload that was stored before owners were recorded is told by the moment at which it was finished. What an
@@ -211,13 +211,13 @@ class BundleIndex:
             return False  # it was replaced under the same identifier
         return status.owner == session_owner(self.key[1]) or (accepted and not status.owner)
 
-    def files(self) -> list[StoredFile]:
+    def files(self) -> list[BundleFile]:
         """Return the files that are stored, in the order of arrival; of one name there may be several.
 
         Entries that a crash, or a purge of the pool, has left without an upload are removed on the way.
         """
         while True:
-            found: list[StoredFile] = []
+            found: list[BundleFile] = []
             gone = []
             for entry in self.entries():
                 if entry.acceptance is None:
@@ -232,33 +232,33 @@ class BundleIndex:
             for entry in gone:
                 self._forget_gone(entry)
 
-    def _files_of(self, entry: Entry, status: UploadStatus) -> Iterator[StoredFile]:
+    def _files_of(self, entry: BundleEntry, status: UploadStatus) -> Iterator[BundleFile]:
         for index, file in enumerate(status.files):
             if index not in entry.removed:
-                yield StoredFile(self, entry, index, file, status.finished or "")
+                yield BundleFile(self, entry, index, file, status.finished or "")
 
-    def _forget_gone(self, entry: Entry) -> None:
-        if self.pool.handle(entry.bucket_id).get_status().state is State.UNKNOWN:
+    def _forget_gone(self, entry: BundleEntry) -> None:
+        if self.pool.bucket(entry.bucket_id).get_status().state is State.UNKNOWN:
             self.remove(entry)  # a crash in the middle of a removal leaves bytes without a status
         else:
             self.forget(entry)
 
-    def _remove_abandoned(self, entry: Entry) -> None:
+    def _remove_abandoned(self, entry: BundleEntry) -> None:
         if time.time() - entry.moment < ABANDONED_AFTER:
             return
-        status = self.pool.handle(entry.bucket_id).get_status()
+        status = self.pool.bucket(entry.bucket_id).get_status()
         # One that is done may belong to a later entry, in a bundle that is not known here: expiry sees them all.
         if status.state is State.DONE or (status.running and not is_stalled(status)):
             return
         if status.updated is None or time.time() - seconds_of(status.updated) >= ABANDONED_AFTER:
             self.remove(entry)
 
-    def remove_file(self, entry: Entry, index: int, size: int) -> bool:
+    def remove_file(self, entry: BundleEntry, index: int, size: int) -> bool:
         """Remove one file of an accepted upload, and the upload with its last; False if somebody else did."""
         if entry.acceptance is not None and entry.acceptance.files == 1:
             return self.remove(entry)
         # The bytes tell who was first. The name of a removal cannot: who finds the upload gone would write it anew.
-        removed = self.pool.handle(entry.bucket_id).remove_file(index, condition=partial(self.owns, entry))
+        removed = self.pool.bucket(entry.bucket_id).remove_file(index, condition=partial(self.owns, entry))
         self.pool.index.put(self.key, entry.removal_name(index, size), new=True)
         left = next((other for other in self.entries() if other.name == entry.name), None)
         if left is not None and left.acceptance is None:
@@ -267,13 +267,13 @@ class BundleIndex:
             self.remove(left)
         return removed
 
-    def remove(self, entry: Entry) -> bool:
+    def remove(self, entry: BundleEntry) -> bool:
         """Remove an upload, and what is known of it; False if it was gone, or the bucket is another's."""
         removed = self.pool.clear(entry.bucket_id, condition=partial(self.owns, entry))
         self.forget(entry)
         return removed
 
-    def forget(self, entry: Entry) -> None:
+    def forget(self, entry: BundleEntry) -> None:
         """Remove what is known of an upload."""
         for name in entry.names():
             self.pool.index.remove(self.key, name)

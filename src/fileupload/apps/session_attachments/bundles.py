@@ -10,10 +10,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, BinaryIO
 
-from fileupload.apps.session_attachments.bundle_index import SESSIONS, BundleIndex, Entry, StoredFile, read_entries
+from fileupload.apps.session_attachments.bundle_index import (
+    SESSIONS,
+    BundleEntry,
+    BundleFile,
+    BundleIndex,
+    read_entries,
+)
 from fileupload.apps.session_attachments.errors import BadBundleName
 from fileupload.pool.base import Pool, is_stalled
-from fileupload.pool.index import MAX_WORD
+from fileupload.pool.index import MAX_SEGMENT_BYTES
 from fileupload.status import State, UploadStatus, seconds_of
 
 
@@ -33,8 +39,8 @@ class Attachment:
     mimetype: str
     created: datetime
     sha256: str | None
-    _stored: StoredFile = field(repr=False, compare=False)
-    _replaced: tuple[StoredFile, ...] = field(repr=False, compare=False)
+    _stored: BundleFile = field(repr=False, compare=False)
+    _replaced: tuple[BundleFile, ...] = field(repr=False, compare=False)
 
     @property
     def etag(self) -> str:
@@ -107,16 +113,16 @@ class Bundle:
             for older in stored[:-1]:
                 older.remove()
 
-    def _versions(self) -> dict[str, list[StoredFile]]:
+    def _versions(self) -> dict[str, list[BundleFile]]:
         """Return what is stored under each name, the oldest first."""
-        versions: dict[str, list[StoredFile]] = {}
+        versions: dict[str, list[BundleFile]] = {}
         for stored in self.index.files():
             name = stored.file.filename
             versions[name] = [*versions.pop(name, []), stored]
         return versions
 
 
-def _attachment(versions: list[StoredFile]) -> Attachment:
+def _attachment(versions: list[BundleFile]) -> Attachment:
     stored = versions[-1]
     return Attachment(
         name=stored.file.filename,
@@ -171,7 +177,7 @@ def bundles_of(pool: Pool, session: str) -> list[Bundle]:
 def _is_bundle_name(name: str) -> bool:
     size = len(name.encode("utf-8", "surrogatepass"))
     plain = not any(unicodedata.category(character) in {"Cc", "Cs"} for character in name)
-    return 1 <= size <= MAX_WORD and plain and "/" not in name and name not in {".", ".."}
+    return 1 <= size <= MAX_SEGMENT_BYTES and plain and "/" not in name and name not in {".", ".."}
 
 
 def _is_current(status: UploadStatus, older_than: float) -> bool:
@@ -188,7 +194,7 @@ def remove_outdated(pool: Pool, older_than: float, *, dry_run: bool = False) -> 
     or another session's: of that, only what the index says here is removed.
     """
     limit = time.time() - older_than
-    outdated: list[tuple[BundleIndex, Entry]] = []
+    outdated: list[tuple[BundleIndex, BundleEntry]] = []
     kept = set()  # a client may have sent an upload once more, under the same identifier
     for key in pool.index.keys((SESSIONS,)):
         for entry in read_entries(pool.index.names(key)):
@@ -197,7 +203,7 @@ def remove_outdated(pool: Pool, older_than: float, *, dry_run: bool = False) -> 
             else:
                 outdated.append((BundleIndex(pool, key), entry))
     for place, entry in outdated:
-        status = pool.handle(entry.bucket_id).get_status()
+        status = pool.bucket(entry.bucket_id).get_status()
         if entry.bucket_id in kept:
             if not dry_run:
                 place.forget(entry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fileupload.errors import UploadError
-from fileupload.pool.index import MAX_WORD
+from fileupload.pool.index import MAX_SEGMENT_BYTES
 
 
 class NoSession(UploadError):
@@ -38,7 +38,7 @@ class BadBundleName(UploadError):
     title = "A bundle cannot have this name"
 
     def __init__(self) -> None:
-        super().__init__(f"The name of a bundle has 1 to {MAX_WORD} bytes in UTF-8, and no control characters.")
+        super().__init__(f"A bundle's name has 1 to {MAX_SEGMENT_BYTES} bytes in UTF-8, and no control characters.")
 
 
 class BadName(UploadError):

@@ -22,7 +22,7 @@ _SALT = b"fileupload.session"
 _SHAPE = re.compile(r"[0-9a-f]{32}\.[A-Za-z0-9_-]{1,12}\.[A-Za-z0-9_-]{43}", re.ASCII)
 
 
-class Visitors:
+class SessionCookieSigner:
     """Knows the clients by their cookies, or asks the function of the setting ``session``."""
 
     def __init__(self, keys: KeyRing | Sequence[str], settings: SessionSettings) -> None:
@@ -31,9 +31,9 @@ class Visitors:
         self.max_age = math.ceil(settings.session_age) or None
         self._signer = CurrentSigner(keys, _make_signer)
 
-    def visitor(self, environ: dict[str, Any]) -> Visitor:
+    def visitor(self, environ: dict[str, Any]) -> SessionCookie:
         """Return who has sent this request; nothing is looked at yet."""
-        return Visitor(self, environ)
+        return SessionCookie(self, environ)
 
     def sign(self, secret: str) -> str:
         """Return the value of a cookie."""
@@ -56,10 +56,10 @@ def _make_signer(keys: list[bytes]) -> TimestampSigner:
     return TimestampSigner(keys, salt=_SALT, key_derivation="hmac", digest_method=hashlib.sha256)
 
 
-class Visitor:
+class SessionCookie:
     """The client of one request."""
 
-    def __init__(self, visitors: Visitors, environ: dict[str, Any]) -> None:
+    def __init__(self, visitors: SessionCookieSigner, environ: dict[str, Any]) -> None:
         self._visitors = visitors
         self._environ = environ
         self._session = ""

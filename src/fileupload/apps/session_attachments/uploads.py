@@ -16,22 +16,22 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fileupload.apps.session_attachments.bundle_index import SESSIONS, Entry, session_owner
+from fileupload.apps.session_attachments.bundle_index import SESSIONS, BundleEntry, session_owner
 from fileupload.apps.session_attachments.bundles import Attachment, Bundle, bundles_of
 from fileupload.apps.session_attachments.errors import BadName
 from fileupload.apps.session_attachments.settings import SessionSettings
 from fileupload.errors import AlreadyDone, LimitExceeded, Superseded, TooLarge, UploadError
 from fileupload.manager import UploadManager
-from fileupload.protocols.receiver import Gate, UploadRequest
+from fileupload.protocols.receiver import FileFilter, UploadRequest
 from fileupload.protocols.registry import identifier_of, open_upload, receive
-from fileupload.settings import size_text
+from fileupload.settings import format_size
 from fileupload.status import State, UploadedFile, UploadStatus
 
-_PATIENCE = 5.0  # seconds to wait for an upload that has arrived at the same time, and may have to give way
-_PAUSE = 0.02
+_TIMEOUT = 5.0  # seconds to wait for an upload that has arrived at the same time, and may have to give way
+_POLL_INTERVAL = 0.02
 
 
-class _BundleGate(Gate):
+class _BundleGate(FileFilter):
     """Announces the upload, and refuses a plain body without a name.
 
     A file of a form without a name may be an input that was left empty.
@@ -39,9 +39,9 @@ class _BundleGate(Gate):
     :ivar entry: of the upload; None before it is announced.
     """
 
-    def __init__(self, bundle: Bundle, reserve: Callable[[Bundle, Entry, UploadRequest], None]) -> None:
+    def __init__(self, bundle: Bundle, reserve: Callable[[Bundle, BundleEntry, UploadRequest], None]) -> None:
         """Take what refuses an upload that has no room beside others."""
-        self.entry: Entry | None = None
+        self.entry: BundleEntry | None = None
         self._bundle = bundle
         self._reserve = reserve
 
@@ -56,20 +56,20 @@ class _BundleGate(Gate):
 
 
 @dataclass(frozen=True)
-class _Claim:
+class _Reservation:
     """Room that is taken, or that an upload asks for.
 
     :ivar place: the bundle, and the one file or upload in it; of several claims to one place the largest counts.
-    :ivar firm: whether it goes before that of the upload that asks.
+    :ivar committed: whether it goes before that of the upload that asks.
     """
 
     place: tuple[str, str]
     files: int
     size: int
-    firm: bool
+    committed: bool
 
 
-class Intake:
+class AttachmentUploads:
     """Takes the uploads of all sessions."""
 
     def __init__(self, manager: UploadManager, settings: SessionSettings) -> None:
@@ -87,25 +87,27 @@ class Intake:
         """
         given = identifier_of(environ, query)
         identifier = given or self._manager.create_identifier()
-        gate = _BundleGate(bundle, self._reserve)
+        file_filter = _BundleGate(bundle, self._reserve)
         owner = session_owner(bundle.session)
-        upload = open_upload(environ, query, self._manager, identifier, settings=self._settings, gate=gate, owner=owner)
+        upload = open_upload(
+            environ, query, self._manager, identifier, settings=self._settings, file_filter=file_filter, owner=owner
+        )
         status = None
         try:
             status = receive(upload)
-            assert gate.entry is not None
-            self._accept(bundle, gate.entry, status)
+            assert file_filter.entry is not None
+            self._accept(bundle, file_filter.entry, status)
         except BaseException as error:
-            if gate.entry is not None:
+            if file_filter.entry is not None:
                 with suppress(OSError):  # what then stays is found by its entry
-                    self._abandon(bundle, gate.entry, upload, bool(given), status, error)
+                    self._abandon(bundle, file_filter.entry, upload, bool(given), status, error)
             raise
         with suppress(OSError):  # what is replaced is not shown, and goes with the next upload
             bundle.remove_replaced()
         names = {file.filename for file in status.files}
         return [attachment for attachment in bundle if attachment.name in names]
 
-    def _reserve(self, bundle: Bundle, entry: Entry, upload: UploadRequest) -> None:
+    def _reserve(self, bundle: Bundle, entry: BundleEntry, upload: UploadRequest) -> None:
         """Refuse an upload that cannot have room beside those of the session that began before.
 
         :raises TooLarge: it has none.
@@ -118,9 +120,11 @@ class Intake:
         if not before or sum(other.declared for _, other in before) <= left:
             return
         if sum(other.declared for place, other in before if place.is_expected(other)) > left:
-            raise TooLarge(f"Uploads that run at the same time may have {size_text(limit)} together; try again later.")
+            raise TooLarge(
+                f"Uploads that run at the same time may have {format_size(limit)} together; try again later."
+            )
 
-    def _accept(self, bundle: Bundle, entry: Entry, status: UploadStatus) -> None:
+    def _accept(self, bundle: Bundle, entry: BundleEntry, status: UploadStatus) -> None:
         """Make a finished upload's files attachments.
 
         :raises BadName: one has no name.
@@ -128,38 +132,38 @@ class Intake:
         """
         if not all(file.filename for file in status.files):
             raise BadName
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         swept = False
         while True:
-            claims = [*_claims(bundle, entry, status.files, firm=True), *self._others(bundle, entry, status)]
+            claims = [*_claims(bundle, entry, status.files, committed=True), *self._others(bundle, entry, status)]
             if (refusal := self._refusal(bundle, claims)) is None:
                 bundle.index.accept(entry, status)
                 return
             # Of two that have no room together the earlier one stays: it waits until the later one has given way.
-            if self._refusal(bundle, (claim for claim in claims if claim.firm)) or time.monotonic() > deadline:
+            if self._refusal(bundle, (claim for claim in claims if claim.committed)) or time.monotonic() > deadline:
                 if swept:
                     raise refusal
-                self._sweep(bundle.session)
+                self._collect_abandoned(bundle.session)
                 swept = True
             else:
-                time.sleep(_PAUSE)
+                time.sleep(_POLL_INTERVAL)
 
-    def _sweep(self, session: str) -> None:
+    def _collect_abandoned(self, session: str) -> None:
         """Look at each upload of the session, so that none counts which is gone."""
         for bundle in bundles_of(self._pool, session):
             bundle.index.files()
 
-    def _others(self, bundle: Bundle, entry: Entry, status: UploadStatus) -> Iterator[_Claim]:
+    def _others(self, bundle: Bundle, entry: BundleEntry, status: UploadStatus) -> Iterator[_Reservation]:
         """Yield what the session's other uploads take, but for what *entry* replaces."""
         replaced = {file.filename for file in status.files}
         for place in bundles_of(self._pool, bundle.session):
             for other in place.index.entries():
                 earlier = other.rank < entry.rank
-                firm = earlier or other.acceptance is not None
+                committed = earlier or other.acceptance is not None
                 if other.rank == entry.rank:
                     continue
                 if other.acceptance is not None and place.name != bundle.name:
-                    yield _Claim((place.name, other.bucket_id), other.files, other.size, firm)
+                    yield _Reservation((place.name, other.bucket_id), other.files, other.size, committed)
                 elif (found := place.index.status_of(other)) is not None:
                     files = (file for index, file in enumerate(found.files) if index not in other.removed)
                     stay = [
@@ -167,11 +171,11 @@ class Intake:
                         for file in files
                         if place.name != bundle.name or not earlier or file.filename not in replaced
                     ]
-                    yield from _claims(place, other, stay, firm=firm)
+                    yield from _claims(place, other, stay, committed=committed)
 
-    def _refusal(self, bundle: Bundle, claims: Iterable[_Claim]) -> UploadError | None:
+    def _refusal(self, bundle: Bundle, claims: Iterable[_Reservation]) -> UploadError | None:
         """Return what is wrong where *claims* have no room together."""
-        places: dict[tuple[str, str], _Claim] = {}
+        places: dict[tuple[str, str], _Reservation] = {}
         for claim in claims:
             if claim.place not in places or places[claim.place].size < claim.size:
                 places[claim.place] = claim
@@ -184,7 +188,7 @@ class Intake:
     def _abandon(
         self,
         bundle: Bundle,
-        entry: Entry,
+        entry: BundleEntry,
         upload: UploadRequest,
         given: bool,
         status: UploadStatus | None,
@@ -200,11 +204,11 @@ class Intake:
         if status is not None or not given:
             self._pool.clear(bucket_id, condition=is_own)
         if given and status is not None and isinstance(error, UploadError):
-            self._pool.refuse(bucket_id, upload.first_status().failed(error))
+            self._pool.record_refusal(bucket_id, upload.first_status().failed(error))
         elif given and not isinstance(error, (AlreadyDone, Superseded)):
             # The client may ask why the attempt failed; that this is kept for it, expiry has to know. Of a refusal,
             # which is no attempt, and of what another application has begun meanwhile, expiry must not know.
-            found = self._pool.handle(bucket_id).get_status()
+            found = self._pool.bucket(bucket_id).get_status()
             if found.attempt and found.state is not State.DONE and is_own(found):
                 self._pool.index.put((SESSIONS, bundle.session), entry.name)
         bundle.index.forget(entry)
@@ -216,14 +220,16 @@ def _declared(upload: UploadRequest) -> int:
     return min((size for size in (limit, length) if size is not None), default=0)
 
 
-def _claims(bundle: Bundle, entry: Entry, files: Iterable[UploadedFile], *, firm: bool) -> list[_Claim]:
+def _claims(
+    bundle: Bundle, entry: BundleEntry, files: Iterable[UploadedFile], *, committed: bool
+) -> list[_Reservation]:
     last = {file.filename: file for file in files}
-    return [_Claim((bundle.name, name), 1, file.size, firm) for name, file in last.items()]
+    return [_Reservation((bundle.name, name), 1, file.size, committed) for name, file in last.items()]
 
 
-def _over(what: str, claims: list[_Claim], max_size: int, max_files: int) -> UploadError | None:
+def _over(what: str, claims: list[_Reservation], max_size: int, max_files: int) -> UploadError | None:
     if max_size and sum(claim.size for claim in claims) > max_size:
-        return TooLarge(f"{what} may hold at most {size_text(max_size)}; nothing of this upload was kept.")
+        return TooLarge(f"{what} may hold at most {format_size(max_size)}; nothing of this upload was kept.")
     if sum(claim.files for claim in claims) > max_files:
         return LimitExceeded(f"{what} may hold at most {max_files} files; nothing of this upload was kept.")
     return None

@@ -16,9 +16,9 @@ from webob.exc import HTTPFound, HTTPMethodNotAllowed, HTTPNotFound
 
 from fileupload.errors import MalformedRequest
 from fileupload.manager import UploadManager
-from fileupload.settings import size_text
+from fileupload.settings import format_size
 from fileupload.wsgi.conditional_requests import answer_conditions
-from fileupload.wsgi.responses import Environ, json_response, prefers_html, problem, secured
+from fileupload.wsgi.responses import Environ, json_response, prefers_html, problem, with_no_store_headers
 from fileupload.wsgi.urls import application_url
 
 _POLICY = (
@@ -42,7 +42,7 @@ class UploadPage:
     def _respond(self, environ: Environ) -> Response:
         path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
         if "fileupload.bucket" in environ:
-            return self._receipt(environ)
+            return self._result_page(environ)
         if path == "":
             return self._redirect(environ)
         if method not in {"GET", "HEAD"}:
@@ -79,14 +79,14 @@ class UploadPage:
             # An identifier that the app gave, with its claims, goes before those that anyone may get.
             "anonymous": "true" if settings.anonymous and identifier != given else "false",
             "max_size": str(max_size or ""),
-            "max_size_text": size_text(max_size) if max_size else "",
+            "max_size_text": format_size(max_size) if max_size else "",
             "form_hidden": "" if identifier else "hidden",
             "notice_hidden": "hidden" if identifier else "",
         }
         return _html("upload.html", values, settings.cors_origins)
 
     @staticmethod
-    def _receipt(environ: Environ) -> Response:
+    def _result_page(environ: Environ) -> Response:
         descriptor = json.load(environ["wsgi.input"])
         if not prefers_html(environ):
             return json_response(descriptor)
@@ -107,12 +107,12 @@ class UploadPage:
 
 def _max_size(manager: UploadManager, identifier: str) -> int:
     """Return the most bytes that may be sent with *identifier*; 0 for any."""
-    claimed = manager.claims_to_begin(identifier).max_size if identifier else None
+    claimed = manager.verify_for_upload(identifier).max_size if identifier else None
     return min(filter(None, (manager.settings.max_size, claimed)), default=0)
 
 
 def _row(file: Mapping[str, Any]) -> str:
-    cells = (file["filename"], size_text(file["size"]), file["content-type"], file.get("sha256", "–"))
+    cells = (file["filename"], format_size(file["size"]), file["content-type"], file.get("sha256", "–"))
     return "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>"
 
 
@@ -123,7 +123,7 @@ def _html(name: str, values: Mapping[str, str], framed_by: tuple[str, ...], **re
     """
     escaped = {key: html.escape(value) for key, value in values.items()}
     text = Template(_asset(name).decode()).substitute(escaped, **ready)
-    response = secured(Response(text, content_type="text/html", charset="utf-8"))
+    response = with_no_store_headers(Response(text, content_type="text/html", charset="utf-8"))
     response.headers["Content-Security-Policy"] = " ".join((_POLICY, *framed_by))
     response.headers["Referrer-Policy"] = "no-referrer"
     return response

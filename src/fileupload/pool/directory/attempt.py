@@ -21,7 +21,7 @@ from fileupload.status import FOREIGN, State, UploadStatus, seconds_of, timestam
 if TYPE_CHECKING:
     from fileupload.pool.directory.pool import DirectoryPool
 
-ALIVE = "alive"
+LIVENESS_LOCK = "alive"
 PROGRESS = "progress.json"
 
 # What an operation in the attempt's folder says once somebody removed it; the second on a network file system.
@@ -31,7 +31,7 @@ _GONE = frozenset({errno.ENOENT, errno.ESTALE})
 def is_alive(attempt: int) -> bool:
     """Tell whether a process still holds the mark of life in the folder *attempt*."""
     try:
-        with fs.opened(fs.open_for_locking(ALIVE, attempt)) as mark:
+        with fs.opened(fs.open_for_locking(LIVENESS_LOCK, attempt)) as mark:
             return not fs.try_lock(mark)
     except FileNotFoundError:
         return False
@@ -94,7 +94,7 @@ class DirectoryAttempt(Attempt):
         try:
             attempt._bucket = os.dup(bucket)
             attempt._folder = fs.open_directory(attempt.token, bucket)
-            attempt._alive = fs.create_file(ALIVE, attempt._folder)
+            attempt._alive = fs.create_file(LIVENESS_LOCK, attempt._folder)
             fs.try_lock(attempt._alive)
         except BaseException:
             attempt.close()
@@ -112,7 +112,7 @@ class DirectoryAttempt(Attempt):
         try:
             attempt._bucket = os.dup(bucket)
             attempt._folder = fs.open_directory(attempt.token, bucket)
-            attempt._alive = fs.open_for_locking(ALIVE, attempt._folder, create=True)
+            attempt._alive = fs.open_for_locking(LIVENESS_LOCK, attempt._folder, create=True)
             if not fs.try_lock(attempt._alive):
                 raise Busy
             attempt.status = replace(read_progress(attempt._folder, status), suspended=False)
@@ -175,16 +175,16 @@ class DirectoryAttempt(Attempt):
             if self._pool.durable:
                 os.fsync(self._folder)
             if self._renamed:  # and then not made durable
-                retried(partial(self._take_back, status))
+                retried(partial(self._roll_back_done, status))
             retried(partial(self._publish, replace(status, suspended=True)))
         except OSError as error:
             raise self._explained(error) from None
         finally:
             self.close()
 
-    def _take_back(self, status: UploadStatus) -> None:
+    def _roll_back_done(self, status: UploadStatus) -> None:
         """Replace the status of a finished upload, that could not be made durable, by *status*."""
-        with self._pool.folders.locked_opened(self._bucket):
+        with self._pool.directories.lock_open_directory(self._bucket):
             self._require_ownership()
             self._pool.write_status(self._bucket, replace(status, attempt=self.token))
 
@@ -197,7 +197,7 @@ class DirectoryAttempt(Attempt):
         except OSError as error:
             raise self._explained(error) from None
         with suppress(OSError):  # the upload is done; what stays of these two misleads nobody
-            for name in (PROGRESS, ALIVE):
+            for name in (PROGRESS, LIVENESS_LOCK):
                 fs.remove(name, self._folder)
             if self.status.direct:
                 DirectoryDirect.remove_parts(self._folder)
@@ -205,7 +205,7 @@ class DirectoryAttempt(Attempt):
 
     def _make_done(self, done: UploadStatus) -> None:
         """Replace the status by *done*; may be done again."""
-        with self._pool.folders.locked_opened(self._bucket):
+        with self._pool.directories.lock_open_directory(self._bucket):
             self._require_ownership()
             if self._pool.durable:
                 os.fsync(self._bucket)  # the name of the attempt, before the status that speaks of it
@@ -227,7 +227,7 @@ class DirectoryAttempt(Attempt):
 
     def _remove(self, failed: UploadStatus) -> None:
         """Remove all of the attempt, and leave *failed* in its place; may be done again."""
-        with self._pool.folders.locked_opened(self._bucket) as lock:
+        with self._pool.directories.lock_open_directory(self._bucket) as lock:
             current = self._pool.read_status(self._bucket)
             if current.attempt == self.token and self._folder >= 0:
                 if current.state is State.DONE:  # renamed, and then not made durable
@@ -237,7 +237,7 @@ class DirectoryAttempt(Attempt):
             # The mark of life goes last: until the status is there, no reader may take this for a crash.
             self._release()
             fs.remove_tree(self.token, self._bucket)
-            self._pool.folders.remove_if_bare(self._id, self._bucket, lock)
+            self._pool.directories.remove_if_empty(self._id, self._bucket, lock)
 
     def _remove_bytes(self) -> None:
         """Remove the files before the status is written: on a full disk, their room is what it needs."""

@@ -75,7 +75,7 @@ class DirectoryBucket(Bucket):
     def keep(self, *, condition: Condition | None = None) -> None:
         """Exempt a finished upload from ``purge``, until it is cleared."""
         try:
-            with self._pool.folders.locked(self.id) as fd:
+            with self._pool.directories.locked(self.id) as fd:
                 status = self._pool.read_status(fd)
                 if status.state is not State.DONE or not (condition is None or condition(status)):
                     raise FileMissing
@@ -96,7 +96,7 @@ class DirectoryBucket(Bucket):
         :raises FileMissing: there is no such file, or *condition* does not hold of the upload.
         """
         try:
-            with fs.opened(self._pool.folders.open(self.id)) as bucket:
+            with fs.opened(self._pool.directories.open(self.id)) as bucket:
                 status = self._pool.read_status(bucket)
                 if status.state is not State.DONE or not 0 <= index < len(status.files):
                     raise FileMissing

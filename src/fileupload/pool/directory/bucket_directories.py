@@ -20,7 +20,7 @@ from fileupload.pool.directory.descriptor_limits import retried
 LOCK = "lock"
 
 
-class BucketFolders:
+class BucketDirectories:
     """Where the buckets are, and who may change them."""
 
     def __init__(self, directory: str) -> None:
@@ -84,11 +84,11 @@ class BucketFolders:
                 finally:
                     if may_be_bare:
                         with suppress(OSError):  # what was to be done here is done
-                            retried(partial(self.remove_if_bare, bucket_id, fd, lock))
+                            retried(partial(self.remove_if_empty, bucket_id, fd, lock))
                 return
 
     @contextmanager
-    def locked_opened(self, fd: int) -> Iterator[int]:
+    def lock_open_directory(self, fd: int) -> Iterator[int]:
         """Hold the lock of the bucket whose folder was opened as *fd*; gives a descriptor of the lock.
 
         :raises FileNotFoundError: that bucket was cleared; one of the same id may have been made since.
@@ -106,13 +106,13 @@ class BucketFolders:
         with suppress(OSError):
             os.rmdir(self.path_of(bucket_id))
 
-    def remove_if_bare(self, bucket_id: str, fd: int, lock: int) -> None:
+    def remove_if_empty(self, bucket_id: str, fd: int, lock: int) -> None:
         """Remove a bucket's folder in which there is nothing but the *lock* that is held.
 
         Who asks for the lock of a bucket that is being cleared may make it in a folder that is empty already.
         """
         # Once it was cleared, a lock of that name is another's.
-        if os.listdir(fd) == [LOCK] and self._is_at_its_name(fd, lock):
+        if os.listdir(fd) == [LOCK] and self._is_current_inode(fd, lock):
             self.remove(bucket_id, fd)
 
     def _lock(self, fd: int, held: ExitStack) -> int | None:
@@ -123,10 +123,10 @@ class BucketFolders:
             return None
         fs.lock(lock)
         # Who cleared the bucket took the lock's name away: what we hold then is the lock of nothing.
-        return lock if self._is_at_its_name(fd, lock) else None
+        return lock if self._is_current_inode(fd, lock) else None
 
     @staticmethod
-    def _is_at_its_name(fd: int, lock: int) -> bool:
+    def _is_current_inode(fd: int, lock: int) -> bool:
         try:
             return os.path.samestat(os.fstat(lock), os.stat(LOCK, dir_fd=fd, follow_symlinks=False))
         except FileNotFoundError:

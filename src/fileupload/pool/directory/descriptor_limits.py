@@ -20,7 +20,7 @@ from fileupload.errors import ServerBusy, lacks_descriptors
 _NEEDED = 8  # of an upload: four as long as it runs, and four more while it begins or ends
 _RESERVED = 8  # for those that run, to end; they can wait for each other
 _TIMEOUT = 10.0  # seconds
-_PAUSES = (0.01, 0.02, 0.05, 0.1)  # seconds; the last one for all further tries
+_RETRY_DELAYS = (0.01, 0.02, 0.05, 0.1)  # seconds; the last one for all further tries
 
 # An upload that is admitted opens its descriptors under this lock, so that the next one counts them.
 _admission = threading.Lock()
@@ -83,5 +83,5 @@ def retried(operate: Callable[[], _T]) -> _T:
         except OSError as error:
             if not lacks_descriptors(error) or time.monotonic() > deadline:
                 raise
-        time.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
+        time.sleep(_RETRY_DELAYS[min(tries, len(_RETRY_DELAYS) - 1)])
         tries += 1

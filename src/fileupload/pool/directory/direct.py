@@ -24,7 +24,7 @@ from fileupload.errors import Incomplete, Superseded, TooLarge
 from fileupload.pool.direct import DirectFile, Form, Part, PartWriter
 from fileupload.pool.directory import filesystem as fs
 from fileupload.pool.directory.descriptor_limits import admission, retried
-from fileupload.settings import size_text
+from fileupload.settings import format_size
 from fileupload.status import RUNNING
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _CHUNK = 256 << 10  # bytes; stays in the processor's cache between reading, has
 class DirectoryDirect(DirectFile):
     """Parts that are files beside each other."""
 
-    reads_all = True
+    streams_through_server = True
 
     def __init__(self, pool: DirectoryPool, bucket_id: str, attempt: str) -> None:
         self._pool = pool
@@ -54,7 +54,7 @@ class DirectoryDirect(DirectFile):
     def part_url(self, number: int, size: int | None, expires: float) -> None:
         """Return None: our own server takes it."""
 
-    def form(self, least: int, most: int, content_type: str, expires: float) -> Form | None:
+    def form(self, min_size: int, max_size: int, content_type: str, expires: float) -> Form | None:
         """Return None: our own server takes it."""
         return None
 
@@ -65,7 +65,7 @@ class DirectoryDirect(DirectFile):
             folder = self._open_folder(bucket, held)
             try:
                 # Under the lock, of parts that come at the same time each sees those that were admitted before it.
-                with self._pool.folders.locked_opened(bucket):
+                with self._pool.directories.lock_open_directory(bucket):
                     self._require_open(bucket)
                     with admission(folder):
                         self._admit(number, size, limit, folder)
@@ -90,7 +90,7 @@ class DirectoryDirect(DirectFile):
         if limit is not None:
             others += sum(part.size for part in _whole_parts(names, folder) if part.number != number)
             if others + size > limit:
-                raise TooLarge(f"The parts that were sent would have more than {size_text(limit)} with this one.")
+                raise TooLarge(f"The parts that were sent would have more than {format_size(limit)} with this one.")
         # Not before it is admitted: a request that is refused takes nothing away.
         for name in names:
             if name.startswith(f"{PART}{number}."):
@@ -134,7 +134,7 @@ class DirectoryDirect(DirectFile):
 
     def _rename(self, part: Part, bucket: int, folder: int) -> None:
         # Under the lock no part gets its name, so that it is this one.
-        with self._pool.folders.locked_opened(bucket), _opened_part(part, folder):
+        with self._pool.directories.lock_open_directory(bucket), _opened_part(part, folder):
             os.rename(f"{PART}{part.number}", _FILE, src_dir_fd=folder, dst_dir_fd=folder)
 
     def _copy(self, parts: Sequence[Part], folder: int, see: Callable[[bytes], object] | None) -> None:
@@ -197,7 +197,7 @@ class DirectoryDirect(DirectFile):
         """
 
         def rename() -> None:
-            with self._pool.folders.locked_opened(bucket):
+            with self._pool.directories.lock_open_directory(bucket):
                 self._require_open(bucket)
                 os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
 
@@ -215,7 +215,7 @@ class DirectoryDirect(DirectFile):
 
     def _open_bucket(self, held: ExitStack) -> int:
         try:
-            return held.enter_context(fs.opened(self._pool.folders.open(self._id)))
+            return held.enter_context(fs.opened(self._pool.directories.open(self._id)))
         except (FileNotFoundError, NotADirectoryError):
             raise Superseded from None
 

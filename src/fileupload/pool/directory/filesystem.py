@@ -25,7 +25,7 @@ _LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # What opening says of a symbolic link (two words for one thing) and of a socket.
-_PLANTED = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
+_SYMLINK_ERRNOS = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
 
 
 _umask_takes_owner_bits = False
@@ -100,7 +100,7 @@ def open_directory(name: str, parent: int | None = None) -> int:
     try:
         return os.open(name, _DIRECTORY, dir_fd=parent)
     except OSError as error:
-        if error.errno in _PLANTED:
+        if error.errno in _SYMLINK_ERRNOS:
             raise NotADirectoryError(errno.ENOTDIR, "no folder", name) from None
         raise
 
@@ -150,7 +150,7 @@ def open_file(name: str, parent: int) -> int:
         # Without O_NONBLOCK a planted named pipe would stop us here for ever.
         fd = os.open(name, _READ | os.O_NONBLOCK, dir_fd=parent)
     except OSError as error:
-        if error.errno in _PLANTED:
+        if error.errno in _SYMLINK_ERRNOS:
             raise FileNotFoundError(errno.ENOENT, "no regular file", name) from None
         raise
     return _require_regular(fd, name)
@@ -190,7 +190,7 @@ def open_to_update(path: str) -> int:
     try:
         return _require_regular(os.open(path, _LOCK | os.O_NONBLOCK), path)
     except OSError as error:
-        if error.errno in _PLANTED or error.errno == errno.EISDIR:
+        if error.errno in _SYMLINK_ERRNOS or error.errno == errno.EISDIR:
             raise FileNotFoundError(errno.ENOENT, "no regular file", path) from None
         raise
 

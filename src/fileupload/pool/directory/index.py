@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from fileupload.pool.directory import filesystem as fs
 from fileupload.pool.index import Index, Key
-from fileupload.pool.key_encoding import decode_word, encode_word
+from fileupload.pool.key_encoding import decode_segment, encode_segment
 
 _FOLDER, _FILE = "+", "="
 
@@ -32,7 +32,7 @@ class DirectoryIndex(Index):
 
     def put(self, key: Key, name: str, text: str = "", *, new: bool = False) -> bool:
         """Store *text* in a file of its own, and give it its name."""
-        file = _FILE + encode_word(name)
+        file = _FILE + encode_segment(name)
         temporary = f".{os.urandom(8).hex()}"
         while True:
             with fs.opened(self._open(key, create=True)) as folder:
@@ -79,7 +79,7 @@ class DirectoryIndex(Index):
         """Return a text, or None."""
         try:
             with fs.opened(self._open(key)) as folder:
-                return fs.read_file(_FILE + encode_word(name), folder).decode("utf-8", "surrogatepass")
+                return fs.read_file(_FILE + encode_segment(name), folder).decode("utf-8", "surrogatepass")
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -108,7 +108,7 @@ class DirectoryIndex(Index):
         """Remove a text; False if there was none."""
         try:
             with fs.opened(self._open(key)) as folder:
-                removed = fs.remove(_FILE + encode_word(name), folder)
+                removed = fs.remove(_FILE + encode_segment(name), folder)
         except (FileNotFoundError, NotADirectoryError):
             return False
         if removed:
@@ -120,7 +120,7 @@ class DirectoryIndex(Index):
         for length in range(len(key), 0, -1):
             try:
                 with fs.opened(self._open(key[: length - 1])) as parent:
-                    os.rmdir(_FOLDER + encode_word(key[length - 1]), dir_fd=parent)
+                    os.rmdir(_FOLDER + encode_segment(key[length - 1]), dir_fd=parent)
             except OSError:  # not empty, or gone
                 return
 
@@ -129,7 +129,7 @@ class DirectoryIndex(Index):
 
         :raises OSError: it is not there, or a link stands in its place.
         """
-        names = [".index", *(_FOLDER + encode_word(word) for word in key)]
+        names = [".index", *(_FOLDER + encode_segment(word) for word in key)]
         while True:
             with fs.opened(fs.open_root(self._directory, create=create)) as root:
                 try:
@@ -153,4 +153,4 @@ def _words(entries: list[str], sign: str) -> Iterator[str]:
     for entry in entries:
         if entry.startswith(sign):
             with suppress(ValueError):
-                yield decode_word(entry[1:])
+                yield decode_segment(entry[1:])

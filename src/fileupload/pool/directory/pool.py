@@ -37,7 +37,7 @@ from fileupload.pool.base import Condition, Pool, is_stalled
 from fileupload.pool.directory import filesystem as fs
 from fileupload.pool.directory.attempt import DirectoryAttempt, is_alive, last_growth, read_progress
 from fileupload.pool.directory.bucket import DirectoryBucket
-from fileupload.pool.directory.bucket_directories import LOCK, BucketFolders
+from fileupload.pool.directory.bucket_directories import LOCK, BucketDirectories
 from fileupload.pool.directory.descriptor_limits import admission, retried
 from fileupload.pool.directory.direct import DirectoryDirect
 from fileupload.pool.directory.index import DirectoryIndex
@@ -70,7 +70,7 @@ class DirectoryPool(Pool):
             raise SettingError(f"setting 'directory' cannot be {directory!r}: {error.strerror}") from None
         if not usable:
             raise SettingError(f"setting 'directory' cannot be {directory!r}: this process may not write there")
-        self.folders = BucketFolders(self.directory)
+        self.directories = BucketDirectories(self.directory)
         self.refusals = DirectoryRefusals(self.directory, reserve=min_free_space)
         self.index = DirectoryIndex(self.directory, durable=durable)
 
@@ -109,7 +109,7 @@ class DirectoryPool(Pool):
             fs.remove(temporary, root)
         os.fsync(root)
 
-    def handle(self, bucket_id: str) -> DirectoryBucket:
+    def bucket(self, bucket_id: str) -> DirectoryBucket:
         """Return the bucket of that id, without a look at whether it is there."""
         return DirectoryBucket(self, bucket_id)
 
@@ -137,7 +137,7 @@ class DirectoryPool(Pool):
 
     def begin(self, bucket_id: str, status: UploadStatus) -> DirectoryAttempt:
         """Begin an attempt in a folder of its own, and remove the folders of all others."""
-        with self.folders.locked(bucket_id, create=True) as fd:
+        with self.directories.locked(bucket_id, create=True) as fd:
             current = self.read_status(fd)
             if current.state is State.DONE:
                 raise AlreadyDone
@@ -158,7 +158,7 @@ class DirectoryPool(Pool):
     def resume(self, bucket_id: str) -> DirectoryAttempt:
         """Take up the attempt whose folder is there, if nobody holds its mark of life."""
         try:
-            with self.folders.locked(bucket_id) as fd:
+            with self.directories.locked(bucket_id) as fd:
                 status = self.read_status(fd)
                 if status.state is State.DONE:
                     raise AlreadyDone
@@ -168,13 +168,13 @@ class DirectoryPool(Pool):
         except FileNotFoundError:
             raise NotResumable from None
 
-    def direct(self, bucket_id: str, attempt: str, agreed: UploadStatus | None = None) -> DirectoryDirect:
+    def direct(self, bucket_id: str, attempt: str, terms: UploadStatus | None = None) -> DirectoryDirect:
         """Return the file of an attempt that comes in parts."""
         return DirectoryDirect(self, bucket_id, attempt)
 
-    def refuse(self, bucket_id: str, status: UploadStatus) -> None:
+    def record_refusal(self, bucket_id: str, status: UploadStatus) -> None:
         """Keep *status* in the register, or in a bucket whose upload has failed."""
-        with suppress(FileNotFoundError), self.folders.locked(bucket_id) as fd:
+        with suppress(FileNotFoundError), self.directories.locked(bucket_id) as fd:
             current = self.live_status(fd)
             if current.state is State.ERROR and current.owner == status.owner:
                 self._remove_all_but({_STATUS, LOCK}, fd)
@@ -183,11 +183,11 @@ class DirectoryPool(Pool):
                 return
         self.refusals.write(bucket_id, status)
 
-    def clear(self, bucket_id: str, *, spare_kept: bool = False, condition: Condition | None = None) -> bool:
+    def clear(self, bucket_id: str, *, unless_kept: bool = False, condition: Condition | None = None) -> bool:
         """Remove the bucket's folder, under its lock."""
 
         def holds(status: UploadStatus) -> bool:
-            return not (spare_kept and status.kept) and (condition is None or condition(status))
+            return not (unless_kept and status.kept) and (condition is None or condition(status))
 
         return self._clear(bucket_id, holds)
 
@@ -203,7 +203,7 @@ class DirectoryPool(Pool):
                 if dry_run or self._clear(bucket.id, partial(operator.eq, status)):
                     yield bucket
 
-    def take_turn(self, interval: float, name: str = "") -> bool:
+    def acquire_interval_lease(self, interval: float, name: str = "") -> bool:
         """Return True if nobody else took such a turn in the last *interval* seconds, on the pool's own clock."""
         mark = f"{_TURN}-{name}" if name else _TURN
         path = os.path.join(self.directory, mark)
@@ -234,7 +234,7 @@ class DirectoryPool(Pool):
 
     def path_of(self, bucket_id: str, *names: str) -> str:
         """Return the path of a bucket, or of something in it."""
-        return self.folders.path_of(bucket_id, *names)
+        return self.directories.path_of(bucket_id, *names)
 
     def read_status(self, fd: int) -> UploadStatus:
         """Return what ``status.json`` in the bucket's folder says; a missing or foreign one says unknown.
@@ -257,7 +257,7 @@ class DirectoryPool(Pool):
     def stored_status(self, bucket_id: str) -> UploadStatus:
         """Return the status of a bucket as it is told in its folder; unknown if there is none."""
         try:
-            with fs.opened(self.folders.open(bucket_id)) as fd:
+            with fs.opened(self.directories.open(bucket_id)) as fd:
                 return self.live_status(fd)
         except (FileNotFoundError, NotADirectoryError):
             return UploadStatus(state=State.UNKNOWN)
@@ -296,14 +296,14 @@ class DirectoryPool(Pool):
         if not is_stalled(status, older_than):
             return False
         with ExitStack() as held:
-            fd = held.enter_context(fs.opened(self.folders.open(bucket.id)))
+            fd = held.enter_context(fs.opened(self.directories.open(bucket.id)))
             attempt = held.enter_context(fs.opened(fs.open_directory(status.attempt, fd)))
             grown = last_growth(attempt)
         return is_stalled(replace(status, updated=timestamp(grown)), older_than) if grown else True
 
     def _clear(self, bucket_id: str, condition: Condition) -> bool:
         try:
-            with self.folders.locked(bucket_id) as fd:
+            with self.directories.locked(bucket_id) as fd:
                 if not condition(self.live_status(fd)):
                     return False
                 # Before the bucket is absent: from then on the register would be asked for its status.
@@ -314,7 +314,7 @@ class DirectoryPool(Pool):
                 # From here on the bucket is absent, however far the rest comes.
                 self.remove_status(fd)
                 self._remove_all_but({LOCK}, fd)
-                self.folders.remove(bucket_id, fd)
+                self.directories.remove(bucket_id, fd)
                 return bool(found)
         except FileNotFoundError:
             return self.refusals.remove(bucket_id, condition)

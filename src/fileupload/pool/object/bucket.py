@@ -10,7 +10,7 @@ from fileupload.errors import FileMissing
 from fileupload.pool.base import Bucket, Condition
 from fileupload.pool.directory.filesystem import write_whole
 from fileupload.pool.object.reader import open_object
-from fileupload.pool.object.snapshot import data_of
+from fileupload.pool.object.snapshot import data_prefix_of
 from fileupload.pool.object.store import ObjectStore
 from fileupload.status import State, UploadedFile, UploadStatus
 
@@ -44,7 +44,7 @@ class ObjectBucket(Bucket):
     def url(self, index: int = 0, *, expires: float = 3600.0) -> str:
         """Return an address under which anyone can read a file for *expires* seconds."""
         key, file = self._file(index)
-        return self._pool.store.url(key, expires, filename=file.filename, content_type=file.content_type)
+        return self._pool.store.presigned_get_url(key, expires, filename=file.filename, content_type=file.content_type)
 
     def download_to(self, path: str | os.PathLike[str], index: int = 0) -> None:
         """Copy a file of a finished upload to *path*, where it appears when it is whole."""
@@ -95,4 +95,4 @@ class ObjectBucket(Bucket):
             raise FileMissing
         if condition is not None and not condition(status):
             raise FileMissing
-        return self._pool.key(self.id, "f", data_of(status.attempt), str(index)), status.files[index]
+        return self._pool.key(self.id, "f", data_prefix_of(status.attempt), str(index)), status.files[index]

@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 from fileupload.errors import Incomplete, Superseded
 from fileupload.pool.direct import DirectFile, Form, Part, PartWriter
-from fileupload.pool.object.multipart_writer import SMALLEST_PART, ObjectWriter
-from fileupload.pool.object.snapshot import data_of
+from fileupload.pool.object.multipart_writer import DEFAULT_PART_SIZE, ObjectWriter
+from fileupload.pool.object.snapshot import data_prefix_of
 from fileupload.status import RUNNING, UploadStatus
 
 if TYPE_CHECKING:
@@ -38,19 +38,21 @@ class ObjectDirect(DirectFile):
         f/<token>/0.receiving   which request of our own server's receives it now, while one does
     """
 
-    def __init__(self, pool: ObjectPool, bucket_id: str, attempt: str, agreed: UploadStatus | None = None) -> None:
+    def __init__(self, pool: ObjectPool, bucket_id: str, attempt: str, terms: UploadStatus | None = None) -> None:
         self._pool = pool
         self._store = pool.store
-        if agreed is not None and agreed.direct is not None and agreed.direct.acl:
-            disposition = f"attachment; filename*=UTF-8''{quote(agreed.filename or 'file', safe='')}"
-            self._store = pool.store.serving(agreed.content_type, disposition=disposition, acl=agreed.direct.acl)
+        if terms is not None and terms.direct is not None and terms.direct.acl:
+            disposition = f"attachment; filename*=UTF-8''{quote(terms.filename or 'file', safe='')}"
+            self._store = pool.store.with_object_headers(
+                terms.content_type, disposition=disposition, acl=terms.direct.acl
+            )
         self._id = bucket_id
-        self._data = data_of(attempt)
+        self._data = data_prefix_of(attempt)
         self._file = pool.key(bucket_id, "f", self._data, "0")
         self._note = self._file + ".parts"
         self._form_note = self._file + ".form"
         self._receiving = self._file + ".receiving"
-        self._target = self._file if self._store.seals_parts else self._file + ".direct"
+        self._target = self._file if self._store.rejects_late_parts else self._file + ".direct"
         self._upload: str | None = None
 
     def begin(self, *, form: bool) -> None:
@@ -58,7 +60,7 @@ class ObjectDirect(DirectFile):
         if form:
             self._store.put(self._form_note, secrets.token_hex(16).encode())
         else:
-            self._upload = self._store.begin_parts(self._target, "application/octet-stream")
+            self._upload = self._store.create_multipart_upload(self._target, "application/octet-stream")
             self._store.put(self._note, self._upload.encode())
 
     @cached_property
@@ -90,9 +92,9 @@ class ObjectDirect(DirectFile):
             raise Superseded  # or a crash came before it was begun
         return self._store.part_url(self._target, upload, number, size, expires)
 
-    def form(self, least: int, most: int, content_type: str, expires: float) -> Form | None:
+    def form(self, min_size: int, max_size: int, content_type: str, expires: float) -> Form | None:
         """Return an address of the store, and the policy that it asks for; None if it knows none."""
-        return self._store.form(self._sent, least, most, content_type, expires)
+        return self._store.presigned_post(self._sent, min_size, max_size, content_type, expires)
 
     def receive_part(self, number: int, size: int = 0, limit: int | None = None) -> PartWriter:
         """Take what was posted, in the place of a store that takes no forms.
@@ -103,10 +105,12 @@ class ObjectDirect(DirectFile):
         self.require_open()
         name = secrets.token_hex(8)
         self._store.put(self._receiving, name.encode())
-        for key, upload, _ in list(self._store.unfinished(self._sent)):
+        for key, upload, _ in list(self._store.list_multipart_uploads(self._sent)):
             if key == self._sent:
-                self._store.abort_parts(key, upload)
-        return _ObjectPart(self, ObjectWriter(self._store, self._pool.senders, self._sent, expected=None), number, name)
+                self._store.abort_multipart_upload(key, upload)
+        return _ObjectPart(
+            self, ObjectWriter(self._store, self._pool.part_executor, self._sent, expected=None), number, name
+        )
 
     def is_superseded(self, name: str) -> bool:
         """Tell whether a request that began later than that of *name* receives the object now."""
@@ -126,7 +130,7 @@ class ObjectDirect(DirectFile):
         :raises Superseded: the upload was finished, cleared or begun anew, or is being completed.
         """
         status = self._pool.status(self._id)
-        if status.state not in RUNNING or status.running or data_of(status.attempt) != self._data:
+        if status.state not in RUNNING or status.running or data_prefix_of(status.attempt) != self._data:
             raise Superseded
 
     def parts(self) -> Sequence[Part]:
@@ -165,9 +169,9 @@ class ObjectDirect(DirectFile):
         sent = parts[0].etag
         if (upload := self._read_upload()) is not None:
             # Where it is to be copied, it may have been made before, by somebody who did not come to copy it.
-            with nullcontext() if self._store.seals_parts else suppress(FileNotFoundError):
-                self._store.complete_parts(self._target, upload, parts)
-            if self._store.seals_parts:
+            with nullcontext() if self._store.rejects_late_parts else suppress(FileNotFoundError):
+                self._store.complete_multipart_upload(self._target, upload, parts)
+            if self._store.rejects_late_parts:
                 return
             sent = self._store.stat(self._sent).etag
             if sent.strip('"') != _etag_of(parts):
@@ -199,7 +203,7 @@ class ObjectDirect(DirectFile):
     def abandon(self) -> None:
         """Abort the undertaking, and remove what it has made."""
         if (upload := self._read_upload()) is not None:
-            self._store.abort_parts(self._target, upload)
+            self._store.abort_multipart_upload(self._target, upload)
         self._store.delete([self._file, self._sent, self._note, self._form_note, self._receiving])
 
 
@@ -225,7 +229,7 @@ class _ObjectPart(PartWriter):
         """
         taken = self._writer.taken
         # No part is smaller than that, so none is sent without a look.
-        if (taken + len(data)) // SMALLEST_PART != taken // SMALLEST_PART:
+        if (taken + len(data)) // DEFAULT_PART_SIZE != taken // DEFAULT_PART_SIZE:
             self._require_place()
         with self._aborted_means_superseded():
             self._writer.write(data)

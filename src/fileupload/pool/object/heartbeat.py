@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fileupload.pool.object.attempt import ObjectAttempt
 
-_RENEW_INTERVAL = 1.0  # seconds between two looks at what running attempts have to show
+_CHECK_INTERVAL = 1.0  # seconds between two looks at what running attempts have to show
 
 
-class SignsOfLife:
+class HeartbeatThread:
     """Shows them from a thread of its own, which begins with the first attempt."""
 
     def __init__(self) -> None:
@@ -27,20 +27,20 @@ class SignsOfLife:
         with self._lock:
             self._running.add(attempt)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._renew, name="fileupload-signs", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="fileupload-heartbeats", daemon=True)
                 self._thread.start()
 
     def end(self, attempt: ObjectAttempt) -> None:
         """Show no more of *attempt*; one that is being shown now is awaited, lest it come last."""
-        with attempt.showing, self._lock:
+        with attempt.heartbeat_lock, self._lock:
             self._running.discard(attempt)
 
-    def _renew(self) -> None:
+    def _run(self) -> None:
         while True:
-            time.sleep(_RENEW_INTERVAL)
+            time.sleep(_CHECK_INTERVAL)
             with self._lock:
                 running = list(self._running)
             for attempt in running:
-                with suppress(Exception), attempt.showing:
-                    if attempt in self._running and not attempt.renew():
+                with suppress(Exception), attempt.heartbeat_lock:
+                    if attempt in self._running and not attempt.beat():
                         self._running.discard(attempt)

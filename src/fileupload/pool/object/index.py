@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from fileupload.pool.index import Index, Key
-from fileupload.pool.key_encoding import decode_word, encode_word
+from fileupload.pool.key_encoding import decode_segment, encode_segment
 from fileupload.pool.object.store import ObjectStore
 
 _FILE = "="
@@ -37,7 +37,7 @@ class ObjectIndex(Index):
         names = []
         for each in self._store.list(prefix):
             with suppress(ValueError):
-                names.append(decode_word(each.key.removeprefix(prefix)))
+                names.append(decode_segment(each.key.removeprefix(prefix)))
         return sorted(names)
 
     def keys(self, prefix: Key) -> Iterator[Key]:
@@ -47,7 +47,7 @@ class ObjectIndex(Index):
         for each in self._store.list(base):
             *folders, name = each.key.removeprefix(base).split("/")
             with suppress(ValueError):
-                key = (*prefix, *(decode_word(folder) for folder in folders))
+                key = (*prefix, *(decode_segment(folder) for folder in folders))
                 if name.startswith(_FILE) and key not in found:
                     found.add(key)
                     yield key
@@ -60,7 +60,7 @@ class ObjectIndex(Index):
         return there
 
     def _folder(self, key: Key) -> str:
-        return self._prefix + "".join(encode_word(word) + "/" for word in key)
+        return self._prefix + "".join(encode_segment(word) + "/" for word in key)
 
     def _key(self, key: Key, name: str) -> str:
-        return self._folder(key) + _FILE + encode_word(name)
+        return self._folder(key) + _FILE + encode_segment(name)

@@ -8,10 +8,10 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import suppress
 
 from fileupload.pool.base import FileWriter
-from fileupload.pool.direct import LARGEST_PART, LEAST_PART, MOST_PARTS, Part
+from fileupload.pool.direct import MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE, Part
 from fileupload.pool.object.store import ObjectStore
 
-SMALLEST_PART = 8 << 20  # bytes; fewer parts are fewer requests, and an upload holds up to three of them in memory
+DEFAULT_PART_SIZE = 8 << 20  # bytes; fewer parts are fewer requests, and an upload holds up to three of them in memory
 _USUAL_PART = 16 << 20  # of a large upload, which stores take faster by a sixth than in parts of half the size
 _SMALL_PARTS = 64  # smallest ones, before they grow to that size
 _PARTS = ".parts"  # behind a key: the name of the undertaking that makes it of parts
@@ -24,16 +24,16 @@ def part_size(expected: int | None) -> int:
     Of an object of unknown length the parts grow as it does; see :func:`next_part_size`.
     """
     if not expected:
-        return SMALLEST_PART
+        return DEFAULT_PART_SIZE
     usual = min(_mebibytes(expected / _SMALL_PARTS), _USUAL_PART)
-    return min(max(SMALLEST_PART, usual, _mebibytes(expected / (MOST_PARTS - 1))), LARGEST_PART)
+    return min(max(DEFAULT_PART_SIZE, usual, _mebibytes(expected / (MAX_PARTS - 1))), MAX_PART_SIZE)
 
 
 def next_part_size(size: int, number: int) -> int:
     """Return the bytes of the part after that *number*, which had *size*, of an object of unknown length."""
     # 10,000 parts that double each thousand hold more than the 5 TiB of the largest object.
     grows = number == _SMALL_PARTS or number % 1000 == 0
-    return min(size * 2, LARGEST_PART) if grows else size
+    return min(size * 2, MAX_PART_SIZE) if grows else size
 
 
 def _mebibytes(size: float) -> int:
@@ -78,7 +78,7 @@ class ObjectWriter(FileWriter):
     """
 
     def __init__(
-        self, store: ObjectStore, senders: Executor, key: str, *, expected: int | None, resumable: bool = False
+        self, store: ObjectStore, part_executor: Executor, key: str, *, expected: int | None, resumable: bool = False
     ) -> None:
         """Write the object *key*.
 
@@ -86,7 +86,7 @@ class ObjectWriter(FileWriter):
         :param resumable: note beside the object what :meth:`resume` needs.
         """
         self._store = store
-        self._senders = senders
+        self._part_executor = part_executor
         self._key = key
         self._size = part_size(expected)
         self._grows = expected is None
@@ -107,7 +107,7 @@ class ObjectWriter(FileWriter):
             self._parts = sorted(self._store.parts(self._key, self._upload), key=lambda part: part.number)
         # Parts are sent side by side, so one may be missing before the last: what stands behind it does not count.
         # The same holds for a last part that was stored while the object was being made: nothing could follow it.
-        whole = [part for n, part in enumerate(self._parts, 1) if part.number == n and part.size >= LEAST_PART]
+        whole = [part for n, part in enumerate(self._parts, 1) if part.number == n and part.size >= MIN_PART_SIZE]
         self._parts, self._number = whole, len(whole)
         with suppress(FileNotFoundError):
             self._buffer.append(self._store.get(self._rest_key()))
@@ -150,7 +150,7 @@ class ObjectWriter(FileWriter):
             self._wait(0)
             if len(self._parts) != self._number:
                 raise OSError(errno.EIO, "a part could not be stored", self._key)
-            self._store.complete_parts(self._key, self._upload, self._parts)
+            self._store.complete_multipart_upload(self._key, self._upload, self._parts)
         if self._resumable:
             self._store.delete([self._key + _PARTS, self._rest_key()])
         self._end()
@@ -162,7 +162,7 @@ class ObjectWriter(FileWriter):
         wait(self._sending)  # a part that comes after the end would stay
         self._end()
         if self._upload:
-            self._store.abort_parts(self._key, self._upload)
+            self._store.abort_multipart_upload(self._key, self._upload)
 
     def _end(self) -> None:
         """Give up what is in memory."""
@@ -174,12 +174,12 @@ class ObjectWriter(FileWriter):
     def _send(self) -> None:
         """Send what is in the buffer, and go on once there is room for the next part."""
         if not self._upload:
-            self._upload = self._store.begin_parts(self._key, "application/octet-stream")
+            self._upload = self._store.create_multipart_upload(self._key, "application/octet-stream")
             if self._resumable:
                 self._store.put(self._key + _PARTS, self._upload.encode())
         self._number += 1
         content = self._buffer.content()
-        future = self._senders.submit(self._store.put_part, self._key, self._upload, self._number, content)
+        future = self._part_executor.submit(self._store.put_part, self._key, self._upload, self._number, content)
         self._sending[future], self._buffer = self._buffer, PartBuffer()
         self._wait(_IN_FLIGHT)
         if self._free:

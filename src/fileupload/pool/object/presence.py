@@ -9,7 +9,7 @@ from contextlib import suppress
 from fileupload.pool.object.store import ObjectStore
 
 
-class ProgressBoard(ABC):
+class PresenceStore(ABC):
     """Shows the last status of each running attempt, and which attempt owns each bucket.
 
     Whose a bucket is, the store alone decides. What is noted here is only news of it, which may be old or missing.
@@ -20,18 +20,18 @@ class ProgressBoard(ABC):
     interval: float
 
     @abstractmethod
-    def show(self, bucket_id: str, token: str, record: str) -> bool:
+    def publish(self, bucket_id: str, token: str, record: str) -> bool:
         """Show *record* as a sign of life; nothing is raised where that is not possible.
 
         :return: False if the bucket is noted as another's: time to look into the store.
         """
 
     @abstractmethod
-    def read(self, bucket_id: str, token: str) -> str | None:
+    def get(self, bucket_id: str, token: str) -> str | None:
         """Return what is shown of an attempt beside what lies in the store, or None."""
 
     @abstractmethod
-    def remove(self, bucket_id: str, token: str) -> None:
+    def withdraw(self, bucket_id: str, token: str) -> None:
         """Show nothing of an attempt any more."""
 
     @abstractmethod
@@ -42,15 +42,15 @@ class ProgressBoard(ABC):
         """
 
     @abstractmethod
-    def claim(self, bucket_id: str, token: str) -> bool:
+    def acquire_resume_lease(self, bucket_id: str, token: str) -> bool:
         """Claim to be who follows the attempt *token*; False if somebody else has done so a moment ago."""
 
     @abstractmethod
-    def note_owner(self, bucket_id: str, token: str) -> None:
+    def cache_owner(self, bucket_id: str, token: str) -> None:
         """Note that the attempt *token* owns the bucket, as the store says; empty: nobody, it was cleared."""
 
 
-class StoreBoard(ProgressBoard):
+class ObjectPresence(PresenceStore):
     """Refreshes a small object once a second. Whose a bucket is, and what was shown, is seen by a look at the store."""
 
     interval = 1.0
@@ -60,16 +60,16 @@ class StoreBoard(ProgressBoard):
         self._store = store
         self._key = key
 
-    def show(self, bucket_id: str, token: str, record: str) -> bool:
+    def publish(self, bucket_id: str, token: str, record: str) -> bool:
         """Replace the object."""
         with suppress(OSError):  # progress that cannot be shown must not end an upload
             self._store.put(self._key(bucket_id, token), record.encode())
         return True
 
-    def read(self, bucket_id: str, token: str) -> None:
+    def get(self, bucket_id: str, token: str) -> None:
         """Return None: there is nothing beside what lies in the store."""
 
-    def remove(self, bucket_id: str, token: str) -> None:
+    def withdraw(self, bucket_id: str, token: str) -> None:
         """Remove the object."""
         with suppress(OSError):
             self._store.delete([self._key(bucket_id, token)])
@@ -78,9 +78,9 @@ class StoreBoard(ProgressBoard):
         """Tell by the age of what is in the store."""
         return age < limit
 
-    def claim(self, bucket_id: str, token: str) -> bool:
+    def acquire_resume_lease(self, bucket_id: str, token: str) -> bool:
         """Return True: of several who write markers, the newest is the one."""
         return True
 
-    def note_owner(self, bucket_id: str, token: str) -> None:
+    def cache_owner(self, bucket_id: str, token: str) -> None:
         """Do nothing: the markers say it."""

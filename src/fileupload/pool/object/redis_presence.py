@@ -21,14 +21,14 @@ from collections.abc import Callable
 from typing import Any
 
 from fileupload.errors import SettingError
-from fileupload.pool.object.presence import ProgressBoard
+from fileupload.pool.object.presence import PresenceStore
 
 log = logging.getLogger("fileupload")
 
 _EXPIRES = 30  # seconds after which what was shown, and not shown again, is forgotten
 _CLAIM_EXPIRES = 10  # seconds in which who goes on with an attempt has written so into the store, or has died
 _TIMEOUT = 1.0  # seconds: an upload does not wait longer for it
-_PAUSE = 10.0  # seconds in which it is not asked again after it failed
+_RETRY_INTERVAL = 10.0  # seconds in which it is not asked again after it failed
 _NEVER = float("-inf")
 
 # In one round trip: the sign of life is given in any case, the note is renewed only where it is not another's.
@@ -41,10 +41,10 @@ return 1
 """
 
 
-class RedisBoard(ProgressBoard):
-    """Shows progress in Redis; while that is away, on another board."""
+class RedisPresence(PresenceStore):
+    """Shows progress in Redis; while that is away, on another presence."""
 
-    def __init__(self, url: str, pool: str, otherwise: ProgressBoard) -> None:
+    def __init__(self, url: str, pool: str, otherwise: PresenceStore) -> None:
         """Use the server at *url*, for the pool of that name.
 
         :raises SettingError: the client is not installed, or the address is none.
@@ -72,27 +72,27 @@ class RedisBoard(ProgressBoard):
 
     @property
     def interval(self) -> float:  # type: ignore[override]
-        """Seconds between two changes that the board in use can take."""
+        """Seconds between two changes that the presence in use can take."""
         return 0.0 if self._is_usable() else self._otherwise.interval
 
-    def show(self, bucket_id: str, token: str, record: str) -> bool:
+    def publish(self, bucket_id: str, token: str, record: str) -> bool:
         """Set a key that expires."""
         keys = [self._key(bucket_id, token), self._key(bucket_id)]
         answer = self._ask(lambda: self._show_script(keys=keys, args=[token, record, _EXPIRES]))
-        return self._otherwise.show(bucket_id, token, record) if answer is None else bool(answer)
+        return self._otherwise.publish(bucket_id, token, record) if answer is None else bool(answer)
 
-    def read(self, bucket_id: str, token: str) -> str | None:
-        """Return what the key says, or what the other board does."""
+    def get(self, bucket_id: str, token: str) -> str | None:
+        """Return what the key says, or what the other presence does."""
         found = self._ask(lambda: self._redis.get(self._key(bucket_id, token)))
-        return str(found) if found is not None else self._otherwise.read(bucket_id, token)
+        return str(found) if found is not None else self._otherwise.get(bucket_id, token)
 
-    def remove(self, bucket_id: str, token: str) -> None:
-        """Remove the key, and what the other board may have."""
+    def withdraw(self, bucket_id: str, token: str) -> None:
+        """Remove the key, and what the other presence may have."""
         self._ask(lambda: self._redis.delete(self._key(bucket_id, token)))
-        self._otherwise.remove(bucket_id, token)
+        self._otherwise.withdraw(bucket_id, token)
 
     def is_alive(self, bucket_id: str, token: str, age: float, limit: float) -> bool:
-        """Tell as the other board does, or by the key, which would have expired.
+        """Tell as the other presence does, or by the key, which would have expired.
 
         Nobody is dead of whom nothing could be heard here for so long: Redis does not answer, or knew nothing.
         """
@@ -111,17 +111,17 @@ class RedisBoard(ProgressBoard):
             return True
         return bool(self._ask(lambda: self._redis.exists(new)))
 
-    def claim(self, bucket_id: str, token: str) -> bool:
+    def acquire_resume_lease(self, bucket_id: str, token: str) -> bool:
         """Set a key if it is not there; without Redis the store decides alone."""
         key = self._key(bucket_id, token, "next")
         return bool(self._ask(lambda: self._redis.set(key, "", nx=True, ex=_CLAIM_EXPIRES) or False, otherwise=True))
 
-    def note_owner(self, bucket_id: str, token: str) -> None:
+    def cache_owner(self, bucket_id: str, token: str) -> None:
         """Set a key that expires."""
         self._ask(lambda: self._redis.set(self._key(bucket_id), token, ex=_EXPIRES))
 
     def _is_usable(self) -> bool:
-        return time.monotonic() - self._failed >= _PAUSE
+        return time.monotonic() - self._failed >= _RETRY_INTERVAL
 
     def _ask(self, request: Callable[[], Any], otherwise: Any = None) -> Any:
         """Return the answer to a request, or *otherwise* where there is none."""

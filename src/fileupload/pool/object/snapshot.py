@@ -10,7 +10,7 @@ from fileupload.pool.object.store import StoredObject
 
 
 @dataclass(frozen=True)
-class View:
+class BucketSnapshot:
     """What lies under a bucket.
 
     :ivar markers: the keys of its attempts, the newest last.
@@ -30,7 +30,7 @@ class View:
         """Return what a *listing* of the keys that begin with *base* tells."""
         objects = list(listing)
         markers = tuple(each.key for each in objects if each.key.startswith(base + "a/"))
-        data = data_of(token_of(markers[-1])) if markers else ""
+        data = data_prefix_of(attempt_id_of(markers[-1])) if markers else ""
         ages = [each.age for each in objects if data in each.key]
         done = [each.age for each in objects if each.key == base + "d"]
         claims = [each.age for each in objects if each.key == base + "x"]
@@ -50,11 +50,11 @@ class View:
         return self.markers[-1] if self.markers else None
 
 
-def token_of(marker: str) -> str:
+def attempt_id_of(marker: str) -> str:
     """Return the token of the attempt whose marker is under this key."""
     return marker.rpartition("-")[2]
 
 
-def data_of(token: str) -> str:
+def data_prefix_of(token: str) -> str:
     """Return the name of the folder with the files of an attempt: of one that was resumed, that of the first."""
     return token.rpartition("_")[2]

@@ -27,10 +27,10 @@ class ObjectStore(ABC):
 
     A write is whole or not at all, and seen by all who read after it (as all S3-compatible stores promise by now).
 
-    :ivar seals_parts: whether an object that was made of parts cannot be changed by a part that comes late.
+    :ivar rejects_late_parts: whether an object that was made of parts cannot be changed by a part that comes late.
     """
 
-    seals_parts = True
+    rejects_late_parts = True
 
     @abstractmethod
     def put(self, key: str, data: bytes | bytearray, *, new: bool = False) -> bool:
@@ -57,11 +57,11 @@ class ObjectStore(ABC):
         """Yield the objects whose keys begin with *prefix*, in the order of their keys."""
 
     @abstractmethod
-    def folders(self, prefix: str) -> Iterator[str]:
+    def common_prefixes(self, prefix: str) -> Iterator[str]:
         """Yield what stands between *prefix* and the next slash in the keys, each once."""
 
     @abstractmethod
-    def begin_parts(self, key: str, content_type: str) -> str:
+    def create_multipart_upload(self, key: str, content_type: str) -> str:
         """Begin to store an object in parts; return the name of that undertaking."""
 
     @abstractmethod
@@ -73,19 +73,19 @@ class ObjectStore(ABC):
         """Return the parts that are stored."""
 
     @abstractmethod
-    def complete_parts(self, key: str, upload: str, parts: Iterable[Part]) -> None:
+    def complete_multipart_upload(self, key: str, upload: str, parts: Iterable[Part]) -> None:
         """Make the object of its parts."""
 
     @abstractmethod
-    def abort_parts(self, key: str, upload: str) -> None:
+    def abort_multipart_upload(self, key: str, upload: str) -> None:
         """Remove the parts of an object that will not be; it does not matter whether they are there."""
 
     @abstractmethod
-    def unfinished(self, prefix: str) -> Iterator[tuple[str, str, float]]:
+    def list_multipart_uploads(self, prefix: str) -> Iterator[tuple[str, str, float]]:
         """Yield key, undertaking and age in seconds of the objects below *prefix* that are not made yet."""
 
     @abstractmethod
-    def url(self, key: str, expires: float, *, filename: str = "", content_type: str = "") -> str:
+    def presigned_get_url(self, key: str, expires: float, *, filename: str = "", content_type: str = "") -> str:
         """Return an address under which anyone can read an object for *expires* seconds."""
 
     @abstractmethod
@@ -109,7 +109,7 @@ class ObjectStore(ABC):
         """
 
     @abstractmethod
-    def serving(self, content_type: str, *, disposition: str = "", acl: str = "") -> ObjectStore:
+    def with_object_headers(self, content_type: str, *, disposition: str = "", acl: str = "") -> ObjectStore:
         """Return the same store, for writing objects that others read there: it serves them in this way.
 
         :param disposition: a Content-Disposition.
@@ -117,7 +117,7 @@ class ObjectStore(ABC):
         """
 
     @abstractmethod
-    def address(self, key: str) -> str:
+    def public_url(self, key: str) -> str:
         """Return the address of an object, without a signature."""
 
     @abstractmethod
@@ -125,5 +125,5 @@ class ObjectStore(ABC):
         """Return an address to which anyone can PUT a part for *expires* seconds, of *size* bytes if given."""
 
     @abstractmethod
-    def form(self, key: str, least: int, most: int, content_type: str, expires: float) -> Form | None:
-        """Return where anyone can post an object of *least* to *most* bytes; None in a store that takes no forms."""
+    def presigned_post(self, key: str, min_size: int, max_size: int, content_type: str, expires: float) -> Form | None:
+        """Return where an object of *min_size* to *max_size* bytes can be posted; None without POST policies."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from fileupload.pool.s3.client import answer_in, explained_at_start
+from fileupload.pool.s3.client import error_message, translate_startup_errors
 from fileupload.pool.s3.store import S3Store
 
 _Rule = dict[str, Any]  # as boto3 has it
@@ -29,7 +29,7 @@ class RuleRefused(Exception):
         self.code = code
 
 
-class Result(StrEnum):
+class RuleResult(StrEnum):
     """What has become of a rule, or in a dry run would become of it."""
 
     INSTALLED = "installed"
@@ -39,7 +39,7 @@ class Result(StrEnum):
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _RuleType:
     """How boto3 speaks of one kind of rules.
 
     :ivar absent: the store's word for none.
@@ -53,14 +53,14 @@ class _Kind:
     kept: tuple[str, ...] = ()
 
 
-_LIFECYCLE = _Kind(
+_LIFECYCLE = _RuleType(
     "bucket_lifecycle_configuration", "LifecycleConfiguration", "Rules",
     "NoSuchLifecycleConfiguration", ("TransitionDefaultMinimumObjectSize",),
 )  # fmt: skip
-_CORS = _Kind("bucket_cors", "CORSConfiguration", "CORSRules", "NoSuchCORSConfiguration")
+_CORS = _RuleType("bucket_cors", "CORSConfiguration", "CORSRules", "NoSuchCORSConfiguration")
 
 
-def install_lifecycle(store: S3Store, prefix: str, days: int, *, dry_run: bool = False) -> Result:
+def install_lifecycle(store: S3Store, prefix: str, days: int, *, dry_run: bool = False) -> RuleResult:
     """Let the store abort multipart uploads below *prefix* that are unfinished *days* after they began.
 
     :raises RuleRefused: it does not do that.
@@ -79,7 +79,7 @@ def install_lifecycle(store: S3Store, prefix: str, days: int, *, dry_run: bool =
     )
 
 
-def install_cors(store: S3Store, prefix: str, origins: Sequence[str], *, dry_run: bool = False) -> Result:
+def install_cors(store: S3Store, prefix: str, origins: Sequence[str], *, dry_run: bool = False) -> RuleResult:
     """Let pages of these *origins* send to the store and read from it, for the pool below *prefix*.
 
     :raises RuleRefused: the store does not do that.
@@ -101,7 +101,7 @@ class _Rules:
     :ivar name: the ID of the pool's own.
     """
 
-    def __init__(self, store: S3Store, kind: _Kind, prefix: str) -> None:
+    def __init__(self, store: S3Store, kind: _RuleType, prefix: str) -> None:
         """Read them."""
         self._store, self._kind = store, kind
         # Pools may share an s3_bucket; an ID has at most 255 characters, of which not all are safe.
@@ -115,20 +115,20 @@ class _Rules:
             self._answer = {kind.field: []}
         self.found: list[_Rule] = self._answer.get(kind.field, [])
 
-    def install(self, rule: _Rule, *, dry_run: bool) -> Result:
+    def install(self, rule: _Rule, *, dry_run: bool) -> RuleResult:
         """Put *rule* in the place of the pool's own, or beside the others."""
         own = [each for each in self.found if each.get("ID") == self.name]
         own = own or [each for each in self.found if _alike(each, rule)]  # in stores that do not keep IDs
         if len(own) == 1 and _alike(own[0], rule):
-            return Result.UNCHANGED
+            return RuleResult.UNCHANGED
         if dry_run and self._kind.field not in self._answer:
-            return Result.UNCERTAIN
+            return RuleResult.UNCERTAIN
         if not dry_run:
             # Of CORS rules the first that matches counts; what others have for other origins is as it was.
             merged = [{"ID": self.name, **rule}, *(each for each in self.found if each not in own)]
             kept = {name: self._answer[name] for name in self._kind.kept if name in self._answer}
             self._ask("put", **{self._kind.parameter: {self._kind.field: merged}}, **kept)
-        return Result.REPLACED if own else Result.INSTALLED
+        return RuleResult.REPLACED if own else RuleResult.INSTALLED
 
     def _ask(self, verb: str, **parameters: Any) -> dict[str, Any]:
         operation = getattr(self._store.client, f"{verb}_{self._kind.operation}")
@@ -151,11 +151,11 @@ def _answered(s3_bucket: str) -> Iterator[None]:
     """Tell what is wrong with a rule from what is wrong with the place."""
     from botocore.exceptions import ClientError
 
-    with explained_at_start("pool", f"s3://{s3_bucket}"):
+    with translate_startup_errors("pool", f"s3://{s3_bucket}"):
         try:
             yield
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if code in _NO_PLACE:
                 raise
-            raise RuleRefused(code, answer_in(error)) from None
+            raise RuleRefused(code, error_message(error)) from None

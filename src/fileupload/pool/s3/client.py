@@ -54,7 +54,7 @@ def make_client(*, endpoint_url: str = "", region: str = "", key_id: str = "", s
 
 
 @contextmanager
-def explained(key: str) -> Iterator[None]:
+def translate_errors(key: str) -> Iterator[None]:
     """Turn what boto3 raises, at work on the object *key*, into OSError."""
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -89,14 +89,14 @@ def _lacks_descriptors(error: BaseException) -> bool:
     return False
 
 
-def answer_in(error: Any) -> str:
+def error_message(error: Any) -> str:
     """Return what the store itself says in a ClientError."""
     answer = error.response.get("Error", {})
     return " ".join(str(answer[part]) for part in ("Code", "Message") if answer.get(part))
 
 
 @contextmanager
-def explained_at_start(setting: str, address: str) -> Iterator[None]:
+def translate_startup_errors(setting: str, address: str) -> Iterator[None]:
     """Turn what boto3 raises into SettingError, with the store's own answer.
 
     :param setting: the name of the one that holds *address*.
@@ -106,6 +106,8 @@ def explained_at_start(setting: str, address: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise SettingError(f"setting {setting!r} cannot be {address!r}: the store says {answer_in(error)!r}") from None
+        raise SettingError(
+            f"setting {setting!r} cannot be {address!r}: the store says {error_message(error)!r}"
+        ) from None
     except (BotoCoreError, OSError) as error:
         raise SettingError(f"setting {setting!r} cannot be {address!r}: {error}") from None

@@ -8,24 +8,24 @@ from urllib.parse import quote
 from fileupload.pool.direct import Form
 from fileupload.pool.object.store import ObjectStore
 
-LONGEST_LIFE = 7 * 86400  # seconds; the stores refuse what is signed for longer
+MAX_URL_TTL = 7 * 86400  # seconds; the stores refuse what is signed for longer
 
 
 class S3Addresses(ObjectStore):
     """The part of a store that signs; nothing here is sent to it.
 
-    :ivar takes_forms: whether the store knows POST policies.
+    :ivar supports_post_policy: whether the store knows POST policies.
     """
 
     s3_bucket: str
-    takes_forms = True
+    supports_post_policy = True
 
     @property
     def signer(self) -> Any:
         """The client of boto3 that signs, for the address under which clients see the store."""
         raise NotImplementedError
 
-    def url(self, key: str, expires: float, *, filename: str = "", content_type: str = "") -> str:
+    def presigned_get_url(self, key: str, expires: float, *, filename: str = "", content_type: str = "") -> str:
         """Return an address for GET."""
         options = {}
         if filename:
@@ -34,9 +34,9 @@ class S3Addresses(ObjectStore):
             options["ResponseContentType"] = content_type
         return self._sign("get_object", key, expires, options)
 
-    def address(self, key: str) -> str:
+    def public_url(self, key: str) -> str:
         """Return an address that is not signed."""
-        return self.url(key, 1).partition("?")[0]
+        return self.presigned_get_url(key, 1).partition("?")[0]
 
     def part_url(self, key: str, upload: str, number: int, size: int | None, expires: float) -> str:
         """Return an address for PUT; its length is signed, and so another one refused."""
@@ -45,12 +45,12 @@ class S3Addresses(ObjectStore):
             options["ContentLength"] = size
         return self._sign("upload_part", key, expires, options)
 
-    def form(self, key: str, least: int, most: int, content_type: str, expires: float) -> Form | None:
+    def presigned_post(self, key: str, min_size: int, max_size: int, content_type: str, expires: float) -> Form | None:
         """Return a form with a POST policy, which bounds length and type."""
-        if not self.takes_forms:
+        if not self.supports_post_policy:
             return None
         fields = {"Content-Type": content_type, "success_action_status": "201"}
-        conditions = [*({name: value} for name, value in fields.items()), ["content-length-range", least, most]]
+        conditions = [*({name: value} for name, value in fields.items()), ["content-length-range", min_size, max_size]]
         signed = self.signer.generate_presigned_post(
             self.s3_bucket, key, Fields=fields, Conditions=conditions, ExpiresIn=_seconds(expires)
         )
@@ -62,4 +62,4 @@ class S3Addresses(ObjectStore):
 
 
 def _seconds(expires: float) -> int:
-    return max(1, min(int(expires), LONGEST_LIFE))
+    return max(1, min(int(expires), MAX_URL_TTL))

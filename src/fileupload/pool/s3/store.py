@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from fileupload.identifiers import new_id
 from fileupload.pool.direct import Part
 from fileupload.pool.object.pool import ObjectPool
-from fileupload.pool.object.redis_presence import RedisBoard
+from fileupload.pool.object.redis_presence import RedisPresence
 from fileupload.pool.object.store import ObjectStore, StoredObject
-from fileupload.pool.s3.client import explained, explained_at_start, make_client
+from fileupload.pool.s3.client import make_client, translate_errors, translate_startup_errors
 from fileupload.pool.s3.presigned_urls import S3Addresses
 from fileupload.pool.s3.server_side_copy import copy_object
 from fileupload.settings import Settings
@@ -29,10 +29,10 @@ __all__ = ["S3Store", "make_client", "open_pool", "open_store"]
 
 log = logging.getLogger("fileupload")
 
-_SETTLING = 0.25  # seconds after which all who wrote in one moment have written
-_SETTLING_WITHOUT_CONDITIONS = 1.0
+_CONDITIONAL_WRITE_DELAY = 0.25  # seconds after which all who wrote in one moment have written
+_DELAY_WITHOUT_CONDITIONS = 1.0
 _SWIFT = "x-openstack-request-id"  # a header of OpenStack Swift's answers
-_MOST_DELETED = 1000  # keys in one request
+_MAX_DELETED = 1000  # keys in one request
 
 
 def open_pool(settings: Settings) -> ObjectPool:
@@ -44,7 +44,7 @@ def open_pool(settings: Settings) -> ObjectPool:
     pool = ObjectPool(store, prefix)
     store.check(pool.prefix)
     if settings.progress:
-        pool.board = RedisBoard(settings.progress, f"{settings.s3_endpoint_url} {settings.pool}", pool.board)
+        pool.presence = RedisPresence(settings.progress, f"{settings.s3_endpoint_url} {settings.pool}", pool.presence)
     return pool
 
 
@@ -79,7 +79,9 @@ class S3Store(S3Addresses):
         self._make_signer = make_signer
         self.s3_bucket = s3_bucket
         self._headers: dict[str, str] = {}  # parameters of boto3 for what objects are stored with
-        self.settling = 0.0  # seconds after which a conditional write is certain; :meth:`check` finds out
+        self.conditional_write_delay = (
+            0.0  # seconds after which a conditional write is certain; :meth:`check` finds out
+        )
 
     @property
     def client(self) -> Any:
@@ -98,23 +100,23 @@ class S3Store(S3Addresses):
 
         :raises SettingError: it cannot be, with the store's own answer.
         """
-        with self._trial(prefix, "pool") as (key, headers):
-            self._learn_conditions(key, headers)
+        with self._probe_object(prefix, "pool") as (key, headers):
+            self._probe_conditional_writes(key, headers)
 
     def check_writing(self, prefix: str, setting: str) -> None:
         """Try to list, to write and to remove below *prefix*, for a setting of that name.
 
         :raises SettingError: it cannot be, with the store's own answer.
         """
-        with self._trial(prefix, setting):
+        with self._probe_object(prefix, setting):
             pass
 
     @contextmanager
-    def _trial(self, prefix: str, setting: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+    def _probe_object(self, prefix: str, setting: str) -> Iterator[tuple[str, Mapping[str, str]]]:
         """Give the key of an object that is there for a while, and the headers of the answer to its writing."""
         key = f"{prefix}.check-{new_id()}"
         target = {"Bucket": self.s3_bucket, "Key": key}
-        with explained_at_start(setting, f"s3://{self.s3_bucket}"):
+        with translate_startup_errors(setting, f"s3://{self.s3_bucket}"):
             self.client.list_objects_v2(Bucket=self.s3_bucket, Prefix=key, MaxKeys=1)
             answer = self.client.put_object(**target, Body=b"", **self._headers)
             try:
@@ -122,37 +124,41 @@ class S3Store(S3Addresses):
             finally:
                 self.client.delete_object(**target)
 
-    def _learn_conditions(self, key: str, headers: Mapping[str, str]) -> None:
+    def _probe_conditional_writes(self, key: str, headers: Mapping[str, str]) -> None:
         """Find out what a condition is worth here; *key* is there."""
         # Swift takes parts for an object that is complete already, which breaks it, and knows no POST policies.
-        self.seals_parts = self.takes_forms = _SWIFT not in headers
+        self.rejects_late_parts = self.supports_post_policy = _SWIFT not in headers
         if self._put(key, b"", {"IfNoneMatch": "*"}):
-            self.settling = _SETTLING_WITHOUT_CONDITIONS
-            log.warning("this object store ignores If-None-Match; each finished upload waits %g s", self.settling)
+            self.conditional_write_delay = _DELAY_WITHOUT_CONDITIONS
+            log.warning(
+                "this object store ignores If-None-Match; each finished upload waits %g s", self.conditional_write_delay
+            )
         elif _SWIFT in headers:
             # It looks whether there is an object when a write begins, and not again when it ends.
-            self.settling = _SETTLING
+            self.conditional_write_delay = _CONDITIONAL_WRITE_DELAY
 
     def put(self, key: str, data: bytes | bytearray, *, new: bool = False) -> bool:
         """Store an object."""
         if not new:
             return self._put(key, bytes(data), {})
-        if self.settling == _SETTLING_WITHOUT_CONDITIONS and any(each.key == key for each in self.list(key)):
+        if self.conditional_write_delay == _DELAY_WITHOUT_CONDITIONS and any(
+            each.key == key for each in self.list(key)
+        ):
             return False
         writer = new_id()
         if not self._put(key, bytes(data), {"IfNoneMatch": "*", "Metadata": {"writer": writer}}):
             # It may be ours, of which the answer was lost on the way, so that boto3 sent it again.
             return self._writer(key) == writer
-        if self.settling:
+        if self.conditional_write_delay:
             # The last of several who wrote in one moment is the one, and each looks when all of them have written.
-            time.sleep(self.settling)
+            time.sleep(self.conditional_write_delay)
             return self._writer(key) == writer
         return True
 
     def _writer(self, key: str) -> str | None:
         """Return who has written what was new; None if it is gone."""
         try:
-            with explained(key):
+            with translate_errors(key):
                 answer = self.client.head_object(Bucket=self.s3_bucket, Key=key)
         except FileNotFoundError:
             return None
@@ -160,7 +166,7 @@ class S3Store(S3Addresses):
 
     def _put(self, key: str, data: bytes, options: dict[str, Any]) -> bool:
         try:
-            with explained(key):
+            with translate_errors(key):
                 self.client.put_object(Bucket=self.s3_bucket, Key=key, Body=data, **self._headers, **options)
         except FileExistsError:
             return False
@@ -168,22 +174,22 @@ class S3Store(S3Addresses):
 
     def get(self, key: str) -> bytes:
         """Return a small object."""
-        with explained(key):
+        with translate_errors(key):
             body: bytes = self.client.get_object(Bucket=self.s3_bucket, Key=key)["Body"].read()
             return body
 
     def open(self, key: str, start: int = 0) -> BinaryIO:
         """Return the bytes of an object from *start* on."""
         options = {"Range": f"bytes={start}-"} if start else {}
-        with explained(key):
+        with translate_errors(key):
             return cast(BinaryIO, self.client.get_object(Bucket=self.s3_bucket, Key=key, **options)["Body"])
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects."""
         names = [{"Key": key} for key in keys]
-        for at in range(0, len(names), _MOST_DELETED):
-            some = names[at : at + _MOST_DELETED]
-            with explained(some[0]["Key"]):
+        for at in range(0, len(names), _MAX_DELETED):
+            some = names[at : at + _MAX_DELETED]
+            with translate_errors(some[0]["Key"]):
                 if len(some) == 1:
                     self.client.delete_object(Bucket=self.s3_bucket, Key=some[0]["Key"])
                     continue
@@ -198,22 +204,22 @@ class S3Store(S3Addresses):
                 age = max(0.0, (now - each["LastModified"]).total_seconds())
                 yield StoredObject(each["Key"], each["Size"], age)
 
-    def folders(self, prefix: str) -> Iterator[str]:
+    def common_prefixes(self, prefix: str) -> Iterator[str]:
         """Yield what stands between *prefix* and the next slash."""
         for page, _ in self._pages("list_objects_v2", Prefix=prefix, Delimiter="/"):
             for each in page.get("CommonPrefixes", ()):
                 yield each["Prefix"].removeprefix(prefix).rstrip("/")
 
-    def begin_parts(self, key: str, content_type: str) -> str:
+    def create_multipart_upload(self, key: str, content_type: str) -> str:
         """Begin a multipart upload."""
         headers = {"ContentType": content_type, **self._headers}
-        with explained(key):
+        with translate_errors(key):
             answer = self.client.create_multipart_upload(Bucket=self.s3_bucket, Key=key, **headers)
         return str(answer["UploadId"])
 
     def put_part(self, key: str, upload: str, number: int, data: bytes | bytearray) -> Part:
         """Store one part."""
-        with explained(key):
+        with translate_errors(key):
             answer = self.client.upload_part(
                 Bucket=self.s3_bucket, Key=key, UploadId=upload, PartNumber=number, Body=data
             )  # fmt: skip
@@ -221,7 +227,7 @@ class S3Store(S3Addresses):
 
     def stat(self, key: str) -> Part:
         """Return size and ETag of an object."""
-        with explained(key):
+        with translate_errors(key):
             answer = self.client.head_object(Bucket=self.s3_bucket, Key=key)
         age = (_time_of(answer) - answer["LastModified"]).total_seconds()
         return Part(1, answer["ETag"], answer["ContentLength"], max(0.0, age))
@@ -240,7 +246,7 @@ class S3Store(S3Addresses):
         copy_object(self.client, {"Bucket": origin.s3_bucket, "Key": source}, target, self._headers)
         return True
 
-    def serving(self, content_type: str, *, disposition: str = "", acl: str = "") -> S3Store:
+    def with_object_headers(self, content_type: str, *, disposition: str = "", acl: str = "") -> S3Store:
         """Return the same store, which sends these headers with what it writes."""
         headers = {"ContentType": content_type, "ContentDisposition": disposition, "ACL": acl}
         other = copy.copy(self)
@@ -255,23 +261,23 @@ class S3Store(S3Addresses):
             for each in page.get("Parts", ())
         ]
 
-    def complete_parts(self, key: str, upload: str, parts: Iterable[Part]) -> None:
+    def complete_multipart_upload(self, key: str, upload: str, parts: Iterable[Part]) -> None:
         """Complete the multipart upload."""
         listed = [{"PartNumber": part.number, "ETag": part.etag} for part in parts]
-        with explained(key):
+        with translate_errors(key):
             self.client.complete_multipart_upload(
                 Bucket=self.s3_bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": listed}
             )
 
-    def abort_parts(self, key: str, upload: str) -> None:
+    def abort_multipart_upload(self, key: str, upload: str) -> None:
         """Abort the multipart upload."""
         try:
-            with explained(key):
+            with translate_errors(key):
                 self.client.abort_multipart_upload(Bucket=self.s3_bucket, Key=key, UploadId=upload)
         except FileNotFoundError:
             return
 
-    def unfinished(self, prefix: str) -> Iterator[tuple[str, str, float]]:
+    def list_multipart_uploads(self, prefix: str) -> Iterator[tuple[str, str, float]]:
         """Yield the multipart uploads below *prefix*."""
         for page, now in self._pages("list_multipart_uploads", Prefix=prefix):
             for each in page.get("Uploads", ()):
@@ -281,7 +287,7 @@ class S3Store(S3Addresses):
         """Yield the pages of a listing, each with the store's time when it was made."""
         pages = iter(self.client.get_paginator(operation).paginate(Bucket=self.s3_bucket, **options))
         while True:
-            with explained(options.get("Prefix") or options.get("Key", "")):
+            with translate_errors(options.get("Prefix") or options.get("Key", "")):
                 page = next(pages, None)
             if page is None:
                 return

@@ -21,15 +21,15 @@ from fileupload.identifiers import Claims
 from fileupload.manager import UploadManager
 from fileupload.pool.base import Attempt, FileWriter
 from fileupload.pool.direct import DirectFile, Part, PartWriter
-from fileupload.protocols.direct.upload_tokens import Ticket, Tickets
+from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from fileupload.protocols.multipart_form import FormProtocol
-from fileupload.protocols.receiver import Gate, Receiver, UploadRequest
-from fileupload.settings import size_text
+from fileupload.protocols.receiver import FileFilter, Receiver, UploadRequest
+from fileupload.settings import format_size
 from fileupload.status import UploadStatus
 from fileupload.wsgi.request_body import BodyReader
 
 
-class _OneFile(Gate):
+class _OneFile(FileFilter):
     """Lets in a form with one file; its other fields mean nothing."""
 
     def __init__(self) -> None:
@@ -60,14 +60,14 @@ class _OpenEnd(FileWriter):
 class _PartAttempt(Attempt):
     """What the receiver needs of an attempt, so that it takes a part as it takes any file."""
 
-    def __init__(self, direct: DirectFile, ticket: Ticket, upload: UploadRequest) -> None:
+    def __init__(self, direct: DirectFile, ticket: UploadToken, upload: UploadRequest) -> None:
         self.status = upload.first_status()
         self._direct = direct
         self._number = ticket.number or 1
         # Where the size of a part was agreed, as a rule, its number bounds it. Else the limit is that of the whole
         # file; in a form it holds for the one file.
-        self._limit = None if ticket.number and ticket.least == ticket.most else ticket.most
-        sizes = [size for size in (upload.body.length, ticket.most) if size is not None]
+        self._limit = None if ticket.number and ticket.min_size == ticket.max_size else ticket.max_size
+        sizes = [size for size in (upload.body.length, ticket.max_size) if size is not None]
         self._size = min(sizes, default=0)  # a body is never shorter than the file in it
         self._writer: _OpenEnd | None = None
 
@@ -76,15 +76,15 @@ class _PartAttempt(Attempt):
         self._writer = _OpenEnd(self._direct.receive_part(self._number, self._size, self._limit))
         return self._writer
 
-    def store(self, least: int) -> Part:
+    def store(self, min_size: int) -> Part:
         """Let the part count, if it has *least* bytes; return what is then stored.
 
         :raises NoFile, Incomplete: there is none, or it has fewer.
         """
         if self._writer is None:
             raise NoFile("No file was sent; choose one, and send it as a file field of the form.")
-        if self._writer.size < least:
-            raise Incomplete(f"{self._writer.size} bytes were sent, and this address takes {least}.")
+        if self._writer.size < min_size:
+            raise Incomplete(f"{self._writer.size} bytes were sent, and this address takes {min_size}.")
         self._writer.part.close()
         return self._writer.part.part
 
@@ -118,7 +118,7 @@ def receive_part(environ: dict[str, Any], query: dict[str, str], manager: Upload
     """
     body = BodyReader(environ, manager.settings)
     try:
-        ticket = Tickets(manager.key_ring).read(query.get("ticket", ""))
+        ticket = TokenSigner(manager.key_ring).read(query.get("ticket", ""))
         body.trusted = True
         if environ["REQUEST_METHOD"] != (allowed := "PUT" if ticket.number else "POST"):
             raise MethodNotAllowed(environ["REQUEST_METHOD"], (allowed,))
@@ -130,22 +130,22 @@ def receive_part(environ: dict[str, Any], query: dict[str, str], manager: Upload
         raise storage_error(error) from error
 
 
-def _open(environ: dict[str, Any], manager: UploadManager, ticket: Ticket, body: BodyReader) -> UploadRequest:
+def _open(environ: dict[str, Any], manager: UploadManager, ticket: UploadToken, body: BodyReader) -> UploadRequest:
     # What was agreed holds already; here it is the length that counts.
     settings = replace(manager.settings, checksum="none", content_types=(), extensions=(), max_size=0, max_file_size=0)
     return UploadRequest(
         environ=environ,
         query={},
         identifier="",
-        claims=Claims(id=ticket.bucket_id, max_size=ticket.most),
+        claims=Claims(id=ticket.bucket_id, max_size=ticket.max_size),
         pool=manager.pool,
         settings=settings,
         body=body,
-        gate=_OneFile(),
+        file_filter=_OneFile(),
     )
 
 
-def _receive(upload: UploadRequest, ticket: Ticket) -> Part:
+def _receive(upload: UploadRequest, ticket: UploadToken) -> Part:
     direct = upload.pool.direct(ticket.bucket_id, ticket.attempt)
     attempt = _PartAttempt(direct, ticket, upload)
     receiver = Receiver(upload, attempt, attempt.status)
@@ -157,14 +157,14 @@ def _receive(upload: UploadRequest, ticket: Ticket) -> Part:
             form = FormProtocol()
             form.prepare(upload)
             form.fill(upload, receiver)
-        return attempt.store(ticket.least)
+        return attempt.store(ticket.min_size)
     except BaseException:
         with suppress(OSError):
             attempt.fail(attempt.status)
         raise
 
 
-def _check_length(upload: UploadRequest, ticket: Ticket) -> None:
+def _check_length(upload: UploadRequest, ticket: UploadToken) -> None:
     """Refuse a body that has not the bytes that were signed.
 
     :raises TooLarge, InvalidLength, LengthRequired, PoolFull: it has not, or they have no room.
@@ -172,10 +172,10 @@ def _check_length(upload: UploadRequest, ticket: Ticket) -> None:
     length = upload.body.length
     if length is None:
         raise LengthRequired("Send the length of this part as Content-Length.")
-    if ticket.most is not None and length > ticket.most:
-        raise TooLarge(f"{length} bytes are sent, and this address takes {size_text(ticket.most)} at most.")
-    if length < ticket.least:
-        raise InvalidLength(f"{length} bytes are sent, and this address takes {ticket.least}.")
+    if ticket.max_size is not None and length > ticket.max_size:
+        raise TooLarge(f"{length} bytes are sent, and this address takes {format_size(ticket.max_size)} at most.")
+    if length < ticket.min_size:
+        raise InvalidLength(f"{length} bytes are sent, and this address takes {ticket.min_size}.")
     upload.check_space(length)
 
 

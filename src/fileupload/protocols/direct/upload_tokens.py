@@ -14,29 +14,29 @@ from fileupload.errors import AddressExpired
 from fileupload.signing import CurrentSigner, KeyRing
 
 _SALT = b"fileupload.ticket."
-_LONGEST = 1000  # characters
+_MAX_LENGTH = 1000  # characters
 
 
 @dataclass(frozen=True)
-class Ticket:
+class UploadToken:
     """What may be sent to an address.
 
     :ivar attempt: of the bucket, by the pool's name.
     :ivar number: of the part; 0 for the file of a form.
-    :ivar least: bytes at least.
-    :ivar most: bytes at most, or None for any.
+    :ivar min_size: bytes at least.
+    :ivar max_size: bytes at max_size, or None for any.
     :ivar expires: until when, in seconds since the epoch.
     """
 
     bucket_id: str
     attempt: str
     number: int
-    least: int
-    most: int | None
+    min_size: int
+    max_size: int | None
     expires: int
 
 
-class Tickets:
+class TokenSigner:
     """Signs and reads tickets."""
 
     def __init__(self, keys: KeyRing | Sequence[str], purpose: bytes = b"part") -> None:
@@ -50,17 +50,17 @@ class Tickets:
     def _serializer(self) -> URLSafeSerializer:
         return self._signer.current
 
-    def sign(self, ticket: Ticket) -> str:
+    def sign(self, ticket: UploadToken) -> str:
         """Return *ticket* as text for an address."""
         return str(self._serializer.dumps(astuple(ticket)))
 
-    def read(self, text: str) -> Ticket:
+    def read(self, text: str) -> UploadToken:
         """Return the ticket that *text* is.
 
         :raises AddressExpired: it is none of ours, or too old; which of them is not told.
         """
         try:
-            ticket = Ticket(*self._signer.verify(lambda serializer: serializer.loads(text[:_LONGEST])))
+            ticket = UploadToken(*self._signer.verify(lambda serializer: serializer.loads(text[:_MAX_LENGTH])))
         except (BadData, TypeError):
             raise AddressExpired from None
         if time.time() > ticket.expires:

@@ -31,12 +31,12 @@ from fileupload.errors import (
 )
 from fileupload.manager import UploadManager
 from fileupload.pool.base import Attempt, Pool
-from fileupload.pool.direct import LARGEST_PART, MOST_PARTS, DirectFile, Part
-from fileupload.protocols.direct.terms import Wish, check_parts, part_size, part_sizes
-from fileupload.protocols.direct.upload_tokens import Ticket, Tickets
+from fileupload.pool.direct import MAX_PART_SIZE, MAX_PARTS, DirectFile, Part
+from fileupload.protocols.direct.terms import DirectUploadRequest, check_parts, part_size, part_sizes
+from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from fileupload.protocols.receiver import UploadRequest, with_expiry
-from fileupload.settings import Settings, size_text
-from fileupload.status import RUNNING, Offer, State, UploadedFile, UploadStatus, timestamp
+from fileupload.settings import Settings, format_size
+from fileupload.status import RUNNING, DirectUploadTerms, State, UploadedFile, UploadStatus, timestamp
 
 log = logging.getLogger("fileupload")
 
@@ -49,9 +49,9 @@ class DirectUploads:
     def __init__(self, manager: UploadManager) -> None:
         self._pool: Pool = manager.pool
         self._settings: Settings = manager.settings
-        self._tickets = Tickets(manager.key_ring)
+        self._token_signer = TokenSigner(manager.key_ring)
 
-    def begin(self, upload: UploadRequest, wish: Wish) -> UploadStatus:
+    def begin(self, upload: UploadRequest, wanted: DirectUploadRequest) -> UploadStatus:
         """Begin an upload of one file; return its status.
 
         :raises UploadError: it is refused.
@@ -59,24 +59,24 @@ class DirectUploads:
         first = replace(
             upload.first_status(),
             state=State.UPLOADING,
-            filename=wish.filename,
-            content_type=wish.content_type,
-            size=wish.size,
+            filename=wanted.filename,
+            content_type=wanted.content_type,
+            size=wanted.size,
             buffered=False,  # of the request for addresses, this may be true
             resumable=True,
         )
         try:
-            status = replace(first, direct=self._agree(upload, wish))
+            status = replace(first, direct=self._agree(upload, wanted))
             attempt = self._pool.begin(upload.claims.id, status)
         except (AlreadyDone, ServerBusy):  # the second says nothing of this upload, and would ask for descriptors
             raise
         except UploadError as error:
             with suppress(OSError):
-                self._pool.refuse(upload.claims.id, first.failed(error))
+                self._pool.record_refusal(upload.claims.id, first.failed(error))
             raise
         direct = self._pool.direct(upload.claims.id, attempt.token, status)
         try:
-            direct.begin(form=wish.form)
+            direct.begin(form=wanted.form)
             attempt.suspend(status)
         except BaseException:
             with suppress(OSError):
@@ -86,27 +86,29 @@ class DirectUploads:
             raise
         return replace(status, attempt=attempt.token)
 
-    def _agree(self, upload: UploadRequest, wish: Wish) -> Offer:
+    def _agree(self, upload: UploadRequest, wanted: DirectUploadRequest) -> DirectUploadTerms:
         """Return what is agreed.
 
         :raises UploadError: size or type are not possible here.
         """
-        upload.check_type(wish.content_type, wish.filename)
-        upload.check_size(wish.size)
+        upload.check_type(wanted.content_type, wanted.filename)
+        upload.check_size(wanted.size)
         limit = min(filter(None, (upload.max_size, self._settings.max_file_size)), default=None)
-        if limit is not None and wish.size is not None and wish.size > limit:
-            raise TooLarge(f"A file of at most {size_text(limit)} can be sent here.")
-        size = part_size(wish.size, max(wish.size or 1, 1) if wish.whole else self._settings.direct_part_size)
-        if size > LARGEST_PART or (wish.form and (wish.size or 0) > LARGEST_PART):
-            raise TooLarge(f"A file of {size_text(wish.size or 0)} cannot be sent in this way.")
-        if wish.size is not None and not wish.form and wish.size > size:
-            upload.check_space(2 * wish.size)  # the parts, and the file that is made of them
-        return Offer(
-            acl=wish.acl,
-            form=wish.form,
-            part_size=0 if wish.size is None else size,
+        if limit is not None and wanted.size is not None and wanted.size > limit:
+            raise TooLarge(f"A file of at most {format_size(limit)} can be sent here.")
+        size = part_size(
+            wanted.size, max(wanted.size or 1, 1) if wanted.single_part else self._settings.direct_part_size
+        )
+        if size > MAX_PART_SIZE or (wanted.form and (wanted.size or 0) > MAX_PART_SIZE):
+            raise TooLarge(f"A file of {format_size(wanted.size or 0)} cannot be sent in this way.")
+        if wanted.size is not None and not wanted.form and wanted.size > size:
+            upload.check_space(2 * wanted.size)  # the parts, and the file that is made of them
+        return DirectUploadTerms(
+            acl=wanted.acl,
+            form=wanted.form,
+            part_size=0 if wanted.size is None else size,
             max_size=limit,
-            sha256=wish.sha256,
+            sha256=wanted.sha256,
         )
 
     def find(self, bucket_id: str) -> UploadStatus:
@@ -115,7 +117,7 @@ class DirectUploads:
         :raises AlreadyDone: it is.
         :raises NotDirect: there is none.
         """
-        status = self._pool.handle(bucket_id).get_status()
+        status = self._pool.bucket(bucket_id).get_status()
         if status.state is State.DONE:
             raise AlreadyDone
         if status.state not in RUNNING or status.direct is None:
@@ -174,7 +176,7 @@ class DirectUploads:
         if len(unique) > MAX_ADDRESSES:
             raise MalformedRequest(f"At most {MAX_ADDRESSES} parts can be named in one request.")
         for number in unique:
-            if not 1 <= number <= (MOST_PARTS if sizes is None else len(sizes)):
+            if not 1 <= number <= (MAX_PARTS if sizes is None else len(sizes)):
                 raise MalformedRequest(f"This file has no part {number}.")
         return {
             number: self._url(direct, bucket_id, status, base, number, None if sizes is None else sizes[number - 1])
@@ -187,25 +189,25 @@ class DirectUploads:
         url = direct.part_url(number, size, self._settings.direct_expires)
         if url is None:
             assert status.direct is not None
-            most = status.direct.max_size if size is None else size
-            url = self._own_url(bucket_id, status, base, number, size or 0, most)
+            max_size = status.direct.max_size if size is None else size
+            url = self._own_url(bucket_id, status, base, number, size or 0, max_size)
         return url
 
     def _form(self, bucket_id: str, status: UploadStatus, direct: DirectFile, base: str) -> dict[str, Any]:
         assert status.direct is not None
-        least = status.size or 0
-        most = status.size if status.size is not None else status.direct.max_size
-        ceiling = LARGEST_PART if most is None else min(most, LARGEST_PART)
-        form = direct.form(least, ceiling, status.content_type, self._settings.direct_expires)
+        min_size = status.size or 0
+        max_size = status.size if status.size is not None else status.direct.max_size
+        ceiling = MAX_PART_SIZE if max_size is None else min(max_size, MAX_PART_SIZE)
+        form = direct.form(min_size, ceiling, status.content_type, self._settings.direct_expires)
         if form is not None:
             return {"method": "POST", "url": form.url, "fields": dict(form.fields)}
-        return {"method": "POST", "url": self._own_url(bucket_id, status, base, 0, least, most), "fields": {}}
+        return {"method": "POST", "url": self._own_url(bucket_id, status, base, 0, min_size, max_size), "fields": {}}
 
     def _own_url(
-        self, bucket_id: str, status: UploadStatus, base: str, number: int, least: int, most: int | None
+        self, bucket_id: str, status: UploadStatus, base: str, number: int, min_size: int, max_size: int | None
     ) -> str:
         expires = int(time.time() + self._settings.direct_expires)
-        ticket = self._tickets.sign(Ticket(bucket_id, status.attempt, number, least, most, expires))
+        ticket = self._token_signer.sign(UploadToken(bucket_id, status.attempt, number, min_size, max_size, expires))
         return f"{base}/part?ticket={ticket}"
 
     def complete(self, bucket_id: str, etags: Mapping[int, str] | None = None) -> UploadStatus:
@@ -218,37 +220,37 @@ class DirectUploads:
         attempt = self._resume(bucket_id)
         direct = self._pool.direct(bucket_id, attempt.token, attempt.status)
         try:
-            done = self._take(attempt, direct, etags)
+            done = self._assemble(attempt, direct, etags)
             attempt.finish(done)
         except OSError as error:
             log.exception("a direct upload could not be completed")
-            self._let_go(attempt)
+            self._suspend(attempt)
             raise storage_error(error) from error
         except UploadError as error:
             if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                self._let_go(attempt)
+                self._suspend(attempt)
             else:
-                self._give_up(bucket_id, attempt, direct, error)
+                self._fail(bucket_id, attempt, direct, error)
             raise
         except BaseException:
-            self._let_go(attempt)
+            self._suspend(attempt)
             raise
         return done
 
     @staticmethod
-    def _let_go(attempt: Attempt) -> None:
+    def _suspend(attempt: Attempt) -> None:
         """Leave all as it is for another try."""
         with suppress(OSError, Superseded, AlreadyDone):
             attempt.suspend(attempt.status)
 
-    def _give_up(self, bucket_id: str, attempt: Attempt, direct: DirectFile, error: UploadError) -> None:
+    def _fail(self, bucket_id: str, attempt: Attempt, direct: DirectFile, error: UploadError) -> None:
         """Keep nothing but *error*.
 
         :raises Superseded, AlreadyDone: it is another's, which is why it failed; what he has is left alone.
         """
         try:
             with suppress(OSError):
-                status = self._pool.handle(bucket_id).get_status()
+                status = self._pool.bucket(bucket_id).get_status()
                 if status.state is State.DONE:
                     raise AlreadyDone
                 if status.attempt != attempt.token:
@@ -273,13 +275,13 @@ class DirectUploads:
             raise NotDirect
         return attempt
 
-    def _take(self, attempt: Attempt, direct: DirectFile, etags: Mapping[int, str] | None) -> UploadStatus:
+    def _assemble(self, attempt: Attempt, direct: DirectFile, etags: Mapping[int, str] | None) -> UploadStatus:
         status = attempt.status
         assert status.direct is not None
         parts = direct.parts()
         check_parts(status, parts, etags)
         self._check_space(parts)
-        hashed = bool(status.direct.sha256) or (direct.reads_all and self._settings.checksum == "sha256")
+        hashed = bool(status.direct.sha256) or (direct.streams_through_server and self._settings.checksum == "sha256")
         sha256 = direct.assemble(parts, hashed=hashed)
         if status.direct.sha256 and sha256 != status.direct.sha256:
             raise ChecksumMismatch

@@ -15,7 +15,7 @@ import redis
 
 from fileupload.errors import Busy, SettingError, Superseded
 from fileupload.pool.object.pool import ObjectPool
-from fileupload.pool.object.redis_presence import RedisBoard
+from fileupload.pool.object.redis_presence import RedisPresence
 from fileupload.pool.s3.store import S3Store
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 from tests.waiting import PATIENCE, wait_until
@@ -35,9 +35,9 @@ def prefix() -> str:
 def node(store: S3Store, redis_server: Redis, prefix: str) -> Callable[..., ObjectPool]:
     """Return what makes the pool as another node has it."""
 
-    def make(dead_after: float = 30.0, board: type[RedisBoard] = RedisBoard) -> ObjectPool:
+    def make(dead_after: float = 30.0, presence: type[RedisPresence] = RedisPresence) -> ObjectPool:
         pool = ObjectPool(store, prefix, dead_after=dead_after)
-        pool.board = board(redis_server.url, prefix, pool.board)
+        pool.presence = presence(redis_server.url, prefix, pool.presence)
         return pool
 
     return make
@@ -54,7 +54,7 @@ def client(redis_server: Redis) -> Iterator[redis.Redis]:
 @pytest.fixture
 def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts never look into the store on their own: what they learn, they learn from Redis."""
-    monkeypatch.setattr("fileupload.pool.object.attempt._LOOK_INTERVAL", float("inf"))
+    monkeypatch.setattr("fileupload.pool.object.attempt._OWNERSHIP_CHECK_INTERVAL", float("inf"))
 
 
 def running(received: int) -> UploadStatus:
@@ -72,7 +72,7 @@ def done(size: int) -> UploadStatus:
 
 
 def read(pool: ObjectPool) -> bytes:
-    with pool.handle(ID).open() as file:
+    with pool.bucket(ID).open() as file:
         return file.read()
 
 
@@ -120,9 +120,9 @@ def test_who_resumes_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> No
     here, there = node(), node(dead_after=1e-9)
     older = here.begin(ID, resumable(0))
     older.publish(resumable(0))
-    here.signs.end(older)
+    here.heartbeats.end(older)
     older.create_file().write(b"some")
-    here.board.remove(ID, older.token)
+    here.presence.withdraw(ID, older.token)
     wait_until(lambda: not there.status(ID).running)
     newer = there.resume(ID)
     with pytest.raises(Superseded):
@@ -150,12 +150,12 @@ def test_of_two_who_resume_one_writes(node: Callable[..., ObjectPool], monkeypat
     written: list[str] = []
     put = S3Store.put
 
-    class Waiting(RedisBoard):
+    class Waiting(RedisPresence):
         """Claims when both have seen that the upload is suspended."""
 
-        def claim(self, bucket_id: str, token: str) -> bool:
+        def acquire_resume_lease(self, bucket_id: str, token: str) -> bool:
             together.wait(PATIENCE)
-            return super().claim(bucket_id, token)
+            return super().acquire_resume_lease(bucket_id, token)
 
     def record(store: S3Store, key: str, data: bytes, *, new: bool = False) -> bool:
         written.append(key)
@@ -170,7 +170,7 @@ def test_of_two_who_resume_one_writes(node: Callable[..., ObjectPool], monkeypat
     node().begin(ID, resumable(0)).suspend(resumable(0))
     monkeypatch.setattr(S3Store, "put", record)
     with ThreadPoolExecutor(2) as threads:
-        markers = list(threads.map(resume, [node(board=Waiting) for _ in range(2)]))
+        markers = list(threads.map(resume, [node(presence=Waiting) for _ in range(2)]))
     assert [key for key in written if "/a/" in key] == [marker for marker in markers if marker]
     assert markers.count("") == 1
 
@@ -180,7 +180,7 @@ def test_a_claim_expires(node: Callable[..., ObjectPool], client: redis.Redis) -
     here, there = node(), node()
     attempt = here.begin(ID, resumable(0))
     attempt.suspend(resumable(0))
-    assert here.board.claim(ID, attempt.token)
+    assert here.presence.acquire_resume_lease(ID, attempt.token)
     with pytest.raises(Busy):
         there.resume(ID)
     (key,) = keys_of(client, ":next")
@@ -211,7 +211,7 @@ def test_what_is_no_status_is_none(node: Callable[..., ObjectPool], client: redi
     (key,) = keys_of(client, ":" + attempt.token)
     client.set(key, text)
     pool = node()
-    assert pool.board.read(ID, attempt.token) == text.decode(errors="replace")
+    assert pool.presence.get(ID, attempt.token) == text.decode(errors="replace")
     status = pool.status(ID)
     assert (status.running, status.received, status.filename) == (True, 0, "a")
 
@@ -228,25 +228,25 @@ def test_a_note_that_was_lost_is_made_again(node: Callable[..., ObjectPool], cli
 
 def test_none_is_dead_in_an_emptied_redis(node: Callable[..., ObjectPool], client: redis.Redis) -> None:
     """Whose sign of life was lost with all that Redis knew is taken for dead only when no other has followed."""
-    here, there = node().board, node().board
-    here.show(ID, "token", "{}")
+    here, there = node().presence, node().presence
+    here.publish(ID, "token", "{}")
     client.flushall()
     assert there.is_alive(ID, "token", age=1000, limit=0.001)
     wait_until(lambda: not there.is_alive(ID, "token", age=1000, limit=0.001))
-    here.show(ID, "token", "{}")
+    here.publish(ID, "token", "{}")
     assert there.is_alive(ID, "token", age=1000, limit=0.001)
-    here.remove(ID, "token")
+    here.withdraw(ID, "token")
     assert not there.is_alive(ID, "token", age=1000, limit=1000)
 
 
 def test_none_is_dead_when_redis_has_gone(node: Callable[..., ObjectPool], redis_server: Redis) -> None:
     """Whose sign of life cannot be asked for is taken for dead only when it would have come in the store."""
-    board = node().board
-    board.show(ID, "token", "{}")
+    presence = node().presence
+    presence.publish(ID, "token", "{}")
     redis_server.stop()
-    assert board.is_alive(ID, "token", age=1000, limit=1000)
-    assert not board.is_alive(ID, "token", age=1000, limit=1e-9)
-    assert board.is_alive(ID, "token", age=1, limit=2)
+    assert presence.is_alive(ID, "token", age=1000, limit=1000)
+    assert not presence.is_alive(ID, "token", age=1000, limit=1e-9)
+    assert presence.is_alive(ID, "token", age=1, limit=2)
 
 
 def kill(server: Redis) -> None:
@@ -323,7 +323,7 @@ def test_redis_goes_away_and_comes_back(
     node: Callable[..., ObjectPool], redis_server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Progress is in the store while Redis is away, and in Redis when that is there again."""
-    monkeypatch.setattr("fileupload.pool.object.redis_presence._PAUSE", 0.0)
+    monkeypatch.setattr("fileupload.pool.object.redis_presence._RETRY_INTERVAL", 0.0)
     here, there = node(), node()
     attempt = here.begin(ID, replace(running(0), state=State.STARTING))
     attempt.publish(running(1))
@@ -334,10 +334,10 @@ def test_redis_goes_away_and_comes_back(
     attempt.publish(running(3))
     assert there.status(ID).received == 3
     # Both ask it again as if nothing had been.
-    monkeypatch.setattr("fileupload.pool.object.redis_presence._PAUSE", 1e9)
+    monkeypatch.setattr("fileupload.pool.object.redis_presence._RETRY_INTERVAL", 1e9)
     attempt.publish(running(4))
     assert there.status(ID).received == 4
-    here.board.remove(ID, attempt.token)
+    here.presence.withdraw(ID, attempt.token)
     assert there.status(ID).received == 0
 
 
@@ -351,7 +351,7 @@ def test_what_has_ended_is_known_to_the_store(node: Callable[..., ObjectPool], r
     attempt.suspend(resumable(0))
     assert redis_server.process is not None
     redis_server.process.send_signal(signal.SIGCONT)
-    assert there.board.read(ID, attempt.token) is not None
+    assert there.presence.get(ID, attempt.token) is not None
     assert there.status(ID).suspended
     there.resume(ID)
 
@@ -360,7 +360,7 @@ def test_a_small_upload_asks_once(
     node: Callable[..., ObjectPool], client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An upload of which nothing is shown asks Redis for one thing: to note whose the bucket is."""
-    monkeypatch.setattr("fileupload.pool.object.heartbeat._RENEW_INTERVAL", 3600.0)
+    monkeypatch.setattr("fileupload.pool.object.heartbeat._CHECK_INTERVAL", 3600.0)
     pool = node()
     client.config_resetstat()
     attempt = pool.begin(ID, running(0))
@@ -376,4 +376,4 @@ def test_a_small_upload_asks_once(
 def test_an_address_that_is_none_stops_the_start(store: S3Store) -> None:
     """What cannot be an address is told at the start, without its password."""
     with pytest.raises(SettingError, match="progress"):
-        RedisBoard("redis://:secret@host:port-not-a-number/0", "p", ObjectPool(store, "p").board)
+        RedisPresence("redis://:secret@host:port-not-a-number/0", "p", ObjectPool(store, "p").presence)
