@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
-pytest_plugins = ["tests.stores.fixtures"]
+pytest_plugins = ["tests.support.stores.fixtures"]
 
 REQUIRE_ALL = os.environ.get("FILEUPLOAD_REQUIRE_ALL") == "1"
 

@@ -23,10 +23,10 @@ from fileupload import UploadMiddleware
 from fileupload.deploy import make_manager
 from fileupload.manager import UploadManager
 from fileupload.settings import Settings
-from tests.folders import files_in
-from tests.processes import kill_group, start_group, wait_for_line
-from tests.system.disks import Disk, put_below_pool
-from tests.waiting import PATIENCE
+from tests.support.fault_injection import Disk, put_below_pool
+from tests.support.folders import files_in
+from tests.support.processes import kill_group, start_group, wait_for_line
+from tests.support.waiting import PATIENCE
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from fileupload.deploy import make_manager
 from fileupload.manager import UploadManager
 from fileupload.pool.directory.pool import DirectoryPool
 from fileupload.settings import Settings
-from tests.waiting import PATIENCE, wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from tests.system.conftest import Serve, Serving

@@ -32,10 +32,10 @@ from fileupload.pool.s3.store import S3Store, open_store
 from fileupload.settings import Settings
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 from fileupload.wsgi.responses import problem
-from tests.folders import files_in
-from tests.processes import kill_group, start_group, wait_for_line
-from tests.stores.fixtures import SWIFT_KEYS, access
-from tests.waiting import PATIENCE, wait_until
+from tests.support.folders import files_in
+from tests.support.processes import kill_group, start_group, wait_for_line
+from tests.support.stores.fixtures import SWIFT_KEYS, access
+from tests.support.waiting import PATIENCE, wait_until
 
 SCRIPT = Path(__file__).with_name("few_descriptors.py")
 KEY = "a key that the server and the test have"

@@ -14,9 +14,9 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from tests.protocols.driver import Answer, Site
-from tests.system.disks import Disk, for_each_operation, refusal_for
-from tests.waiting import PATIENCE
+from tests.support.fault_injection import Disk, for_each_operation, refusal_for
+from tests.support.waiting import PATIENCE
+from tests.support.wsgi_client import Answer, Site
 
 MIN_PART_SIZE = 5 << 20  # bytes
 CONTENT = bytes(range(256)) * (MIN_PART_SIZE // 256) + b"the last part"

@@ -15,11 +15,11 @@ import pytest
 from fileupload.pool.object.pool import ObjectPool
 from fileupload.pool.s3 import client as s3_client
 from fileupload.pool.s3.store import S3Store
-from tests.protocols.direct.site import DirectSite, outcome
-from tests.stores.fixtures import access
-from tests.stores.serving import CEPH_KEYS, SWIFT_KEYS
-from tests.system.line import Line
-from tests.waiting import wait_until
+from tests.support.direct_site import DirectSite, outcome
+from tests.support.network_link import Line
+from tests.support.stores.fixtures import access
+from tests.support.stores.store_process import CEPH_KEYS, SWIFT_KEYS
+from tests.support.waiting import wait_until
 
 CONTENT = b"some bytes"
 STORAGE_FAILED = (500, "storage-failed")

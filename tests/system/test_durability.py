@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.system.disks import put_below_pool
+from tests.support.fault_injection import put_below_pool
 
 if TYPE_CHECKING:
     from tests.system.conftest import Client

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.system.disks import Disk, for_each_operation, refusal_for
+from tests.support.fault_injection import Disk, for_each_operation, refusal_for
 
 if TYPE_CHECKING:
     from tests.system.conftest import Client

@@ -12,8 +12,8 @@ import pytest
 from fileupload import SessionAttachments
 from fileupload.errors import PoolFull
 from fileupload.status import State, UploadStatus
-from tests.attachments.visiting import Client
-from tests.protocols.driver import Site
+from tests.support.session_client import Client
+from tests.support.wsgi_client import Site
 
 MEGABYTE = 1 << 20
 

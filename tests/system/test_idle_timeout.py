@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from fileupload.manager import UploadManager
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 def trickle(connection: http.client.HTTPConnection, pieces: int) -> None:

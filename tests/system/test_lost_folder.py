@@ -15,7 +15,7 @@ import requests
 from fileupload.deploy import make_manager
 from fileupload.identifiers import Identifiers, new_key
 from fileupload.settings import Settings
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from fileupload.manager import UploadManager

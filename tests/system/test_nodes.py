@@ -22,7 +22,8 @@ from fileupload.manager import UploadManager
 from fileupload.pool.object.pool import ObjectPool
 from fileupload.pool.s3.store import S3Store, make_client
 from fileupload.settings import Settings
-from tests.waiting import PATIENCE, wait_until
+from tests.support.stores import swift
+from tests.support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from tests.conftest import Redis
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 MEBIBYTE = 1 << 20
 SLICE = 64 << 10
-SWIFT = Path(__file__).parents[1] / "stores" / "swift.py"
+SWIFT = Path(swift.__file__)
 
 
 @pytest.fixture

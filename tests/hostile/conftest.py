@@ -1,5 +1,0 @@
-"""Most hostile requests are sent to the site that the tests of the protocols use."""
-
-from tests.protocols.conftest import lasting_site, site
-
-__all__ = ["lasting_site", "site"]

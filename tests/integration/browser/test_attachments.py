@@ -1,0 +1,131 @@
+"""Session attachments in a real Chromium: its cookie, its forms, and what it tells of the pages that ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from fileupload import SessionAttachments
+from fileupload.apps.session_attachments.bundles import remove_outdated
+from tests.support.session_client import check_tidy
+from tests.support.threaded_server import served
+
+OpenPage = Callable[..., Page]
+Serve = Callable[..., str]
+
+PAGE = """<!doctype html><meta charset="utf-8"><title>Letter</title>
+<form method="post" enctype="multipart/form-data" action="{action}">
+<input type="file" name="first" multiple><input type="file" name="second"><button>Send</button></form>"""
+
+SEND = """async ([address, credentials]) => {
+    const form = new FormData();
+    form.append('f', new File(['from a script'], 'script ü.txt', {type: 'text/plain'}));
+    try {
+        const answer = await fetch(address, {method: 'POST', body: form, credentials});
+        return [answer.status, await answer.json()];
+    } catch (error) {
+        return [0, String(error)];
+    }
+}"""
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start a site with attachments, whose page has a form that posts to *action*."""
+    sites: list[Any] = []
+
+    def run(action: str = "/attachments/letter/", **settings: Any) -> str:
+        def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
+            return [PAGE.format(action=action).encode()]
+
+        directory = tmp_path / f"pool-{len(sites)}"
+        component = SessionAttachments(app, directory=str(directory), durable=False, min_free_space=0, **settings)
+        sites.append((component, directory))
+        return running.enter_context(served(component))
+
+    with ExitStack() as running:
+        yield run
+    for component, directory in sites:
+        check_tidy(component.manager.pool, directory)
+        list(remove_outdated(component.manager.pool, -1))
+        assert list(component.manager.pool.buckets()) == []
+
+
+def names(page: Page, base: str) -> list[str]:
+    """Return what is in the bundle of the session of the page's browser."""
+    found: list[str] = page.evaluate(
+        "async address => (await (await fetch(address)).json()).map(each => each.name)", f"{base}/attachments/letter/"
+    )
+    return found
+
+
+def files(*given: str) -> list[Any]:
+    return [{"name": name, "mimeType": "text/plain", "buffer": name.encode()} for name in given]
+
+
+def test_a_form_and_a_script(serve: Serve, open_page: OpenPage) -> None:
+    """Files of a form, of a script and of names in any writing are in the bundle, and nobody else sees them."""
+    base = serve()
+    page = open_page(base)
+    page.set_input_files("[name=first]", files("brief ü.txt", '"quotes".txt', "🎉.txt", "100%.txt"))
+    page.click("button")
+    expect(page.locator("body")).to_contain_text("brief")
+    page.goto(base)
+    status, sent = page.evaluate(SEND, [f"{base}/attachments/letter/", "same-origin"])
+    assert (status, [each["name"] for each in sent]) == (200, ["script ü.txt"])
+    assert names(page, base) == ["brief ü.txt", '"quotes".txt', "🎉.txt", "100%.txt", "script ü.txt"]
+    assert page.evaluate("document.cookie") == ""
+    assert names(open_page(base), base) == []
+
+
+def test_a_download_is_saved(serve: Serve, open_page: OpenPage, tmp_path: Path) -> None:
+    """The browser saves an attachment under its name, and does not show it."""
+    base = serve()
+    page = open_page(base)
+    page.evaluate(SEND, [f"{base}/attachments/letter/", "same-origin"])
+    with page.expect_download() as started:
+        page.evaluate("address => { location.href = address }", f"{base}/attachments/letter/script%20%C3%BC.txt/")
+    started.value.save_as(tmp_path / "saved")
+    assert started.value.suggested_filename == "script ü.txt"
+    assert (tmp_path / "saved").read_text() == "from a script"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["other site", "other port"])
+def test_the_page_of_another_origin(serve: Serve, open_page: OpenPage, host: str) -> None:
+    """Neither its form nor its script can put a file into a visitor's bundle, nor remove one, nor read the list."""
+    base = serve()
+    evil = serve(action=f"{base}/attachments/letter/").replace("127.0.0.1", host)
+    page = open_page(base)
+    page.evaluate(SEND, [f"{base}/attachments/letter/", "same-origin"])
+    page.goto(evil)
+    page.set_input_files("[name=first]", files("planted.txt"))
+    page.click("button")
+    expect(page.locator("body")).to_contain_text("Attachments can only be changed by pages of this site")
+    page.goto(evil)
+    assert page.evaluate(SEND, [f"{base}/attachments/letter/", "include"])[0] == 0
+    for path in ("letter/delete/", "letter/script%20%C3%BC.txt/delete/"):
+        page.evaluate(
+            "address => fetch(address, {method: 'POST', mode: 'no-cors', credentials: 'include'})",
+            f"{base}/attachments/{path}",
+        )
+    page.goto(base)
+    assert names(page, base) == ["script ü.txt"]
+
+
+def test_the_page_of_a_trusted_origin(serve: Serve, open_page: OpenPage) -> None:
+    """A page at another port that is trusted may send with the visitor's cookie, and read the answer."""
+    friend = serve()
+    base = serve(trusted_origins=friend)
+    page = open_page(base)
+    page.evaluate(SEND, [f"{base}/attachments/letter/", "same-origin"])
+    page.goto(friend)
+    status, sent = page.evaluate(SEND.replace("script ü", "friend"), [f"{base}/attachments/letter/", "include"])
+    assert (status, [each["name"] for each in sent]) == (200, ["friend.txt"])
+    page.goto(base)
+    assert names(page, base) == ["script ü.txt", "friend.txt"]

@@ -1,0 +1,265 @@
+"""Direct uploads are refused before a byte is sent, or when they are completed; nothing is kept of what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from fileupload.pool.directory.pool import DirectoryPool
+from fileupload.pool.object.pool import ObjectPool
+from fileupload.status import DirectUploadTerms, State, UploadStatus
+from tests.integration.direct.conftest import Open
+from tests.support.direct_site import DirectSite, outcome
+from tests.support.folders import files_in
+from tests.support.waiting import PATIENCE, wait_until
+
+MEBIBYTE = 1 << 20
+CONTENT = b"some bytes"
+RESERVE = 16 * MEBIBYTE
+
+
+def check_nothing_kept(site: DirectSite, identifier: str, code: str) -> None:
+    """Check that the status tells why, that nothing else is left, and that all can begin anew."""
+    status = site.status(identifier)
+    assert (status["state"], status["code"]) == ("error", code)
+    assert site.leftovers(identifier) == []
+    assert outcome(site.complete(identifier)) == (404, "not-direct")
+    site.put(site.offer(identifier, 1, **{"content-type": "text/plain"})["url"], b"x")
+    assert site.complete(identifier).json()["size"] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "wish", "refusal"),
+    [
+        ({"max_size": "10B"}, {"size": 11}, (413, "too-large")),
+        ({"max_file_size": "10B"}, {"size": 11}, (413, "too-large")),
+        ({"content_types": "text/*"}, {"content-type": "image/png"}, (415, "type-not-allowed")),
+        ({"extensions": "png"}, {"filename": "a.txt"}, (415, "type-not-allowed")),
+    ],
+    ids=["max_size", "max_file_size", "content_types", "extensions"],
+)
+def test_limits_hold_at_the_offer(
+    open_site: Open, settings: dict[str, str], wish: dict[str, Any], refusal: tuple[int, str]
+) -> None:
+    """What is past a limit gets no address; what is at it does."""
+    site = open_site(**settings)
+    identifier = site.identifier()
+    fine = {"filename": "a.png", "content-type": "text/plain", "size": 10}
+    assert site.refused(identifier, fine | wish) == refusal
+    check_nothing_kept(site, identifier, refusal[1])
+    assert site.ask("POST", "/direct", site.identifier(), json=fine).status_code == 200
+
+
+def test_claims_hold_at_the_offer(site: DirectSite) -> None:
+    """What the identifier does not allow gets no address."""
+    small, image = site.identifier(max_size="10B"), site.identifier(content_types=["image/*"])
+    assert site.refused(small, {"filename": "a", "size": 11}) == (413, "too-large")
+    assert site.refused(image, {"filename": "a.txt", "size": 1}) == (415, "type-not-allowed")
+    site.offer(small, 10)
+    site.offer(image, 1, filename="a.png")
+
+
+def test_a_file_that_no_store_holds(open_site: Open) -> None:
+    """A file that is too large for any number of parts, or for a form, is refused, whatever ``max_size`` is."""
+    site = open_site(max_size=0)
+    identifier = site.identifier()
+    for wish in ({"size": 10**19 - 1}, {"size": (5 << 30) + 1, "method": "POST"}):
+        assert site.refused(identifier, {"filename": "a", **wish}) == (413, "too-large")
+
+
+@pytest.fixture
+def small_disk(open_site: Open, monkeypatch: pytest.MonkeyPatch) -> DirectSite:
+    """A site whose pool has a small disk of its own, of which a reserve is to be left."""
+    site = open_site(min_free_space=f"{RESERVE}B")
+
+    def free_space(pool: DirectoryPool) -> int:
+        files = (path for path in files_in(Path(pool.directory)) if path.name != ".refusals")
+        return 2 * RESERVE - sum(path.stat().st_size for path in files)
+
+    monkeypatch.setattr(DirectoryPool, "free_space", free_space)
+    return site
+
+
+@pytest.mark.parametrize("kind", ["directory"])
+def test_the_reserve_is_left(small_disk: DirectSite, kind: str) -> None:
+    """What would not leave the reserve gets no address; of several parts, the file that is made of them counts too."""
+    identifier = small_disk.identifier()
+    for size in (RESERVE + 1, RESERVE // 2 + 1):
+        assert small_disk.refused(identifier, {"filename": "a", "size": size}) == (507, "pool-full")
+    check_nothing_kept(small_disk, identifier, "pool-full")
+    small_disk.offer(small_disk.identifier(), RESERVE // 2 - MEBIBYTE)
+    small_disk.offer(small_disk.identifier(), RESERVE - MEBIBYTE, method="POST")
+
+
+@pytest.mark.parametrize("kind", ["directory"])
+def test_room_that_others_have_taken(small_disk: DirectSite, kind: str) -> None:
+    """Where others have taken the room meanwhile, parts are refused, and what was sent waits until there is some."""
+    identifier, content = small_disk.identifier(), os.urandom(6 * MEBIBYTE)
+    first, second = small_disk.offer(identifier, len(content))["parts"]
+    small_disk.put(first["url"], content[: first["size"]])
+    filler = Path(small_disk.manager.settings.directory, "filler")
+    filler.write_bytes(bytes(RESERVE - first["size"] - MEBIBYTE + 1))
+    assert outcome(small_disk.put(second["url"], content[first["size"] :])) == (507, "pool-full")
+    os.truncate(filler, RESERVE - len(content) - MEBIBYTE // 2)
+    assert small_disk.put(second["url"], content[first["size"] :]).status_code == 200
+    assert outcome(small_disk.complete(identifier)) == (507, "pool-full")
+    assert small_disk.status(identifier)["received"] == len(content)
+    filler.unlink()
+    assert small_disk.complete(identifier).status_code == 200
+    assert small_disk.stored(identifier) == content
+
+
+def test_another_checksum(site: DirectSite) -> None:
+    """A file with another SHA-256 than was given is not kept."""
+    identifier = site.identifier()
+    site.put(site.offer(identifier, len(CONTENT), sha256=hashlib.sha256(b"other").hexdigest())["url"], CONTENT)
+    assert outcome(site.complete(identifier)) == (400, "checksum-mismatch")
+    check_nothing_kept(site, identifier, "checksum-mismatch")
+
+
+@pytest.mark.parametrize(
+    "named", [[], [{"number": 1, "etag": '"00"'}], [{"number": 2, "etag": "{}"}]], ids=["none", "other", "number"]
+)
+def test_other_parts_than_were_named(site: DirectSite, named: list[dict[str, Any]]) -> None:
+    """Where the client names the parts, it is those that must be stored."""
+    identifier = site.identifier()
+    etag = site.put(site.offer(identifier, len(CONTENT))["url"], CONTENT).headers["ETag"]
+    named = [{**each, "etag": each["etag"].format(etag)} for each in named]
+    assert outcome(site.complete(identifier, json={"parts": named})) == (400, "incomplete")
+    check_nothing_kept(site, identifier, "incomplete")
+
+
+@pytest.mark.parametrize("wish", [{"size": 0}, {"size": 5}, {"size": 6 * MEBIBYTE}, {"size": 5, "method": "POST"}])
+def test_completed_without_having_sent(site: DirectSite, wish: dict[str, Any]) -> None:
+    """Who sends nothing is told so, and nothing is kept, not even what a store keeps of what is to come."""
+    identifier = site.identifier()
+    site.offer(identifier, **wish)
+    assert outcome(site.complete(identifier)) == (400, "incomplete")
+    check_nothing_kept(site, identifier, "incomplete")
+
+
+def test_completed_without_a_part(site: DirectSite) -> None:
+    """What is missing is named."""
+    identifier = site.identifier()
+    site.put(site.offer(identifier, 6 * MEBIBYTE)["parts"][1]["url"], bytes(MEBIBYTE))
+    answer = site.complete(identifier)
+    assert outcome(answer) == (400, "incomplete")
+    assert "without part 1" in answer.json()["detail"]
+    check_nothing_kept(site, identifier, "incomplete")
+
+
+def test_parts_of_sizes_that_are_not_known(site: DirectSite) -> None:
+    """Where parts were agreed of which the client tells the sizes as it sends them, none can be listed beforehand."""
+    identifier = site.identifier()
+    status = UploadStatus(state=State.UPLOADING, resumable=True, direct=DirectUploadTerms())
+    attempt = site.pool.begin(identifier[:32], status)
+    site.pool.direct(identifier[:32], attempt.token).begin(form=False)
+    attempt.suspend(status)
+    assert outcome(site.ask("GET", "/direct", identifier)) == (404, "not-direct")
+
+
+def test_never_announced(site: DirectSite) -> None:
+    """Without an offer there is nothing to complete, nor to list, and nothing is made."""
+    identifier = site.identifier()
+    assert outcome(site.complete(identifier)) == (404, "not-direct")
+    assert outcome(site.ask("GET", "/direct", identifier)) == (404, "not-direct")
+    assert site.status(identifier)["state"] == "unknown"
+    assert list(site.pool.buckets()) == []
+
+
+@pytest.mark.parametrize("change", [b"x", b""], ids=["more", "less"])
+@pytest.mark.parametrize("size", [10, 6 * MEBIBYTE], ids=["whole", "part"])
+def test_another_length_than_was_signed(site: DirectSite, size: int, change: bytes) -> None:
+    """More or fewer bytes than an address is for are refused there, and what was sent before stays."""
+    identifier, content = site.identifier(), os.urandom(size)
+    offered = site.offer(identifier, size)
+    url = offered["parts"][0]["url"] if size > MEBIBYTE else offered["url"]
+    first = content[: 5 * MEBIBYTE]
+    assert site.put(url, first).status_code == 200
+    wrong = b"z" * (len(first) - 1) + (2 * change)
+    answer = site.put(url, wrong)
+    assert answer.status_code in {400, 403, 413}
+    if url.startswith(site.base):
+        assert answer.json()["code"] == ("too-large" if change else "invalid-length")
+    if size > MEBIBYTE:
+        site.put(offered["parts"][1]["url"], content[5 * MEBIBYTE :])
+    assert site.complete(identifier).status_code == 200
+    assert site.stored(identifier) == content
+
+
+def test_the_identifier_of_another(site: DirectSite) -> None:
+    """A forged identifier opens nothing, and what is sent to one's own address comes to no other upload."""
+    mine, theirs = site.identifier(), site.identifier()
+    address = site.offer(mine, len(CONTENT))["url"]
+    theirs_address = site.offer(theirs, len(CONTENT))["url"]
+    forged = theirs[:32] + mine[32:]
+    for method, path in (("POST", "/direct"), ("GET", "/direct"), ("POST", "/direct/complete")):
+        assert outcome(site.ask(method, path, forged, json={"filename": "a", "size": 1})) == (403, "invalid-identifier")
+    if site.base in address:
+        assert site.put(f"{address}&X-Progress-ID={theirs}", CONTENT).status_code == 200
+    else:
+        site.put(address, CONTENT)
+        crossed = theirs_address.partition("?")[0] + "?" + address.partition("?")[2]
+        assert site.put(crossed, b"z" * len(CONTENT)).status_code == 403
+    assert site.status(theirs)["received"] == 0
+    assert outcome(site.complete(theirs)) == (400, "incomplete")
+    assert site.complete(mine).status_code == 200
+
+
+def test_an_ordinary_upload_cannot_be_completed(site: DirectSite) -> None:
+    """One that runs goes on undisturbed, one that is done stays, and one that failed tells why."""
+    running, done, failed = site.identifier(), site.identifier(), site.identifier()
+    with closing(http.client.HTTPConnection(site.base.partition("://")[2], timeout=PATIENCE)) as connection:
+        connection.putrequest("PUT", "/upload?" + urlencode({"X-Progress-ID": running}))
+        connection.putheader("Content-Length", "200000")
+        connection.endheaders()
+        connection.send(bytes(100_000))
+        wait_until(lambda: site.status(running)["state"] in {"starting", "uploading"})
+        assert outcome(site.complete(running)) == (404, "not-direct")
+        assert outcome(site.ask("GET", "/direct", running)) == (404, "not-direct")
+        connection.send(bytes(100_000))
+        assert connection.getresponse().status == 200
+    assert len(site.stored(running)) == 200_000
+    site.ask("PUT", "", done, data=CONTENT)
+    assert outcome(site.complete(done)) == (409, "already-done")
+    assert site.stored(done) == CONTENT
+    site.ask("POST", "", failed, data=b"no form")
+    assert outcome(site.complete(failed)) == (404, "not-direct")
+    assert site.status(failed)["code"] == "unsupported-request"
+
+
+@pytest.mark.parametrize("kind", ["ceph"])
+@pytest.mark.parametrize("content", [b"z" * 11, b"z" * 9, b""], ids=["more", "less", "nothing"])
+def test_the_policy_of_a_form(site: DirectSite, content: bytes) -> None:
+    """A store refuses a form with more or fewer bytes than were agreed, or with other fields."""
+    identifier = site.identifier()
+    offered = site.offer(identifier, 10, method="POST", **{"content-type": "text/plain"})
+    assert site.post(offered, content).status_code in {400, 403}
+    for name in ("Content-Type", "key", "policy"):
+        changed = {**offered, "fields": {**offered["fields"], name: offered["fields"][name] + "x"}}
+        assert site.post(changed, b"z" * 10).status_code in {400, 403}
+    assert isinstance(site.pool, ObjectPool)
+    assert site.leftovers(identifier) == []
+    assert site.post(offered, b"z" * 10).status_code == 201
+    assert site.complete(identifier).json()["content-type"] == "text/plain"
+
+
+@pytest.mark.parametrize("kind", ["swift", "ceph"])
+def test_the_address_of_the_store_as_clients_see_it(open_site: Open, kind: str) -> None:
+    """With ``s3_public_url`` the addresses are signed for that one."""
+    inside = open_site()
+    assert isinstance(inside.pool, ObjectPool)
+    public = inside.manager.settings.s3_endpoint_url.replace("127.0.0.1", "localhost")
+    site = open_site(s3_public_url=public)
+    identifier = site.identifier()
+    url = site.offer(identifier, len(CONTENT))["url"]
+    assert url.startswith(public + "/")
+    assert site.put(url, CONTENT).status_code == 200
+    assert site.complete(identifier).status_code == 200

@@ -1,0 +1,637 @@
+"""The letters of ``examples/django-attachments``: people at real browsers, and clients that run no script."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import hashlib
+import html
+import random
+import re
+import stat
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+import pytest
+import requests
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    FileChooser,
+    FilePayload,
+    Locator,
+    Page,
+    expect,
+    sync_playwright,
+)
+
+from tests.support.chromium import launch, on_disk, open_context, slow_down, wait_on
+from tests.support.waiting import PATIENCE
+
+if TYPE_CHECKING:
+    from tests.integration.examples.conftest import Site
+
+UNICODE = "Übergröße – 大きなファイル 🎈 „100 %“ #1?.bin"
+MEGABYTE = 1 << 20
+SEPARATOR = b"-" * 79  # after each mail in a file of Django's backend
+PAST_LIMITS = "These are too many, or too large. Choose fewer, or smaller ones."
+NOT_FOUND = "the server responded with a status of 404"
+TOO_LARGE = "the server responded with a status of 413"
+DROP = """([names, type]) => {
+    const data = new DataTransfer();
+    for (const name of names) data.items.add(new File([name], name));
+    document.querySelector('.drop').dispatchEvent(new DragEvent(type, {dataTransfer: data, bubbles: true}));
+}"""
+# Tells of both whether the browser may go on with it.
+SUBMIT_TWICE = """() => {
+    const form = document.querySelector('form');
+    const first = new Promise((resolve) => {
+        window.addEventListener('submit', (event) => resolve(!event.defaultPrevented), {once: true});
+    });
+    form.requestSubmit();
+    const second = form.dispatchEvent(new SubmitEvent('submit', {cancelable: true}));
+    return first.then((allowed) => [allowed, second]);
+}"""
+
+T = TypeVar("T")
+Start = Callable[..., "Site"]
+
+
+@dataclass
+class Scene:
+    """A site, a browser, and what goes wrong in it."""
+
+    site: Site
+    browser: Browser
+    folder: Path
+    faults: list[str] = field(default_factory=list)
+
+    def person(self, **options: Any) -> BrowserContext:
+        """Return a browser that has never been here, with Playwright's options."""
+        context = open_context(self.browser, **options)
+        context.on("console", lambda message: self.faults.append(f"{message.type}: {message.text}"))
+        context.on("weberror", lambda error: self.faults.append(str(error.error)))
+        return context
+
+    def tab(self, person: BrowserContext, *, scripted: bool = True) -> Page:
+        """Open the form of a letter in a tab of its own; its script has then asked for what is attached."""
+        page = person.new_page()
+        with asking(page) if scripted else nullcontext():
+            page.goto(self.site.url)
+        return page
+
+    def expect_fault(self, page: Page, text: str) -> None:
+        """Wait until the browser has told of what was to come."""
+        assert text in wait_for(page, self.faults)
+
+
+def asking(page: Page) -> AbstractContextManager[object]:
+    """Wait, at the end of the block, until the page has been told what is attached.
+
+    What is attached before that may for a moment be shown twice, or in another order; and offline, to ask is a fault.
+    """
+    return page.expect_request_finished(lambda request: "/attachments/" in request.url)
+
+
+def in_chromium(test: Callable[[Scene], None]) -> Callable[..., None]:
+    """Run a test in Chromium, and in a thread of its own: other tests keep Playwright running in this one."""
+
+    def play(site: Site, folder: Path) -> None:
+        with sync_playwright() as playwright:
+            browser = launch(playwright)
+            scene = Scene(site, browser, folder)
+            test(scene)
+            browser.close()
+            assert scene.faults == []
+
+    def run(start: Start, need: Callable[..., None], tmp_path: Path) -> None:
+        need("playwright", program="chromium")
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(play, start("django-attachments"), tmp_path).result()
+
+    run.__doc__ = test.__doc__
+    return run
+
+
+def payload(name: str, size: int = 5_000, seed: str = "", content_type: str = "") -> FilePayload:
+    """Return a file to choose, whose bytes follow from its name and *seed*."""
+    return {"name": name, "mimeType": content_type, "buffer": random.Random(name + seed).randbytes(size)}
+
+
+def too_large(folder: Path) -> Path:
+    """Return a file of one byte more than may be sent."""
+    return on_disk(folder, payload("larger.bin", 10 * MEGABYTE + 1))
+
+
+def wait_for(page: Page, told: list[T]) -> T:
+    """Return the first of what *page* tells, as soon as it does, and take it from the list."""
+    wait_on(page, lambda: told)
+    return told.pop(0)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def row(page: Page, name: str) -> Locator:
+    """Return the row of the file called *name*."""
+    return page.get_by_role("listitem").filter(has=page.get_by_text(name, exact=True))
+
+
+def choose(page: Page, *files: FilePayload | Path) -> None:
+    page.set_input_files("[name=files]", list(files))  # type: ignore[arg-type]
+
+
+def attach(page: Page, *files: FilePayload) -> None:
+    """Choose *files*, and wait until they are attached."""
+    choose(page, *files)
+    for file in files:
+        expect(row(page, file["name"])).to_have_attribute("data-state", "attached")
+
+
+def expect_names(page: Page, *names: str) -> None:
+    expect(page.get_by_role("listitem").get_by_role("link")).to_have_text(list(names))
+
+
+def expect_news(page: Page, text: str) -> None:
+    expect(page.get_by_role("status")).to_have_text(text)
+
+
+def write(page: Page, subject: str = "A letter", text: str = "Dear office,\nplease see below.") -> None:
+    page.get_by_label("Subject").fill(subject)
+    page.get_by_label("Text").fill(text)
+
+
+def send(page: Page) -> None:
+    """Send the letter, and see that it is on its way."""
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("heading")).to_have_text("Thank you")
+
+
+def bundle_url(page: Page) -> str:
+    return page.evaluate("new URL(document.querySelector('form').dataset.attachments, location).href")  # type: ignore[no-any-return]
+
+
+def file_url(page: Page, name: str) -> str:
+    return f"{bundle_url(page)}{quote(name, safe='')}/"
+
+
+def listed(person: BrowserContext, url: str) -> list[str]:
+    """Return the names that the server lists to *person* at the address of a bundle."""
+    return [attachment["name"] for attachment in person.request.get(url).json()]
+
+
+def mails(site: Site) -> list[EmailMessage]:
+    """Return what was sent."""
+    files = sorted((site.folder / "var/mail").glob("*"), key=lambda file: file.stat().st_mtime_ns)
+    texts = [text for file in files for text in file.read_bytes().split(SEPARATOR + b"\n") if text.strip()]
+    return [email.message_from_bytes(text, policy=email.policy.default) for text in texts]
+
+
+def attached(mail: EmailMessage) -> dict[str, str]:
+    """Return the SHA-256 of what is attached to a mail, by the names."""
+    parts = list(mail.iter_attachments())
+    found = {str(part.get_filename()): sha256(part.get_content()) for part in parts}
+    assert len(found) == len(parts)
+    return found
+
+
+@in_chromium
+def test_nobody_sees_what_another_has_attached(scene: Scene) -> None:
+    """Of two people with two tabs each, everybody sees in each tab what was attached there, and nothing else."""
+    people = {name: scene.person() for name in ("anna", "ben")}
+    tabs = {(name, tab): scene.tab(people[name]) for name in people for tab in ("first", "second")}
+    files = {key: [payload("same.txt", seed=str(key)), payload(f"{'-'.join(key)}.txt")] for key in tabs}
+    for key, page in tabs.items():
+        attach(page, *files[key])
+    assert len({bundle_url(page) for page in tabs.values()}) == 4
+
+    for (name, tab), page in tabs.items():
+        expect_names(page, "same.txt", f"{name}-{tab}.txt")
+        other = people["ben" if name == "anna" else "anna"]
+        assert listed(people[name], bundle_url(page)) == ["same.txt", f"{name}-{tab}.txt"]
+        assert listed(other, bundle_url(page)) == []
+        for file in files[name, tab]:
+            url = file_url(page, file["name"])
+            assert people[name].request.get(url).body() == file["buffer"]
+            assert other.request.get(url).status == 404
+
+
+@in_chromium
+def test_an_address_that_is_typed_shows_nothing_of_another(scene: Scene) -> None:
+    """Who types the address of somebody else's file, or follows a link to it, is told that there is none."""
+    anna, ben = scene.person(), scene.person()
+    page = scene.tab(anna)
+    attach(page, payload("diary.txt"))
+    tab = scene.tab(ben)
+    response = tab.goto(file_url(page, "diary.txt"))
+    assert response is not None
+    assert response.status == 404
+    scene.expect_fault(tab, NOT_FOUND)
+    assert ben.request.delete(file_url(page, "diary.txt")).json() == [False]
+    assert listed(anna, bundle_url(page)) == ["diary.txt"]
+
+
+@in_chromium
+def test_a_letter_takes_what_is_attached_to_it_alone(scene: Scene) -> None:
+    """A letter holds what its own tab has attached; the other tabs, hers and his, keep theirs."""
+    anna, ben = scene.person(), scene.person()
+    tabs = [scene.tab(person) for person in (anna, anna, ben)]
+    files = [payload("same.txt", seed=str(number)) for number in range(3)]
+    for page, file in zip(tabs, files, strict=True):
+        attach(page, file)
+    urls = [bundle_url(page) for page in tabs]
+    write(tabs[0])
+    send(tabs[0])
+    (mail,) = mails(scene.site)
+    assert attached(mail) == {"same.txt": sha256(files[0]["buffer"])}
+    assert listed(anna, urls[0]) == []
+    assert listed(anna, urls[1]) == listed(ben, urls[2]) == ["same.txt"]
+
+
+@in_chromium
+def test_the_mail_has_what_was_attached(scene: Scene) -> None:
+    """The bytes of a mail are those of the files, also of texts, and the names are theirs; nothing stays behind."""
+    page = scene.tab(person := scene.person())
+    files: list[FilePayload] = [
+        payload(UNICODE, 300_001),
+        payload("empty", 0),
+        {"name": "lines.txt", "mimeType": "text/plain", "buffer": b"unix\nmac\rdos\r\n\xff\n\n"},
+        {"name": "page.html", "mimeType": "text/html", "buffer": "<p>größer\r\n".encode("utf-16")},
+        {"name": "mail.eml", "mimeType": "message/rfc822", "buffer": b"Subject: x\n\n-- \nFrom here\n"},
+        payload("picture.png", content_type="image/png"),
+    ]
+    attach(page, *files)
+    url = bundle_url(page)
+    write(page, "Größe: 大", "Grüße\n\n.\nFrom us")
+    send(page)
+    (mail,) = mails(scene.site)
+    assert attached(mail) == {file["name"]: sha256(file["buffer"]) for file in files}
+    types = {part.get_filename(): part.get_content_type() for part in mail.iter_attachments()}
+    assert types["picture.png"] == "image/png"
+    assert types["page.html"] == "application/octet-stream"
+    assert (mail["Subject"], mail["To"]) == ("Größe: 大", "office@example.com")
+    body = mail.get_body()
+    assert body is not None
+    assert body.get_content().split() == ["Grüße", ".", "From", "us"]
+    assert listed(person, url) == []
+    assert scene.site.in_pool() == []
+
+
+@in_chromium
+def test_a_file_of_the_same_name_takes_the_place_of_the_first(scene: Scene) -> None:
+    """There is one attachment of a name, the last that was chosen."""
+    page = scene.tab(person := scene.person())
+    attach(page, payload("a.txt", 1_000), payload("b.txt"))
+    newer = payload("a.txt", 2_000, seed="newer")
+    choose(page, newer)
+    expect_names(page, "b.txt", "a.txt")
+    expect(row(page, "a.txt")).to_contain_text("2 KB")
+    assert person.request.get(file_url(page, "a.txt")).body() == newer["buffer"]
+    write(page)
+    send(page)
+    assert attached(mails(scene.site)[0])["a.txt"] == sha256(newer["buffer"])
+    assert scene.site.in_pool() == []
+
+
+@in_chromium
+def test_what_is_removed_is_gone(scene: Scene) -> None:
+    """A removed file is not on the page, not on the server, and not in the letter."""
+    page = scene.tab(person := scene.person())
+    attach(page, payload(UNICODE), payload("b.txt"))
+    expect_news(page, "b.txt is attached.")
+    page.get_by_role("button", name=f"Remove {UNICODE}").click()
+    expect_names(page, "b.txt")
+    expect_news(page, f"{UNICODE} is removed.")
+    expect(page.get_by_role("button", name="Remove b.txt")).to_be_focused()
+    assert listed(person, bundle_url(page)) == ["b.txt"]
+    page.get_by_role("button", name="Remove b.txt").click()
+    expect_names(page)
+    expect(page.get_by_role("button", name="Files")).to_be_focused()
+    assert scene.site.in_pool() == []
+    write(page)
+    send(page)
+    assert attached(mails(scene.site)[0]) == {}
+
+
+@in_chromium
+def test_too_large_a_file_shows_the_sentence_of_the_server(scene: Scene) -> None:
+    """A file at the limits is attached; one past them stays on the page with the reason, and in nobody's way."""
+    page = scene.tab(scene.person())
+    largest = payload("largest.bin", 10 * MEGABYTE)
+    choose(page, too_large(scene.folder), on_disk(scene.folder, largest))
+    expect(row(page, "larger.bin").locator(".problem")).to_have_text("At most 10 MB can be sent here.")
+    expect(row(page, "largest.bin")).to_have_attribute("data-state", "attached")
+    scene.expect_fault(page, TOO_LARGE)
+
+    choose(page, on_disk(scene.folder, payload("second.bin", 10 * MEGABYTE)))
+    expect(row(page, "second.bin")).to_have_attribute("data-state", "attached")
+    choose(page, payload("byte.bin", 1))
+    expect(row(page, "byte.bin").locator(".problem")).to_contain_text("at most 20 MB")
+    scene.expect_fault(page, TOO_LARGE)
+    expect_news(page, "byte.bin is not attached. " + row(page, "byte.bin").locator(".problem").inner_text())
+
+    page.get_by_role("button", name="Remove larger.bin").click()
+    expect(row(page, "larger.bin")).to_have_count(0)
+    write(page)
+    send(page)
+    assert attached(mails(scene.site)[0])["largest.bin"] == sha256(largest["buffer"])
+    assert scene.site.in_pool() == []
+
+
+@in_chromium
+def test_too_many_files_show_the_sentence_of_the_server(scene: Scene) -> None:
+    """Twenty files are attached, the next one is not."""
+    page = scene.tab(scene.person())
+    attach(page, *[payload(f"{number}.bin", 10) for number in range(20)])
+    choose(page, payload("one more.bin", 10))
+    expect(row(page, "one more.bin").locator(".problem")).to_contain_text("at most 20 files")
+    scene.expect_fault(page, TOO_LARGE)
+
+
+@in_chromium
+def test_a_letter_waits_for_its_files(scene: Scene) -> None:
+    """A letter that is sent while a file is on its way follows when that is attached; the page shows how far it is."""
+    page = scene.tab(scene.person())
+    write(page)
+    speed_up = slow_down(page)
+    files = [payload("slow.bin", 6_000_000), payload("next.bin")]
+    choose(page, *[on_disk(scene.folder, file) for file in files])
+    bar = page.get_by_role("progressbar", name="Progress of slow.bin")
+    expect(bar).not_to_have_js_property("value", 0)
+    assert bar.evaluate("bar => bar.value") < 1
+    page.get_by_role("button", name="Send").click()
+    expect_news(page, "The letter will be sent when all files are attached.")
+    assert mails(scene.site) == []
+    speed_up()
+    expect(page.get_by_role("heading")).to_have_text("Thank you")
+    assert attached(mails(scene.site)[0]) == {file["name"]: sha256(file["buffer"]) for file in files}
+    assert scene.site.in_pool() == []
+
+
+@in_chromium
+def test_a_letter_is_not_sent_without_a_file_that_was_to_come(scene: Scene) -> None:
+    """If a file cannot be attached for which the letter waits, the letter stays, and the page tells so."""
+    page = scene.tab(scene.person())
+    write(page)
+    speed_up = slow_down(page)
+    choose(page, on_disk(scene.folder, payload("slow.bin", 6_000_000)), too_large(scene.folder))
+    page.get_by_role("button", name="Send").click()
+    expect_news(page, "The letter will be sent when all files are attached.")
+    speed_up()
+    expect_news(page, "larger.bin is not attached. At most 10 MB can be sent here. The letter is not sent.")
+    scene.expect_fault(page, TOO_LARGE)
+    expect_names(page, "slow.bin")
+    assert mails(scene.site) == []
+
+
+@in_chromium
+def test_a_file_can_be_removed_while_it_is_sent(scene: Scene) -> None:
+    """What was removed on its way, or before its turn, is nowhere, and those behind it are attached."""
+    page = scene.tab(person := scene.person())
+    speed_up = slow_down(page)
+    choose(page, *[on_disk(scene.folder, payload(name, 6_000_000)) for name in ("slow.bin", "waiting.bin")])
+    choose(page, payload("last.bin"))
+    expect(row(page, "slow.bin").get_by_role("progressbar")).not_to_have_js_property("value", 0)
+    page.get_by_role("button", name="Remove waiting.bin").click()
+    page.get_by_role("button", name="Remove slow.bin").click()
+    speed_up()
+    expect_names(page, "last.bin")
+    expect(row(page, "last.bin")).to_have_attribute("data-state", "attached")
+    assert listed(person, bundle_url(page)) == ["last.bin"]
+    write(page)
+    send(page)
+    assert set(attached(mails(scene.site)[0])) == {"last.bin"}
+
+
+@in_chromium
+def test_a_broken_connection_is_told(scene: Scene) -> None:
+    """Without a connection the row says so, and the file can be chosen again."""
+    page = scene.tab(person := scene.person())
+    person.set_offline(True)
+    choose(page, payload("a.txt"))
+    expect(row(page, "a.txt").locator(".problem")).to_contain_text("The connection broke off")
+    person.set_offline(False)
+    scene.expect_fault(page, "ERR_INTERNET_DISCONNECTED")
+    page.get_by_role("button", name="Remove a.txt").click()
+    attach(page, payload("a.txt"))
+    assert listed(person, bundle_url(page)) == ["a.txt"]
+
+
+@in_chromium
+def test_files_can_be_dropped(scene: Scene) -> None:
+    """Files that are dropped on the page are attached, and the place where they go is shown before."""
+    page = scene.tab(person := scene.person())
+    page.evaluate(DROP, [["a.txt"], "dragover"])
+    expect(page.locator("body")).to_have_class("dropping")
+    page.evaluate(DROP, [["a.txt", UNICODE], "drop"])
+    expect(page.locator("body")).to_have_class("")
+    expect_names(page, "a.txt", UNICODE)
+    assert person.request.get(file_url(page, UNICODE)).body() == UNICODE.encode()
+
+
+@in_chromium
+def test_the_keyboard_is_enough(scene: Scene) -> None:
+    """A letter can be written, its files attached and removed, and all be sent, with the keyboard alone."""
+    page = scene.tab(scene.person())
+    choosers: list[FileChooser] = []
+    page.on("filechooser", lambda chooser: choosers.append(chooser))
+    page.keyboard.press("Tab")
+    page.keyboard.type("From the keyboard")
+    page.keyboard.press("Tab")
+    page.keyboard.type("Without a mouse.")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Files")).to_be_focused()
+    page.keyboard.press("Enter")
+    wait_for(page, choosers).set_files([payload("wrong.txt"), payload("right.txt")])
+    expect_names(page, "wrong.txt", "right.txt")
+    for _ in range(2):  # the link, then its button
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect_news(page, "wrong.txt is removed.")
+    expect(page.get_by_role("button", name="Remove right.txt")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Send")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading")).to_have_text("Thank you")
+    (mail,) = mails(scene.site)
+    assert mail["Subject"] == "From the keyboard"
+    assert set(attached(mail)) == {"right.txt"}
+
+
+@in_chromium
+def test_a_letter_with_a_mistake_keeps_its_attachments(scene: Scene) -> None:
+    """A form that comes back with an error still shows what is attached, and what was written."""
+    page = scene.tab(scene.person())
+    attach(page, payload("a.txt"))
+    url = bundle_url(page)
+    write(page, subject=" ")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("alert")).to_contain_text("The letter is not sent yet.")
+    expect(page.get_by_label("Subject")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Text")).to_have_value(re.compile("Dear office"))
+    expect_names(page, "a.txt")
+    assert bundle_url(page) == url
+    page.get_by_label("Subject").fill("A subject")
+    send(page)
+    assert set(attached(mails(scene.site)[0])) == {"a.txt"}
+
+
+@in_chromium
+def test_a_letter_is_sent_once(scene: Scene) -> None:
+    """Of two clicks only the first sends the letter, and who then goes back finds an empty form."""
+    page = scene.tab(scene.person())
+    attach(page, payload("a.txt"))
+    write(page)
+    assert page.evaluate(SUBMIT_TWICE) == [True, False]
+    expect(page.get_by_role("heading")).to_have_text("Thank you")
+    assert len(mails(scene.site)) == 1
+    with asking(page):
+        page.go_back()
+    expect(page.get_by_role("heading")).to_have_text("Write us a letter")
+    expect_names(page)
+    attach(page, payload("b.txt"))
+    write(page)
+    send(page)
+    assert [set(attached(mail)) for mail in mails(scene.site)] == [{"a.txt"}, {"b.txt"}]
+
+
+@in_chromium
+def test_without_a_script_the_form_brings_the_files(scene: Scene) -> None:
+    """In a browser that runs no script the same form sends letter and files, up to the limits."""
+    page = scene.tab(scene.person(java_script_enabled=False), scripted=False)
+    files = [payload(UNICODE, 10 * MEGABYTE), payload("lines.txt", 10 * MEGABYTE - 18, content_type="text/plain")]
+    files += [payload(f"{number}.bin", 1) for number in range(18)]
+    write(page, "By hand")
+    choose(page, *[on_disk(scene.folder, file) for file in files])
+    send(page)
+    (mail,) = mails(scene.site)
+    assert mail["Subject"] == "By hand"
+    assert attached(mail) == {file["name"]: sha256(file["buffer"]) for file in files}
+
+
+@in_chromium
+def test_without_a_script_the_limits_are_the_same(scene: Scene) -> None:
+    """Without a script too, files past a limit are refused with a sentence, and the text is not lost."""
+    page = scene.tab(scene.person(java_script_enabled=False), scripted=False)
+    too_many = [
+        [too_large(scene.folder)],
+        [on_disk(scene.folder, payload(f"{number}.bin", 7 * MEGABYTE - (number < 2))) for number in range(3)],
+        [on_disk(scene.folder, payload(f"{number}.txt", 1)) for number in range(21)],
+    ]
+    write(page)
+    for files in too_many:
+        choose(page, *files)
+        page.get_by_role("button", name="Send").click()
+        expect(page.locator(".errorlist")).to_have_text(PAST_LIMITS)
+        expect(page.get_by_label("Text")).to_have_value(re.compile("Dear office"))
+    assert mails(scene.site) == []
+    send(page)
+
+
+@in_chromium
+def test_without_a_script_the_files_of_a_form_that_comes_back_are_chosen_again(scene: Scene) -> None:
+    """Files that came with a form do not stay if the letter could not be sent, and the page says so."""
+    page = scene.tab(scene.person(java_script_enabled=False), scripted=False)
+    write(page, subject=" ")
+    choose(page, payload("a.txt"))
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("Choose them again")).to_be_visible()
+    write(page)
+    choose(page, payload("a.txt"))
+    send(page)
+    assert set(attached(mails(scene.site)[0])) == {"a.txt"}
+
+
+@pytest.fixture
+def client() -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        session.trust_env = False
+        yield session
+
+
+def open_form(client: requests.Session, site: Site) -> tuple[str, dict[str, str]]:
+    """Return the address of a letter's attachments, and the hidden fields of its form."""
+    page = client.get(site.url, timeout=PATIENCE).text
+    address = re.search(r'data-attachments="([^"]+)"', page)
+    assert address
+    hidden = re.findall(r'type="hidden" name="([^"]+)" value="([^"]+)"', page)
+    return site.url + html.unescape(address[1]), dict(hidden)
+
+
+WRITTEN = {"subject": "A letter", "text": "Dear office"}
+
+
+def test_a_letter_that_cannot_be_sent_is_not_lost(start: Start, client: requests.Session) -> None:
+    """If no mail server answers, the form comes back with a sentence, the text, and all that was attached."""
+    site = start("django-attachments", DJANGO_EMAIL_HOST="127.0.0.1", DJANGO_EMAIL_PORT="1")
+    url, hidden = open_form(client, site)
+    client.put(url, b"content", params={"filename": "a.txt"}, timeout=PATIENCE)
+    answer = client.post(site.url, {**hidden, **WRITTEN}, timeout=PATIENCE)
+    assert answer.status_code == 200
+    assert "The letter could not be sent. It is still here: try again later." in answer.text
+    assert "Dear office" in answer.text
+    assert url.removeprefix(site.url) in answer.text
+    assert [file["name"] for file in client.get(url, timeout=PATIENCE).json()] == ["a.txt"]
+
+
+def test_a_letter_needs_the_token_of_its_form(start: Start, client: requests.Session) -> None:
+    """Another site can neither send a letter in a visitor's name nor attach anything to hers."""
+    site = start("django-attachments")
+    url, hidden = open_form(client, site)
+    assert client.post(site.url, {"bundle": hidden["bundle"], **WRITTEN}, timeout=PATIENCE).status_code == 403
+    other = {"Origin": "https://other.example", "Sec-Fetch-Site": "cross-site"}
+    assert client.put(url, b"x", params={"filename": "a.txt"}, headers=other, timeout=PATIENCE).status_code == 403
+    assert client.delete(url, headers=other, timeout=PATIENCE).status_code == 403
+    assert mails(site) == []
+    assert site.in_pool() == []
+
+
+@pytest.mark.parametrize("bundle", [None, "", "../other", "x" * 65, "a b"])
+def test_a_letter_without_the_name_of_a_bundle_is_refused(
+    bundle: str | None, start: Start, client: requests.Session
+) -> None:
+    """A form whose hidden field is not what the page had is answered with a sentence, and is not sent."""
+    site = start("django-attachments")
+    _, hidden = open_form(client, site)
+    given = {"bundle": bundle} if bundle is not None else {}
+    answer = client.post(
+        site.url, {"csrfmiddlewaretoken": hidden["csrfmiddlewaretoken"], **given, **WRITTEN}, timeout=PATIENCE
+    )
+    assert answer.status_code == 400
+    assert answer.text == "The letter does not say where its attachments are. Open its page anew."
+    assert mails(site) == []
+
+
+def test_strange_files_of_a_form_are_sent_as_they_are(start: Start, client: requests.Session) -> None:
+    """Whatever type and name a client gives, a mail holds the bytes; a subject of several lines becomes one line."""
+    site = start("django-attachments")
+    _, hidden = open_form(client, site)
+    files = [
+        ("files", ('quote".txt', b"a\r\n", "nonsense")),
+        ("files", ("types.bin", b"b", "image/x\x0b; y")),
+        ("files", ("parts.bin", b"c", "multipart/mixed")),
+        ("files", ("\u2028line\u0085.bin", b"d", "")),
+    ]
+    fields = {**hidden, "subject": "One\r\nBcc: other@example.com", "text": "Text"}
+    assert client.post(site.url, fields, files=files, timeout=PATIENCE).url == f"{site.url}/thanks"
+    (mail,) = mails(site)
+    assert mail["Subject"] == "One Bcc: other@example.com"
+    assert mail["Bcc"] is None
+    assert sorted(attached(mail).values()) == sorted(map(sha256, [b"a\r\n", b"b", b"c", b"d"]))
+
+
+def test_the_project_keeps_to_itself(start: Start, client: requests.Session) -> None:
+    """Its data is for its owner alone, and an address that is not there tells nothing of the project."""
+    site = start("django-attachments")
+    answer = client.get(f"{site.url}/static/../letters/settings.py", timeout=PATIENCE)
+    assert answer.status_code == 404
+    assert "urlpatterns" not in answer.text
+    assert stat.S_IMODE((site.folder / "var").stat().st_mode) == 0o700
+    assert stat.S_IMODE((site.folder / "var/secret_key").stat().st_mode) == 0o600

@@ -1,0 +1,85 @@
+"""Signs of life of attempts in an object store: they end with the attempt."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fileupload.errors import Incomplete
+from fileupload.pool.base import Attempt
+from fileupload.pool.object import attempt as object_attempt
+from fileupload.pool.object import heartbeat as heartbeat
+from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.s3.store import S3Store
+from fileupload.status import State, UploadStatus, timestamp
+from tests.support.waiting import PATIENCE, wait_until
+
+ID = "0123456789abcdef" * 2
+ENDS: dict[str, tuple[str, Callable[[Attempt], None]]] = {
+    "suspended": ("uploading", lambda attempt: attempt.suspend(attempt.status)),
+    "failed": ("error", lambda attempt: attempt.fail(attempt.status.failed(Incomplete("gone")))),
+}
+
+
+class SlowHeartbeats:
+    """Holds a sign of life back on its way to the store, until it may go on."""
+
+    def __init__(self, publish: Callable[..., bool]) -> None:
+        self._publish = publish
+        self.on_its_way = threading.Event()
+        self.may_go_on = threading.Event()
+
+    def publish(self, *arguments: Any) -> bool:
+        """Wait, and show it."""
+        self.on_its_way.set()
+        assert self.may_go_on.wait(PATIENCE)
+        return self._publish(*arguments)
+
+
+@pytest.fixture
+def pool(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> ObjectPool:
+    monkeypatch.setattr(heartbeat, "_CHECK_INTERVAL", 0.01)
+    return ObjectPool(store, f"signs/{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def slow(pool: ObjectPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowHeartbeats]:
+    """Let signs of life of the pool be slow."""
+    slow = SlowHeartbeats(pool.presence.publish)
+    monkeypatch.setattr(pool.presence, "publish", slow.publish)
+    yield slow
+    slow.may_go_on.set()
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_slow_sign_of_life_does_not_come_last(pool: ObjectPool, slow: SlowHeartbeats, end: str) -> None:
+    """A sign of life that is on its way when an attempt ends does not make it look alive again."""
+    state, run = ENDS[end]
+    status = UploadStatus(state=State.UPLOADING, size=9, started=timestamp(), updated=timestamp())
+    attempt = pool.begin(ID, replace(status, resumable=True))
+    assert slow.on_its_way.wait(PATIENCE)
+    thread = threading.Thread(target=run, args=(attempt,))
+    thread.start()
+    thread.join(2)  # it ends too early here, or it waits; neither takes long
+    slow.may_go_on.set()
+    thread.join(PATIENCE)
+    found = pool.bucket(ID).get_status()
+    assert (found.state, found.running) == (state, False)
+
+
+def test_a_cleared_bucket_stays_empty_though_its_attempt_stalls(
+    pool: ObjectPool, slow: SlowHeartbeats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sign of life that arrives after its bucket was cleared is removed again, also if the attempt does nothing."""
+    monkeypatch.setattr(object_attempt, "_HEARTBEAT_INTERVAL", 0.01)
+    attempt = pool.begin(ID, UploadStatus(state=State.UPLOADING, started=timestamp(), updated=timestamp()))
+    assert slow.on_its_way.wait(PATIENCE)
+    assert pool.clear(ID)
+    slow.may_go_on.set()
+    wait_until(lambda: list(pool.store.list(pool.prefix)) == [])
+    attempt.fail(attempt.status.failed(Incomplete("gone")))

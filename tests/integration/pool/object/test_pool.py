@@ -1,0 +1,231 @@
+"""The pool in an object store keeps the contract, with real stores: OpenStack Swift and Ceph by their S3 interfaces."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from fileupload.errors import AlreadyDone, FileMissing, Superseded
+from fileupload.pool.base import Pool
+from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.object.snapshot import BucketSnapshot
+from fileupload.status import State, UploadStatus, timestamp
+from tests.support import pool_contract as contract
+from tests.support.stores.fixtures import Place
+from tests.support.waiting import PATIENCE
+
+MEBIBYTE = 1 << 20
+
+_DIE_WHILE_UPLOADING = """
+import json, os, sys
+from dataclasses import replace
+from fileupload.pool.s3.store import open_pool
+from fileupload.settings import Settings
+from fileupload.status import State, UploadStatus
+settings, bucket_id, now, resumable = sys.argv[1:]
+status = UploadStatus(state=State.STARTING, size=9, started=now, updated=now)
+status = replace(status, resumable=bool(resumable))
+attempt = open_pool(Settings.parse(json.loads(settings))).begin(bucket_id, status)
+attempt.create_file().write(bytes(range(256)) * 4096 * 9)
+attempt.publish(status)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def pool(place: Place, prefix: str) -> ObjectPool:
+    return ObjectPool(place.store, prefix)
+
+
+@pytest.fixture
+def reopened(place: Place, prefix: str) -> ObjectPool:
+    return ObjectPool(place.store, prefix)
+
+
+@pytest.fixture
+def crashed(place: Place, prefix: str) -> ObjectPool:
+    """A pool whose one upload was cut off by the death of its process, after which there is no sign of life."""
+    return crash(place, prefix, "")
+
+
+@pytest.fixture
+def crashed_resumable(place: Place, prefix: str) -> ObjectPool:
+    """The same, of an upload that may be gone on with."""
+    return crash(place, prefix, "resumable")
+
+
+def crash(place: Place, prefix: str, resumable: str) -> ObjectPool:
+    settings = json.dumps({"pool": f"s3://{place.store.s3_bucket}/{prefix}", **place.access})
+    arguments = (settings, contract.ID, timestamp(), resumable)
+    subprocess.run([sys.executable, "-c", _DIE_WHILE_UPLOADING, *arguments], check=False, timeout=60)
+    pool = ObjectPool(place.store, prefix, dead_after=1.0)
+    deadline = time.monotonic() + 30
+    while pool.status(contract.ID).running and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return pool
+
+
+def keys_of(pool: ObjectPool) -> list[str]:
+    """Return the keys of all files in a pool, finished or not."""
+    finished = [each.key for each in pool.store.list(pool.prefix) if "/f/" in each.key]
+    return finished + [key for key, _, _ in pool.store.list_multipart_uploads(pool.prefix)]
+
+
+class TestObjectPool(contract.PoolContract):
+    """All that is promised of pools."""
+
+    races = 8
+
+    def lose_key(self, pool: Pool) -> None:
+        assert isinstance(pool, ObjectPool)
+        pool.store.delete([pool.prefix + ".upload_key"])
+
+    def assert_no_bytes(self, pool: Pool) -> None:
+        assert isinstance(pool, ObjectPool)
+        assert keys_of(pool) == []
+
+
+def test_a_large_file_comes_in_parts(pool: ObjectPool, reopened: ObjectPool) -> None:
+    """A file of several parts has its bytes in their order, whatever the chunks were, and is read from any place."""
+    content = b"".join(number.to_bytes(8, "big") for number in range(21 * MEBIBYTE // 8)) + b"end"
+    attempt = pool.begin(contract.ID, contract.starting())
+    writer = attempt.create_file()
+    for at in range(0, len(content), 777_777):
+        writer.write(content[at : at + 777_777])
+    writer.close()
+    attempt.finish(contract.starting().done(contract.uploaded(len(content)), {}))
+    bucket = reopened.find_bucket(contract.ID)
+    assert bucket is not None
+    assert contract.read(bucket) == content
+    with bucket.open() as file:
+        file.seek(-3, 2)
+        assert file.read() == b"end"
+        file.seek(8 * MEBIBYTE)
+        assert file.read(8) == content[8 * MEBIBYTE : 8 * MEBIBYTE + 8]
+    assert list(pool.store.list_multipart_uploads(pool.prefix)) == []
+
+
+def test_what_a_crash_leaves_is_purged(crashed: ObjectPool) -> None:
+    """After a crash in the middle of a large file, nothing of it remains once it is purged, not even its parts."""
+    assert keys_of(crashed) != []
+    time.sleep(1.1)
+    assert [bucket.id for bucket in crashed.purge(1.0)] == [contract.ID]
+    assert [each.key for each in crashed.store.list(crashed.prefix)] == []
+    assert keys_of(crashed) == []
+
+
+def test_done_without_its_attempt_is_not_done(pool: ObjectPool) -> None:
+    """What an attempt writes after its bucket was cleared does not make the bucket done."""
+    attempt = pool.begin(contract.ID, contract.starting())
+    contract.store(attempt, b"late")
+    pool.clear(contract.ID)
+    record = contract.starting().done(contract.uploaded(4), {}).to_record() | {"attempt": attempt.token}
+    pool.store.put(pool.key(contract.ID, "d"), repr(record).replace("'", '"').encode())
+    assert pool.status(contract.ID).state is State.UNKNOWN
+    with pytest.raises(Superseded):
+        attempt.finish(contract.starting())
+
+
+def test_two_attempts_of_one_moment_end_in_one_upload(pool: ObjectPool, reopened: ObjectPool) -> None:
+    """Of two attempts that both take themselves for the owner, one finishes, and its bytes are what is read."""
+    first = pool.begin(contract.ID, contract.starting())
+    contract.store(first, b"first")
+    view = pool.snapshot(contract.ID)
+    contract.complete(reopened, contract.ID, b"second")
+    assert pool.put_done(contract.ID, b"{}") is False
+    assert first.marker == view.newest
+    bucket = pool.find_bucket(contract.ID)
+    assert bucket is not None
+    assert contract.read(bucket) == b"second"
+
+
+def test_what_finishes_while_another_begins_stays(
+    pool: ObjectPool, reopened: ObjectPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who begins anew and has not yet seen that the upload was just finished does not take its file away."""
+    first = pool.begin(contract.ID, contract.starting())
+    contract.store(first, b"first")
+    look = reopened.snapshot
+
+    def look_too_early(bucket_id: str) -> BucketSnapshot:
+        view = look(bucket_id)
+        if not view.done:
+            first.finish(contract.starting().done(contract.uploaded(5), {}))
+        return view
+
+    monkeypatch.setattr(reopened, "snapshot", look_too_early)
+    with pytest.raises(AlreadyDone):
+        reopened.begin(contract.ID, contract.starting())
+    bucket = pool.find_bucket(contract.ID)
+    assert bucket is not None
+    assert contract.read(bucket) == b"first"
+
+
+def test_what_is_kept_before_the_claim_is_not_cleared(pool: ObjectPool, reopened: ObjectPool) -> None:
+    """A clear whose condition held at its first look asks again under its claim, and finds the upload kept."""
+    contract.complete(pool)
+    asked: list[bool] = []
+
+    def is_not_kept(status: UploadStatus) -> bool:
+        asked.append(status.kept)
+        if len(asked) == 1:
+            reopened.bucket(contract.ID).keep()
+        return not status.kept
+
+    assert pool.clear(contract.ID, condition=is_not_kept) is False
+    assert asked == [False, True]
+    assert contract.read(pool.bucket(contract.ID)) == contract.CONTENT
+
+
+def test_what_is_cleared_is_not_told_to_be_kept(
+    pool: ObjectPool, reopened: ObjectPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who keeps an upload after the last look of a clear waits for its end, and learns that the upload has gone."""
+    contract.complete(pool)
+    looked = threading.Event()
+    look = reopened.snapshot
+    asked: list[bool] = []
+
+    def look_and_tell(bucket_id: str) -> BucketSnapshot:
+        view = look(bucket_id)
+        if any(key.endswith("/k") for key in view.keys):
+            looked.set()
+        return view
+
+    def is_not_kept(status: UploadStatus) -> bool:
+        asked.append(status.kept)
+        if len(asked) == 2:
+            kept.append(threads.submit(reopened.bucket(contract.ID).keep))
+            assert looked.wait(PATIENCE)
+        return not status.kept
+
+    monkeypatch.setattr(reopened, "snapshot", look_and_tell)
+    kept: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as threads:
+        assert pool.clear(contract.ID, condition=is_not_kept) is True
+        with pytest.raises(FileMissing):
+            kept[0].result(PATIENCE)
+    assert pool.find_bucket(contract.ID) is None
+    assert [each.key for each in pool.store.list(pool.key(contract.ID))] == []
+
+
+def test_a_signed_address_gives_the_file(pool: ObjectPool) -> None:
+    """Anyone can read the file by its signed address, under its own name."""
+    import requests
+
+    contract.complete(pool, contract.ID, b"for all")
+    bucket = pool.bucket(contract.ID)
+    answer = requests.get(bucket.url(expires=60), timeout=30)
+    assert (answer.status_code, answer.content) == (200, b"for all")
+    assert "0.bin" in answer.headers["Content-Disposition"]
+    assert requests.get(bucket.url(expires=60).replace("Signature=", "Signature=x"), timeout=30).status_code == 403

@@ -1,0 +1,379 @@
+"""Progress and owners in Redis: live between nodes, and never needed."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+from fileupload.errors import Busy, SettingError, Superseded
+from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.object.redis_presence import RedisPresence
+from fileupload.pool.s3.store import S3Store
+from fileupload.status import State, UploadedFile, UploadStatus, timestamp
+from tests.support.waiting import PATIENCE, wait_until
+
+if TYPE_CHECKING:
+    from tests.conftest import Redis
+
+ID = "0123456789abcdef" * 2
+
+
+@pytest.fixture
+def prefix() -> str:
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def node(store: S3Store, redis_server: Redis, prefix: str) -> Callable[..., ObjectPool]:
+    """Return what makes the pool as another node has it."""
+
+    def make(dead_after: float = 30.0, presence: type[RedisPresence] = RedisPresence) -> ObjectPool:
+        pool = ObjectPool(store, prefix, dead_after=dead_after)
+        pool.presence = presence(redis_server.url, prefix, pool.presence)
+        return pool
+
+    return make
+
+
+@pytest.fixture
+def client(redis_server: Redis) -> Iterator[redis.Redis]:
+    """What looks into Redis, and changes what is there."""
+    client = redis.Redis.from_url(redis_server.url, decode_responses=True)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts never look into the store on their own: what they learn, they learn from Redis."""
+    monkeypatch.setattr("fileupload.pool.object.attempt._OWNERSHIP_CHECK_INTERVAL", float("inf"))
+
+
+def running(received: int) -> UploadStatus:
+    now = timestamp()
+    return UploadStatus(state=State.UPLOADING, filename="a", size=100, received=received, started=now, updated=now)
+
+
+def resumable(received: int) -> UploadStatus:
+    return replace(running(received), resumable=True)
+
+
+def done(size: int) -> UploadStatus:
+    file = UploadedFile(field="f", filename="a", content_type="text/plain", size=size)
+    return running(size).done((file,), {})
+
+
+def read(pool: ObjectPool) -> bytes:
+    with pool.bucket(ID).open() as file:
+        return file.read()
+
+
+def keys_of(client: redis.Redis, ending: str) -> list[str]:
+    return [key for key in map(str, client.scan_iter()) if key.endswith(ending)]
+
+
+def owner(client: redis.Redis) -> Any:
+    """Return whom Redis says the bucket belongs to."""
+    (key,) = keys_of(client, ":" + ID)
+    return client.get(key)
+
+
+def test_progress_is_live_between_nodes(node: Callable[..., ObjectPool]) -> None:
+    """Each publication at one node is what the other reads next, and the store is not written for it."""
+    here, there = node(), node()
+    attempt = here.begin(ID, replace(running(0), state=State.STARTING))
+    for received in (1, 2, 3):
+        attempt.publish(running(received))
+        assert there.status(ID).received == received
+    assert not [each.key for each in here.store.list(here.prefix) if "/p/" in each.key]
+    attempt.fail(running(3))
+
+
+@pytest.mark.usefixtures("no_looks")
+def test_a_newer_attempt_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> None:
+    """With its next publication an attempt learns that the bucket is another node's, without a look at the store."""
+    here, there = node(), node()
+    older = here.begin(ID, running(0))
+    older.publish(running(1))
+    newer = there.begin(ID, running(0))
+    with pytest.raises(Superseded):
+        older.publish(running(2))
+    writer = newer.create_file()
+    writer.write(b"newer")
+    writer.close()
+    newer.publish(running(5))
+    newer.finish(done(5))
+    assert read(here) == b"newer"
+
+
+@pytest.mark.usefixtures("no_looks")
+def test_who_resumes_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> None:
+    """An attempt that was taken for dead, and is not, learns with its next publication that another goes on with it."""
+    here, there = node(), node(dead_after=1e-9)
+    older = here.begin(ID, resumable(0))
+    older.publish(resumable(0))
+    here.heartbeats.end(older)
+    older.create_file().write(b"some")
+    here.presence.withdraw(ID, older.token)
+    wait_until(lambda: not there.status(ID).running)
+    newer = there.resume(ID)
+    with pytest.raises(Superseded):
+        older.publish(resumable(4))
+    newer.publish(resumable(0))
+
+
+@pytest.mark.usefixtures("no_looks")
+def test_a_clear_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> None:
+    """With its next publication an attempt learns that another node has cleared the bucket, and the next owns it."""
+    here, there = node(), node()
+    older = here.begin(ID, running(0))
+    older.publish(running(1))
+    assert there.clear(ID)
+    with pytest.raises(Superseded):
+        older.publish(running(2))
+    newer = here.begin(ID, running(0))
+    newer.publish(running(1))
+    assert there.status(ID).received == 1
+
+
+def test_of_two_who_resume_one_writes(node: Callable[..., ObjectPool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two nodes that resume an upload at once, one does, and the other is refused before it has written anything."""
+    together = threading.Barrier(2)
+    written: list[str] = []
+    put = S3Store.put
+
+    class Waiting(RedisPresence):
+        """Claims when both have seen that the upload is suspended."""
+
+        def acquire_resume_lease(self, bucket_id: str, token: str) -> bool:
+            together.wait(PATIENCE)
+            return super().acquire_resume_lease(bucket_id, token)
+
+    def record(store: S3Store, key: str, data: bytes, *, new: bool = False) -> bool:
+        written.append(key)
+        return put(store, key, data, new=new)
+
+    def resume(pool: ObjectPool) -> str:
+        try:
+            return pool.resume(ID).marker
+        except Busy:
+            return ""
+
+    node().begin(ID, resumable(0)).suspend(resumable(0))
+    monkeypatch.setattr(S3Store, "put", record)
+    with ThreadPoolExecutor(2) as threads:
+        markers = list(threads.map(resume, [node(presence=Waiting) for _ in range(2)]))
+    assert [key for key in written if "/a/" in key] == [marker for marker in markers if marker]
+    assert markers.count("") == 1
+
+
+def test_a_claim_expires(node: Callable[..., ObjectPool], client: redis.Redis) -> None:
+    """A node that has died after its claim keeps others from an upload only for as long as the claim is there."""
+    here, there = node(), node()
+    attempt = here.begin(ID, resumable(0))
+    attempt.suspend(resumable(0))
+    assert here.presence.acquire_resume_lease(ID, attempt.token)
+    with pytest.raises(Busy):
+        there.resume(ID)
+    (key,) = keys_of(client, ":next")
+    assert 0 < client.pttl(key) <= 10_000
+    client.delete(key)
+    there.resume(ID)
+
+
+@pytest.mark.usefixtures("no_looks")
+@pytest.mark.parametrize("news", [b"0123456789abcdef", b"", b"\xff\xfe"])
+def test_wrong_news_is_contradicted(node: Callable[..., ObjectPool], client: redis.Redis, news: bytes) -> None:
+    """An attempt that owns the bucket goes on whatever Redis says, and says that it does."""
+    pool = node()
+    attempt = pool.begin(ID, running(0))
+    (key,) = keys_of(client, ":" + ID)
+    client.set(key, news)
+    attempt.publish(running(1))
+    assert owner(client) == attempt.token
+    attempt.publish(running(2))
+    assert node().status(ID).received == 2
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"[]", b"{}", b"null"])
+def test_what_is_no_status_is_none(node: Callable[..., ObjectPool], client: redis.Redis, text: bytes) -> None:
+    """Where Redis shows something else than a status, the one in the store is read."""
+    attempt = node().begin(ID, running(0))
+    attempt.publish(running(1))
+    (key,) = keys_of(client, ":" + attempt.token)
+    client.set(key, text)
+    pool = node()
+    assert pool.presence.get(ID, attempt.token) == text.decode(errors="replace")
+    status = pool.status(ID)
+    assert (status.running, status.received, status.filename) == (True, 0, "a")
+
+
+@pytest.mark.usefixtures("no_looks")
+def test_a_note_that_was_lost_is_made_again(node: Callable[..., ObjectPool], client: redis.Redis) -> None:
+    """The next sign of life of an attempt notes it in an emptied Redis, and the note expires when there is none."""
+    attempt = node().begin(ID, running(0))
+    client.flushall()
+    attempt.publish(running(1))
+    assert owner(client) == attempt.token
+    assert all(0 < client.pttl(key) <= 30_000 for key in keys_of(client, ""))
+
+
+def test_none_is_dead_in_an_emptied_redis(node: Callable[..., ObjectPool], client: redis.Redis) -> None:
+    """Whose sign of life was lost with all that Redis knew is taken for dead only when no other has followed."""
+    here, there = node().presence, node().presence
+    here.publish(ID, "token", "{}")
+    client.flushall()
+    assert there.is_alive(ID, "token", age=1000, limit=0.001)
+    wait_until(lambda: not there.is_alive(ID, "token", age=1000, limit=0.001))
+    here.publish(ID, "token", "{}")
+    assert there.is_alive(ID, "token", age=1000, limit=0.001)
+    here.withdraw(ID, "token")
+    assert not there.is_alive(ID, "token", age=1000, limit=1000)
+
+
+def test_none_is_dead_when_redis_has_gone(node: Callable[..., ObjectPool], redis_server: Redis) -> None:
+    """Whose sign of life cannot be asked for is taken for dead only when it would have come in the store."""
+    presence = node().presence
+    presence.publish(ID, "token", "{}")
+    redis_server.stop()
+    assert presence.is_alive(ID, "token", age=1000, limit=1000)
+    assert not presence.is_alive(ID, "token", age=1000, limit=1e-9)
+    assert presence.is_alive(ID, "token", age=1, limit=2)
+
+
+def kill(server: Redis) -> None:
+    server.stop()
+
+
+def pause(server: Redis) -> None:
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+
+
+def empty(server: Redis) -> None:
+    client = redis.Redis.from_url(server.url)
+    client.flushall()
+    client.script_flush()
+    client.close()
+
+
+def garble(server: Redis) -> None:
+    """Let Redis know something else under every key: what is no text, or what is not even bytes."""
+    client = redis.Redis.from_url(server.url)
+    for number, key in enumerate(sorted(client.scan_iter())):
+        client.delete(key)
+        if number % 2:
+            client.set(key, b"\xff\xfe")
+        else:
+            client.rpush(key, "a", "b")
+    client.close()
+
+
+@pytest.mark.parametrize("moment", ["published", "suspended", "resumed", "replaced", "finished"])
+@pytest.mark.parametrize("fault", [kill, pause, empty, garble])
+def test_no_upload_fails_with_redis(
+    node: Callable[..., ObjectPool], redis_server: Redis, fault: Callable[[Redis], None], moment: str
+) -> None:
+    """Whatever happens to Redis, and when: uploads are suspended, resumed, replaced, finished and cleared as ever."""
+
+    def come(now: str) -> None:
+        if now == moment:
+            fault(redis_server)
+
+    here, there = node(), node()
+    attempt = here.begin(ID, resumable(0))
+    attempt.create_file().write(b"some")
+    attempt.publish(resumable(4))
+    come("published")
+    attempt.publish(resumable(4))
+    assert there.status(ID).running
+    attempt.suspend(resumable(4))
+    come("suspended")
+    assert there.status(ID).suspended
+    older = there.resume(ID)
+    come("resumed")
+    writer, stored = older.append_file()
+    assert stored == 4
+    writer.write(b" bytes")
+    older.publish(resumable(10))
+    newer = here.begin(ID, running(0))
+    come("replaced")
+    with pytest.raises(Superseded):
+        older.finish(done(10))
+    writer = newer.create_file()
+    writer.write(b"others")
+    newer.publish(running(6))
+    writer.close()
+    newer.finish(done(6))
+    come("finished")
+    assert read(there) == b"others"
+    assert there.clear(ID)
+    assert here.status(ID).state is State.UNKNOWN
+
+
+def test_redis_goes_away_and_comes_back(
+    node: Callable[..., ObjectPool], redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Progress is in the store while Redis is away, and in Redis when that is there again."""
+    monkeypatch.setattr("fileupload.pool.object.redis_presence._RETRY_INTERVAL", 0.0)
+    here, there = node(), node()
+    attempt = here.begin(ID, replace(running(0), state=State.STARTING))
+    attempt.publish(running(1))
+    redis_server.stop()
+    attempt.publish(running(2))
+    assert there.status(ID).received == 2
+    redis_server.start()
+    attempt.publish(running(3))
+    assert there.status(ID).received == 3
+    # Both ask it again as if nothing had been.
+    monkeypatch.setattr("fileupload.pool.object.redis_presence._RETRY_INTERVAL", 1e9)
+    attempt.publish(running(4))
+    assert there.status(ID).received == 4
+    here.presence.withdraw(ID, attempt.token)
+    assert there.status(ID).received == 0
+
+
+def test_what_has_ended_is_known_to_the_store(node: Callable[..., ObjectPool], redis_server: Redis) -> None:
+    """An upload that was suspended while Redis stood still is suspended when that goes on and says that it runs."""
+    there = node()
+    attempt = node().begin(ID, resumable(0))
+    attempt.publish(resumable(0))
+    pause(redis_server)
+    attempt.publish(resumable(0))  # this one waits for Redis, and finds it gone
+    attempt.suspend(resumable(0))
+    assert redis_server.process is not None
+    redis_server.process.send_signal(signal.SIGCONT)
+    assert there.presence.get(ID, attempt.token) is not None
+    assert there.status(ID).suspended
+    there.resume(ID)
+
+
+def test_a_small_upload_asks_once(
+    node: Callable[..., ObjectPool], client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload of which nothing is shown asks Redis for one thing: to note whose the bucket is."""
+    monkeypatch.setattr("fileupload.pool.object.heartbeat._CHECK_INTERVAL", 3600.0)
+    pool = node()
+    client.config_resetstat()
+    attempt = pool.begin(ID, running(0))
+    writer = attempt.create_file()
+    writer.write(b"small")
+    writer.close()
+    attempt.finish(done(5))
+    calls = {name: stat["calls"] for name, stat in client.info("commandstats").items()}
+    of_connections = {"cmdstat_config|resetstat", "cmdstat_client|setinfo", "cmdstat_hello", "cmdstat_select"}
+    assert {name: calls[name] for name in calls.keys() - of_connections} == {"cmdstat_set": 1}
+
+
+def test_an_address_that_is_none_stops_the_start(store: S3Store) -> None:
+    """What cannot be an address is told at the start, without its password."""
+    with pytest.raises(SettingError, match="progress"):
+        RedisPresence("redis://:secret@host:port-not-a-number/0", "p", ObjectPool(store, "p").presence)

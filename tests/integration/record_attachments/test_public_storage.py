@@ -1,0 +1,418 @@
+"""Files of records in a public place of a real object store, while the pool is a folder or in that store too."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+import webtest
+
+from fileupload.apps.record_attachments.garbage_collection import RecordGarbage
+from fileupload.apps.record_attachments.ledger import RecordLedger
+from fileupload.apps.record_attachments.public_storage import make_storage
+from fileupload.apps.record_attachments.settings import RecordSettings
+from fileupload.apps.record_attachments.storage import attachment_of
+from fileupload.apps.record_attachments.urls import RecordTemplate
+from fileupload.deploy import RecordAttachments, make_manager, make_pool
+from fileupload.errors import FileMissing, SettingError
+from fileupload.identifiers import new_id
+from fileupload.pool.base import Pool
+from fileupload.pool.object.multipart_writer import DEFAULT_PART_SIZE
+from fileupload.pool.s3 import store as s3
+from fileupload.pool.s3.store import S3Store, make_client
+from fileupload.status import State, UploadedFile, UploadStatus, timestamp
+from tests.support.kinto_site import CommandLine
+from tests.support.public_places import public_place
+from tests.support.rest_app import RestApp, record_server
+from tests.support.stores.fixtures import CEPH_KEYS, SWIFT_KEYS
+from tests.support.waiting import PATIENCE
+
+CRASHING = Path(__file__).with_name("crashing.py")
+RECORD = "/api/pictures/one"
+
+
+@dataclass
+class Site:
+    """A REST app behind record attachments, and its public place.
+
+    :ivar store: the one with the public place.
+    """
+
+    store: S3Store
+    settings: dict[str, Any]
+    app: RestApp = field(default_factory=RestApp)
+
+    def __post_init__(self) -> None:
+        self.client = webtest.TestApp(RecordAttachments(self.app, **self.settings))
+
+    @property
+    def parsed(self) -> RecordSettings:
+        """The settings, converted."""
+        return RecordSettings.parse(self.settings)
+
+    @property
+    def prefix(self) -> str:
+        """What stands before locations in the keys of objects."""
+        return str(self.settings["base_path"]).split("/", 3)[3] + "/"
+
+    def attach(self, content: bytes, filename: str = "a.png", *, query: str = "") -> str:
+        """Attach a file; return its location."""
+        files = [("attachment", filename, content)]
+        return str(self.client.post(f"{RECORD}/attachment{query}", upload_files=files).json["location"])
+
+    def public(self) -> dict[str, bytes]:
+        """Return what is in the public place."""
+        keys = [each.key for each in self.store.list(self.prefix)]
+        return {key.removeprefix(self.prefix): self.store.get(key) for key in keys}
+
+    def head(self, location: str) -> dict[str, Any]:
+        """Return what the store answers with a public file."""
+        key = self.prefix + location.rpartition(self.prefix)[2]
+        answer: dict[str, Any] = self.store.client.head_object(Bucket=self.store.s3_bucket, Key=key)
+        return answer
+
+    def collect(self) -> None:
+        """Have the garbage collected, as if long after."""
+
+        def ask(path: str) -> tuple[int, Any]:
+            record = self.app.records.get(path)
+            return (404, None) if record is None else (200, record)
+
+        storage = make_storage(make_pool(self.parsed), self.parsed)
+        list(RecordGarbage(storage, self.parsed, ask, older_than=-1).collect())
+
+    def assert_empty(self) -> None:
+        """Nothing is left, neither in the pool nor in the public place."""
+        pool = make_pool(self.parsed)
+        assert [*self.store.list(self.prefix), *self.store.list_multipart_uploads(self.prefix)] == []
+        assert [*pool.buckets(), *pool.index.keys(())] == []
+
+
+KINDS = ["swift, pool in a folder", "swift"]
+on_ceph_too = pytest.mark.parametrize("make_site", [*KINDS, "ceph"], indirect=True)
+
+
+@pytest.fixture(params=KINDS)
+def make_site(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Site]:
+    """Make a site whose pool is a folder, or in another ``s3_bucket`` than the public place."""
+    name, keys = ("ceph_store", CEPH_KEYS) if request.param == "ceph" else ("store", SWIFT_KEYS)
+    store = request.getfixturevalue(name)
+
+    def make(**more: Any) -> Site:
+        settings = {"record_url": "/api/{kind}/{id}", "min_free_space": 0, **public_place(store, keys), **more}
+        if "folder" in request.param:
+            return Site(store, {"directory": str(tmp_path / "pool"), **settings})
+        other = f"other-{uuid.uuid4().hex[:12]}"
+        store.client.create_bucket(Bucket=other)
+        return Site(store, {"pool": f"s3://{other}/pool", **settings})
+
+    return make
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    """One with the settings as they are."""
+    return make_site()
+
+
+@on_ceph_too
+def test_a_file_comes_is_replaced_and_goes(site: Site) -> None:
+    """A record speaks of the store's own address; a file goes when it is replaced, and with its record."""
+    site.attach(b"old")
+    location = site.attach(b"new")
+    assert list(site.public().values()) == [b"new"]
+    address = f"{site.settings['s3_endpoint_url']}/{site.store.s3_bucket}/{site.prefix}"
+    assert location == address + next(iter(site.public()))
+    assert site.client.get(RECORD).json["attachment"]["location"] == location
+    assert list(make_pool(site.parsed).buckets()) == []
+    site.client.delete(RECORD)
+    site.assert_empty()
+
+
+@on_ceph_too
+def test_the_store_knows_how_to_serve_a_file(site: Site) -> None:
+    """It is given the type, and that browsers show what runs nothing, and save all else under its name."""
+    head = site.head(site.attach(b"picture", "ä.png"))
+    assert head["ContentType"] == "image/png"
+    assert head["ContentDisposition"] == "inline; filename=\"_.png\"; filename*=UTF-8''%C3%A4.png"
+    head = site.head(site.attach(b"<script>", "a.svg"))
+    assert head["ContentType"] == "image/svg+xml"
+    assert head["ContentDisposition"].startswith('attachment; filename="a.svg"')
+
+
+@on_ceph_too
+def test_a_large_file(site: Site) -> None:
+    """A file of several parts is the same there, and is served in the same way as a small one."""
+    content = bytes(range(256)) * (DEFAULT_PART_SIZE // 256) + b"some more"
+    location = site.attach(content)
+    assert list(site.public().values()) == [content]
+    assert site.head(location)["ContentType"] == "image/png"
+    site.client.delete(RECORD)
+    site.assert_empty()
+
+
+@on_ceph_too
+def test_an_empty_file(site: Site) -> None:
+    """A file without a byte is a file."""
+    site.attach(b"")
+    assert list(site.public().values()) == [b""]
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What the store is asked for from now on, by new clients: operations and paths."""
+    sent: list[tuple[str, str]] = []
+
+    def make(**options: Any) -> Any:
+        client = make_client(**options)
+        client.meta.events.register("before-call.s3", note)
+        return client
+
+    def note(model: Any, params: dict[str, Any], **_: Any) -> None:
+        sent.append((model.name, urlsplit(params["url"]).path))
+
+    monkeypatch.setattr(s3, "make_client", make)
+    return sent
+
+
+@on_ceph_too
+def test_no_byte_passes_through_us_where_the_store_can_copy(
+    sent: list[tuple[str, str]], make_site: Callable[..., Site]
+) -> None:
+    """From a pool in the same store a file is copied there; from a folder it is sent in parts."""
+    site = make_site()
+    sent.clear()
+    site.attach(bytes(DEFAULT_PART_SIZE + 1))
+    done = [operation for operation, path in sent if path.startswith(f"/{site.store.s3_bucket}/{site.prefix}")]
+    read = [path for operation, path in sent if operation == "GetObject" and "/f/" in path]
+    assert read == []
+    if "pool" in site.settings:
+        assert done == ["HeadObject", "CopyObject"]
+    else:
+        parts = ["UploadPart", "UploadPart"]
+        assert done == ["HeadObject", "CreateMultipartUpload", *parts, "CompleteMultipartUpload"]
+
+
+def test_a_client_who_watches_still_finds_a_status(site: Site) -> None:
+    """The upload stays done for who has its identifier, while its bytes are in the public place alone."""
+    identifier = make_manager(site.parsed).create_identifier()
+    site.attach(b"content", query=f"?X-Progress-ID={identifier}")
+    bucket = make_manager(site.parsed).access_upload_bucket(identifier)
+    assert bucket is not None
+    assert bucket.is_complete()
+    with pytest.raises(FileMissing):
+        bucket.open()
+    assert list(site.public().values()) == [b"content"]
+
+
+def test_files_lie_where_the_settings_say(make_site: Callable[..., Site]) -> None:
+    """Folder and names are those of the settings, and no object that was there before is overwritten."""
+    site = make_site(folder="{kind}", randomize=False, filename_pattern="{rid}-{filename}")
+    site.store.put(site.prefix + "pictures/one-a.png", b"of somebody else")
+    assert site.attach(b"content").endswith("/pictures/one-a-1.png")
+    assert site.public() == {"pictures/one-a.png": b"of somebody else", "pictures/one-a-1.png": b"content"}
+    site.client.delete(RECORD)
+    assert list(site.public()) == ["pictures/one-a.png"]
+
+
+def test_old_files_are_kept(make_site: Callable[..., Site]) -> None:
+    """With keep_old_files, a file stays when it is replaced, and when its record goes."""
+    site = make_site(keep_old_files=True)
+    site.attach(b"old")
+    site.attach(b"new")
+    site.client.delete(RECORD)
+    assert sorted(site.public().values()) == [b"new", b"old"]
+
+
+def test_nothing_is_put_there_that_the_app_refuses(make_site: Callable[..., Site]) -> None:
+    """A file that is too large, or that the app does not take, leaves nothing."""
+    site = make_site(max_size_bytes=10)
+    files = [("attachment", "a.png", b"x" * 11)]
+    assert site.client.post(f"{RECORD}/attachment", upload_files=files, expect_errors=True).status_int == 400
+    site.app.refuses = True
+    files = [("attachment", "a.png", b"x")]
+    assert site.client.post(f"{RECORD}/attachment", upload_files=files, expect_errors=True).status_int == 403
+    site.assert_empty()
+
+
+@pytest.mark.parametrize(
+    ("settings", "location"),
+    [
+        ({"base_url": "https://cdn.example.com/files"}, "https://cdn.example.com/files/"),
+        ({"extra_base_url": "https://cdn.example.com/files"}, ""),
+        ({"s3_public_url": "https://s3.example.com"}, "https://s3.example.com/{s3_bucket}/{prefix}"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_locations_are_as_the_settings_say(
+    make_site: Callable[..., Site], settings: dict[str, str], location: str
+) -> None:
+    """What stands before a location is base_url, or nothing, or the store's address as clients see it."""
+    site = make_site(**settings)
+    before = location.format(s3_bucket=site.store.s3_bucket, prefix=site.prefix)
+    assert site.attach(b"content") == before + next(iter(site.public()))
+
+
+def test_the_filter_serves_what_is_there(make_site: Callable[..., Site]) -> None:
+    """With serve_files, a file comes from the store by us, whole and in ranges; what is gone is not found."""
+    site = make_site(base_url="/files/", serve_files=True)
+    location = site.attach(b"content")
+    assert site.client.get(location).body == b"content"
+    assert site.client.get(location, headers={"Range": "bytes=3-"}).body == b"tent"
+    site.store.delete([site.prefix + next(iter(site.public()))])
+    assert site.client.get(location, status=404).status_int == 404
+
+
+@pytest.fixture
+def losing(make_site: Callable[..., Site]) -> Site:
+    """A site with a public place in an ``s3_bucket`` of its own, which may get lost."""
+    store = make_site().store
+    lost = S3Store(lambda: store.client, f"lost-{uuid.uuid4().hex[:12]}")
+    store.client.create_bucket(Bucket=lost.s3_bucket)
+    site = make_site(base_path=f"s3://{lost.s3_bucket}/public")
+    site.store = lost
+    return site
+
+
+def test_the_heartbeat_writes_and_removes_an_object(sent: list[tuple[str, str]], losing: Site) -> None:
+    """It is well as long as the store takes files, and nothing is left of it."""
+    losing.app.records["/__heartbeat__"] = {}
+    sent.clear()
+    assert losing.client.get("/__heartbeat__").json == {"attachments": True}
+    assert [operation for operation, _ in sent] == ["PutObject", "DeleteObject"]
+    assert losing.public() == {}
+    losing.store.client.delete_bucket(Bucket=losing.store.s3_bucket)
+    assert losing.client.get("/__heartbeat__", status=503).json == {"attachments": False}
+
+
+def test_a_place_that_fails_is_told(losing: Site) -> None:
+    """Where no file can be put, an upload is answered 500, no record is made, and nothing of it remains."""
+    losing.store.client.delete_bucket(Bucket=losing.store.s3_bucket)
+    files = [("attachment", "a.png", b"content")]
+    answer = losing.client.post(f"{RECORD}/attachment", upload_files=files, status=500)
+    assert losing.store.s3_bucket not in answer.text
+    assert losing.app.records == {}
+    losing.store.client.create_bucket(Bucket=losing.store.s3_bucket)
+    losing.collect()
+    losing.assert_empty()
+
+
+def test_a_crash_leaves_what_is_found(site: Site) -> None:
+    """Whichever request to the public place is the last of a process, the collection leaves nothing of the upload."""
+    for number in range(1, 20):
+        command = [sys.executable, str(CRASHING), json.dumps(site.settings), str(number), str(DEFAULT_PART_SIZE + 1)]
+        code = subprocess.run(command, timeout=PATIENCE, check=False).returncode
+        site.collect()
+        site.assert_empty()
+        if code == 0:
+            break
+        assert code == 9
+    assert number > 5
+
+
+def test_a_crash_after_the_app_has_taken_the_file(site: Site) -> None:
+    """The collection finds that the file is in its record, and removes the bytes that the pool still has."""
+    manager = make_manager(site.parsed)
+    record = RecordTemplate(site.parsed.record_url).record(RECORD)
+    assert record is not None
+    bucket_id = complete(manager.pool, b"content")
+    files = RecordLedger(make_storage(manager.pool, site.parsed), site.parsed)
+    files.begin(record, bucket_id)
+    bucket = manager.pool.bucket(bucket_id)
+    stored = files.place(record, bucket, bucket.files[0], site.parsed)
+    site.app.records[RECORD] = {"attachment": attachment_of(stored, "")}
+    assert bucket.is_complete()
+    site.collect()
+    with pytest.raises(FileMissing):
+        bucket.open()
+    assert list(site.public().values()) == [b"content"]
+    site.client.delete(RECORD)
+    site.assert_empty()
+
+
+def complete(pool: Pool, content: bytes) -> str:
+    """Fill a bucket; return its id."""
+    bucket_id, moment = new_id(), timestamp()
+    status = UploadStatus(state=State.STARTING, started=moment, updated=moment)
+    attempt = pool.begin(bucket_id, status)
+    writer = attempt.create_file()
+    writer.write(content)
+    writer.close()
+    file = UploadedFile(field="attachment", filename="a.png", content_type="image/png", size=len(content), sha256="00")
+    attempt.finish(status.done((file,), {}))
+    return bucket_id
+
+
+def test_the_command_collects_in_a_store(site: Site, tmp_path: Path) -> None:
+    """``records gc`` takes the pool and the public place as settings, wherever they are."""
+    site.attach(b"content")
+    options = [f"{name}={value}" for name, value in site.settings.items()]
+    with record_server(RestApp()) as address:
+        run = CommandLine(tmp_path)
+        arguments = ("gc", "--server", address, "--all-gone", *(f"--set={option}" for option in options))
+        dry = run(*arguments, "--dry-run")
+        assert (dry.returncode, "1 would be removed" in dry.stdout) == (0, True), dry.stderr
+        assert list(site.public().values()) == [b"content"]
+        assert run(*arguments).returncode == 0
+    site.assert_empty()
+
+
+def place(**changed: Any) -> RecordSettings:
+    """Return settings of a pool in a store, and of a place beside it."""
+    values = {"pool": "s3://pool/some/prefix", "base_path": "s3://public"}
+    return RecordSettings.parse({**values, **changed})
+
+
+@pytest.mark.parametrize(
+    "base_path", ["s3://pool/some/prefix", "s3://pool/some", "s3://pool/", "s3://pool//some/prefix/b/"]
+)
+def test_the_pool_is_no_public_place(base_path: str) -> None:
+    """Files do not lie where the pool is, nor the pool among them: a location could be the name of an upload."""
+    with pytest.raises(SettingError, match=r"setting 'base_path' cannot be .*: the pool is there"):
+        place(base_path=base_path)
+    assert place(base_path="s3://pool/some/prefix2").is_in_store
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"base_path": "s3:/public"}, "setting 'base_path' cannot be"),
+        ({"base_path": "s3://public?x"}, "setting 'base_path' cannot be"),
+        ({"base_acl": "everybody"}, "setting 'base_acl' cannot be .* public-read"),
+        ({"base_acl": "public-read", "base_path": "/srv/public"}, "setting 'base_acl' is for files in an object store"),
+    ],
+)
+def test_wrong_settings_are_named(changed: dict[str, str], problem: str) -> None:
+    """What cannot be is refused with the setting's name."""
+    with pytest.raises(SettingError, match=problem):
+        place(**changed)
+
+
+@on_ceph_too
+def test_a_place_that_cannot_be_used_stops_the_start(make_site: Callable[..., Site]) -> None:
+    """A public place that is not there stops the start with the setting's name, and the store's own answer."""
+    with pytest.raises(SettingError, match=r"setting 'base_path' cannot be 's3://no-such-bucket': .*NoSuchBucket"):
+        make_site(base_path="s3://no-such-bucket/public")
+    assert make_site().public() == {}
+
+
+@pytest.mark.parametrize("make_site", ["ceph"], indirect=True)  # Swift's S3 interface has no ACLs as it runs here
+def test_an_acl_lets_anyone_read(make_site: Callable[..., Site]) -> None:
+    """With public-read, a file is read at its location without a signature; without an ACL it is not."""
+    site = make_site(base_acl="public-read")
+    large = bytes(DEFAULT_PART_SIZE + 1)
+    for content in (b"content", large):
+        answer = requests.get(site.attach(content), timeout=PATIENCE)
+        assert (answer.status_code, answer.content) == (200, content)
+        assert answer.headers["Content-Type"] == "image/png"
+        assert answer.headers["Content-Disposition"].startswith('inline; filename="a.png"')
+    assert requests.get(make_site().attach(b"content"), timeout=PATIENCE).status_code == 403

@@ -1,0 +1,530 @@
+"""``fileupload records upload`` and ``download``, called as their user calls them, with a real Kinto."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fileupload.record_client.upload import record_id_of
+from tests.support.kinto_site import CommandLine, Site, running_site
+from tests.support.waiting import PATIENCE
+
+Names = tuple[str, ...]
+
+ODD_NAMES = ("Übergröße – 大きな.txt", 'a "quoted" 100%;.txt', " space .txt", "weird\nname.txt", "e\u0301.txt")
+# Prints the most memory, in KiB, that a command has had.
+MEASURE = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE)
+print(done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+# Runs a command that may write files of so many bytes.
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One Kinto; each test has a collection of its own."""
+    with running_site(tmp_path_factory.mktemp("site")) as running:
+        yield running
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> CommandLine:
+    """The commands, in an empty folder."""
+    return CommandLine(tmp_path)
+
+
+@pytest.fixture
+def place(site: Site, request: pytest.FixtureRequest) -> Names:
+    """The options that name a collection of this test."""
+    return ("--server", site.url, "--bucket", "blog", "--collection", collection_of(request))
+
+
+@pytest.fixture
+def collection(request: pytest.FixtureRequest) -> str:
+    """The name of that collection."""
+    return collection_of(request)
+
+
+def collection_of(request: pytest.FixtureRequest) -> str:
+    return hashlib.sha256(request.node.name.encode()).hexdigest()[:16]
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def attachment(location: str, content: bytes, filename: str = "a.txt", **others: Any) -> dict[str, Any]:
+    """Return the attribute of a file that lies at *location*."""
+    return {"location": location, "filename": filename, "hash": sha256(content), "size": len(content), **others}
+
+
+@pytest.fixture
+def put_public(site: Site, tmp_path: Path, run: CommandLine, place: Names) -> Callable[[bytes], str]:
+    """Upload a file with any content; return its location."""
+
+    def put(content: bytes) -> str:
+        name = f"{sha256(content)[:8]}.txt"
+        (tmp_path / name).write_bytes(content)
+        server, elsewhere = place[:4], ("--collection", f"{place[5]}-files")
+        answer = run.read_json("upload", *server, *elsewhere, name)
+        return str(answer["files"][0]["attachment"]["location"])
+
+    return put
+
+
+@pytest.mark.parametrize("command", ["", "upload", "download", "gc"])
+def test_each_command_explains_itself(run: CommandLine, command: str) -> None:
+    """--help says what a command does, and shows an example."""
+    done = run(*command.split(), "--help")
+    assert done.returncode == 0
+    assert "example: fileupload records" in done.stdout
+
+
+def test_files_are_uploaded_into_records(
+    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path
+) -> None:
+    """A bucket and a collection are made, each file gets a record whose id follows from its name."""
+    (tmp_path / "folder").mkdir()
+    for name in ("a.txt", "folder/b.svg"):
+        (tmp_path / name).write_text(name)
+    done = run("upload", *place, "a.txt", "folder/b.svg")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("2 uploaded, 0 up to date, 0 failed\n")
+    records = site.records(collection)
+    assert set(records) == {record_id_of("a.txt"), record_id_of("b.svg")}
+    found = records[record_id_of("b.svg")]["attachment"]
+    assert (found["filename"], found["mimetype"], found["size"]) == ("b.svg", "image/svg+xml", 12)
+    assert found["hash"] == sha256(b"folder/b.svg")
+
+
+def test_the_ids_of_records_stay_those_of_the_predecessor() -> None:
+    """The id is the UUID that the MD5 of the name is, so that a collection of kinto-attachment is found again."""
+    assert record_id_of("a.txt") == "a5e54d1f-d7bb-69a2-28ef-0dcd2431367e"
+
+
+def test_only_what_has_changed_is_uploaded_again(
+    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path
+) -> None:
+    """What the server has by its hash is left, unless it is forced; a new content goes to the same record."""
+    file = tmp_path / "a.txt"
+    file.write_text("one")
+    run("upload", *place, "a.txt")
+    first = site.only_record(collection)
+    assert "0 uploaded, 1 up to date, 0 failed" in run("upload", *place, "a.txt").stdout
+    assert site.only_record(collection) == first
+    assert "1 uploaded, 0 up to date" in run("upload", *place, "--force", "a.txt").stdout
+    assert site.only_record(collection)["attachment"]["location"] != first["attachment"]["location"]
+    file.write_text("two")
+    assert "1 uploaded, 0 up to date" in run("upload", *place, "a.txt").stdout
+    assert site.only_record(collection)["attachment"]["hash"] == sha256(b"two")
+
+
+def test_a_record_that_has_the_file_is_taken(
+    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path
+) -> None:
+    """A file of the same name, in a record of any id and on any page of the list, is the one that is replaced."""
+    for name in ("r1", "r2", "r3", "r4", "r5"):
+        site.write(collection, name, {"attachment": attachment("x", b"old", f"{name}.txt"), "title": name})
+    (tmp_path / "r1.txt").write_text("new")
+    assert run("upload", *place, "r1.txt").returncode == 0
+    records = site.records(collection)
+    assert len(records) == 5
+    assert (records["r1"]["title"], records["r1"]["attachment"]["hash"]) == ("r1", sha256(b"new"))
+
+
+def test_compressed_files_come_back_as_they_were(
+    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path
+) -> None:
+    """--gzip sends less, and tells what it was; a download has the original again, and an upload knows it."""
+    content = b"the same again, " * 10_000
+    (tmp_path / "long.txt").write_bytes(content)
+    assert run("upload", *place, "--gzip", "long.txt").returncode == 0
+    record = site.only_record(collection)
+    assert record["attachment"]["filename"] == "long.txt.gz"
+    assert record["attachment"]["mimetype"] == "application/x-gzip"
+    assert record["attachment"]["size"] < 2000
+    original = {"filename": "long.txt", "hash": sha256(content), "mimetype": "text/plain", "size": len(content)}
+    assert record["original"] == original
+    assert "1 downloaded" in run("download", *place, "--folder", "copy").stdout
+    assert (tmp_path / "copy/long.txt").read_bytes() == content
+    assert "0 downloaded, 1 up to date" in run("download", *place, "--folder", "copy").stdout
+    assert "0 uploaded, 1 up to date" in run("upload", *place, "long.txt").stdout
+
+
+def test_a_file_may_be_compressed_no_more(
+    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path
+) -> None:
+    """After an upload without --gzip, the record says nothing of an original any more."""
+    file = tmp_path / "a.txt"
+    file.write_text("one")
+    run("upload", *place, "--gzip", "a.txt")
+    file.write_text("two")
+    run("upload", *place, "a.txt")
+    assert site.only_record(collection)["original"] is None
+    run("download", *place, "--folder", "copy")
+    assert (tmp_path / "copy/a.txt").read_text() == "two"
+
+
+def test_an_original_of_an_older_file_is_passed_over(
+    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path, put_public: Callable[[bytes], str]
+) -> None:
+    """Where another client has replaced a compressed file by a plain one, the record still tells of the former."""
+    attributes = {
+        "attachment": attachment(put_public(b"new"), b"new", "b.txt"),
+        "original": attachment("", b"old", "a.txt"),
+    }
+    site.write(collection, "r", attributes)
+    assert run("download", *place, "--folder", "copy").returncode == 0
+    assert {path.name: path.read_text() for path in (tmp_path / "copy").iterdir()} == {"b.txt": "new"}
+    (tmp_path / "b.txt").write_text("new")
+    assert "1 up to date" in run("upload", *place, "b.txt").stdout
+
+
+@pytest.mark.parametrize("content", [b"", b"\r\n--\r\n", gzip.compress(b"x")])
+@pytest.mark.parametrize("options", [(), ("--gzip",)], ids=["plain", "gzip"])
+def test_any_content_comes_back(run: CommandLine, place: Names, tmp_path: Path, content: bytes, options: Names) -> None:
+    """Files without a byte, with line ends, or compressed ones, arrive as they are."""
+    (tmp_path / "a.txt").write_bytes(content)
+    assert run("upload", *place, *options, "a.txt").returncode == 0
+    assert run("download", *place, "--folder", "copy").returncode == 0
+    assert (tmp_path / "copy/a.txt").read_bytes() == content
+
+
+def test_any_name_comes_back(run: CommandLine, place: Names, tmp_path: Path) -> None:
+    """Names in other scripts, with quotes or with control characters, are sent as browsers send them."""
+    for name in ODD_NAMES:
+        (tmp_path / name).write_text(name)
+    assert "5 uploaded, 0 up to date, 0 failed" in run("upload", *place, *ODD_NAMES).stdout
+    assert "5 downloaded" in run("download", *place, "--folder", "copy").stdout
+    contents = sorted(path.read_text() for path in (tmp_path / "copy").iterdir())
+    assert contents == sorted(ODD_NAMES)
+
+
+def test_a_file_that_fails_does_not_stop_the_others(run: CommandLine, place: Names, tmp_path: Path) -> None:
+    """What cannot be read, or is refused, is told; the rest is sent, and the exit status is 1."""
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.exe").write_text("b")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    done = run("upload", *place, "absent", "b.exe", "folder", "pipe", "a.txt")
+    assert done.returncode == 1
+    assert "absent: failed, No such file or directory" in done.stdout
+    assert "File extension is not allowed." in done.stdout
+    assert "pipe: failed, it is no regular file" in done.stdout
+    assert done.stdout.endswith("1 uploaded, 0 up to date, 4 failed\n")
+    answer = run.read_json("upload", *place, "a.txt", "absent")
+    assert answer["summary"] == {"uploaded": 0, "up to date": 1, "failed": 1}
+    assert answer["files"][1]["error"] == "No such file or directory"
+
+
+@pytest.mark.parametrize(("size", "status"), [(1000, 0), (1001, 1)])
+def test_a_file_may_have_as_many_bytes_as_the_server_takes(
+    run: CommandLine, site: Site, tmp_path: Path, size: int, status: int
+) -> None:
+    """One byte more is refused, with the server's sentence."""
+    (tmp_path / "a.txt").write_bytes(b"x" * size)
+    done = run("upload", "--server", site.url, "--bucket", "small", "--collection", "files", "a.txt")
+    assert done.returncode == status
+    assert ("the server answers 4" in done.stdout and "1000 bytes" in done.stdout) == bool(status)
+
+
+def test_two_files_of_one_name_are_refused(
+    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path
+) -> None:
+    """They would have one record, so nothing is sent."""
+    (tmp_path / "folder").mkdir()
+    for name in ("a.txt", "folder/a.txt"):
+        (tmp_path / name).write_text(name)
+    done = run("upload", *place, "a.txt", "folder/a.txt")
+    assert done.returncode == 1
+    assert "several files are called 'a.txt'" in done.stderr
+    assert site.request("GET", f"/buckets/blog/collections/{collection}").status_code in {403, 404}
+
+
+def test_what_may_not_be_written_is_told(run: CommandLine, place: Names, site: Site, tmp_path: Path) -> None:
+    """Who may not write gets the server's answer."""
+    (tmp_path / "a.txt").write_text("a")
+    run("upload", *place, "a.txt")
+    done = run("upload", *place, "a.txt", FILEUPLOAD_KINTO_AUTH="mallory:x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the server answers 403" in done.stderr
+    assert "mallory" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"--server": "ftp://a.example"}, "is not an address such as"),
+        ({"--server": "http://alice:secret@a.example/v1"}, "must be without credentials"),
+        ({"--server": "http://127.0.0.1:1/v1"}, "the server cannot be reached"),
+        ({"--bucket": "my blog"}, "'my blog' cannot be the id of a bucket"),
+        ({"--auth": "nonsense"}, "the credentials must be user:password"),
+    ],
+)
+def test_a_wrong_option_is_told(
+    run: CommandLine, place: Names, tmp_path: Path, changed: dict[str, str], sentence: str
+) -> None:
+    """A mistake gets a sentence and an exit status, not a traceback, and no secret is repeated."""
+    options = dict(zip(place[::2], place[1::2], strict=True)) | changed
+    (tmp_path / "a.txt").write_text("a")
+    done = run("upload", *(word for pair in options.items() for word in pair), "a.txt")
+    assert done.returncode in {1, 2}
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_a_server_without_its_version_is_told(run: CommandLine, place: Names, tmp_path: Path) -> None:
+    """Kinto redirects to /v1; a file is not sent twice, but the address corrected."""
+    (tmp_path / "a.txt").write_text("a")
+    server = place[1].removesuffix("/v1")
+    done = run("upload", "--server", server, *place[2:], "a.txt")
+    assert done.returncode == 1
+    assert "such as /v1?" in done.stdout
+
+
+def test_the_client_is_an_extra(run: CommandLine, place: Names, tmp_path: Path) -> None:
+    """Without kinto-http, it is told how to get it."""
+    (tmp_path / "kinto_http.py").write_text("raise ImportError('not installed')")
+    done = run("download", *place, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "pip install 'fileupload[client]'" in done.stderr
+
+
+def test_a_large_file_is_not_held_in_memory(run: CommandLine, place: Names, tmp_path: Path) -> None:
+    """Neither the upload nor the download of 200 MB takes half of that."""
+    with (tmp_path / "large.txt").open("wb") as file:
+        file.truncate(200 << 20)
+    for command in (("upload", *place, "large.txt"), ("download", *place, "--folder", "copy")):
+        words = [sys.executable, "-c", MEASURE, sys.executable, "-m", "fileupload", "records", *command]
+        environ = {**os.environ, "FILEUPLOAD_KINTO_AUTH": "alice:secret"}
+        done = subprocess.run(
+            words, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True, timeout=PATIENCE * 2, check=True
+        )
+        status, most = map(int, done.stdout.split())
+        assert status == 0
+        assert most < 100 << 10
+
+
+def test_a_terminal_shows_the_progress(place: Names, tmp_path: Path) -> None:
+    """On a terminal there is a bar while a file is sent; elsewhere (as other tests see) standard error stays empty."""
+    with (tmp_path / "large.txt").open("wb") as file:
+        file.truncate(25 << 20)
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "fileupload", "records", "upload", *place, "--auth", "alice:secret", "large.txt"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=slave)
+    os.close(slave)
+    seen = b""
+    try:
+        while data := os.read(master, 65536):
+            seen += data
+    except OSError:  # on Linux, how the end of a terminal is told
+        pass
+    os.close(master)
+    assert process.wait(PATIENCE) == 0
+    assert b"] " in seen
+    assert b" of 25 MB, " in seen
+    assert seen.endswith(b"\r\x1b[K")
+
+
+def test_downloads_replace_what_has_changed(
+    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path
+) -> None:
+    """Only files whose hash is another are fetched, and nothing but them is in the folder."""
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(name)
+    run("upload", *place, "a.txt", "b.txt")
+    assert "2 downloaded, 0 up to date, 0 failed" in run("download", *place, "--folder", "copy").stdout
+    (tmp_path / "copy/a.txt").write_text("another")
+    answer = run.read_json("download", *place, "--folder", "copy")
+    assert answer["summary"] == {"downloaded": 1, "up to date": 1, "failed": 0}
+    assert {path.name: path.read_text() for path in (tmp_path / "copy").iterdir()} == {
+        "a.txt": "a.txt",
+        "b.txt": "b.txt",
+    }
+
+
+def test_two_files_of_one_name_are_both_downloaded(
+    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path, put_public: Callable[[bytes], str]
+) -> None:
+    """The second gets a number, also where only the case differs, and the same one each time."""
+    for name, filename in (("r1", "a.txt"), ("r2", "A.TXT"), ("r3", "a.txt")):
+        content = name.encode()
+        site.write(collection, name, {"attachment": attachment(put_public(content), content, filename)})
+    assert "3 downloaded" in run("download", *place, "--folder", "copy").stdout
+    found = {path.name: path.read_text() for path in (tmp_path / "copy").iterdir()}
+    assert found == {"a.txt": "r1", "A-1.TXT": "r2", "a-2.txt": "r3"}
+    assert "0 downloaded, 3 up to date" in run("download", *place, "--folder", "copy").stdout
+
+
+@pytest.mark.parametrize(
+    ("filename", "expected"),
+    [
+        ("../../escaped.txt", "escaped.txt"),
+        ("/etc/passwd", "passwd"),
+        ("..\\..\\escaped.txt", "escaped.txt"),
+        ("..", "file"),
+        ("", "file"),
+        (".bashrc", "bashrc"),
+        ("a\x00b\x1b[2J.txt", "ab[2J.txt"),
+        ("ü" * 300 + ".txt", "ü" * 98 + ".txt"),
+    ],
+)
+def test_no_name_leads_out_of_the_folder(
+    run: CommandLine,
+    place: Names,
+    site: Site,
+    collection: str,
+    tmp_path: Path,
+    put_public: Callable[[bytes], str],
+    filename: str,
+    expected: str,
+) -> None:
+    """Whatever a record calls its file, it becomes a plain one in the folder, not hidden and not too long."""
+    site.write(collection, "r", {"attachment": attachment(put_public(b"content"), b"content", filename)})
+    before = {path for path in tmp_path.rglob("*") if "copy" not in path.parts}
+    done = run("download", *place, "--folder", "copy")
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+    assert [path.name for path in (tmp_path / "copy").iterdir()] == [expected]
+    assert {path for path in tmp_path.rglob("*") if "copy" not in path.parts} == before
+
+
+def test_a_link_in_the_folder_is_replaced_not_followed(
+    run: CommandLine, place: Names, site: Site, tmp_path: Path
+) -> None:
+    """A link that stands where a file is to go does not lead the bytes elsewhere."""
+    (tmp_path / "a.txt").write_text("content")
+    run("upload", *place, "a.txt")
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "elsewhere").write_text("untouched")
+    (tmp_path / "copy/a.txt").symlink_to(tmp_path / "elsewhere")
+    assert run("download", *place, "--folder", "copy").returncode == 0
+    assert not (tmp_path / "copy/a.txt").is_symlink()
+    assert (tmp_path / "elsewhere").read_text() == "untouched"
+
+
+BROKEN: dict[str, tuple[Callable[[str], dict[str, Any]], str]] = {
+    "hash": (lambda there: attachment(there, b"another"), "its hash is not that of its record"),
+    "size": (lambda there: attachment(there, b"content") | {"size": 6}, "there is more of it than its record tells"),
+    "absent": (lambda there: attachment("/files/absent.txt", b"content"), "the server answers 404 for the file"),
+    "scheme": (lambda there: attachment("file:///etc/passwd", b"x"), "is no address of the web"),
+    "no location": (lambda there: {"filename": "a.txt", "hash": "x"}, "does not tell its name, location and hash"),
+    "no object": (lambda there: {"filename": 1}, "does not tell its name, location and hash"),
+    "not compressed": (
+        lambda there: attachment(there, b"content", original={"filename": "a", "hash": "x", "size": 1}),
+        "it cannot be decompressed",
+    ),
+    "no size of the original": (
+        lambda there: attachment(there, b"content", original={"filename": "a", "hash": "x"}),
+        "does not tell its size before it was compressed",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_download_leaves_nothing(
+    run: CommandLine,
+    place: Names,
+    site: Site,
+    collection: str,
+    tmp_path: Path,
+    put_public: Callable[[bytes], str],
+    kind: str,
+) -> None:
+    """What is not as its record says is told, an older file stays as it was, and the others are downloaded."""
+    make, sentence = BROKEN[kind]
+    there = put_public(b"content")
+    site.write(collection, "r1", {"attachment": make(there)})
+    site.write(collection, "r2", {"attachment": attachment(there, b"content", "good.txt")})
+    site.write(collection, "r3", {"attachment": None})
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy/a.txt").write_text("older")
+    done = run("download", *place, "--folder", "copy")
+    assert done.returncode == 1
+    assert sentence in done.stdout
+    assert done.stdout.endswith("1 downloaded, 0 up to date, 1 failed\n")
+    assert {path.name: path.read_text() for path in (tmp_path / "copy").iterdir()} == {
+        "a.txt": "older",
+        "good.txt": "content",
+    }
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [(1 << 20, "there is more of it than its record tells"), (None, "does not tell its size before it was compressed")],
+    ids=["with a size", "without"],
+)
+def test_a_bomb_fills_no_disk(
+    place: Names,
+    site: Site,
+    collection: str,
+    tmp_path: Path,
+    put_public: Callable[[bytes], str],
+    told: int | None,
+    sentence: str,
+) -> None:
+    """Of a few KB that decompress to many MB, no more is written than the record tells; without a size, nothing."""
+    bomb = gzip.compress(bytes(32 << 20))
+    original = {"filename": "a.txt", "hash": "0" * 64, **({} if told is None else {"size": told})}
+    site.write(collection, "r", {"attachment": attachment(put_public(bomb), bomb, original=original)})
+    # Writing more would be the system's error, which has another sentence.
+    command = [sys.executable, "-c", LIMITED, str(told or 0), sys.executable, "-m", "fileupload", "records", "download"]
+    options = (*place, "--auth", "alice:secret", "--folder", "copy")
+    done = subprocess.run([*command, *options], cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=PATIENCE)
+    assert done.returncode == 1
+    assert sentence in done.stdout
+    assert list((tmp_path / "copy").iterdir()) == []
+
+
+@pytest.mark.parametrize(("told", "status"), [(7, 0), (6, 1)])
+def test_no_more_is_decompressed_than_the_record_tells(
+    run: CommandLine,
+    place: Names,
+    site: Site,
+    collection: str,
+    put_public: Callable[[bytes], str],
+    told: int,
+    status: int,
+) -> None:
+    """A small file that becomes a large one ends where its record says that it ends."""
+    packed = gzip.compress(b"content")
+    original = {"filename": "a.txt", "hash": sha256(b"content"), "size": told}
+    site.write(collection, "r", {"attachment": attachment(put_public(packed), packed, original=original)})
+    assert run("download", *place, "--folder", "copy").returncode == status
+
+
+def test_relative_locations_are_completed(
+    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path, put_public: Callable[[bytes], str]
+) -> None:
+    """A location without a host is below the address that the server tells; one with a host is taken as it is."""
+    there = put_public(b"content")
+    host = site.url.removesuffix("/v1")
+    for name, location in (("r1", there), ("r2", there.removeprefix("/files/")), ("r3", host + there)):
+        site.write(collection, name, {"attachment": attachment(location, b"content", f"{name}.txt")})
+    assert "3 downloaded, 0 up to date, 0 failed" in run("download", *place, "--folder", "copy").stdout
+    assert [path.read_bytes() for path in (tmp_path / "copy").iterdir()] == [b"content"] * 3
+
+
+def test_what_cannot_be_downloaded_at_all_is_told(run: CommandLine, place: Names, tmp_path: Path) -> None:
+    """A collection that is not there is told, in JSON too, and no folder is made."""
+    done = run("download", *place[:4], "--collection", "absent", "--folder", "copy", "--json")
+    assert done.returncode == 1
+    assert "the server answers 404" in json.loads(done.stdout)["error"]
+    assert not (tmp_path / "copy").exists()

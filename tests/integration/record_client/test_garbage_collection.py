@@ -1,0 +1,501 @@
+"""Files that no record speaks of: with a real Kinto and a REST app in this process, and as a command."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import webtest
+from kinto import main as make_kinto_app
+
+from fileupload.apps.record_attachments.app import RecordFilter
+from fileupload.apps.record_attachments.garbage_collection import Finding, RecordGarbage, Verdict
+from fileupload.apps.record_attachments.ledger import RecordLedger, record_owner
+from fileupload.apps.record_attachments.public_storage import make_storage
+from fileupload.apps.record_attachments.settings import RecordSettings
+from fileupload.apps.record_attachments.storage import Storage
+from fileupload.apps.record_attachments.urls import RecordAddress, RecordTemplate, index_key
+from fileupload.deploy import make_manager
+from fileupload.errors import StorageFailed
+from fileupload.identifiers import new_id
+from fileupload.pool.s3.store import open_store
+from fileupload.status import State, UploadStatus, timestamp
+from tests.support.kinto_site import ALICE, CommandLine, Site, running_site
+from tests.support.public_places import public_place
+from tests.support.rest_app import RestApp
+from tests.support.stores.fixtures import SWIFT_KEYS
+from tests.support.threaded_server import running
+
+REST_URL = "/api/{kind}/{id}"
+HOUR = 3600.0
+USER = {"Authorization": "Basic " + base64.b64encode(":".join(ALICE).encode()).decode()}
+
+
+@dataclass
+class World:
+    """An app with its attachments, asked in front of the filter and behind it.
+
+    :ivar behind: what others do with the records, unseen by the filter.
+    :ivar answers: what the app is to answer in the place of its own.
+    """
+
+    front: webtest.TestApp
+    behind: webtest.TestApp
+    settings: RecordSettings
+    storage: Storage
+    record: str
+    answers: list[tuple[int, Any] | OSError] = field(default_factory=list)
+
+    @property
+    def address(self) -> RecordAddress:
+        """The address of the record."""
+        address = RecordTemplate(self.settings.record_url).record(self.record)
+        assert address is not None
+        return address
+
+    @property
+    def files(self) -> RecordLedger:
+        """What is known of files."""
+        return RecordLedger(self.storage, self.settings)
+
+    def attach(self, content: bytes = b"content", record: str = "") -> str:
+        """Attach a file; return its location, as the storage knows it."""
+        answer = self.front.post(
+            f"{record or self.record}/attachment", upload_files=[("attachment", "a.txt", content)], headers=USER
+        )
+        return str(answer.json["location"]).removeprefix(self.storage.address)
+
+    def write(self, attachment: Any) -> None:
+        """Write what the record says of its file, behind the filter."""
+        attributes = {"attachment": attachment}
+        body = {"data": attributes} if self.settings.uses_kinto_api else attributes
+        self.behind.put_json(self.record, body, headers=USER)
+
+    def forget_link(self) -> str:
+        """Bring the index to where it is if we crash once the app has taken the file; return the bucket's id."""
+        (entry,) = self.files.entries(())
+        assert self.storage.pool.index.remove(entry.key, f"{entry.bucket_id}-linked")
+        return entry.bucket_id
+
+    def ask(self, path: str) -> tuple[int, Any]:
+        """Ask the app for a record, as someone who may read all."""
+        if self.answers:
+            answer = self.answers.pop(0)
+            if isinstance(answer, OSError):
+                raise answer
+            return answer
+        response = self.behind.get(path, headers=USER, expect_errors=True)
+        return response.status_code, response.json if response.content_type == "application/json" else None
+
+    def collect(self, older_than: float = HOUR, *, dry_run: bool = False) -> list[Finding]:
+        """Look for garbage."""
+        garbage = RecordGarbage(self.storage, self.settings, self.ask, older_than=older_than, dry_run=dry_run)
+        return list(garbage.collect())
+
+    def verdicts(self, older_than: float = HOUR) -> list[Verdict]:
+        """Look for garbage; return what was right for each file."""
+        return [finding.verdict for finding in self.collect(older_than)]
+
+    def stored(self) -> list[str]:
+        """Return the locations of all files that are there."""
+        there = []
+        for file in self.storage.registered():
+            with self.storage.open(file) as opened:
+                there.append(file.location)
+                assert opened.read()
+        return there
+
+    def assert_empty(self) -> None:
+        """Nothing is left, neither in the pool nor in the public place."""
+        assert self.stored() == []
+        assert list(self.storage.pool.index.keys(())) == []
+        assert list(self.storage.pool.buckets()) == []
+        if self.settings.is_in_store:
+            store, prefix = open_store(self.settings, self.settings.base_path)
+            assert [*store.list(prefix), *store.list_multipart_uploads(prefix)] == []
+        assert [path for path in Path(self.settings.base_path or "/absent").rglob("*") if path.is_file()] == []
+
+
+@pytest.fixture(scope="module")
+def kinto() -> Any:
+    """A Kinto, with its records in memory."""
+    backends = {f"kinto.{name}_backend": f"kinto.core.{name}.memory" for name in ("storage", "cache", "permission")}
+    settings = {"kinto.userid_hmac_secret": "x", "multiauth.policies": "basicauth", "kinto.http_scheme": "https"}
+    return make_kinto_app({}, **backends, **settings, **{"kinto.record_read_principals": "system.Authenticated"})
+
+
+@pytest.fixture
+def make_world(kinto: Any, tmp_path: Path) -> Callable[..., World]:
+    """Make an app with attachments: Kinto, or with ``api=rest`` another."""
+
+    def make(**values: Any) -> World:
+        rest = values.get("api") == "rest"
+        if rest:
+            values["record_url"] = REST_URL
+        settings = RecordSettings.parse({"directory": str(tmp_path / "pool"), "min_free_space": 0, **values})
+        app = RestApp() if rest else kinto
+        manager = make_manager(settings)
+        front, behind = webtest.TestApp(RecordFilter(app, manager, settings)), webtest.TestApp(app)
+        storage = make_storage(manager.pool, settings)
+        if rest:
+            return World(front, behind, settings, storage, "/api/pages/one")
+        behind.delete("/v1/buckets/blog", headers=USER, expect_errors=True)
+        behind.put_json("/v1/buckets/blog", {}, headers=USER)
+        behind.put_json("/v1/buckets/blog/collections/pages", {}, headers=USER)
+        return World(front, behind, settings, storage, "/v1/buckets/blog/collections/pages/records/one")
+
+    return make
+
+
+@pytest.fixture(params=["pool", "folder", "store", "rest"])
+def world(request: pytest.FixtureRequest, make_world: Callable[..., World], tmp_path: Path) -> World:
+    """Kinto with its files in the pool, in a public folder and in an object store, and a REST app."""
+    if request.param == "store":
+        return make_world(**public_place(request.getfixturevalue("store"), SWIFT_KEYS))
+    options = {"pool": {}, "folder": {"base_path": str(tmp_path / "public")}, "rest": {"api": "rest"}}
+    return make_world(**options[request.param])
+
+
+def test_what_a_record_speaks_of_is_kept(world: World) -> None:
+    """A file whose record has it stays, however old it is."""
+    location = world.attach()
+    assert world.verdicts(0) == [Verdict.KEPT]
+    assert world.stored() == [location]
+
+
+def test_a_record_that_went_unseen_is_found(world: World) -> None:
+    """After a deletion that the filter did not see, the file and all that is known of it go."""
+    world.attach()
+    world.behind.delete(world.record, headers=USER)
+    (finding,) = world.collect()
+    assert (finding.verdict, finding.record, finding.reason) == (Verdict.REMOVED, world.record, "the record is gone")
+    world.assert_empty()
+    assert world.collect() == []
+
+
+@pytest.mark.parametrize("attachment", [None, {"location": "another.txt"}, {"location": 1}, "text"])
+def test_a_record_that_speaks_of_something_else_is_found(world: World, attachment: Any) -> None:
+    """A file that was taken out of its record unseen goes too."""
+    world.attach()
+    world.write(attachment)
+    (finding,) = world.collect()
+    assert finding.verdict is Verdict.REMOVED
+    assert finding.reason.startswith("the record speaks of ")
+    world.assert_empty()
+
+
+def test_a_dry_run_changes_nothing(world: World) -> None:
+    """What would be removed or linked is told, and is the same the next time."""
+    location = world.attach()
+    world.behind.delete(world.record, headers=USER)
+    first = world.collect(dry_run=True)
+    assert [finding.verdict for finding in first] == [Verdict.REMOVED]
+    assert world.collect(dry_run=True) == first
+    assert world.stored() == [location]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (401, None), (403, {}), (500, None), (503, {}), (301, None), (204, None), OSError("refused"),
+        (200, None), (200, "text"), (200, []), (200, {"data": []}), (200, 5),
+    ],
+)  # fmt: skip
+def test_nothing_is_removed_without_a_clear_answer(make_world: Callable[..., World], answer: Any) -> None:
+    """A refusal, a failure, or a page in the place of a record, says nothing of a file."""
+    world = make_world()
+    location = world.attach()
+    world.answers.append(answer)
+    (finding,) = world.collect(0)
+    assert finding.verdict is Verdict.UNKNOWN
+    assert world.stored() == [location]
+    assert world.verdicts() == [Verdict.KEPT]
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_record_is_gone_if_the_server_says_so(world: World, status: int) -> None:
+    """Not found and gone mean the same here (RFC 9110, 15.5.11)."""
+    world.attach()
+    world.answers.append((status, None))
+    assert world.verdicts() == [Verdict.REMOVED]
+    world.assert_empty()
+
+
+def test_other_addresses_than_the_template_are_unknown(make_world: Callable[..., World]) -> None:
+    """With a wrong ``record_url``, nothing can be asked, and nothing is removed."""
+    world = make_world()
+    world.attach()
+    settings = RecordSettings.parse({"directory": world.settings.directory, "record_url": "/api/{id}"})
+    garbage = RecordGarbage(world.storage, settings, world.ask, older_than=0)
+    assert [finding.verdict for finding in garbage.collect()] == [Verdict.UNKNOWN]
+    assert len(world.stored()) == 1
+
+
+def test_a_crash_after_the_app_took_the_file_is_repaired(world: World) -> None:
+    """A file of which its record speaks, and which is not linked yet, is linked; then it goes like any other."""
+    world.attach()
+    world.forget_link()
+    assert world.verdicts(HOUR) == [Verdict.LEFT]
+    assert world.verdicts(0) == [Verdict.LINKED]
+    assert world.verdicts() == [Verdict.KEPT]
+    world.front.delete(f"{world.record}/attachment", headers=USER)
+    world.assert_empty()
+
+
+def test_a_crash_before_the_app_took_the_file_is_cleaned_up(world: World) -> None:
+    """A file that no record ever had is left for a while, and then removed."""
+    location = world.attach()
+    world.forget_link()
+    world.behind.delete(world.record, headers=USER)
+    assert world.verdicts() == [Verdict.LEFT]
+    assert world.stored() == [location]
+    assert world.verdicts(0) == [Verdict.REMOVED]
+    world.assert_empty()
+
+
+def test_a_crash_while_the_file_was_sent_is_cleaned_up(world: World) -> None:
+    """Of an upload that ended without a file, nothing is left either."""
+    bucket_id = new_id()
+    world.files.begin(world.address, bucket_id)
+    owner = record_owner(world.address.segments)
+    status = UploadStatus(state=State.STARTING, started=timestamp(), updated=timestamp(), owner=owner)
+    attempt = world.storage.pool.begin(bucket_id, status)
+    assert world.verdicts(0) == [Verdict.LEFT]
+    attempt.fail(status.failed(StorageFailed()))
+    assert world.verdicts(HOUR) == [Verdict.LEFT]
+    assert world.verdicts(0) == [Verdict.REMOVED]
+    world.assert_empty()
+
+
+def rewrite_entry(world: World, bucket_id: str, seconds: float) -> None:
+    """Let the upload have begun *seconds* ago, and have no location yet."""
+    text = {"path": world.address.segments, "begun": timestamp(time.time() - seconds), "location": ""}
+    world.storage.pool.index.put(index_key(world.address.segments), bucket_id, json.dumps(text))
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(HOUR - 60, Verdict.LEFT), (HOUR, Verdict.REMOVED)])
+def test_an_upload_is_left_alone_for_as_long_as_it_is_said(
+    make_world: Callable[..., World], seconds: float, verdict: Verdict
+) -> None:
+    """What is not in a record goes once it is of the age that was asked for."""
+    world = make_world()
+    rewrite_entry(world, new_id(), seconds)
+    assert world.verdicts(HOUR) == [verdict]
+
+
+def test_an_upload_that_took_long_is_left_alone_too(make_world: Callable[..., World]) -> None:
+    """Its age is counted from its end: its file may just be on the way into its record."""
+    world = make_world()
+    world.attach()
+    rewrite_entry(world, world.forget_link(), 3 * HOUR)
+    assert world.verdicts(HOUR) == [Verdict.LEFT]
+    assert len(world.stored()) == 1
+
+
+@pytest.mark.parametrize("location", ["", "folder/"])
+def test_an_upload_without_a_file_is_in_no_record(world: World, location: str) -> None:
+    """What never got a location is not taken for the file of a record, whatever that says."""
+    world.attach()
+    world.write({"location": location})
+    rewrite_entry(world, world.forget_link(), HOUR)
+    assert Verdict.LINKED not in world.verdicts(0)
+    assert list(world.files.entries(())) == []
+
+
+def test_a_file_that_is_gone_is_reported(world: World) -> None:
+    """Where a record speaks of a file that somebody removed, this is told, each time, and nothing is done."""
+    location = world.attach()
+    file = world.storage.find(location)
+    assert file is not None
+    world.storage.remove_bytes(file)
+    for _ in range(2):
+        (finding,) = world.collect()
+        assert finding.verdict is Verdict.MISSING
+        assert finding.reason == "the record speaks of a file that is gone"
+
+
+@pytest.mark.parametrize("options", [{"keep_old_files": "true"}, {"resources.blog.keep_old_files": "true"}])
+@pytest.mark.parametrize("crashed", [False, True])
+def test_old_files_are_kept_where_that_is_set(
+    make_world: Callable[..., World], options: dict[str, str], crashed: bool
+) -> None:
+    """Their bytes stay at their location, and only what is known of their record goes."""
+    world = make_world(**options)
+    location = world.attach()
+    if crashed:
+        world.forget_link()
+    world.behind.delete(world.record, headers=USER)
+    (finding,) = world.collect(0)
+    assert finding.reason == "the record is gone; the file is kept"
+    assert world.collect(0) == []
+    assert world.stored() == [location]
+
+
+def test_a_location_without_an_entry_is_found(make_world: Callable[..., World], tmp_path: Path) -> None:
+    """Files that were kept once, and are not to be any more, belong to nothing."""
+    base_path = str(tmp_path / "public")
+    keeping = make_world(keep_old_files="true", base_path=base_path)
+    keeping.attach(b"old")
+    location = keeping.attach(b"new")
+    world = make_world(base_path=base_path)
+    world.write({"location": location})
+    found = {finding.verdict: finding.reason for finding in world.collect()}
+    assert found == {Verdict.KEPT: "", Verdict.REMOVED: "it belongs to no record"}
+    assert world.stored() == [location]
+
+
+def test_an_entry_that_cannot_be_read_keeps_its_file(world: World) -> None:
+    """A damaged entry is no reason to remove what it was about."""
+    location = world.attach()
+    (entry,) = world.files.entries(())
+    world.storage.pool.index.put(entry.key, entry.bucket_id, "{damaged")
+    assert world.collect(0) == []
+    assert world.stored() == [location]
+
+
+def test_an_upload_during_the_collection_is_safe(world: World) -> None:
+    """A file that replaces another between the two questions is not touched, nor is the one that was asked about."""
+    world.attach(b"first")
+    replaced: list[str] = []
+
+    def ask(path: str) -> tuple[int, Any]:
+        answer = world.ask(path)
+        if not replaced:
+            replaced.append(world.attach(b"second"))
+        return answer
+
+    list(RecordGarbage(world.storage, world.settings, ask, older_than=0).collect())
+    assert world.stored() == replaced
+    assert set(world.verdicts(0)) == {Verdict.KEPT}
+
+
+# As a command.
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A Kinto in a process of its own."""
+    with running_site(tmp_path_factory.mktemp("site")) as running:
+        yield running
+
+
+@pytest.fixture
+def gc(site: Site, tmp_path: Path) -> Callable[..., Any]:
+    """Run `gc` on that Kinto, as who may read all records."""
+    run = CommandLine(tmp_path)
+
+    def call(*options: str, server: str = "", auth: str = "admin:secret") -> Any:
+        arguments = [site.config, "--server", server or site.url, "--auth", auth, *options]
+        return run("gc", *arguments)
+
+    return call
+
+
+@pytest.fixture
+def uploaded(site: Site, tmp_path: Path) -> Iterator[Site]:
+    """Two files in records of Kinto, one of which has been deleted unseen."""
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(name)
+    place = ("--server", site.url, "--bucket", "blog", "--collection", "pages")
+    assert CommandLine(tmp_path)("upload", *place, "a.txt", "b.txt").returncode == 0
+    (gone,) = (name for name, record in site.records("pages").items() if record["attachment"]["filename"] == "b.txt")
+    assert site.request("DELETE", f"/buckets/blog/collections/pages/records/{gone}", behind=True).ok
+    yield site
+    site.request("POST", "/__flush__")
+
+
+def test_the_command_removes_what_no_request_has_shown(gc: Callable[..., Any], uploaded: Site) -> None:
+    """A dry run tells it in words, the next one does it, and then there is nothing more to do."""
+    dry = gc("--dry-run")
+    assert dry.returncode == 0
+    assert ".txt: would be removed, the record is gone\n1 kept, 0 linked, 0 left, 1 would be removed" in dry.stdout
+    assert uploaded.stored() == [b"a.txt", b"b.txt"]
+    answer = json.loads(gc("--json").stdout)
+    assert answer["summary"] == {"kept": 1, "linked": 0, "left": 0, "removed": 1, "missing": 0, "unknown": 0}
+    assert answer["files"][0]["record"].startswith("/v1/buckets/blog/collections/pages/records/")
+    assert uploaded.stored() == [b"a.txt"]
+    assert "1 kept, 0 linked, 0 left, 0 removed" in gc().stdout
+
+
+def test_the_command_takes_settings_without_a_file(site: Site, uploaded: Site, tmp_path: Path) -> None:
+    """The pool and the public folder can be named as options too, and the server without its version."""
+    options = ("--directory", str(site.folder / "pool"), "--set", f"base_path={site.public}")
+    server = ("--server", site.url.removesuffix("/v1"), "--auth", "admin:secret")
+    assert CommandLine(tmp_path)("gc", *options, *server).returncode == 0
+    assert uploaded.stored() == [b"a.txt"]
+
+
+def test_the_command_needs_someone_who_may_read(gc: Callable[..., Any], uploaded: Site) -> None:
+    """Who may not read all records learns that, finds an exit status of 1, and has removed nothing."""
+    done = gc(auth="mallory:x")
+    assert done.returncode == 1
+    assert "unknown, the server answers 403" in done.stdout
+    assert "Who asks must be permitted to read all records." in done.stdout
+    assert uploaded.stored() == [b"a.txt", b"b.txt"]
+
+
+def test_the_command_does_not_believe_another_server(gc: Callable[..., Any], uploaded: Site) -> None:
+    """A server that is no Kinto would answer that all records are gone; it is not asked about them."""
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)) as other:
+        done = gc(server=f"{other}/v1")
+    assert done.returncode == 1
+    assert "there is no Kinto server at 127.0.0.1" in done.stderr
+    down = gc(server="http://127.0.0.1:1/v1")
+    assert (down.returncode, "the server cannot be asked" in down.stderr) == (1, True)
+    assert uploaded.stored() == [b"a.txt", b"b.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("absent.ini",), "there is no file 'absent.ini'"),
+        (("other.ini",), "'other.ini' has no filters with 'use = egg:fileupload#records'; name one with #"),
+        (("two.ini",), "has 2 filters"),
+        (("two.ini#b",), "there is no pool in 'b-pool'"),
+        (("wrong.ini",), "is no Paste file"),
+        (("--directory", "absent"), "there is no pool in 'absent'"),
+        (("--directory", ".", "--set", "base_path=absent"), "there is no such folder"),
+        (("--directory", ".", "--set", "record_url=x"), "setting 'record_url' cannot be 'x'"),
+        (("--older-than", "soon"), "'soon' is not a time"),
+    ],
+)
+def test_the_command_tells_a_mistake(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    """Wrong settings are told before anything is asked, and nothing is made."""
+    section = "[filter:{0}]\nuse = egg:fileupload#records\ndirectory = {0}-pool\n"
+    (tmp_path / "two.ini").write_text(section.format("a") + section.format("b"))
+    (tmp_path / "other.ini").write_text("[app:main]\nuse = egg:kinto\n")
+    (tmp_path / "wrong.ini").write_text("no section")
+    before = set(tmp_path.iterdir())
+    done = CommandLine(tmp_path)("gc", *arguments, "--server", "http://127.0.0.1:1/v1")
+    assert done.returncode in {1, 2}
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert set(tmp_path.iterdir()) == before
+
+
+class _Nowhere(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the standard library's name
+        return
+
+
+def test_the_command_does_not_believe_a_server_that_knows_nothing(uploaded: Site, tmp_path: Path) -> None:
+    """Of a plain REST server nothing tells that it is the right one: one without any of the records is not believed."""
+    run = CommandLine(tmp_path)
+    pool = ("--directory", str(uploaded.folder / "pool"), "--set", f"base_path={uploaded.folder / 'public'}")
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Nowhere)) as other:
+        server = ("--server", other, "--set", "api=rest", "--older-than", "0")
+        refused = run("gc", *pool, *server)
+        believed = run("gc", *pool, *server, "--all-gone", "--dry-run")
+    assert (refused.returncode, "--all-gone" in refused.stderr) == (1, True)
+    assert (believed.returncode, believed.stdout.count("the record is gone")) == (0, 2)
+    assert uploaded.stored() == [b"a.txt", b"b.txt"]

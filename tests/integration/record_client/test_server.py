@@ -1,0 +1,95 @@
+"""Asking a server for records, with a real connection."""
+
+from __future__ import annotations
+
+import http.server
+from collections.abc import Iterator
+from typing import ClassVar
+
+import pytest
+
+from fileupload.errors import SettingError
+from fileupload.record_client.server import RecordServer, authorization
+from tests.support.threaded_server import running
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers by the last word of the path, and notes what it was asked."""
+
+    asked: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers["Authorization"]))
+        word = self.path.rpartition("/")[2]
+        if word == "nonsense":
+            self.wfile.write(b"This is no HTTP.\r\n\r\n")
+        elif word != "silence":
+            self.send_response(307 if word == "moved" else 200)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+            self.wfile.write(b"<html>" if word == "page" else b'{"title": "\xc3\xbc"}')
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """The address of a running server."""
+    Handler.asked.clear()
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as address:
+        yield address
+
+
+@pytest.mark.parametrize(
+    ("credentials", "value"),
+    [
+        ("alice:secret", "Basic YWxpY2U6c2VjcmV0"),
+        ("alice:with space:", "Basic YWxpY2U6d2l0aCBzcGFjZTo="),
+        ("ü:ü", "Basic w7w6w7w="),
+        ("Bearer a:b", "Bearer a:b"),
+        ("token:abc", "Basic dG9rZW46YWJj"),
+    ],
+)
+def test_credentials_become_a_header(credentials: str, value: str) -> None:
+    """A name and a password are Basic (RFC 7617, as UTF-8); a scheme with a token stays what it is."""
+    assert authorization(credentials) == value
+
+
+@pytest.mark.parametrize("credentials", ["alice", "", "a:b\r\nX: y", "Bearer \r\nX: y"])
+def test_other_credentials_are_refused(credentials: str) -> None:
+    """What is neither, or would be two headers, is refused without being repeated."""
+    with pytest.raises(SettingError, match="must be user:password") as refused:
+        authorization(credentials)
+    assert not credentials or credentials not in str(refused.value)
+
+
+def test_a_record_is_asked_for_below_the_address(url: str) -> None:
+    """The path goes behind that of the server, as it is, with the credentials."""
+    assert RecordServer(f"{url}/app/", "a:b").get_json("/x%20y/z") == (200, {"title": "ü"})
+    assert RecordServer(url).get_json("/x") == (200, {"title": "ü"})
+    assert Handler.asked == [("/app/x%20y/z", "Basic YTpi"), ("/x", None)]
+
+
+def test_what_is_no_json_is_none(url: str) -> None:
+    """A page in the place of a record is told from one."""
+    assert RecordServer(url).get_json("/page") == (200, None)
+
+
+def test_redirections_are_not_followed(url: str) -> None:
+    """Credentials go nowhere else."""
+    assert RecordServer(url, "a:b").get_json("/moved")[0] == 307
+    assert len(Handler.asked) == 1
+
+
+@pytest.mark.parametrize("word", ["silence", "nonsense"])
+def test_no_answer_is_an_error(url: str, word: str) -> None:
+    """A connection that ends, or speaks something else, is an OSError as one that cannot be made."""
+    with pytest.raises(OSError, match="what came is no answer"):
+        RecordServer(url).get_json(f"/{word}")
+
+
+def test_no_server_is_an_error() -> None:
+    """Where nothing listens, there is no answer either."""
+    with pytest.raises(OSError, match="refused"):
+        RecordServer("http://127.0.0.1:1").get_json("/x")

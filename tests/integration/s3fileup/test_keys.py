@@ -1,0 +1,59 @@
+"""A running app signs with the key that its pool has now, whatever it signs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from fileupload.deploy import S3Fileup, SessionAttachments
+from fileupload.identifiers import Identifiers
+from fileupload.protocols.direct.upload_tokens import TokenSigner
+from tests.support.s3fileup_site import KEY, Application
+from tests.support.wsgi_client import call, make_environ
+
+
+def ask(app: Any, method: str, path: str, content: bytes = b"", **query: str) -> Any:
+    """Send a request; return the JSON of its answer, if it has any."""
+    status, headers, body = call(app, make_environ(method, path, urlencode(query), content, {}))
+    assert status == 200, body
+    return json.loads(body) if body else headers
+
+
+def replace_key(pool: Path) -> None:
+    """Put the key that the application knows in the place of the pool's."""
+    (pool / "new").write_text(KEY)
+    (pool / "new").rename(pool / ".upload_key")
+
+
+def ticket_in(url: str) -> str:
+    """Return the ticket in an address."""
+    return parse_qs(urlsplit(url).query)["ticket"][0]
+
+
+def test_all_is_signed_with_the_key_of_now(tmp_path: Path, application: Application) -> None:
+    """Addresses of parts and of files, identifiers, and what the application is told."""
+    app = S3Fileup(directory=str(tmp_path / "pool"), anonymous=True, min_free_space=0, callback_url=application.url)
+    replace_key(tmp_path / "pool")
+    offered = ask(app, "GET", "/s3put/", s3_object_name="a", s3_object_size="1")
+    assert Identifiers([KEY]).verify(offered["key"])
+    assert TokenSigner([KEY]).read(ticket_in(offered["url"])).number == 1
+    ask(app, "PUT", "/part", b"x", ticket=ticket_in(offered["url"]))
+    link = ask(app, "GET", "/s3get/", key=offered["key"])["url"]
+    assert TokenSigner([KEY], b"file").read(ticket_in(link))
+    assert application.told_keys == [offered["key"]]
+
+
+def test_a_cookie_is_signed_with_the_key_of_now(tmp_path: Path) -> None:
+    """The cookie of a session too: another process, which knows the new key alone, finds its attachments."""
+    given: dict[str, Any] = {"directory": str(tmp_path / "pool"), "min_free_space": 0}
+    running = SessionAttachments(**given)
+    replace_key(tmp_path / "pool")
+    environ = make_environ("PUT", "/attachments/letter/a.txt/", "", b"x", {})
+    status, headers, _ = call(running, environ)
+    assert status == 200
+    cookie = dict(headers)["Set-Cookie"].partition(";")[0]
+    environ = make_environ("GET", "/attachments/letter/", "", b"", {"HTTP_COOKIE": cookie})
+    _, _, body = call(SessionAttachments(upload_key=KEY, **given), environ)
+    assert [each["name"] for each in json.loads(body)] == ["a.txt"]

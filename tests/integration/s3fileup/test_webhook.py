@@ -1,0 +1,82 @@
+"""How the application is told of complete uploads: signed, until it answers with success, and then no more."""
+
+from __future__ import annotations
+
+import pytest
+
+from fileupload.apps.s3fileup import webhook as callback
+from tests.integration.s3fileup.conftest import Open
+from tests.support.s3fileup_site import Application, S3FileupSite
+from tests.support.waiting import wait_until
+
+CONTENT = b"some bytes"
+
+
+def test_an_application_that_fails_at_first(site: S3FileupSite, application: Application) -> None:
+    """It is told again at once, and the client notices nothing."""
+    application.answers = [500]
+    key = site.sent(CONTENT)
+    assert site.complete(key).status_code == 200
+    assert [(status, descriptor["identifier"]) for status, descriptor in application.told] == [(500, key), (204, key)]
+
+
+@pytest.mark.parametrize("answer", [500, 404, 302], ids=["an error", "unknown", "a redirect"])
+def test_an_application_that_goes_on_failing(site: S3FileupSite, application: Application, answer: int) -> None:
+    """The client is told so, the file stays, and completing again tells the application, once."""
+    application.answers = [answer] * 3
+    key = site.sent(CONTENT)
+    refused = site.complete(key)
+    assert (refused.status_code, refused.json()["code"]) == (502, "callback-failed")
+    assert len(application.told) == 3
+    assert site.stored(key) == CONTENT
+    assert site.complete(key).status_code == 200
+    assert site.complete(key).status_code == 200
+    assert application.told_keys == [key]
+    assert len(application.told) == 4
+    assert application.strays == []
+
+
+@pytest.mark.parametrize("kind", ["directory"])
+def test_an_application_that_is_silent(
+    site: S3FileupSite, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for ever for an application that does not answer."""
+    monkeypatch.setattr(callback, "_TIMEOUT", 0.2)
+    application.silence.clear()
+    key = site.sent(CONTENT)
+    assert site.complete(key).json()["code"] == "callback-failed"
+    application.silence.set()
+    assert site.complete(key).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["directory"])
+def test_no_application(open_site: Open, application: Application) -> None:
+    """Without an address nobody is told; with one that nobody answers at, the client is told so."""
+    site = open_site(anonymous=True, callback_url="")
+    assert site.complete(site.sent(CONTENT)).status_code == 200
+    assert application.told == []
+    site = open_site(anonymous=True, callback_url="http://127.0.0.1:1/")
+    assert site.complete(site.sent(CONTENT)).json()["code"] == "callback-failed"
+
+
+@pytest.mark.parametrize("kind", ["directory"])
+def test_nodes_share_what_was_told(open_site: Open, application: Application) -> None:
+    """What one node has told, another on the same pool does not tell again."""
+    one, other = open_site(anonymous=True), open_site(anonymous=True)
+    key = one.sent(CONTENT)
+    assert other.complete(key).json() == one.complete(key).json()
+    assert application.told_keys == [key]
+
+
+def test_an_application_that_comes_back(
+    site: S3FileupSite, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be told is told later in passing, whoever asks for whatever, and then no more."""
+    application.answers = [500] * 3
+    key = site.sent(CONTENT)
+    assert site.complete(key).status_code == 502
+    monkeypatch.setattr(callback, "_RETRY_INTERVAL", 1.0)
+    wait_until(lambda: site.put_address(CONTENT) and application.told_keys)
+    wait_until(lambda: site.put_address(CONTENT) and not site.pool.index.names(callback._PENDING))
+    assert site.complete(key).status_code == 200
+    assert set(application.told_keys) == {key}

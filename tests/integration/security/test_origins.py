@@ -1,0 +1,153 @@
+"""Pages of other origins: what they may do and read, by CORS and by script tag."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.wsgi_client import Answer, Site, file_part, form
+
+FRIEND, FOE = "https://www.example.com", "https://evil.example"
+
+
+@pytest.fixture
+def open_site(tmp_path: Path) -> Site:
+    """A site that knows one other origin."""
+    return Site(tmp_path / "pool", cors_origins=FRIEND)
+
+
+def allowed(answer: Answer) -> str | None:
+    return answer.headers.get("access-control-allow-origin")
+
+
+@pytest.mark.parametrize(
+    "origin", [FRIEND, FOE, "null", FRIEND + ".evil.example", "http://www.example.com", "x" + FRIEND]
+)
+def test_only_named_origins_may_read(open_site: Site, origin: str) -> None:
+    """Uploads, status and errors carry the header for the named origin, exactly, and for no other."""
+    identifier = open_site.identifier()
+    query = f"X-Progress-ID={identifier}"
+    answers = [
+        open_site.post(form(file_part("x")), identifier, HTTP_ORIGIN=origin),
+        open_site.post(form(file_part("x")), identifier, HTTP_ORIGIN=origin),
+        open_site.post(b"x", HTTP_ORIGIN=origin),
+        open_site.put(b"x", "forged", HTTP_ORIGIN=origin),
+        open_site.put(b"x", HTTP_CONTENT_ENCODING="gzip", HTTP_ORIGIN=origin),
+        open_site.send("GET", "/upload/status", query, HTTP_ORIGIN=origin),
+        open_site.send("PATCH", "/upload/status", query, HTTP_ORIGIN=origin),
+    ]
+    assert [answer.status for answer in answers] == [200, 409, 400, 403, 415, 200, 405]
+    for answer in answers:
+        assert allowed(answer) == (FRIEND if origin == FRIEND else None)
+        assert "Origin" in answer.headers["vary"]
+        assert "access-control-allow-credentials" not in answer.headers
+
+
+def preflight(site: Site, origin: str) -> Answer:
+    return site.send("OPTIONS", HTTP_ORIGIN=origin, HTTP_ACCESS_CONTROL_REQUEST_METHOD="PUT")
+
+
+def test_a_preflight_of_a_friend(open_site: Site) -> None:
+    """It may send each method and header that an upload needs."""
+    answer = preflight(open_site, FRIEND)
+    assert (answer.status, allowed(answer), answer.body) == (204, FRIEND, b"")
+    assert {"GET", "POST", "PUT", "DELETE"} <= set(answer.headers["access-control-allow-methods"].split(", "))
+    headers = answer.headers["access-control-allow-headers"].lower()
+    assert all(name in headers for name in ("content-type", "content-disposition", "x-progress-id"))
+
+
+def test_a_preflight_of_a_stranger(open_site: Site) -> None:
+    """It is refused, and told to nobody else."""
+    answer = preflight(open_site, FOE)
+    assert answer.outcome == (403, "origin-not-allowed")
+    assert allowed(answer) is None
+
+
+def test_every_origin_may_be_let_in(tmp_path: Path) -> None:
+    """With a star, whoever asks is named."""
+    site = Site(tmp_path, cors_origins="*")
+    assert allowed(preflight(site, FOE)) == FOE
+    assert allowed(site.put(b"x")) is None
+
+
+def test_without_the_setting_there_is_no_cors(site: Site) -> None:
+    """OPTIONS is the app's, and no answer names an origin."""
+    assert preflight(site, FRIEND).headers["x-app"] == "yes"
+    answer = site.put(b"x", HTTP_ORIGIN=FRIEND)
+    assert allowed(answer) is None
+    assert "vary" not in answer.headers
+
+
+@pytest.fixture
+def script_site(tmp_path: Path) -> Site:
+    """A site with ``jsonp = true``."""
+    return Site(tmp_path / "pool", jsonp=True)
+
+
+def status(site: Site, identifier: str, more: str, method: str = "GET", **environ: Any) -> Answer:
+    return site.send(method, "/upload/status", f"X-Progress-ID={identifier}{more}", **environ)
+
+
+def test_script_tags_are_off_by_default(site: Site) -> None:
+    """A callback is not looked at, and GET resets nothing: an image on another page could ask for it."""
+    identifier = site.identifier()
+    assert site.put(b"x", identifier).status == 200
+    answer = status(site, identifier, "&callback=f&clear")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json["state"] == "done"
+    assert site.status(identifier)["state"] == "done"
+
+
+@pytest.mark.parametrize("callback", ["f", "jQuery1234_5", "a.b.c", "$", "_a.$b"])
+def test_a_callback_gets_a_script(script_site: Site, callback: str) -> None:
+    """It is a script that begins with a comment, is not sniffed for another type, and holds the status."""
+    identifier = script_site.identifier()
+    script_site.put(b"x", identifier, "</script>\u2028\u2029<b>.txt")
+    answer = status(script_site, identifier, f"&callback={callback}")
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    text = answer.body.decode()
+    assert text.startswith(f"/**/{callback}({{")
+    assert text.endswith("});")
+    assert text.isascii()
+    assert "</" not in text
+    found = json.loads(text[len(f"/**/{callback}(") : -2])
+    assert found["filename"] == "script>\u2028\u2029<b>.txt"
+
+
+HOSTILE_CALLBACKS = [
+    "", "alert(1)//", "f;alert(1)", "<script>", "a b", "a-b", "a[0]", "1a", ".a", "a.", "a..b", "ä", "f%0A", "a" * 65,
+    "a.b.c.d.e", "%EF%BB%BFf", "%E2%80%A8f", "f%00", "`f`", "f%5C",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("callback", HOSTILE_CALLBACKS)
+def test_a_callback_is_a_plain_name(script_site: Site, callback: str) -> None:
+    """Anything else is refused, and not repeated in the answer."""
+    answer = status(script_site, script_site.identifier(), f"&callback={callback}")
+    assert answer.outcome == (400, "bad-callback")
+    assert "javascript" not in answer.headers["content-type"]
+    assert len(callback) < 3 or callback.encode() not in answer.body
+
+
+def test_a_script_tag_may_reset(script_site: Site) -> None:
+    """With the setting, GET and ``clear`` do what POST does."""
+    identifier = script_site.identifier()
+    script_site.put(b"x", identifier)
+    assert status(script_site, identifier, "&clear&callback=f").body == b'/**/f({"success": true});'
+    assert script_site.status(identifier)["state"] == "unknown"
+
+
+def test_a_reset_by_post_or_delete(site: Site) -> None:
+    """Without the setting, these are the two ways; other methods are refused."""
+    for method, more in (("DELETE", ""), ("POST", "&clear")):
+        identifier = site.identifier()
+        site.put(b"x", identifier)
+        assert status(site, identifier, more, method).json == {"success": True}
+        assert site.status(identifier)["state"] == "unknown"
+    for method, more in (("POST", ""), ("PUT", "&clear"), ("PATCH", "")):
+        assert status(site, site.identifier(), more, method).outcome == (405, "method-not-allowed")

@@ -1,0 +1,177 @@
+"""Uploads that succeed, on every server: by form, plain, in chunks; what the app and the status say of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from tests.support.waiting import PATIENCE
+
+if TYPE_CHECKING:
+    from tests.integration.servers.conftest import Form, Server
+
+SIZES = (0, 1, 10 << 20)
+SLICE = 4096
+
+
+def some_bytes(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def check_descriptor(seen: dict[str, Any], identifier: str, content: bytes) -> dict[str, Any]:
+    """Check what the app was given for an upload of *content*; return the descriptor."""
+    descriptor: dict[str, Any] = json.loads(seen["body"])
+    assert (seen["method"], seen["content-type"]) == ("POST", "application/json")
+    assert int(seen["content-length"]) == len(seen["body"].encode())
+    assert seen["bucket"] is True
+    assert seen["stored"][0] == sha256(content)
+    assert (descriptor["state"], descriptor["identifier"]) == ("done", identifier)
+    assert (descriptor["size"], descriptor["sha256"]) == (len(content), sha256(content))
+    return descriptor
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_form_arrives_whole(server: Server, size: int) -> None:
+    """A file sent by form is stored byte for byte, and the app is given its descriptor."""
+    identifier, content = server.new_identifier(), some_bytes(size)
+    answer = requests.post(server.url + server.target(identifier), files={"file": ("a.bin", content)}, timeout=PATIENCE)
+    assert answer.status_code == 200, answer.text
+    descriptor = check_descriptor(answer.json(), identifier, content)
+    assert (descriptor["filename"], descriptor["files"][0]["field"]) == ("a.bin", "file")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_plain_body_arrives_whole(server: Server, size: int) -> None:
+    """A file sent by PUT is stored byte for byte, and the app is given a POST with its descriptor."""
+    identifier, content = server.new_identifier(), some_bytes(size)
+    answer = requests.put(
+        server.url + server.target(identifier, filename="b.txt"),
+        data=content,
+        headers={"Content-Length": str(size)},
+        timeout=PATIENCE,
+    )
+    assert answer.status_code == 200, answer.text
+    descriptor = check_descriptor(answer.json(), identifier, content)
+    assert (descriptor["filename"], descriptor["content-type"]) == ("b.txt", "text/plain")
+
+
+def test_several_files_and_fields_are_kept_in_order(server: Server) -> None:
+    """Files and fields of one form are kept in their order, with the Unicode names and texts they had."""
+    identifier = server.new_identifier()
+    contents = [some_bytes(100_000 + number) for number in range(3)]
+    files = [("dir", (f"Ärger № {number}.txt", content)) for number, content in enumerate(contents)]
+    fields = [("título", "première"), ("title", "日本語"), ("title", "второй")]
+    answer = requests.post(server.url + server.target(identifier), files=files, data=fields, timeout=PATIENCE)
+    descriptor = check_descriptor(answer.json(), identifier, contents[0])
+    assert [file["filename"] for file in descriptor["files"]] == [name for _, (name, _) in files]
+    assert [file["sha256"] for file in descriptor["files"]] == [sha256(content) for content in contents]
+    assert answer.json()["stored"] == [sha256(content) for content in contents]
+    assert descriptor["fields"] == {"título": ["première"], "title": ["日本語", "второй"]}
+
+
+def in_chunks(body: bytes) -> Iterator[bytes]:
+    for start in range(0, len(body), 50_000):
+        yield body[start : start + 50_000]
+
+
+def test_a_form_in_chunks(server: Server, make_form: Callable[[bytes], Form]) -> None:
+    """A form without a length is taken where the server tells its end; elsewhere the length is asked for."""
+    identifier, content = server.new_identifier(), some_bytes(300_000 if server.kind.chunked else 1000)
+    form = make_form(content)
+    answer = requests.post(
+        server.url + server.target(identifier),
+        data=in_chunks(form.body),
+        headers={"Content-Type": form.content_type},
+        timeout=PATIENCE,
+    )
+    if server.kind.chunked:
+        check_descriptor(answer.json(), identifier, content)
+    else:
+        assert (answer.status_code, answer.json()["code"]) == (411, "length-required")
+        assert server.leftovers(identifier) == set()
+
+
+def test_a_plain_body_in_chunks(server: Server) -> None:
+    """A plain body without a length is taken only where the server tells a broken one from a whole one."""
+    identifier = server.new_identifier()
+    content = some_bytes(300_000 if server.kind.tells_broken_chunks else 1000)
+    answer = requests.put(
+        server.url + server.target(identifier, filename="c.bin"), data=in_chunks(content), timeout=PATIENCE
+    )
+    if server.kind.tells_broken_chunks:
+        check_descriptor(answer.json(), identifier, content)
+    else:
+        assert (answer.status_code, answer.json()["code"]) == (411, "length-required")
+        assert server.leftovers(identifier) == set()
+
+
+def test_status_is_told_while_the_bytes_arrive(server: Server) -> None:
+    """Another connection sees the upload grow; where the server stores bodies first, it says so, and once."""
+    identifier, content = server.new_identifier(), some_bytes(8 << 20)
+    upload = server.begin("PUT", identifier, Content_Length=str(len(content)))
+    seen: set[int] = set()
+    sent = 0
+    while len(seen) < 3 and sent < len(content) // 2:
+        upload.send(content[sent : sent + SLICE])
+        sent += SLICE
+        status = server.status(identifier)
+        if status["state"] == "uploading":
+            assert (status["size"], status["filename"]) == (len(content), "a.bin")
+            assert status["received"] <= sent
+            seen.add(status["received"])
+        if not server.kind.streams:
+            assert status["state"] == "unknown"
+            break
+    upload.send(content[sent:])
+    check_descriptor(json.load(upload.getresponse()), identifier, content)
+    upload.close()
+    after = server.status(identifier)
+    assert after["state"] == "done"
+    assert after.get("buffered", False) is not server.kind.streams
+    assert server.log.read_text().count("stores bodies before") == (0 if server.kind.streams else 1)
+    if server.kind.streams:
+        assert len(seen) >= 3, f"of {sent} bytes only {seen} were told"
+
+
+def test_a_second_request_on_the_same_connection(server: Server, make_form: Callable[[bytes], Form]) -> None:
+    """After an upload the connection serves a further request, or was closed and said so."""
+    form = make_form(some_bytes(70_000))
+    identifier = server.new_identifier()
+    connection = server.connect()
+    connection.request("POST", server.target(identifier), form.body, {"Content-Type": form.content_type})
+    first = connection.getresponse()
+    check_descriptor(json.load(first), identifier, form.content)
+    server.check_connection(connection)
+
+
+def test_other_requests_pass_through(server: Server) -> None:
+    """A request that is no upload reaches the app as it is, also at the upload address without an identifier."""
+    for path in ("/elsewhere", "/upload"):
+        answer = requests.post(
+            server.url + path, data="a=ü".encode(), headers={"Content-Type": "text/x-own"}, timeout=PATIENCE
+        )
+        seen = answer.json()
+        assert (seen["method"], seen["content-type"]) == ("POST", "text/x-own")
+        assert (seen["body"], seen["bucket"]) == ("a=ü", False)
+
+
+def test_an_upload_is_reset_and_sent_again(server: Server) -> None:
+    """A finished upload refuses a second one until it is reset."""
+    identifier = server.new_identifier()
+    url = server.url + server.target(identifier)
+    assert requests.put(url, data=b"first", timeout=PATIENCE).status_code == 200
+    second = requests.put(url, data=b"second", timeout=PATIENCE)
+    assert (second.status_code, second.json()["code"]) == (409, "already-done")
+    reset = requests.delete(f"{server.url}/upload/status", params={"X-Progress-ID": identifier}, timeout=PATIENCE)
+    assert reset.json() == {"success": True}
+    check_descriptor(requests.put(url, data=b"second", timeout=PATIENCE).json(), identifier, b"second")

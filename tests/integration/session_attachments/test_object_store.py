@@ -1,0 +1,62 @@
+"""Both kinds of attachments in an object store: nothing in them knows of folders."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+import webtest
+
+from fileupload import SessionAttachments
+from fileupload.deploy import RecordAttachments
+from fileupload.pool.s3.store import S3Store
+from tests.support.rest_app import RestApp
+
+
+@pytest.fixture
+def place(swift: str, store: S3Store) -> dict[str, Any]:
+    """The settings of a pool that is empty."""
+    return {
+        "pool": f"s3://{store.s3_bucket}/{uuid.uuid4().hex}",
+        "s3_endpoint_url": swift,
+        "s3_region": "us-east-1",
+        "s3_access_key_id": "tester:tester",
+        "s3_secret_access_key": "testing",
+    }
+
+
+def left_over(store: S3Store, place: dict[str, Any]) -> list[str]:
+    """Return the keys of what the pool holds, beside its key and its turns."""
+    prefix = place["pool"].rpartition("/")[2]
+    keys = [each.key.removeprefix(prefix + "/") for each in store.list(prefix)]
+    return [key for key in keys if key != ".upload_key" and not key.startswith("turns/")]
+
+
+def test_a_session_in_a_store(store: S3Store, place: dict[str, Any]) -> None:
+    """Attachments come, are listed, replaced, read and removed, and then nothing of them is in the store."""
+    client = webtest.TestApp(SessionAttachments(None, **place))
+    answer = client.post("/attachments/b/", upload_files=[("a", "ä.txt", b"one"), ("b", "b.txt", b"two")])
+    assert [each["name"] for each in answer.json] == ["ä.txt", "b.txt"]
+    client.post("/attachments/b/", upload_files=[("a", "ä.txt", b"three")])
+    assert [each["size"] for each in client.get("/attachments/b/").json] == [3, 5]
+    assert client.get("/attachments/b/%C3%A4.txt/").body == b"three"
+    assert client.post("/attachments/b/b.txt/delete/").json == [True]
+    assert client.post("/attachments/b/delete/").json == [[True]]
+    assert left_over(store, place) == []
+
+
+def test_a_record_in_a_store(store: S3Store, place: dict[str, Any]) -> None:
+    """A file goes with its record: attached, served in ranges, replaced and removed."""
+    settings = {"record_url": "/api/{kind}/{id}", "base_url": "/files/", "serve_files": True, "folder": "{kind}"}
+    client = webtest.TestApp(RecordAttachments(RestApp(), **settings, **place))
+    for content, status in ((b"old", 201), (b"new", 200)):
+        answer = client.post("/api/pictures/a/attachment", upload_files=[("attachment", "a.png", content)])
+        assert answer.status_int == status
+    location = answer.json["location"]
+    assert client.get(location).body == b"new"
+    assert client.get(location, headers={"Range": "bytes=1-"}).body == b"ew"
+    assert client.get("/api/pictures/a").json["attachment"]["location"] == location
+    assert len([key for key in left_over(store, place) if "/f/" in key]) == 1
+    client.delete("/api/pictures/a")
+    assert left_over(store, place) == []

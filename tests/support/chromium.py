@@ -1,0 +1,67 @@
+"""The system's Chromium, with patience; and what tests do with its pages."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, FilePayload, Page, Playwright, expect
+
+from tests.support.waiting import PATIENCE
+
+MILLISECONDS = PATIENCE * 1000
+ARGUMENTS = [
+    "--no-sandbox",  # root, as CI often is, has no other way
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+]
+SLOW = 30 * 1024  # bytes a second
+
+
+def launch(playwright: Playwright) -> Browser:
+    """Start Chromium."""
+    expect.set_options(timeout=MILLISECONDS)
+    return playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS, timeout=MILLISECONDS)
+
+
+def open_context(browser: Browser, **options: Any) -> BrowserContext:
+    """Return a browser context of its own, with Playwright's options."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(MILLISECONDS)
+    return context
+
+
+def slow_down(page: Page) -> Callable[[], None]:
+    """Make what *page* sends slow, so that it lasts until the test has looked; return what makes it fast again."""
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+
+    def set_speed(bytes_a_second: int) -> None:
+        conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_a_second}
+        session.send("Network.emulateNetworkConditions", conditions)
+
+    set_speed(SLOW)
+    return lambda: set_speed(-1)
+
+
+def wait_on(page: Page, holds: Callable[[], object]) -> None:
+    """Wait until *holds* returns something true, while the page goes on."""
+    for _ in range(PATIENCE * 10):
+        if holds():
+            return
+        page.wait_for_timeout(100)
+    pytest.fail(f"it did not come to pass in {PATIENCE} seconds")
+
+
+def on_disk(folder: Path, file: FilePayload) -> Path:
+    """Write *file* into *folder*, since large ones take the browser long to take from a test."""
+    path = folder / file["name"]
+    path.write_bytes(file["buffer"])
+    return path

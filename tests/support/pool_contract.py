@@ -1,0 +1,815 @@
+"""The contract of a pool, as tests: a class that every pool's tests inherit and give a pool to."""
+
+import io
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fileupload.errors import AlreadyDone, Busy, FileMissing, Interrupted, NotResumable, Superseded, TooLarge
+from fileupload.pool.base import STALLED_AFTER, Attempt, Bucket, Pool
+from fileupload.status import State, UploadedFile, UploadStatus, timestamp
+from tests.support.waiting import wait_until
+
+ID = "0123456789abcdef" * 2
+OTHER = "fedcba9876543210" * 2
+CONTENT = b"some bytes"
+
+
+def starting() -> UploadStatus:
+    """The first status of an attempt."""
+    return UploadStatus(state=State.STARTING, size=100, started=timestamp(), updated=timestamp())
+
+
+def uploaded(*sizes: int) -> tuple[UploadedFile, ...]:
+    """What a protocol tells of files of these sizes."""
+    return tuple(
+        UploadedFile(field="f", filename=f"{n}.bin", content_type="text/plain", size=size, sha256="00")
+        for n, size in enumerate(sizes)
+    )
+
+
+def store(attempt: Attempt, *contents: bytes) -> None:
+    """Write files into an attempt."""
+    for content in contents:
+        writer = attempt.create_file()
+        for byte in range(0, len(content), 4):
+            writer.write(content[byte : byte + 4])
+        writer.close()
+
+
+def complete(pool: Pool, bucket_id: str = ID, *contents: bytes) -> UploadStatus:
+    """Fill a bucket, and return its last status."""
+    status = starting()
+    attempt = pool.begin(bucket_id, status)
+    store(attempt, *(contents or (CONTENT,)))
+    status = status.done(uploaded(*(len(content) for content in contents or (CONTENT,))), {"title": ("x", "ü")})
+    attempt.finish(status)
+    return status
+
+
+def fail(pool: Pool, bucket_id: str = ID, owner: str = "", at: str | None = None) -> UploadStatus:
+    """Let an upload fail after it began, and return its last status."""
+    attempt = pool.begin(bucket_id, replace(starting(), owner=owner))
+    store(attempt, CONTENT)
+    status = replace(starting(), owner=owner).failed(TooLarge("big"), at=at)
+    attempt.fail(status)
+    return status
+
+
+def ago(seconds: float) -> str:
+    """Return the timestamp of so long ago."""
+    return timestamp(time.time() - seconds)
+
+
+def read(bucket: Bucket, index: int = 0) -> bytes:
+    """Return the bytes of a file of a finished upload."""
+    with bucket.open(index) as file:
+        return file.read()
+
+
+# What a file system, an address or an object store might take for something else, or for the same.
+WORDS = (
+    *(
+        "a",
+        "A",
+        "ä",
+        "a\u0308",
+        "ß",
+        "ss",
+        ".",
+        "..",
+        "...",
+        "-",
+        "+",
+        "=",
+        "~",
+        "~a",
+        "+a",
+        "=a",
+        "/",
+        "a/b",
+        "\\",
+        "%2F",
+    ),
+    *(
+        "\0",
+        "a\nb",
+        " ",
+        " a",
+        "a ",
+        "a.",
+        "CON",
+        "con.txt",
+        "x" * 140,
+        "ü" * 70,
+        "🎉",
+        "\u202e",
+        "\ud800",
+        "*",
+        "?",
+        ":",
+    ),
+)
+
+
+def at_once(count: int, run: Callable[[int], bool]) -> list[bool]:
+    """Run something in threads that start together; return what they returned."""
+    together = threading.Barrier(count)
+
+    def wait_and_run(number: int) -> bool:
+        together.wait(30)
+        return run(number)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(wait_and_run, range(count)))
+
+
+class PoolContract:
+    """Subclass this, and give a fixture ``pool``, and ``reopened``: the same pool as another process sees it.
+
+    :cvar races: how often a race is run; in a store each takes long, and many meet in each.
+    """
+
+    races = 20
+
+    def test_an_absent_bucket_is_none(self, pool: Pool) -> None:
+        """What was never begun is not there, and clearing it tells so."""
+        assert pool.find_bucket(ID) is None
+        assert list(pool.buckets()) == []
+        assert pool.clear(ID) is False
+
+    def test_a_begun_upload_is_starting(self, pool: Pool, reopened: Pool) -> None:
+        """From the beginning of an attempt its status is there for all, and no file is."""
+        attempt = pool.begin(ID, starting())
+        bucket = reopened.find_bucket(ID)
+        assert bucket is not None
+        assert bucket.get_status().state is State.STARTING
+        assert bucket.get_status().running
+        assert not bucket.is_complete()
+        assert bucket.files == ()
+        assert bucket.get_filename() is None
+        with pytest.raises(FileMissing):
+            bucket.open()
+        attempt.fail(starting().failed(TooLarge("big")))
+
+    def test_published_progress_is_seen(self, pool: Pool, reopened: Pool) -> None:
+        """What an attempt publishes is what others read."""
+        attempt = pool.begin(ID, starting())
+        running = UploadStatus(state=State.UPLOADING, filename="a", size=100, received=7, updated=timestamp())
+        attempt.publish(running)
+        bucket = reopened.find_bucket(ID)
+        assert bucket is not None
+        seen = bucket.get_status()
+        assert (seen.state, seen.filename, seen.received) == (State.UPLOADING, "a", 7)
+        attempt.fail(running.failed(TooLarge("big")))
+
+    def test_a_finished_upload_has_its_status_and_bytes(self, pool: Pool, reopened: Pool) -> None:
+        """Done means: the status as given, and the bytes as written."""
+        status = complete(pool, ID, CONTENT, b"", b"x" * 100_000)
+        bucket = reopened.find_bucket(ID)
+        assert bucket is not None
+        found = bucket.get_status()
+        assert bucket.is_complete()
+        assert found.files == status.files
+        assert found.fields == {"title": ("x", "ü")}
+        assert found.finished == status.finished
+        assert [read(bucket, n) for n in range(3)] == [CONTENT, b"", b"x" * 100_000]
+        with pytest.raises(FileMissing):
+            bucket.open(3)
+        with pytest.raises(FileMissing):
+            bucket.open(-1)
+
+    def test_a_finished_bucket_takes_no_second_upload(self, pool: Pool, reopened: Pool) -> None:
+        """Neither a new attempt nor a refusal changes a finished bucket, until it is cleared."""
+        complete(pool)
+        with pytest.raises(AlreadyDone):
+            reopened.begin(ID, starting())
+        reopened.record_refusal(ID, starting().failed(TooLarge("big")))
+        bucket = reopened.find_bucket(ID)
+        assert bucket is not None
+        assert read(bucket) == CONTENT
+        assert bucket.clear_upload() is True
+        assert pool.find_bucket(ID) is None
+        complete(pool)
+
+    def test_a_discarded_file_never_was(self, pool: Pool) -> None:
+        """The file after a discarded one takes its place."""
+        attempt = pool.begin(ID, starting())
+        store(attempt, b"")
+        attempt.discard_file()
+        store(attempt, CONTENT)
+        attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
+        bucket = pool.find_bucket(ID)
+        assert bucket is not None
+        assert read(bucket, 0) == CONTENT
+
+    def test_a_failed_attempt_leaves_its_status_only(self, pool: Pool, reopened: Pool) -> None:
+        """After a failure the reason is there, no bytes are, and a new attempt can finish."""
+        attempt = pool.begin(ID, starting())
+        attempt.create_file().write(CONTENT)
+        attempt.fail(starting().failed(TooLarge("too big")))
+        bucket = reopened.find_bucket(ID)
+        assert bucket is not None
+        status = bucket.get_status()
+        assert (status.state, status.error, status.code) == (State.ERROR, "too big", "too-large")
+        self.assert_no_bytes(pool)
+        complete(pool)
+
+    def test_a_refusal_is_kept_where_nothing_runs(self, pool: Pool) -> None:
+        """A refused upload leaves its reason, and does not touch one that runs."""
+        pool.record_refusal(ID, starting().failed(TooLarge("big")))
+        bucket = pool.find_bucket(ID)
+        assert bucket is not None
+        assert bucket.get_status().state is State.ERROR
+        attempt = pool.begin(ID, starting())
+        pool.record_refusal(ID, starting().failed(TooLarge("big")))
+        assert bucket.get_status().state is State.STARTING
+        store(attempt, CONTENT)
+        attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
+        assert bucket.is_complete()
+
+    def test_a_refusal_makes_no_bucket(self, pool: Pool, reopened: Pool) -> None:
+        """A refusal is told as the status, and is no bucket: it is neither listed nor purged."""
+        status = starting().failed(TooLarge("too big"))
+        pool.record_refusal(ID, status)
+        found = reopened.bucket(ID).get_status()
+        assert (found.state, found.code, found.error, found.finished) == (
+            State.ERROR,
+            "too-large",
+            "too big",
+            status.finished,
+        )
+        assert list(reopened.buckets()) == []
+        assert list(reopened.purge(-1)) == []
+        assert reopened.bucket(OTHER).get_status().state is State.UNKNOWN
+
+    def test_a_refusal_is_forgotten(self, pool: Pool, reopened: Pool) -> None:
+        """It goes with a clear of its id, also of a bucket that was filled since, and counts for an hour."""
+        pool.record_refusal(ID, starting().failed(TooLarge("big")))
+        assert reopened.clear(ID, condition=lambda status: status.state is not State.ERROR) is False
+        assert reopened.clear(ID) is True
+        assert reopened.clear(ID) is False
+        assert pool.find_bucket(ID) is None
+        pool.record_refusal(ID, starting().failed(TooLarge("big")))
+        complete(reopened)
+        assert pool.bucket(ID).is_complete()
+        assert pool.clear(ID) is True
+        assert pool.find_bucket(ID) is None
+        for seconds, state in ((3500, State.ERROR), (3700, State.UNKNOWN), (-3700, State.UNKNOWN)):
+            pool.record_refusal(ID, starting().failed(TooLarge("big"), at=ago(seconds)))
+            assert reopened.bucket(ID).get_status().state is state
+
+    def test_refusals_share_a_bounded_room(self, pool: Pool) -> None:
+        """Of two ids with one place the newer refusal is told, and texts are cut to what has room."""
+        neighbour = ID[:8] + OTHER[8:]
+        pool.record_refusal(ID, starting().failed(TooLarge("first")))
+        long = replace(starting(), filename="ü" * 4000, content_type="x" * 4000, owner="session:" + "f" * 40)
+        pool.record_refusal(neighbour, long.failed(TooLarge("x" * 4000)))
+        assert pool.bucket(ID).get_status().state is State.UNKNOWN
+        found = pool.bucket(neighbour).get_status()
+        assert (found.state, found.code, found.owner) == (State.ERROR, "too-large", long.owner)
+        assert set(found.filename) <= {"ü"}
+        assert set(found.error or "") == {"x"}
+
+    def test_a_refusal_does_not_replace_what_another_owner_has(self, pool: Pool, reopened: Pool) -> None:
+        """The reason of a failed upload is replaced by its owner's refusal alone; what is suspended stays."""
+        failed = fail(pool, owner="a")
+        reopened.record_refusal(ID, replace(starting(), owner="b").failed(TooLarge("other")))
+        found = pool.bucket(ID).get_status()
+        assert (found.owner, found.error, found.finished) == ("a", "big", failed.finished)
+        reopened.record_refusal(ID, replace(starting(), owner="a").failed(TooLarge("again")))
+        found = pool.bucket(ID).get_status()
+        assert (found.owner, found.error) == ("a", "again")
+        assert found.attempt
+        attempt = pool.begin(OTHER, replace(starting(), owner="a", resumable=True))
+        attempt.suspend(attempt.status)
+        reopened.record_refusal(OTHER, replace(starting(), owner="a").failed(TooLarge("other")))
+        assert pool.bucket(OTHER).get_status().suspended
+
+    def test_what_is_done_is_told_before_it_is_begun(self, pool: Pool, reopened: Pool) -> None:
+        """A bucket is done if it is finished: not where there is none, nor while it runs or after it failed."""
+        assert not pool.is_done(ID)
+        pool.record_refusal(ID, starting().failed(TooLarge("big")))
+        assert not pool.is_done(ID)
+        attempt = pool.begin(ID, starting())
+        assert not reopened.is_done(ID)
+        attempt.fail(starting().failed(TooLarge("big")))
+        assert not reopened.is_done(ID)
+        complete(pool)
+        assert reopened.is_done(ID)
+        reopened.clear(ID)
+        assert not pool.is_done(ID)
+
+    def test_the_owner_is_kept_and_not_told(self, pool: Pool, reopened: Pool) -> None:
+        """Who has begun an attempt stands in its status, whatever becomes of it, and in no answer to a client."""
+        attempt = pool.begin(ID, replace(starting(), owner="a", resumable=True))
+        assert reopened.bucket(ID).get_status().owner == "a"
+        attempt.create_file().write(CONTENT)
+        attempt.suspend(attempt.status)
+        assert reopened.bucket(ID).get_status().owner == "a"
+        attempt = reopened.resume(ID)
+        attempt.append_file()[0].close()
+        assert attempt.status.owner == "a"
+        attempt.finish(attempt.status.done(uploaded(len(CONTENT)), {}))
+        pool.bucket(ID).keep()
+        found = pool.bucket(ID).get_status()
+        assert (found.state, found.owner, found.kept) == (State.DONE, "a", True)
+        assert "owner" not in found.to_json()
+        assert fail(pool, OTHER, owner="b").owner == reopened.bucket(OTHER).get_status().owner == "b"
+
+    def test_a_bucket_is_cleared_under_a_condition(self, pool: Pool, reopened: Pool) -> None:
+        """Where the condition does not hold, the bucket is unchanged: finished, kept, failed, suspended or running."""
+        complete(pool)
+        pool.bucket(ID).keep()
+        fail(pool, OTHER, owner="a")
+        suspended, running = "a" * 32, "b" * 32
+        attempt = pool.begin(suspended, replace(starting(), owner="a", resumable=True))
+        attempt.suspend(attempt.status)
+        attempt = pool.begin(running, replace(starting(), owner="a"))
+        seen = []
+
+        def refuse(status: UploadStatus) -> bool:
+            seen.append((status.state, status.owner, status.kept, status.suspended))
+            return False
+
+        ids = (ID, OTHER, suspended, running)
+        before = [pool.bucket(bucket_id).get_status() for bucket_id in ids]
+        for bucket_id in ids:
+            assert reopened.clear(bucket_id, condition=refuse) is False
+        assert [pool.bucket(bucket_id).get_status() for bucket_id in ids] == before
+        assert set(seen) == {
+            (State.DONE, "", True, False),
+            (State.ERROR, "a", False, False),
+            (State.STARTING, "a", False, True),
+            (State.STARTING, "a", False, False),
+        }
+        assert reopened.clear(ID, unless_kept=True, condition=lambda _: True) is False
+        assert [reopened.clear(bucket_id, condition=lambda _: True) for bucket_id in ids] == [True] * 4
+        attempt.fail(starting().failed(Superseded()))
+        assert list(pool.buckets()) == []
+
+    def test_racing_to_keep_and_to_clear(self, pool: Pool, reopened: Pool) -> None:
+        """What was told to be kept is not cleared by those who spare it; what was cleared was never told to be kept."""
+
+        def is_not_kept(status: UploadStatus) -> bool:
+            return not status.kept
+
+        for _ in range(self.races):
+            complete(pool)
+
+            def work(number: int) -> bool:
+                if number:
+                    return reopened.clear(ID, condition=is_not_kept)
+                try:
+                    pool.bucket(ID).keep()
+                except FileMissing:
+                    return False
+                return True
+
+            kept, cleared = at_once(2, work)
+            assert kept is not cleared
+            assert pool.bucket(ID).is_complete() is kept
+            pool.clear(ID)
+
+    def test_files_are_kept_and_removed_under_a_condition(self, pool: Pool) -> None:
+        """Where the condition does not hold of the upload, it is not kept, and its file stays."""
+        complete(pool)
+        bucket = pool.bucket(ID)
+        with pytest.raises(FileMissing):
+            bucket.keep(condition=lambda status: status.owner == "a")
+        assert not bucket.get_status().kept
+        assert bucket.remove_file(condition=lambda status: status.owner == "a") is False
+        assert read(bucket) == CONTENT
+        bucket.keep(condition=lambda status: not status.owner)
+        assert bucket.get_status().kept
+        assert bucket.remove_file(condition=lambda status: not status.owner) is True
+
+    def test_a_stalled_upload_is_purged(self, pool: Pool, reopened: Pool) -> None:
+        """A running attempt without news for a day, and for the age, goes, and learns of it; others stay."""
+        stalled, younger = "a" * 32, "b" * 32
+        attempts = {}
+        for bucket_id, seconds in ((stalled, STALLED_AFTER + 60), (younger, STALLED_AFTER - 60)):
+            status = replace(starting(), started=ago(STALLED_AFTER * 3), updated=ago(seconds))
+            attempts[bucket_id] = pool.begin(bucket_id, status)
+        assert reopened.bucket(stalled).get_status().running
+        assert list(reopened.purge(STALLED_AFTER + 3600)) == []
+        assert [bucket.id for bucket in reopened.purge(1, dry_run=True)] == [stalled]
+        assert [bucket.id for bucket in reopened.purge(1)] == [stalled]
+        assert [bucket.id for bucket in pool.buckets()] == [younger]
+        with pytest.raises(Superseded):
+            attempts[stalled].finish(starting().done(uploaded(0), {}))
+        attempts[stalled].fail(starting().failed(Superseded()))
+        attempts[younger].fail(starting().failed(TooLarge("big")))
+        assert pool.find_bucket(stalled) is None
+
+    def test_an_upload_that_grows_is_not_stalled(self, pool: Pool, reopened: Pool) -> None:
+        """Bytes that come are news, also where nothing was published since."""
+        attempt = pool.begin(ID, replace(starting(), updated=ago(STALLED_AFTER + 60)))
+        writer = attempt.create_file()
+        writer.write(CONTENT)
+        wait_until(lambda: reopened.bucket(ID).get_status().received == len(CONTENT))
+        assert list(reopened.purge(1)) == []
+        writer.close()
+        attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
+
+    def test_a_newer_attempt_supersedes(self, pool: Pool, reopened: Pool) -> None:
+        """The older attempt learns of it when it publishes, and its failure changes nothing."""
+        old = pool.begin(ID, starting())
+        old.create_file().write(b"old")
+        new = reopened.begin(ID, starting())
+        with pytest.raises(Superseded):
+            old.publish(starting())
+        old.fail(starting().failed(Superseded()))
+        store(new, CONTENT)
+        new.finish(starting().done(uploaded(len(CONTENT)), {}))
+        bucket = pool.find_bucket(ID)
+        assert bucket is not None
+        assert read(bucket) == CONTENT
+
+    def test_a_superseded_attempt_cannot_finish(self, pool: Pool, reopened: Pool) -> None:
+        """An attempt that was overtaken just before its end changes nothing."""
+        old = pool.begin(ID, starting())
+        store(old, b"old")
+        complete(reopened)
+        with pytest.raises(Superseded):
+            old.finish(starting().done(uploaded(3), {}))
+        old.fail(starting().failed(Superseded()))
+        bucket = pool.find_bucket(ID)
+        assert bucket is not None
+        assert read(bucket) == CONTENT
+
+    def test_clearing_ends_a_running_attempt(self, pool: Pool, reopened: Pool) -> None:
+        """A reset takes the bucket from the attempt that runs, whatever it does next."""
+        attempt = pool.begin(ID, starting())
+        store(attempt, CONTENT)
+        assert reopened.clear(ID) is True
+        assert pool.find_bucket(ID) is None
+        with pytest.raises(Superseded):
+            attempt.publish(starting())
+        with pytest.raises(Superseded):
+            attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
+        attempt.fail(starting().failed(Superseded()))
+        assert pool.find_bucket(ID) is None
+        self.assert_no_bytes(pool)
+
+    def test_a_suspended_upload_is_gone_on_with(self, pool: Pool, reopened: Pool) -> None:
+        """What was stored before a suspension is what is gone on from, elsewhere, as often as it takes."""
+        size = len(CONTENT)
+        attempt = pool.begin(ID, replace(starting(), state=State.UPLOADING, resumable=True))
+        attempt.create_file().write(CONTENT)
+        attempt.suspend(replace(attempt.status, received=size))
+        status = reopened.bucket(ID).get_status()
+        assert (status.state, status.received, status.running, status.suspended) == ("uploading", size, False, True)
+        for round_ in (1, 2):
+            attempt = reopened.resume(ID)
+            writer, stored = attempt.append_file()
+            assert stored == size * round_
+            writer.write(CONTENT)
+            if round_ == 1:
+                attempt.suspend(replace(attempt.status, received=2 * size))
+        assert pool.bucket(ID).get_status().running
+        writer.close()
+        attempt.finish(attempt.status.done(uploaded(3 * size), {}))
+        assert read(pool.bucket(ID)) == 3 * CONTENT
+        assert pool.bucket(ID).clear_upload()
+        self.assert_no_bytes(pool)
+
+    def test_only_what_is_left_can_be_resumed(self, pool: Pool, reopened: Pool) -> None:
+        """Not what is absent, failed, finished, meant to come at once, or in somebody's hands."""
+        with pytest.raises(NotResumable):
+            pool.resume(ID)
+        attempt = pool.begin(ID, starting())
+        with pytest.raises(NotResumable):
+            reopened.resume(ID)
+        attempt = pool.begin(ID, replace(starting(), resumable=True))
+        with pytest.raises(Busy):
+            reopened.resume(ID)
+        attempt.suspend(attempt.status)
+        attempt = reopened.resume(ID)
+        with pytest.raises(FileMissing):
+            attempt.append_file()
+        with pytest.raises(Busy):
+            pool.resume(ID)
+        attempt.fail(starting().failed(TooLarge("big")))
+        with pytest.raises(NotResumable):
+            pool.resume(ID)
+        complete(pool)
+        with pytest.raises(AlreadyDone):
+            pool.resume(ID)
+
+    def test_a_suspended_upload_is_superseded_refused_and_purged(self, pool: Pool, reopened: Pool) -> None:
+        """A new beginning replaces it, a refusal does not, and in time it is purged."""
+        for _ in range(2):
+            attempt = pool.begin(ID, replace(starting(), resumable=True))
+            attempt.create_file().write(CONTENT)
+            attempt.suspend(attempt.status)
+        reopened.record_refusal(ID, starting().failed(TooLarge("big")))
+        assert reopened.bucket(ID).get_status().suspended
+        assert list(reopened.purge(3600)) == []
+        time.sleep(0.02)
+        assert [bucket.id for bucket in reopened.purge(0.01)] == [ID]
+        self.assert_no_bytes(pool)
+
+    def test_a_crash_leaves_a_resumable_upload_to_be_gone_on_with(self, crashed_resumable: Pool) -> None:
+        """After a crash, what is stored is a beginning of what was sent."""
+        attempt = crashed_resumable.resume(ID)
+        writer, stored = attempt.append_file()
+        sent = bytes(range(256)) * (10 << 12)
+        writer.write(sent[stored:])
+        writer.close()
+        attempt.finish(attempt.status.done(uploaded(len(sent)), {}))
+        assert read(crashed_resumable.bucket(ID)) == sent
+
+    def test_files_move_out(self, pool: Pool, tmp_path: Path) -> None:
+        """A moved file is at its new place, no longer in the bucket, and the bucket still says done."""
+        complete(pool, ID, CONTENT, b"second")
+        bucket = pool.find_bucket(ID)
+        assert bucket is not None
+        target = tmp_path / "target.bin"
+        target.write_bytes(b"old")
+        bucket.move_to(str(target))
+        assert target.read_bytes() == CONTENT
+        assert bucket.is_complete()
+        assert bucket.get_filename() is None
+        with pytest.raises(FileMissing):
+            bucket.open()
+        with pytest.raises(FileMissing):
+            bucket.move_to(str(target))
+        assert read(bucket, 1) == b"second"
+
+    def test_files_are_copied_out(self, pool: Pool, tmp_path: Path) -> None:
+        """A copy is whole where it was wanted, and the file is still in the bucket."""
+        complete(pool)
+        bucket = pool.bucket(ID)
+        target = tmp_path / "copy.bin"
+        target.write_bytes(b"old")
+        bucket.download_to(target)
+        assert target.read_bytes() == read(bucket) == CONTENT
+        assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["copy.bin"]
+        with pytest.raises(FileMissing):
+            bucket.download_to(target, 1)
+
+    def test_a_move_to_nowhere_keeps_the_file(self, pool: Pool, tmp_path: Path) -> None:
+        """Where the target cannot be written the file stays in the bucket."""
+        complete(pool)
+        bucket = pool.find_bucket(ID)
+        assert bucket is not None
+        with pytest.raises(OSError, match="No such file"):
+            bucket.move_to(str(tmp_path / "absent" / "target.bin"))
+        assert read(bucket) == CONTENT
+
+    def test_open_files_are_seekable_streams(self, pool: Pool) -> None:
+        """The app can read a file in pieces and from any place."""
+        complete(pool)
+        bucket = pool.find_bucket(ID)
+        assert bucket is not None
+        with bucket.open() as file:
+            file.seek(5, io.SEEK_SET)
+            assert file.read(2) == CONTENT[5:7]
+
+    def test_buckets_are_listed(self, pool: Pool) -> None:
+        """All buckets are listed, whatever their state."""
+        complete(pool)
+        fail(pool, OTHER)
+        assert {bucket.id for bucket in pool.buckets()} == {ID, OTHER}
+
+    def test_purge_removes_what_is_old(self, pool: Pool, reopened: Pool) -> None:
+        """Finished and failed uploads of the age go; younger ones, and running ones, stay."""
+        complete(pool)
+        fail(pool, OTHER)
+        running = "a" * 32
+        attempt = pool.begin(running, starting())
+        assert list(reopened.purge(3600)) == []
+        time.sleep(0.02)
+        assert {bucket.id for bucket in reopened.purge(0.01, dry_run=True)} == {ID, OTHER}
+        assert {bucket.id for bucket in reopened.purge(0.01)} == {ID, OTHER}
+        assert [bucket.id for bucket in pool.buckets()] == [running]
+        store(attempt, CONTENT)
+        attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
+
+    def test_a_removed_file_is_gone(self, pool: Pool, reopened: Pool) -> None:
+        """Removing a file is told to one, leaves the others and the status, and opened files stay readable."""
+        complete(pool, ID, CONTENT, b"second")
+        bucket, other = pool.find_bucket(ID), reopened.find_bucket(ID)
+        assert bucket is not None
+        assert other is not None
+        with bucket.open(1) as file:
+            assert [bucket.remove_file(1), other.remove_file(1)] == [True, False]
+            assert file.read() == b"second"
+        with pytest.raises(FileMissing):
+            other.open(1)
+        assert [bucket.remove_file(2), bucket.remove_file(-1)] == [False, False]
+        assert read(bucket, 0) == CONTENT
+        assert len(bucket.files) == 2
+        with pytest.raises(AlreadyDone):
+            pool.begin(ID, starting())
+        assert bucket.remove_file() is True
+        assert bucket.is_complete()
+        assert bucket.clear_upload() is True
+        assert bucket.remove_file() is False
+
+    def test_only_finished_files_are_removed(self, pool: Pool) -> None:
+        """A running upload has no file that could be removed."""
+        attempt = pool.begin(ID, starting())
+        store(attempt, CONTENT)
+        assert pool.bucket(ID).remove_file() is False
+        attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
+        assert read(pool.bucket(ID)) == CONTENT
+
+    def test_what_is_kept_may_be_spared(self, pool: Pool) -> None:
+        """Who clears, and spares what is kept, clears all else."""
+        complete(pool)
+        pool.bucket(ID).keep()
+        complete(pool, OTHER)
+        assert pool.clear(ID, unless_kept=True) is False
+        assert pool.clear(OTHER, unless_kept=True) is True
+        assert read(pool.bucket(ID)) == CONTENT
+        assert pool.clear(ID) is True
+
+    def test_what_is_kept_is_not_purged(self, pool: Pool, reopened: Pool) -> None:
+        """A kept upload stays at any age, is as it was otherwise, and is like any other once it was cleared."""
+        status = complete(pool)
+        bucket = pool.find_bucket(ID)
+        assert bucket is not None
+        bucket.keep()
+        bucket.keep()
+        time.sleep(0.02)
+        assert list(reopened.purge(0.01)) == []
+        found = bucket.get_status()
+        assert (found.kept, found.finished, found.files) == (True, status.finished, status.files)
+        assert "kept" not in found.to_json()
+        assert read(bucket) == CONTENT
+        assert bucket.clear_upload() is True
+        complete(pool)
+        time.sleep(0.02)
+        assert [purged.id for purged in reopened.purge(0.01)] == [ID]
+
+    def test_only_finished_uploads_are_kept(self, pool: Pool) -> None:
+        """What is not there, or not finished, cannot be kept."""
+        with pytest.raises(FileMissing):
+            pool.bucket(ID).keep()
+        attempt = pool.begin(ID, starting())
+        with pytest.raises(FileMissing):
+            pool.bucket(ID).keep()
+        attempt.fail(starting().failed(TooLarge("big")))
+        with pytest.raises(FileMissing):
+            pool.bucket(ID).keep()
+
+    def test_clearing_is_told_to_one(self, pool: Pool, reopened: Pool) -> None:
+        """Of those who clear a bucket at the same time one is told that it did."""
+        for _ in range(self.races):
+            complete(pool)
+            assert sum(at_once(6, lambda number: (pool, reopened)[number % 2].clear(ID))) == 1
+            assert pool.find_bucket(ID) is None
+
+    def test_turns_are_taken_once(self, pool: Pool, reopened: Pool) -> None:
+        """In an interval, one caller of all gets the turn."""
+        assert [
+            pool.acquire_interval_lease(1000),
+            reopened.acquire_interval_lease(1000),
+            pool.acquire_interval_lease(1000),
+        ].count(True) == 1
+        time.sleep(0.02)
+        assert reopened.acquire_interval_lease(0.01)
+
+    def test_turns_have_names(self, pool: Pool, reopened: Pool) -> None:
+        """A turn of one name takes nothing from those of others."""
+        assert pool.acquire_interval_lease(1000)
+        assert [pool.acquire_interval_lease(1000, "one"), reopened.acquire_interval_lease(1000, "one")] == [True, False]
+        assert [
+            reopened.acquire_interval_lease(1000, "two"),
+            pool.acquire_interval_lease(1000, "two"),
+            pool.acquire_interval_lease(1000),
+        ] == [
+            True,
+            False,
+            False,
+        ]
+
+    def test_the_index_gives_back_what_it_took(self, pool: Pool, reopened: Pool) -> None:
+        """A text lies under a key and a name, for all processes, until it is replaced or removed."""
+        key = ("app", "first")
+        assert pool.index.get(key, "a") is None
+        assert pool.index.names(key) == []
+        assert pool.index.remove(key, "a") is False
+        for text in ("", "text", "ünï\n" * 1000):
+            assert pool.index.put(key, "a", text) is True
+            assert reopened.index.get(key, "a") == text
+        assert reopened.index.remove(key, "a") is True
+        assert (pool.index.get(key, "a"), pool.index.remove(key, "a")) == (None, False)
+
+    def test_a_new_name_is_given_once(self, pool: Pool, reopened: Pool) -> None:
+        """What is to be new is stored if there is none of that name, and else the former text stays."""
+        key = ("app",)
+        assert [pool.index.put(key, "a", "1", new=True), reopened.index.put(key, "a", "2", new=True)] == [True, False]
+        assert pool.index.get(key, "a") == "1"
+        assert pool.index.remove(key, "a")
+        assert reopened.index.put(key, "a", "3", new=True) is True
+
+    def test_names_and_keys_are_listed(self, pool: Pool) -> None:
+        """The names of a key are in order, without those below it; keys are those that hold something."""
+        for key, name in [(("b",), "z"), (("b",), "a"), (("b", "c", "d"), "x"), (("bc",), "y"), (("e", "f"), "x")]:
+            pool.index.put(key, name)
+        assert pool.index.names(("b",)) == ["a", "z"]
+        assert pool.index.names(("b", "c")) == []
+        assert sorted(pool.index.keys(("b",))) == [("b",), ("b", "c", "d")]
+        assert sorted(pool.index.keys(("b", "c"))) == [("b", "c", "d")]
+        assert sorted(pool.index.keys(())) == [("b",), ("b", "c", "d"), ("bc",), ("e", "f")]
+        assert list(pool.index.keys(("x",))) == []
+        pool.index.remove(("b", "c", "d"), "x")
+        assert list(pool.index.keys(("b", "c"))) == []
+
+    @pytest.mark.parametrize("word", WORDS, ids=range(len(WORDS)))
+    def test_words_are_any_text(self, pool: Pool, word: str) -> None:
+        """Words and names of 1 to 140 bytes come back as they were given, and none is taken for another."""
+        assert pool.index.put((word, word), word, word)
+        assert pool.index.put((word,), "x" if word != "x" else "y")
+        assert sorted(pool.index.keys((word,))) == [(word,), (word, word)]
+        assert pool.index.names((word, word)) == [word]
+        assert pool.index.get((word, word), word) == word
+        for other in WORDS:
+            if other != word:
+                assert pool.index.get((word, word), other) is None
+                assert pool.index.names((other, word)) == []
+        assert pool.index.remove((word, word), word)
+
+    @pytest.mark.parametrize("word", ["", "x" * 141, "ü" * 71])
+    def test_words_have_a_length(self, pool: Pool, word: str) -> None:
+        """An empty word or name, or one past 140 bytes, is an error."""
+        with pytest.raises(ValueError, match="140 bytes"):
+            pool.index.put(("a", word), "b")
+        with pytest.raises(ValueError, match="140 bytes"):
+            pool.index.put(("a",), word)
+
+    def test_racing_for_a_new_name(self, pool: Pool, reopened: Pool) -> None:
+        """Of many who want the same new name one gets it, and its text is the one that stays."""
+        for turn in range(self.races):
+
+            def put(number: int, name: str = str(turn)) -> bool:
+                return (pool, reopened)[number % 2].index.put(("app", "race"), name, str(number), new=True)
+
+            results = at_once(8, put)
+            assert sum(results) == 1
+            assert pool.index.get(("app", "race"), str(turn)) == str(results.index(True))
+
+    def test_racing_on_one_key(self, pool: Pool, reopened: Pool) -> None:
+        """While others put and remove under a key, no text is lost and none comes back."""
+
+        def work(number: int) -> bool:
+            index = (pool, reopened)[number % 2].index
+            key = ("app", "race", "deep")
+            for turn in range(2 * self.races):
+                name = f"{number}-{turn}"
+                assert index.put(key, name, name)
+                assert index.get(key, name) == name
+                assert name in index.names(key)
+                assert index.remove(key, name)
+                assert index.get(key, name) is None
+            return index.put(key, f"last-{number}")
+
+        assert all(at_once(6, work))
+        assert pool.index.names(("app", "race", "deep")) == [f"last-{number}" for number in range(6)]
+
+    def test_the_key_is_made_once(self, pool: Pool, reopened: Pool) -> None:
+        """All processes that share the pool share its key."""
+        keys = pool.signing_keys()
+        assert keys == reopened.signing_keys() == pool.signing_keys()
+        assert len(keys[0]) >= 32
+
+    def test_a_key_that_was_lost_is_put_back(self, pool: Pool, reopened: Pool) -> None:
+        """The first process that misses the key puts back the one that it holds; all others take that."""
+        keys = pool.signing_keys()
+        self.lose_key(pool)
+        assert pool.signing_keys((*keys, "an-older-one")) == (*keys, "an-older-one")
+        assert reopened.signing_keys(("another",)) == (*keys, "an-older-one")
+
+    def lose_key(self, pool: Pool) -> None:
+        """Remove the key from the pool."""
+        raise NotImplementedError
+
+    def test_only_ids_name_buckets(self, pool: Pool) -> None:
+        """A name that is no id never reaches the storage."""
+        for name in ("", "..", "../../etc", "a" * 31, "A" * 32, "a" * 32 + "/x"):
+            assert pool.find_bucket(name) is None
+            with pytest.raises(ValueError, match="not the id"):
+                pool.begin(name, starting())
+            with pytest.raises(ValueError, match="not the id"):
+                pool.clear(name)
+
+    def test_an_attempt_whose_process_died_is_interrupted(self, crashed: Pool) -> None:
+        """After a crash the status says so, and a new attempt can finish."""
+        bucket = crashed.find_bucket(ID)
+        assert bucket is not None
+        status = bucket.get_status()
+        assert (status.state, status.code) == (State.ERROR, Interrupted.code)
+        complete(crashed)
+        assert read(bucket) == CONTENT
+
+    def assert_no_bytes(self, pool: Pool) -> None:
+        """Check that no file bytes are left anywhere in the pool."""
+        raise NotImplementedError

@@ -1,0 +1,68 @@
+"""Sends, lists, reads and deletes attachments at random; several such processes race on one bundle.
+
+``python race.py POOL COOKIE SEED ACTIONS`` prints a line for each thing that may never happen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+
+from tests.support.session_client import Client, Site
+
+NAMES = ("a", "b", "c", "d")
+
+
+def content(chance: random.Random) -> bytes:
+    """Return bytes that begin with a hash of the rest, so that any part of them is known as one."""
+    data = chance.randbytes(chance.choice((0, 10, 30_000)))
+    return hashlib.sha256(data).digest() + data
+
+
+def send(client: Client, chance: random.Random) -> None:
+    """Send one file or several."""
+    names = chance.sample(NAMES, chance.choice((1, 1, 2, 3)))
+    answer = client.post("b", *((name, content(chance)) for name in names))
+    if answer.status != 200:
+        print(f"an upload was answered {answer.status}: {answer.body!r}")
+
+
+def look(client: Client, chance: random.Random) -> None:
+    """Look at the list, and complain where it lies."""
+    names = client.get("b").names
+    if len(set(names)) != len(names):
+        print(f"a name is listed twice: {names}")
+
+
+def read(client: Client, chance: random.Random) -> None:
+    """Read a file, and complain where it is not what somebody sent."""
+    answer = client.get("b", chance.choice(NAMES))
+    if answer.status == 200 and answer.body[:32] != hashlib.sha256(answer.body[32:]).digest():
+        print("a file is not what was sent")
+    if answer.status not in {200, 404}:
+        print(f"a download was answered {answer.status}: {answer.body!r}")
+
+
+def delete(client: Client, chance: random.Random) -> None:
+    """Delete one, and seldom all."""
+    answer = client.delete("b") if chance.random() < 0.1 else client.delete("b", chance.choice(NAMES))
+    if answer.status != 200:
+        print(f"a deletion was answered {answer.status}: {answer.body!r}")
+
+
+def main(directory: str, cookie: str, seed: int, actions: int) -> None:
+    """Do what chance says."""
+    client, chance = Site(Path(directory)).client(), random.Random(seed)
+    client.cookies["fileupload_session"] = cookie
+    choices: tuple[Callable[[Client, random.Random], None], ...] = (send, send, send, look, read, read, delete)
+    for _ in range(actions):
+        chance.choice(choices)(client, chance)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

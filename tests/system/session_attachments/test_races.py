@@ -1,0 +1,128 @@
+"""Many clients on one bundle, in threads and in processes, and processes that are killed; then a look at the pool."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fileupload.apps.session_attachments.bundle_index import SESSIONS
+from fileupload.apps.session_attachments.bundles import remove_outdated
+from tests.support.session_client import Client, Site
+from tests.support.waiting import PATIENCE, wait_until
+
+HERE = Path(__file__).parent
+Start = Callable[[Client, int, int], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(site: Site) -> Iterator[Start]:
+    """Start a process that does so many things at random to the bundle of a client."""
+    running: list[subprocess.Popen[str]] = []
+
+    def run(client: Client, seed: int, actions: int) -> subprocess.Popen[str]:
+        arguments = [str(site.directory), client.cookies["fileupload_session"], str(seed), str(actions)]
+        command = [sys.executable, str(HERE / "race.py"), *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("names", ["one", "each its own"])
+def test_threads_on_one_bundle(site: Site, names: str) -> None:
+    """Uploads that race for one name leave one of them whole; with names of their own, all are kept."""
+    client = site.client()
+    client.get("b")
+
+    def send(number: int) -> int:
+        other = site.client()
+        other.cookies = dict(client.cookies)
+        name = "same" if names == "one" else f"{number}"
+        return other.put("b", name, bytes([number]) * 20_000).status
+
+    for _ in range(4):
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(send, range(8))) == [200] * 8
+        found = client.contents("b")
+        assert set(found) == ({"same"} if names == "one" else {f"{number}" for number in range(8)})
+        assert all(len(set(content)) == 1 and len(content) == 20_000 for content in found.values())
+        site.check_tidy()
+
+
+def test_a_name_is_always_there_while_it_is_replaced(site: Site) -> None:
+    """Who reads a file that others replace all the time gets one version or another, and never nothing."""
+    client = site.client()
+    client.put("b", "a", b"0" * 1000)
+    ended = False
+
+    def replace(number: int) -> None:
+        for turn in range(25):
+            assert client.put("b", "a", f"{(number + turn) % 10}".encode() * 1000).status == 200
+
+    def watch(_: int) -> int:
+        reads = 0
+        while not ended:
+            assert client.get("b").names == ["a"]
+            answer = client.get("b", "a")
+            assert answer.status == 200
+            assert len(set(answer.body)) == 1
+            reads += 1
+        return reads
+
+    with ThreadPoolExecutor(4) as threads:
+        watching = [threads.submit(watch, number) for number in range(2)]
+        try:
+            for future in [threads.submit(replace, number) for number in range(2)]:
+                future.result(PATIENCE)
+        finally:
+            ended = True
+        assert all(future.result(PATIENCE) for future in watching)
+    site.check_tidy()
+
+
+def test_processes_on_one_bundle(site: Site, start: Start) -> None:
+    """Processes that send, replace, read and delete at random see nothing odd, and leave what is listed and no more."""
+    client = site.client()
+    client.get("b")
+    racing = [start(client, seed, 120) for seed in range(3)]
+    for process in racing:
+        output, _ = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, output) == (0, "")
+    site.check_tidy()
+    assert all(client.delete("b").json)
+    assert list(site.pool.buckets()) == []
+    assert list(site.pool.index.keys((SESSIONS,))) == []
+
+
+def test_killed_processes_leave_what_can_be_found(site: Site, start: Start) -> None:
+    """After kill -9 at any moment the bundle can be used, and expiry finds all that is left."""
+    client = site.client()
+    client.put("other", "x", b"1")
+    for seed in range(4):
+        racing = [start(client, 10 * seed + number, 100_000) for number in range(2)]
+        entered = len(list(site.pool.buckets()))
+        wait_until(lambda entered=entered: len(list(site.pool.buckets())) != entered)  # type: ignore[misc]
+        time.sleep(0.05 * seed)
+        for process in racing:
+            process.kill()
+            process.communicate(timeout=PATIENCE)
+        assert client.put("b", f"after {seed}", b"1").status == 200
+        assert f"after {seed}" in client.get("b").names
+        assert client.get("other").names == ["x"]
+
+    def is_empty() -> bool:
+        list(remove_outdated(site.pool, 0))
+        return not list(site.pool.index.keys((SESSIONS,)))
+
+    wait_until(is_empty)  # for a while the status of an upload cannot tell that its process has died
+    assert list(site.pool.buckets()) == []

@@ -1,0 +1,342 @@
+"""The model of bundles, on the pool's contract alone: what is live, what replaces what, and what is left over."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fileupload.apps.session_attachments.bundle_index import ABANDONED_AFTER, SESSIONS, BundleEntry, read_entries
+from fileupload.apps.session_attachments.bundles import Bundle, SessionBundles
+from fileupload.apps.session_attachments.errors import BadBundleName
+from fileupload.errors import FileMissing, TooLarge
+from fileupload.identifiers import new_id
+from fileupload.pool.base import Attempt
+from fileupload.pool.directory.pool import DirectoryPool
+from fileupload.status import State, UploadedFile, UploadStatus, timestamp
+from tests.support.session_client import check_tidy, entries_of
+
+MINE, YOURS = "a" * 40, "b" * 40
+
+
+@pytest.fixture
+def pool(pool_directory: str) -> DirectoryPool:
+    return DirectoryPool(pool_directory, durable=False)
+
+
+@pytest.fixture
+def bundle(pool: DirectoryPool) -> Bundle:
+    return Bundle(pool, MINE, "letter")
+
+
+def starting() -> UploadStatus:
+    return UploadStatus(state=State.STARTING, started=timestamp(), updated=timestamp())
+
+
+def fill(attempt: Attempt, files: tuple[tuple[str, bytes], ...]) -> UploadStatus:
+    """Finish an attempt with these files."""
+    uploaded = []
+    for name, content in files:
+        writer = attempt.create_file()
+        writer.write(content)
+        writer.close()
+        uploaded.append(
+            UploadedFile(field="f", filename=name, content_type="text/plain", size=len(content), sha256=content.hex())
+        )
+    status = starting().done(tuple(uploaded), {})
+    attempt.finish(status)
+    return status
+
+
+def arrive(bundle: Bundle, *files: tuple[str, bytes], bucket_id: str = "") -> BundleEntry:
+    """Let an upload arrive as it does over HTTP, but for the last step: what it has replaced stays."""
+    entry = bundle.index.announce(bucket_id or new_id(), sum(len(content) for _, content in files))
+    status = fill(bundle.index.pool.begin(entry.bucket_id, starting()), files)
+    bundle.index.accept(entry, status)
+    return entry
+
+
+def contents(bundle: Bundle) -> dict[str, bytes]:
+    found = {}
+    for attachment in bundle:
+        with attachment.open() as file:
+            found[attachment.name] = file.read()
+    return found
+
+
+def test_attachments_tell_what_they_are(bundle: Bundle) -> None:
+    """An attachment has name, size, type, time and hash, and a JSON form in the predecessor's words."""
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    arrive(bundle, ("egg.txt", b"egg"))
+    (attachment,) = bundle
+    assert (attachment.name, attachment.size, attachment.mimetype) == ("egg.txt", 3, "text/plain")
+    assert before <= attachment.created <= datetime.now(UTC)
+    assert attachment.sha256 == b"egg".hex()
+    created = attachment.created
+    assert attachment.to_json() == {
+        "name": "egg.txt",
+        "size": 3,
+        "mimetype": "text/plain",
+        "created": created.strftime("%Y-%m-%d %H:%M"),
+        "created_at": created.strftime("%Y-%m-%dT%H:%M:%S.") + f"{created.microsecond // 1000:03d}Z",
+    }
+
+
+def test_attachments_come_in_the_order_of_arrival(bundle: Bundle, pool: DirectoryPool) -> None:
+    """The list is in the order of the uploads and of their files, whatever the names are; what replaces is newer."""
+    assert len(bundle) == 0
+    arrive(bundle, ("z", b"1"), ("y", b"2"))
+    arrive(bundle, ("x", b"3"))
+    arrive(bundle, ("z", b"4"))
+    assert [attachment.name for attachment in bundle] == ["y", "x", "z"]
+    assert len(bundle) == 3
+    assert bundle.get("absent") is None
+    bundle.remove_replaced()
+    assert contents(bundle) == {"y": b"2", "x": b"3", "z": b"4"}
+    check_tidy(pool, Path(pool.directory))
+
+
+def test_a_second_one_of_a_name_replaces_the_first(bundle: Bundle, pool: DirectoryPool) -> None:
+    """The new bytes count as soon as they are accepted; the old ones go, and stay readable to who has them open."""
+    arrive(bundle, ("a", b"old"))
+    old = bundle.get("a")
+    assert old is not None
+    with old.open() as file:
+        arrive(bundle, ("a", b"new"))
+        assert contents(bundle) == {"a": b"new"}
+        bundle.remove_replaced()
+        assert file.read() == b"old"
+    with pytest.raises(FileMissing):
+        old.open()
+    assert old.delete() is False
+    check_tidy(pool, Path(pool.directory))
+
+
+def test_a_name_twice_in_a_form(bundle: Bundle, pool: DirectoryPool) -> None:
+    """Of two files of one form the last wins."""
+    arrive(bundle, ("a", b"1"), ("b", b"2"), ("a", b"3"))
+    bundle.remove_replaced()
+    assert contents(bundle) == {"b": b"2", "a": b"3"}
+    check_tidy(pool, Path(pool.directory))
+
+
+def test_the_later_upload_wins_though_clocks_differ(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload that comes to a host whose clock is slow is later than those that it sees."""
+    arrive(bundle, ("a", b"first"))
+    monkeypatch.setattr(time, "time_ns", lambda: 10**18)
+    arrive(bundle, ("a", b"second"))
+    assert contents(bundle) == {"a": b"second"}
+
+
+def test_who_began_earlier_and_ends_later_is_replaced(bundle: Bundle, pool: DirectoryPool) -> None:
+    """The order is that of the beginnings: it is the same for all who look, whatever ends first."""
+    slow = bundle.index.announce(new_id(), 4)
+    attempt = pool.begin(slow.bucket_id, starting())
+    arrive(bundle, ("a", b"late"))
+    bundle.remove_replaced()
+    bundle.index.accept(slow, fill(attempt, (("a", b"slow"), ("b", b"slow"))))
+    assert contents(bundle) == {"a": b"late", "b": b"slow"}
+    bundle.remove_replaced()
+    assert contents(bundle) == {"a": b"late", "b": b"slow"}
+    check_tidy(pool, Path(pool.directory))
+
+
+@pytest.mark.parametrize("state", ["announced", "running", "done"])
+def test_only_accepted_uploads_count(bundle: Bundle, pool: DirectoryPool, state: str) -> None:
+    """An upload that is not accepted is no attachment, and is left alone while it is young or runs."""
+    entry = bundle.index.announce(new_id(), 4)
+    if state != "announced":
+        attempt = pool.begin(entry.bucket_id, starting())
+        if state == "done":
+            fill(attempt, (("a", b"1"),))
+        else:
+            assert list(bundle) == []
+            attempt.fail(starting().failed(TooLarge("big")))
+    assert list(bundle) == []
+    assert [entry for _, entry in entries_of(pool)] == [entry]
+
+
+@pytest.mark.parametrize("files", [1, 3])
+def test_deleting_is_told_to_one(bundle: Bundle, pool: DirectoryPool, files: int) -> None:
+    """Of those who delete an attachment one is told that it did; with the last file of an upload all of it goes."""
+    arrive(bundle, *((f"{number}", b"x") for number in range(files)))
+    for name in [attachment.name for attachment in bundle]:
+        one, two = bundle.get(name), bundle.get(name)
+        assert one is not None
+        assert two is not None
+        assert [one.delete(), two.delete(), one.delete()] == [True, False, False]
+        check_tidy(pool, Path(pool.directory))
+    assert list(bundle) == []
+    assert list(pool.buckets()) == []
+    assert list(pool.index.keys((SESSIONS,))) == []
+
+
+def test_deleting_brings_nothing_back(bundle: Bundle, pool: DirectoryPool) -> None:
+    """What was replaced, and not removed before a crash, goes with what replaced it."""
+    arrive(bundle, ("a", b"1"), ("b", b"1"))
+    arrive(bundle, ("a", b"2"))
+    latest = bundle.get("a")
+    assert latest is not None
+    assert latest.delete() is True
+    assert contents(bundle) == {"b": b"1"}
+    check_tidy(pool, Path(pool.directory))
+
+
+def test_moving_takes_it_out_of_the_bundle(bundle: Bundle, pool: DirectoryPool, tmp_path: Path) -> None:
+    """A moved file is where the app wants it, and no longer in the bundle."""
+    arrive(bundle, ("a", b"1"), ("b", b"2"))
+    first, second = bundle
+    first.move_to(tmp_path / "kept")
+    assert (tmp_path / "kept").read_bytes() == b"1"
+    assert contents(bundle) == {"b": b"2"}
+    with pytest.raises(FileMissing):
+        first.move_to(tmp_path / "again")
+    with pytest.raises(OSError, match="No such file"):
+        second.move_to(tmp_path / "absent" / "b")
+    assert contents(bundle) == {"b": b"2"}
+    second.move_to(tmp_path / "b")
+    assert list(pool.buckets()) == []
+
+
+def test_clearing_tells_of_each(bundle: Bundle, pool: DirectoryPool) -> None:
+    """Clearing a bundle removes all its attachments, and no other bundle's; an empty one has nothing to tell."""
+    arrive(bundle, ("a", b"1"), ("b", b"2"))
+    arrive(bundle, ("c", b"3"))
+    other = Bundle(pool, MINE, "other")
+    arrive(other, ("a", b"4"))
+    assert bundle.clear() == [True, True, True]
+    assert bundle.clear() == []
+    assert contents(other) == {"a": b"4"}
+    check_tidy(pool, Path(pool.directory))
+
+
+def test_sessions_do_not_see_each_other(pool: DirectoryPool) -> None:
+    """A bundle of the same name in another session is another bundle; clearing a session leaves the others."""
+    mine, yours = SessionBundles(pool, lambda: MINE), SessionBundles(pool, lambda: YOURS)
+    arrive(mine.bundle("b"), ("a", b"mine"))
+    arrive(mine.bundle("ä"), ("a", b"mine"))
+    arrive(yours.bundle("b"), ("a", b"yours"))
+    assert (list(mine), list(yours)) == (["b", "ä"], ["b"])
+    mine.clear()
+    assert (list(mine), list(yours)) == ([], ["b"])
+    assert contents(yours.bundle("b")) == {"a": b"yours"}
+
+
+def test_a_bundle_with_nothing_in_it_is_not_named(pool: DirectoryPool) -> None:
+    """What is announced only, or failed, makes no bundle."""
+    bundles = SessionBundles(pool, lambda: MINE)
+    bundles.bundle("b").index.announce(new_id(), 1)
+    pool.index.put((SESSIONS, MINE), BundleEntry(order=1, declared=1, bucket_id=new_id()).name)
+    assert list(bundles) == []
+
+
+def test_the_session_is_asked_for_when_it_is_needed(pool: DirectoryPool) -> None:
+    """Nobody asks whose session it is before a bundle is wanted."""
+    asked = []
+    bundles = SessionBundles(pool, lambda: asked.append(1) or MINE)  # type: ignore[func-returns-value]
+    assert asked == []
+    bundles.bundle("b")
+    assert asked == [1]
+
+
+@pytest.mark.parametrize("name", ["a", "Ä b", "delete", "...", "-", "a" * 140, "ä" * 70, "🎉", "a.b", "~", "CON"])
+def test_names_of_bundles(pool: DirectoryPool, name: str) -> None:
+    """A bundle has any name of up to 140 bytes, and keeps it."""
+    bundles = SessionBundles(pool, lambda: MINE)
+    arrive(bundles.bundle(name), ("a", b"1"))
+    assert list(bundles) == [name]
+    assert bundles.bundle(name).name == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a\0", "a\n", "\x7f", "a" * 141, "ä" * 71, "\ud800", "a/b"])
+def test_what_no_bundle_is_called(pool: DirectoryPool, name: str) -> None:
+    """Other names are refused with a sentence that says what a name may be."""
+    with pytest.raises(BadBundleName, match="1 to 140 bytes"):
+        SessionBundles(pool, lambda: MINE).bundle(name)
+
+
+def aged(bundle: Bundle, seconds: float) -> BundleEntry:
+    """Announce an upload so long ago."""
+    entry = BundleEntry(order=int((time.time() - seconds) * 1000), declared=1, bucket_id=new_id())
+    bundle.index.pool.index.put(bundle.index.key, entry.name)
+    return entry
+
+
+def test_what_a_crash_left_is_swept(bundle: Bundle, pool: DirectoryPool) -> None:
+    """A listing removes uploads that were announced an hour ago, and neither run nor were accepted."""
+    never_begun, failed, running = (aged(bundle, ABANDONED_AFTER + 5) for _ in range(3))
+    young = aged(bundle, ABANDONED_AFTER - 60)
+    long_ago = timestamp(time.time() - ABANDONED_AFTER - 5)
+    pool.record_refusal(failed.bucket_id, starting().failed(TooLarge("big"), at=long_ago))
+    attempt = pool.begin(running.bucket_id, starting())
+    assert list(bundle) == []
+    left = {entry.bucket_id for _, entry in entries_of(pool)}
+    assert left == {running.bucket_id, young.bucket_id}
+    assert never_begun.bucket_id not in left
+    assert [bucket.id for bucket in pool.buckets()] == [running.bucket_id]
+    bundle.index.accept(running, fill(attempt, (("a", b"1"),)))
+    assert contents(bundle) == {"a": b"1"}
+
+
+def test_a_purged_upload_is_forgotten(bundle: Bundle, pool: DirectoryPool) -> None:
+    """What a purge of the pool, or its identifier, has removed is no attachment, nor what follows in its bucket."""
+    entry = arrive(bundle, ("a", b"1"))
+    arrive(bundle, ("b", b"2"))
+    assert pool.clear(entry.bucket_id)
+    fill(pool.begin(entry.bucket_id, starting()), (("a", b"foreign"),))
+    time.sleep(0.002)
+    assert contents(bundle) == {"b": b"2"}
+    assert [entry.files for _, entry in entries_of(pool)] == [1]
+    assert pool.find_bucket(entry.bucket_id) is not None
+
+
+def test_names_of_other_kinds_tell_nothing() -> None:
+    """What is no entry's name is passed over."""
+    name = f"{5:015d}-7-{'a' * 32}"
+    assert read_entries(["", "x", name + "x", name[1:], name + ".accepted-1", "٣" + name[1:]]) == []
+    assert read_entries([name]) == [BundleEntry(order=5, declared=7, bucket_id="a" * 32)]
+
+
+def together(count: int, run: Callable[[int], int]) -> list[int]:
+    """Run something in threads that start at once."""
+    barrier = threading.Barrier(count)
+
+    def wait_and_run(number: int) -> int:
+        barrier.wait(30)
+        return run(number)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(wait_and_run, range(count)))
+
+
+def test_racing_arrivals_agree(bundle: Bundle, pool: DirectoryPool) -> None:
+    """Of uploads of one name that race, one is left, whole, and nothing of the others."""
+
+    def run(number: int) -> int:
+        arrive(bundle, ("same", f"{number}".encode() * 50), (f"own-{number}", b"x"))
+        bundle.remove_replaced()
+        return number
+
+    for _ in range(5):
+        together(8, run)
+        found = contents(bundle)
+        assert set(found) == {"same", *(f"own-{number}" for number in range(8))}
+        assert len(set(found["same"])) == 1
+        assert len(found["same"]) == 50
+        check_tidy(pool, Path(pool.directory))
+
+
+@pytest.mark.parametrize("files", [1, 4])
+def test_racing_deletions_agree(bundle: Bundle, pool: DirectoryPool, files: int) -> None:
+    """Of those who clear a bundle at once each attachment is told to one as removed, and nothing is left."""
+    for _ in range(5):
+        arrive(bundle, *((f"{number}", b"x") for number in range(files)))
+        results = together(6, lambda _: sum(bundle.clear()))
+        assert sum(results) == files
+        assert list(pool.buckets()) == []
+        assert list(pool.index.keys((SESSIONS,))) == []

@@ -1,0 +1,151 @@
+"""Requests of other sites: refused where they would change something, but for the origins that are trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.session_client import Client, Site
+from tests.support.wsgi_client import Stream
+
+HERE, FRIEND, FOE = "https://www.example.com", "https://friend.example", "https://evil.example"
+METHODS = ("POST", "PUT", "DELETE")
+
+
+def change(client: Client, **environ: str | None) -> tuple[int, ...]:
+    """Try each way to change something; return the statuses."""
+    given: dict[str, Any] = {"HTTP_HOST": "www.example.com", **environ}
+    client.post("b", ("old", b"1"), ("older", b"1"), ("oldest", b"1"))
+    return (
+        client.post("b", ("a", b"1"), **given).status,
+        client.put("b", "a", b"1", **given).status,
+        client.delete("b", "old", **given).status,
+        client.send("POST", "/attachments/b/older/delete/", **given).status,
+        client.send("POST", "/attachments/b/", "identifier", **given).status,
+        client.send("POST", "/attachments/b/delete/", **given).status,
+        client.delete("b", **given).status,
+    )
+
+
+ALLOWED = (200, 200, 200, 200, 201, 200, 200)
+REFUSED = (403,) * 7
+
+MATRIX: list[tuple[str | None, str | None, tuple[int, ...]]] = [
+    # Sec-Fetch-Site, Origin
+    (None, None, ALLOWED),
+    (None, HERE, ALLOWED),
+    (None, "http://www.example.com", ALLOWED),
+    (None, "HTTPS://WWW.example.com", REFUSED),
+    (None, FOE, REFUSED),
+    (None, "null", REFUSED),
+    (None, "", ALLOWED),
+    (None, FRIEND, ALLOWED),
+    (None, HERE + ".evil.example", REFUSED),
+    (None, "https://evilwww.example.com", REFUSED),
+    (None, HERE + ":8443", REFUSED),
+    (None, HERE + "/", REFUSED),
+    (None, "https://www.example.com@evil.example", REFUSED),
+    (None, "https://evil.example@www.example.com", REFUSED),
+    (None, "ftp://www.example.com", REFUSED),
+    (None, "https://www.example.com:x", REFUSED),
+    (None, "https://[", REFUSED),
+    ("same-origin", HERE, ALLOWED),
+    ("same-origin", None, ALLOWED),
+    ("none", None, ALLOWED),
+    ("same-origin", FOE, REFUSED),
+    ("same-site", "https://other.example.com", REFUSED),
+    ("same-site", FRIEND, ALLOWED),
+    ("same-site", HERE, REFUSED),
+    ("cross-site", FOE, REFUSED),
+    ("cross-site", None, REFUSED),
+    ("cross-site", "null", REFUSED),
+    ("cross-site", FRIEND, ALLOWED),
+    ("", HERE, REFUSED),
+    ("new-word", HERE, REFUSED),
+]
+
+
+@pytest.mark.parametrize(("site", "origin", "expected"), MATRIX)
+def test_who_may_change_something(
+    make_site: Callable[..., Site], site: str | None, origin: str | None, expected: tuple[int, ...]
+) -> None:
+    """What a browser tells of the page decides; a client that tells nothing has no cookie of another."""
+    client = make_site(trusted_origins=FRIEND).client()
+    assert change(client, HTTP_SEC_FETCH_SITE=site, HTTP_ORIGIN=origin) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "same"),
+    [
+        ("a.example", "http://a.example", True),
+        ("a.example", "https://a.example", True),
+        ("a.example:80", "http://a.example", True),
+        ("a.example:443", "https://a.example", True),
+        ("a.example:8080", "http://a.example:8080", True),
+        ("A.Example", "http://a.example", True),
+        ("[::1]:8080", "http://[::1]:8080", True),
+        ("127.0.0.1", "http://127.0.0.1", True),
+        ("a.example:8080", "http://a.example", False),
+        ("a.example", "http://a.example:8080", False),
+        ("a.example:8080", "http://a.example:8081", False),
+        ("b.example", "http://a.example", False),
+        ("a.example:x", "http://a.example", False),
+        ("", "http://", False),
+    ],
+)
+def test_which_origin_a_host_is(client: Client, host: str, origin: str, same: bool) -> None:
+    """Host and port are compared, default ports left out; not the scheme, which a proxy may have taken away."""
+    answer = client.put("b", "a", b"1", HTTP_HOST=host or None, HTTP_ORIGIN=origin)
+    assert answer.status == (200 if same else 403)
+
+
+def test_without_a_host_the_servers_name_counts(client: Client) -> None:
+    """HTTP/1.0 has no Host; then it is what the server is called."""
+    assert client.put("b", "a", b"1", HTTP_ORIGIN="http://127.0.0.1").status == 200
+    assert client.put("b", "a", b"1", HTTP_ORIGIN="http://127.0.0.1:81").status == 403
+
+
+def test_reading_is_free(client: Client) -> None:
+    """A link on another site may lead to a file; the other site's page cannot read it."""
+    client.put("b", "a", b"1")
+    for environ in ({"HTTP_ORIGIN": FOE}, {"HTTP_SEC_FETCH_SITE": "cross-site"}):
+        answer = client.get("b", "a", **environ)
+        assert answer.status == 200
+        assert answer.header("Access-Control-Allow-Origin") is None
+
+
+def test_a_refusal_says_what_to_do_and_leaves_nothing(site: Site, client: Client) -> None:
+    """The answer to a refused upload names the setting; its body is not read where nothing could end the read."""
+    stream = Stream([b"x" * 1000] * 20)
+    answer = client.put("b", "a", stream, HTTP_ORIGIN=FOE, CONTENT_LENGTH="20000")
+    assert answer.outcome == (403, "origin-not-allowed")
+    assert "trusted_origins" in answer.json["detail"]
+    assert stream.read(1) == b"x"
+    assert list(site.pool.buckets()) == []
+
+
+def test_a_friend_may_read_the_answers(make_site: Callable[..., Site]) -> None:
+    """Answers to a trusted origin, errors too, are for its pages, with the cookie; those to others are not."""
+    client = make_site(trusted_origins=FRIEND).client()
+    for answer in (client.put("b", "a", b"1", HTTP_ORIGIN=FRIEND), client.get("..", HTTP_ORIGIN=FRIEND)):
+        assert answer.header("Access-Control-Allow-Origin") == FRIEND
+        assert answer.header("Access-Control-Allow-Credentials") == "true"
+        assert answer.header("Vary") == "Origin"
+    for answer in (client.put("b", "a", b"1", HTTP_ORIGIN=FOE), client.get("b", HTTP_ORIGIN=FOE), client.get("b")):
+        assert answer.header("Access-Control-Allow-Origin") is None
+        assert answer.header("Access-Control-Allow-Credentials") is None
+        assert answer.header("Vary") == "Origin"
+
+
+def test_preflights(make_site: Callable[..., Site]) -> None:
+    """A trusted origin is told what it may send, another is refused; neither makes a session."""
+    client = make_site(trusted_origins=FRIEND).client()
+    asked = {"HTTP_ACCESS_CONTROL_REQUEST_METHOD": "DELETE"}
+    friend = client.send("OPTIONS", "/attachments/b/", HTTP_ORIGIN=FRIEND, **asked)
+    assert (friend.status, friend.header("Access-Control-Allow-Origin")) == (204, FRIEND)
+    assert friend.header("Access-Control-Allow-Credentials") == "true"
+    assert "DELETE" in (friend.header("Access-Control-Allow-Methods") or "")
+    assert client.send("OPTIONS", "/attachments/b/", HTTP_ORIGIN=FOE, **asked).outcome == (403, "origin-not-allowed")
+    assert client.cookies == {}

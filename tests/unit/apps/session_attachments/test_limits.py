@@ -1,0 +1,303 @@
+"""Limits of upload, bundle and session: at each, one past each, and with many uploads at once."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from fileupload.apps.session_attachments.bundle_index import SESSIONS
+from fileupload.errors import Interrupted
+from fileupload.pool.base import Bucket
+from fileupload.status import State, UploadStatus, timestamp
+from tests.support.session_client import Answer, Client, Site, entries_of
+from tests.support.waiting import PATIENCE
+from tests.support.wsgi_client import Stream
+
+KB = 1024
+
+
+@contextmanager
+def running(client: Client, bundle: str, name: str, size: int) -> Iterator[Callable[[], Answer]]:
+    """Hold an upload that has sent its first half; gives what lets it end, and waits for its answer."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        yield bytes(size // 2)
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        yield bytes(size - size // 2)
+
+    with ThreadPoolExecutor(1) as threads:
+        future = threads.submit(client.put, bundle, name, Stream(pieces()), CONTENT_LENGTH=str(size))
+        assert begun.wait(PATIENCE)
+        time.sleep(0.01)  # the order of uploads is one of milliseconds
+
+        def finish() -> Answer:
+            go_on.set()
+            return future.result(PATIENCE)
+
+        try:
+            yield finish
+        finally:
+            go_on.set()
+
+
+@pytest.mark.parametrize("how", ["form", "plain"])
+def test_the_size_of_an_upload(make_site: Callable[..., Site], how: str) -> None:
+    """An upload may have max_size, and not one byte more; the refused one leaves nothing."""
+    site = make_site(max_size="64K")
+    client = site.client()
+
+    def send(size: int) -> Answer:
+        return client.post("b", ("a", bytes(size))) if how == "form" else client.put("b", "a", bytes(size))
+
+    assert send(64 * KB).status == 200
+    answer = send(64 * KB + 1)
+    assert answer.outcome == (413, "too-large")
+    assert "64 KB" in answer.json["detail"]
+    assert client.get("b").json[0]["size"] == 64 * KB
+    site.check_tidy()
+
+
+def test_the_size_of_a_file(make_site: Callable[..., Site]) -> None:
+    """Each file may have max_file_size; one that has more is refused with all of its form."""
+    site = make_site(max_file_size="8K")
+    client = site.client()
+    assert client.post("b", ("a", bytes(8 * KB)), ("b", bytes(8 * KB))).status == 200
+    assert client.post("b", ("c", b"1"), ("d", bytes(8 * KB + 1))).outcome == (413, "too-large")
+    assert client.get("b").names == ["a", "b"]
+    site.check_tidy()
+
+
+@pytest.mark.parametrize(
+    ("settings", "bundle", "code", "word"),
+    [
+        ({"max_bundle_size": "10K"}, "b", "too-large", "A bundle may hold at most"),
+        ({"max_bundle_files": 2}, "b", "limit-exceeded", "A bundle may hold at most"),
+        ({"max_session_size": "10K"}, "other", "too-large", "All bundles together may hold at most"),
+        ({"max_session_files": 2}, "other", "limit-exceeded", "All bundles together may hold at most"),
+    ],
+)
+def test_the_room_of_bundle_and_session(
+    make_site: Callable[..., Site], settings: dict[str, str], bundle: str, code: str, word: str
+) -> None:
+    """What is stored may reach the limit, and not pass it; others have their own room."""
+    site = make_site(**settings)
+    client = site.client()
+    assert client.post("b", ("1", bytes(5 * KB))).status == 200
+    assert client.post(bundle, ("2", bytes(5 * KB))).status == 200
+    answer = client.post(bundle, ("3", b"x"))
+    assert answer.outcome == (413, code)
+    assert word in answer.json["detail"]
+    assert "nothing of this upload was kept" in answer.json["detail"]
+    assert [*client.get("b").names, *(client.get("other").names if bundle == "other" else [])] == ["1", "2"]
+    assert site.client().post("b", ("3", b"x")).status == 200
+    if bundle == "b":
+        assert client.post("other", ("3", b"x")).status == 200
+    assert client.delete(bundle, "2").json == [True]
+    assert client.post(bundle, ("3", b"x")).status == 200
+    site.check_tidy()
+
+
+def test_an_empty_file_takes_a_place(make_site: Callable[..., Site]) -> None:
+    """Files count whatever their size is."""
+    client = make_site(max_bundle_files=2).client()
+    assert client.post("b", ("1", b""), ("2", b""), ("3", b"")).outcome == (413, "limit-exceeded")
+    assert client.post("b", ("1", b""), ("2", b"")).names == ["1", "2"]
+
+
+def test_what_is_replaced_does_not_count(make_site: Callable[..., Site]) -> None:
+    """A bundle that is full takes a new version of what it holds, of the same size at most."""
+    site = make_site(max_bundle_size="10K", max_bundle_files=2, max_session_size="10K", max_session_files=2)
+    client = site.client()
+    assert client.post("b", ("1", bytes(5 * KB)), ("2", bytes(5 * KB))).status == 200
+    for _ in range(3):
+        assert client.post("b", ("1", b"1" * 5 * KB)).status == 200
+    assert client.post("b", ("1", bytes(5 * KB + 1))).outcome == (413, "too-large")
+    assert client.contents("b") == {"2": bytes(5 * KB), "1": b"1" * 5 * KB}
+    assert client.post("b", ("2", b"x"), ("2", b"y"), ("1", b"z")).names == ["2", "1"]
+    site.check_tidy()
+
+
+def test_what_is_gone_does_not_count(make_site: Callable[..., Site]) -> None:
+    """Uploads that a purge of the pool has removed take no room, in a bundle that nobody has looked at since either."""
+    site = make_site(max_session_size="10K")
+    client = site.client()
+    assert client.post("b", ("1", bytes(10 * KB))).status == 200
+    for bucket in list(site.pool.buckets()):
+        bucket.clear_upload()
+    assert client.post("other", ("1", bytes(10 * KB))).status == 200
+    site.check_tidy()
+
+
+def test_zero_is_no_limit(make_site: Callable[..., Site]) -> None:
+    """A size of 0 is no limit."""
+    site = make_site(max_size=0, max_bundle_size=0, max_session_size=0)
+    assert site.client().post("b", ("1", bytes(200 * KB))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "bundles"),
+    [({"max_bundle_size": "30K"}, 1), ({"max_bundle_files": 3}, 1), ({"max_session_files": 3}, 3)],
+)
+def test_parallel_uploads_fill_the_room(
+    make_site: Callable[..., Site], settings: dict[str, object], bundles: int
+) -> None:
+    """Of eight uploads that end at once, as many are kept as there is room for: no more, and no fewer."""
+    site = make_site(**settings)
+    client = site.client()
+    client.get("0")
+    together = threading.Barrier(8)
+
+    def gated() -> Iterator[bytes]:
+        yield bytes(9 * KB)
+        together.wait(PATIENCE)
+        yield bytes(KB)
+
+    def send(number: int) -> int:
+        return client.put(str(number % bundles), f"{number}", Stream(gated()), CONTENT_LENGTH=str(10 * KB)).status
+
+    for _ in range(4):
+        with ThreadPoolExecutor(8) as threads:
+            statuses = list(threads.map(send, range(8)))
+        kept = [name for bundle in range(bundles) for name in client.get(str(bundle)).names]
+        assert len(kept) == 3
+        assert sorted(statuses) == [200] * 3 + [413] * 5
+        site.check_tidy()
+        for bundle in range(bundles):
+            client.delete(str(bundle))
+
+
+def test_parallel_uploads_in_a_session(make_site: Callable[..., Site]) -> None:
+    """Of eight uploads that begin at once no more are kept than a session may hold, and what is kept is whole."""
+    site = make_site(max_session_size="30K")
+    client = site.client()
+    client.get("0")
+
+    def send(number: int) -> int:
+        return client.put(str(number % 3), f"{number}", bytes(10 * KB)).status
+
+    for _ in range(4):
+        with ThreadPoolExecutor(8) as threads:
+            statuses = list(threads.map(send, range(8)))
+        kept = [size for bundle in range(3) for size in client.get(str(bundle)).json]
+        assert 1 <= len(kept) == statuses.count(200) <= 3
+        assert {attachment["size"] for attachment in kept} == {10 * KB}
+        site.check_tidy()
+        for bundle in range(3):
+            client.delete(str(bundle))
+
+
+def test_what_runs_at_the_same_time_is_counted(make_site: Callable[..., Site]) -> None:
+    """Before the first byte: uploads of a session that run may together have declared max_session_size."""
+    site = make_site(max_session_size="10K")
+    client = site.client()
+    client.post("a", ("x", b""))
+    with running(client, "a", "1", 6 * KB) as finish:
+        refused = client.put("b", "2", bytes(4 * KB + 1))
+        assert refused.outcome == (413, "too-large")
+        assert "at the same time" in refused.json["detail"]
+        assert site.client().put("b", "2", bytes(4 * KB + 1)).status == 200
+        assert client.put("b", "2", bytes(4 * KB)).status == 200
+        assert finish().status == 200
+    site.check_tidy()
+
+
+def test_an_unknown_length_counts_as_the_most(make_site: Callable[..., Site]) -> None:
+    """An upload in chunks is taken for one of max_size, beside those that run."""
+    site = make_site(max_session_size="10K", max_size="5K")
+    client = site.client()
+    client.post("a", ("x", b""))
+    with running(client, "a", "1", 5 * KB) as finish:
+        chunked = client.put("b", "2", Stream([b"x"]))
+        assert chunked.status == 200
+        assert finish().status == 200
+    with running(client, "a", "1", 5 * KB) as finish, running(client, "a", "2", KB) as finish_other:
+        assert client.put("b", "2", Stream([b"x"])).outcome == (413, "too-large")
+        assert finish_other().status == 200
+        assert finish().status == 200
+    site.check_tidy()
+
+
+def test_uploads_that_failed_reserve_nothing(make_site: Callable[..., Site]) -> None:
+    """A crash leaves an entry of an upload that does not run; it takes no room from those that do."""
+    site = make_site(max_session_size="10K")
+    client = site.client()
+    with running(client, "a", "1", 6 * KB) as finish:
+        ((place, entry),) = entries_of(site.pool)
+        assert site.pool.clear(entry.bucket_id)
+        assert finish().outcome == (409, "superseded")
+    site.pool.index.put(place.key, entry.name)
+    status = UploadStatus(state=State.STARTING, started=timestamp(), updated=timestamp())
+    site.pool.record_refusal(entry.bucket_id, status.failed(Interrupted()))
+    assert client.put("b", "2", bytes(10 * KB)).status == 200
+
+
+@pytest.mark.parametrize("age", [60, 7200])
+def test_uploads_of_a_process_that_died_take_no_room(make_site: Callable[..., Site], age: int) -> None:
+    """An upload that was done, and not accepted for an hour, never will be; until then it has its room."""
+    site = make_site(max_bundle_files=1)
+    client = site.client()
+    client.put("b", "1", b"x")
+    ((place, entry),) = entries_of(site.pool)
+    assert entry.acceptance is not None
+    site.pool.index.remove(place.key, entry.acceptance_name(entry.acceptance))
+    path = site.directory / entry.bucket_id[:2] / entry.bucket_id / "status.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "finished": timestamp(time.time() - age)}))
+    assert client.put("b", "2", b"x").status == (413 if age == 60 else 200)
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["identifier", "no identifier"])
+@pytest.mark.parametrize("how", ["too many", "too large", "broken"])
+def test_a_refused_upload_leaves_its_status_only(make_site: Callable[..., Site], how: str, given: bool) -> None:
+    """A client who gave an identifier may ask why; nothing is left of others, nor in the bundle."""
+    site = make_site(max_bundle_files=1, max_size="2K")
+    client = site.client()
+    assert client.post("b", ("1", b"first")).status == 200
+    identifier = site.manager.create_identifier() if given else ""
+    body, length = {
+        "too many": (b"x", "1"),
+        "too large": (bytes(3 * KB), str(3 * KB)),
+        "broken": (b"x", "9"),
+    }[how]
+    answer = client.put("b", "2", io.BytesIO(body), identifier, CONTENT_LENGTH=length)
+    assert answer.status == {"too many": 413, "too large": 413, "broken": 400}[how]
+    assert client.contents("b") == {"1": b"first"}
+    # Only an attempt that failed has a bucket of its own; a refusal, before or after, has none.
+    assert len(list(site.pool.buckets())) == (2 if given and how == "broken" else 1)
+    if given:
+        status = client.send("GET", "/attachments/b/", f"status&X-Progress-ID={identifier}")
+        assert (status.json["state"], status.json["code"]) == ("error", answer.json["code"])
+        assert site.manager.clear_upload_bucket(identifier)
+        for key in list(site.pool.index.keys((SESSIONS,))):
+            if len(key) == 2:
+                (name,) = site.pool.index.names(key)
+                assert identifier[:32] in name
+                site.pool.index.remove(key, name)
+    site.check_tidy()
+
+
+def test_a_full_session_is_not_read(make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload reads the statuses of its own bundle; of the others of its session the names tell enough."""
+    site = make_site()
+    client = site.client()
+    for number in range(60):
+        assert client.put(str(number // 20), str(number), b"x").status == 200
+    asked: list[str] = []
+    handle = site.pool.bucket
+
+    def count(bucket_id: str) -> Bucket:
+        asked.append(bucket_id)
+        return handle(bucket_id)
+
+    monkeypatch.setattr(site.pool, "bucket", count)
+    assert client.put("new", "x", b"x").status == 200
+    assert len(set(asked)) == 1

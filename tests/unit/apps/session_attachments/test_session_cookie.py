@@ -1,0 +1,187 @@
+"""Whose session it is: the cookie, its attributes, its age and its keys; or what a function makes of the environ."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from http.cookies import SimpleCookie
+
+import pytest
+from itsdangerous import TimestampSigner
+
+from fileupload.apps.session_attachments.bundle_index import SESSIONS
+from tests.support.session_client import Answer, Client, Site
+
+OLD, NEW = "an-old-key-that-is-long-enough", "a-new-key-that-is-long-enough"
+DAY = 86400
+NAME = "fileupload_session"
+
+
+def remote_user(environ: dict[str, object]) -> str | None:
+    """Return the session of the user who has logged in; named in tests by its dotted name."""
+    user = environ.get("REMOTE_USER")
+    return None if user is None else str(user)
+
+
+def cookie_of(answer: Answer) -> SimpleCookie:
+    cookie: SimpleCookie = SimpleCookie()
+    cookie.load(answer.header("Set-Cookie") or "")
+    return cookie
+
+
+def signed_ago(monkeypatch: pytest.MonkeyPatch, client: Client, seconds: float) -> None:
+    """Give the client a cookie that was signed so long ago."""
+    monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda self: int(time.time() - seconds))
+    assert client.get("b").header("Set-Cookie")
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_cookie(client: Client, scheme: str) -> None:
+    """It is for HTTP alone, for requests of this site, for the mount, for two weeks; and secure on https."""
+    answer = client.put("b", "a", b"1", **{"wsgi.url_scheme": scheme})
+    morsel = cookie_of(answer)[NAME]
+    assert (morsel["httponly"], morsel["samesite"], morsel["path"]) == (True, "Lax", "/")
+    assert morsel["max-age"] == str(14 * DAY)
+    assert bool(morsel["secure"]) is (scheme == "https")
+    assert not morsel["domain"]
+
+
+def test_the_cookie_by_settings(make_site: Callable[..., Site]) -> None:
+    """Its name and its age can be set; at 0 it lives as long as the browser."""
+    client = make_site(cookie_name="letters", session_age="2h").client()
+    assert cookie_of(client.get("b"))["letters"]["max-age"] == "7200"
+    lasting = make_site(session_age=0).client()
+    morsel = cookie_of(lasting.put("b", "a", b"1"))[NAME]
+    assert (morsel["max-age"], morsel["expires"]) == ("", "")
+    assert lasting.get("b").names == ["a"]
+
+
+def test_it_is_set_once(client: Client) -> None:
+    """A cookie that is new enough is not sent again."""
+    assert client.get("b").header("Set-Cookie")
+    assert client.put("b", "a", b"1").header("Set-Cookie") is None
+    assert client.get("b").header("Set-Cookie") is None
+
+
+def test_errors_set_it_too(client: Client) -> None:
+    """An upload that is refused has begun a session, so that the next one finds the bundle again."""
+    assert client.send("PUT", "/attachments/b/", "filename=..", b"1").header("Set-Cookie")
+
+
+def test_it_is_renewed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a third of its age a cookie is signed anew, for the same session; not before."""
+    client = site.client()
+    signed_ago(monkeypatch, client, 14 * DAY / 3 - 60)
+    assert client.get("b").header("Set-Cookie") is None
+    client.cookies.clear()
+    signed_ago(monkeypatch, client, 14 * DAY / 3 + 60)
+    before = client.cookies[NAME]
+    assert client.put("b", "a", b"1").header("Set-Cookie")
+    assert client.get("b").names == ["a"]
+    assert client.cookies[NAME] != before
+    assert client.cookies[NAME][:32] == before[:32]
+    assert client.get("b").header("Set-Cookie") is None
+
+
+def test_it_grows_old(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cookie past its age is replaced by that of a new session."""
+    client = site.client()
+    signed_ago(monkeypatch, client, 14 * DAY + 60)
+    before = client.cookies[NAME]
+    assert client.get("b").header("Set-Cookie")
+    assert client.cookies[NAME][:32] != before[:32]
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda value: "",
+        lambda value: "x" * 32,
+        lambda value: value[:-2],
+        lambda value: value + "x",
+        lambda value: "0" * 32 + value[32:],
+        lambda value: value.replace(".", ""),
+        lambda value: "../../etc",
+        lambda value: TimestampSigner(OLD, salt=b"fileupload.identifier").sign("0" * 32).decode(),
+        lambda value: TimestampSigner("another key").sign(value[:32]).decode(),
+    ],
+)
+def test_a_forged_cookie_is_nobodys(make_site: Callable[..., Site], forge: Callable[[str], str]) -> None:
+    """Whatever is not signed by us, for this, is replaced by a new session."""
+    client = make_site(upload_key=OLD).client()
+    client.put("b", "a", b"1")
+    value = client.cookies[NAME]
+    client.cookies[NAME] = forge(value)
+    assert client.get("b").names == []
+    assert client.cookies[NAME][:32] not in {value[:32], "0" * 32}
+
+
+def test_an_identifier_is_no_cookie(site: Site, client: Client) -> None:
+    """What is signed for uploads opens no session."""
+    client.cookies[NAME] = site.manager.create_identifier()
+    assert client.get("b").header("Set-Cookie")
+
+
+def test_keys_rotate(make_site: Callable[..., Site]) -> None:
+    """The newest key signs, all verify; once a key is gone, so are its sessions."""
+    old, both, new = (make_site(upload_key=keys) for keys in (OLD, [NEW, OLD], NEW))
+    client = old.client()
+    client.put("b", "a", b"1")
+    client.site = both
+    assert client.get("b").names == ["a"]
+    fresh = both.client()
+    fresh.put("b", "b", b"1")
+    fresh.site = new
+    assert fresh.get("b").names == ["b"]
+    client.site = new
+    assert client.get("b").names == []
+
+
+def test_one_valid_cookie_is_enough(client: Client) -> None:
+    """A second cookie of the name, of another path or planted, does not hide the one that is ours."""
+    client.put("b", "a", b"1")
+    ours = client.cookies[NAME]
+    for jar in (f"{NAME}=planted; {NAME}={ours}", f"{NAME}={ours};{NAME}=planted", f'a; =b; {NAME}="{ours}"; \xff=c'):
+        assert client.get("b", HTTP_COOKIE=jar).names == ["a"]
+
+
+def test_the_index_holds_no_secret(site: Site, client: Client) -> None:
+    """Who reads the pool's index cannot make a cookie of it."""
+    client.put("b", "a", b"1")
+    secret = client.cookies[NAME][:32]
+    words = [word for key in site.pool.index.keys((SESSIONS,)) for word in key]
+    assert words
+    assert not any(secret in word for word in words)
+
+
+@pytest.mark.parametrize("separator", [":", "."])
+def test_a_session_of_the_apps_own(make_site: Callable[..., Site], separator: str) -> None:
+    """A function, by its dotted name, makes the session of the environ; then there is no cookie of ours."""
+    site = make_site(session=f"{__name__}{separator}remote_user")
+    here, there = site.client(), site.client()
+    assert here.put("b", "a", b"1", REMOTE_USER="ann").header("Set-Cookie") is None
+    assert there.get("b", REMOTE_USER="ann").names == ["a"]
+    assert there.get("b", REMOTE_USER="Ünal 🎉").names == []
+    assert here.send("GET", "/b", REMOTE_USER="ann").json == ["a"]
+
+
+def test_a_function_itself_may_be_given(make_site: Callable[..., Site]) -> None:
+    """From Python, the function needs no name."""
+    client = make_site(session=lambda environ: environ.get("beaker.key")).client()
+    assert client.put("b", "a", b"1", **{"beaker.key": "x"}).status == 200
+
+
+@pytest.mark.parametrize("user", [None, ""])
+def test_nobody_has_no_attachments(make_site: Callable[..., Site], user: str | None) -> None:
+    """Where the function knows no session, each request is refused and told why."""
+    site = make_site(session=remote_user)
+    client = site.client()
+    for answer in (
+        client.get("b", REMOTE_USER=user),
+        client.put("b", "a", b"1", REMOTE_USER=user),
+        client.post("b", ("a", b"1"), REMOTE_USER=user),
+        client.delete("b", REMOTE_USER=user),
+    ):
+        assert answer.outcome == (403, "no-session")
+    assert list(site.pool.buckets()) == []

@@ -1,0 +1,285 @@
+"""Forms: what is in them, in every split, and what is not one."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from tests.support.wsgi_client import (
+    BOUNDARY,
+    FORM_TYPE,
+    NOTHING,
+    ONLY_STATUS,
+    Site,
+    Stream,
+    field_part,
+    file_part,
+    form,
+    in_steps,
+    part,
+)
+
+# Two files, two fields, and content that looks like what stands around it.
+BODY = form(
+    field_part("title", "Ä \U0001f4be"),
+    file_part(b"\r\n--\r\n-" + BOUNDARY.encode() + b"\r\r\n", "a.bin", kind="application/octet-stream"),
+    file_part(b"--" + BOUNDARY.encode() + b"\r\n", "b.txt"),
+    field_part("title", ""),
+)
+FILES = [b"\r\n--\r\n-" + BOUNDARY.encode() + b"\r\r\n", b"--" + BOUNDARY.encode() + b"\r\n"]
+
+
+def assert_is_body(site: Site, identifier: str, descriptor: dict[str, object]) -> None:
+    assert descriptor["state"] == "done"
+    assert descriptor["fields"] == {"title": ["Ä \U0001f4be", ""]}
+    assert [file["filename"] for file in descriptor["files"]] == ["a.bin", "b.txt"]  # type: ignore[attr-defined]
+    assert site.contents(identifier) == FILES
+
+
+def test_files_and_fields_are_kept_in_order(site: Site) -> None:
+    """Files and the values of fields come back in the order of the form, the first file at the top."""
+    identifier = site.identifier()
+    body = form(
+        field_part("tag", "1"),
+        file_part("one", "1.txt", "docs"),
+        field_part("other", "x"),
+        file_part("", "2.txt", "docs"),
+        field_part("tag", "2"),
+        file_part("three", "3.png", "image", "image/png"),
+    )
+    found = site.post(body, identifier).json
+    shown = [(file["field"], file["filename"], file["content-type"], file["size"]) for file in found["files"]]
+    assert shown == [
+        ("docs", "1.txt", "text/plain", 3),
+        ("docs", "2.txt", "text/plain", 0),
+        ("image", "3.png", "image/png", 5),
+    ]
+    assert list(found["fields"].items()) == [("tag", ["1", "2"]), ("other", ["x"])]
+    assert (found["filename"], found["size"], found["received"]) == ("1.txt", 3, 3)
+    assert site.contents(identifier) == [b"one", b"", b"three"]
+
+
+def test_two_hundred_parts_of_both_kinds_interleave(site: Site) -> None:
+    """A long form of files and fields by turns is kept whole."""
+    parts = [each for n in range(100) for each in (file_part(f"f{n}", f"{n}.txt"), field_part("n", str(n)))]
+    identifier = site.identifier()
+    found = site.post(form(*parts), identifier).json
+    assert [file["filename"] for file in found["files"]] == [f"{n}.txt" for n in range(100)]
+    assert found["fields"]["n"] == [str(n) for n in range(100)]
+    assert site.contents(identifier) == [f"f{n}".encode() for n in range(100)]
+
+
+def test_a_form_may_arrive_byte_by_byte(site: Site) -> None:
+    """The form is the same when each read gives one byte."""
+    identifier = site.identifier()
+    answer = site.post(Stream(in_steps(BODY, 1)), identifier, CONTENT_LENGTH=str(len(BODY)))
+    assert_is_body(site, identifier, answer.json)
+
+
+def test_a_form_may_be_split_at_every_offset(lasting_site: Site) -> None:
+    """The form is the same wherever it is cut into two reads."""
+    for offset in range(len(BODY) + 1):
+        identifier = lasting_site.identifier()
+        stream = Stream([BODY[:offset], BODY[offset:]])
+        assert_is_body(lasting_site, identifier, lasting_site.post(stream, identifier).json)
+
+
+@pytest.mark.parametrize("step", [2, 3, 5, 7, 19, 21, 64])
+def test_a_form_may_arrive_in_small_steps(lasting_site: Site, step: int) -> None:
+    """The form is the same in steps that cut each delimiter in several places."""
+    identifier = lasting_site.identifier()
+    answer = lasting_site.post(Stream(in_steps(BODY, step)), identifier)
+    assert_is_body(lasting_site, identifier, answer.json)
+
+
+def test_a_form_cut_at_every_offset_is_refused(lasting_site: Site) -> None:
+    """Whatever is missing at the end, the upload is incomplete, and nothing but its status is left."""
+    for offset in range(len(BODY) - 2):  # the CRLF at the very end says nothing any more
+        for stream, length in ((BODY[:offset], str(offset)), (Stream([BODY[:offset]]), str(len(BODY)))):
+            identifier = lasting_site.identifier()
+            answer = lasting_site.post(stream, identifier, CONTENT_LENGTH=length)
+            assert answer.outcome == (400, "incomplete"), offset
+            assert lasting_site.names(identifier) == (ONLY_STATUS if offset else NOTHING)
+            assert lasting_site.status(identifier)["state"] == "error"
+
+
+def test_a_chunked_form_cut_at_every_offset_is_refused(lasting_site: Site) -> None:
+    """Without a length the closing boundary decides: some servers end a broken body in silence."""
+    for offset in range(len(BODY) - 2):
+        answer = lasting_site.post(Stream([BODY[:offset]]), SERVER_SOFTWARE="Granian")
+        assert answer.outcome == (400, "incomplete"), offset
+
+
+def test_a_form_without_a_length_is_whole_with_its_closing_boundary(site: Site) -> None:
+    """A chunked form is taken on every server, for the closing boundary tells its end."""
+    identifier = site.identifier()
+    answer = site.post(Stream([BODY]), identifier, HTTP_TRANSFER_ENCODING="chunked", SERVER_SOFTWARE="Granian")
+    assert_is_body(site, identifier, answer.json)
+
+
+def test_the_app_gets_the_descriptor_in_place_of_the_form(site: Site) -> None:
+    """Method, type and length of the request fit the descriptor, and the rest of it is as it was."""
+    answer = site.post(BODY, HTTP_X_OTHER="kept", HTTP_EXPECT="100-continue", HTTP_COOKIE="a=b")
+    environ = site.app_environ
+    assert (answer.status, answer.headers["x-app"]) == (200, "yes")
+    assert (environ["REQUEST_METHOD"], environ["CONTENT_TYPE"]) == ("POST", "application/json")
+    assert environ["CONTENT_LENGTH"] == str(len(answer.body))
+    assert (environ["HTTP_X_OTHER"], environ["HTTP_COOKIE"]) == ("kept", "a=b")
+    assert "HTTP_EXPECT" not in environ
+    assert "HTTP_TRANSFER_ENCODING" not in environ
+
+
+def test_an_empty_file_is_a_file(site: Site) -> None:
+    """A file of no bytes that has a name is kept."""
+    identifier = site.identifier()
+    assert site.post(form(file_part(b"", "empty.txt")), identifier).json["size"] == 0
+    assert site.contents(identifier) == [b""]
+
+
+def test_no_file_chosen_is_no_file(site: Site) -> None:
+    """What browsers send for an empty file input is refused as no file when nothing else came."""
+    identifier = site.identifier()
+    empty = file_part(b"", "", kind="application/octet-stream")
+    assert site.post(form(field_part("a", "b"), empty), identifier).outcome == (400, "no-file")
+    assert site.names(identifier) == ONLY_STATUS
+
+
+def test_an_input_without_a_file_is_dropped_beside_one_with_a_file(site: Site) -> None:
+    """Of two file inputs only the chosen file is kept, wherever the empty one stands."""
+    empty = file_part(b"", "", "none", "application/octet-stream")
+    for parts in ([empty, file_part("x")], [file_part("x"), empty], [empty, empty, file_part("x"), empty]):
+        identifier = site.identifier()
+        found = site.post(form(*parts), identifier).json
+        assert [file["filename"] for file in found["files"]] == ["a.txt"]
+        assert site.contents(identifier) == [b"x"]
+
+
+def test_a_file_without_a_name_is_a_file_when_it_has_bytes(site: Site) -> None:
+    """``filename=""`` with content is kept, without a name."""
+    identifier = site.identifier()
+    assert site.post(form(file_part("x", "")), identifier).json["filename"] == ""
+    assert site.contents(identifier) == [b"x"]
+
+
+@pytest.mark.parametrize("body", [b"", form(), form(field_part("a", "b"))], ids=["nothing", "empty", "fields"])
+def test_a_form_without_a_file_is_refused(site: Site, body: bytes) -> None:
+    """A form with no part at all, or with fields alone, brings no upload."""
+    assert site.post(body).outcome == (400, "no-file" if body else "incomplete")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        unicodedata.normalize("NFC", "Übergröße.txt"),
+        unicodedata.normalize("NFD", "Übergröße.txt"),
+        "\U0001f9d1\u200d\U0001f4bb \U0001f1eb\U0001f1ee.txt",
+        "קובץ (1).txt",
+        "ملف ١.txt",
+        "文件 名.tar.gz",
+        "it's 100% & <b>.txt",
+        "a;b=c.txt",
+        "semi; filename=x.txt",
+        " leading and trailing ",
+        "%2e%2e%2f.txt",
+        ".hidden",
+    ],
+)
+def test_names_come_back_as_they_were_sent(site: Site, name: str) -> None:
+    """A Unicode name is neither normalized nor decoded, in the file and in the field."""
+    identifier = site.identifier()
+    found = site.post(form(file_part("x", name, name), field_part(name, name)), identifier).json
+    assert (found["filename"], found["files"][0]["field"], found["fields"]) == (name, name, {name: [name]})
+    assert site.status(identifier)["filename"] == name
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("say %22hi%22.txt", 'say "hi".txt'),  # Chromium, Firefox and Safari, by the HTML standard
+        ("two%0D%0Alines.txt", "twolines.txt"),  # a line end is no part of a name
+        ('say \\"hi\\".txt', 'say "hi".txt'),  # curl and older clients, by RFC 2183
+        ("C:\\fakepath\\a.txt", "a.txt"),
+        ("\\\\server\\share\\a.txt", "a.txt"),
+        ("folder/a.txt", "a.txt"),
+        ("tab\there\x7f\x01.txt", "tabhere.txt"),
+    ],
+)
+def test_quoted_names_are_read_as_clients_write_them(site: Site, sent: str, kept: str) -> None:
+    """Percent-encoded and backslashed quotes are decoded; folders and control characters are taken off."""
+    assert site.post(form(file_part("x", sent))).json["filename"] == kept
+
+
+def test_a_preamble_and_an_epilogue_are_skipped(site: Site) -> None:
+    """What stands before the first and behind the last boundary is no content (RFC 2046, 5.1.1)."""
+    identifier = site.identifier()
+    body = b"This is a message in MIME format.\r\n" + BODY + b"and an end\r\n--" + BOUNDARY.encode() + b"\r\n"
+    assert_is_body(site, identifier, site.post(Stream(in_steps(body, 50)), identifier).json)
+
+
+@pytest.mark.parametrize("coding", ["base64", "quoted-printable", "gzip", "binary", "x-unknown"])
+def test_a_transfer_encoding_is_never_decoded(site: Site, coding: str) -> None:
+    """Content-Transfer-Encoding is deprecated in forms (RFC 7578, 4.7): the bytes are kept as they are."""
+    identifier = site.identifier()
+    headers = f'Content-Disposition: form-data; name="f"; filename="a"\nContent-Transfer-Encoding: {coding}'
+    assert site.post(form(part(headers, "aGVsbG8=3D")), identifier).status == 200
+    assert site.contents(identifier) == [b"aGVsbG8=3D"]
+
+
+def test_a_nested_multipart_is_stored_as_it_is(site: Site) -> None:
+    """multipart/mixed inside a form is deprecated (RFC 7578, 4.3) and not opened."""
+    inner = form(part("Content-Disposition: file; filename=a.txt", "x"), boundary="inner")
+    identifier = site.identifier()
+    body = form(file_part(inner, "files.bin", kind="multipart/mixed; boundary=inner"))
+    assert site.post(body, identifier).json["content-type"] == "multipart/mixed"
+    assert site.contents(identifier) == [inner]
+
+
+@pytest.mark.parametrize("checksum", ["sha256", "none"])
+def test_the_checksum_is_of_each_file(tmp_path: Path, checksum: str) -> None:
+    """Each file has a digest of its own bytes, or none has one, by the setting."""
+    site = Site(tmp_path, checksum=checksum)
+    found = site.post(form(file_part("a"), file_part(""))).json
+    digests = [file.get("sha256", "")[:8] for file in found["files"]]
+    assert digests == (["ca978112", "e3b0c442"] if checksum == "sha256" else ["", ""])
+    assert ("sha256" in found) is (checksum == "sha256")
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome"),
+    [
+        (None, (415, "unsupported-request")),
+        ("text/plain", (415, "unsupported-request")),
+        ("application/x-www-form-urlencoded", (415, "unsupported-request")),
+        ("multipart/mixed; boundary=x", (415, "unsupported-request")),
+        ("multipart/form-data", (400, "malformed-form")),
+        ("multipart/form-data; boundary=", (400, "malformed-form")),
+        ("multipart/form-data; boundary=a; boundary=b", (415, "unsupported-request")),
+        ('multipart/form-data; boundary="a', (415, "unsupported-request")),
+        (f"multipart/form-data; boundary={'b' * 71}", (400, "malformed-form")),
+        ('multipart/form-data; boundary="ends with a space "', (400, "malformed-form")),
+        ('multipart/form-data; boundary="a\\\r\\\nb"', (400, "malformed-form")),
+        ("multipart/form-data; boundary=ä", (400, "malformed-form")),
+    ],
+)
+def test_a_type_that_is_no_form_is_refused_unread(site: Site, kind: str | None, outcome: tuple[int, str]) -> None:
+    """A wrong type, or a boundary that is none by RFC 2046, is refused before the body is parsed."""
+    identifier = site.identifier()
+    assert site.post(BODY, identifier, kind).outcome == outcome
+    assert site.names(identifier) == NOTHING
+    assert site.status(identifier)["code"] == outcome[1]
+
+
+@pytest.mark.parametrize("boundary", ["b" * 70, "1", "a b", "'()+_,-./:=?", "----=_Part_1_2.3"])
+def test_every_boundary_of_the_standard_is_taken(site: Site, boundary: str) -> None:
+    """One to seventy of the characters of RFC 2046, in quotes or without."""
+    body = form(file_part("x"), boundary=boundary)
+    assert site.post(body, kind=f'multipart/form-data; boundary="{boundary}"').status == 200
+    if not set(boundary) & set(" "):
+        assert site.post(body, kind=f"Multipart/Form-Data;boundary={boundary};charset=utf-8").status == 200
+
+
+def test_the_form_type_of_the_driver_is_what_browsers_send() -> None:
+    """The tests' own request is one of those above."""
+    assert FORM_TYPE.startswith("multipart/form-data; boundary=----")

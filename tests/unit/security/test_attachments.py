@@ -1,0 +1,147 @@
+"""Session attachments in the hands of an attacker: other people's uploads, cookies, headers, and broken connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fileupload.apps.session_attachments.bundle_index import SESSIONS
+from tests.support.folders import files_in
+from tests.support.open_resources import in_process
+from tests.support.read_failures import Stop, broken, killed, silence
+from tests.support.session_client import Client, Site
+from tests.support.wsgi_client import FORM_TYPE, Stream, field_part, file_part, form, in_steps
+from tests.support.wsgi_client import Site as Uploads
+
+BODY = form(field_part("a", "text"), file_part(b"1" * 40, "1.txt"), file_part(b"2" * 40, "2.txt"))
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Site:
+    """A site with attachments."""
+    return Site(tmp_path / "pool")
+
+
+def stored(site: Site) -> set[Path]:
+    """Return the files in the pool, which an upload that has gone must leave as they were.
+
+    The register of refusals is made with the first one, and has a fixed size.
+    """
+    return {path for path in files_in(site.directory) if path.name != ".refusals"}
+
+
+@pytest.mark.parametrize("end", [silence, broken, killed])
+@pytest.mark.parametrize("moment", range(0, len(BODY), 29))
+def test_an_abort_leaves_nothing(here: Site, moment: int, end: Callable[[], None]) -> None:
+    """Whenever and however a connection breaks, neither an entry nor a status nor a byte of its upload is left."""
+    client = here.client()
+    client.put("b", "1.txt", b"old")
+    before, running = stored(here), in_process()
+
+    def pieces() -> Iterator[bytes]:
+        yield from in_steps(BODY[:moment], 10)
+        end()
+
+    environ = {"CONTENT_TYPE": FORM_TYPE, "CONTENT_LENGTH": str(len(BODY))}
+    try:
+        assert client.send("POST", "/attachments/b/", "", Stream(pieces()), **environ).status == 400
+    except Stop:
+        assert end is killed
+    assert stored(here) == before
+    assert in_process() <= running
+    assert client.contents("b") == {"1.txt": b"old"}
+    here.check_tidy()
+
+
+def test_an_upload_of_somebody_else(here: Site, tmp_path: Path) -> None:
+    """Who has seen the identifier of a finished upload can neither take it into a bundle nor spoil it."""
+    uploads = Uploads(tmp_path / "pool")
+    identifier = uploads.identifier()
+    uploads.put(b"theirs", identifier)
+    client = here.client()
+    assert client.put("b", "a", b"mine", identifier).outcome == (409, "already-done")
+    assert client.post("b", ("a", b"mine"), HTTP_X_PROGRESS_ID=identifier).outcome == (409, "already-done")
+    assert client.get("b").json == []
+    assert uploads.contents(identifier) == [b"theirs"]
+    assert list(here.pool.index.keys((SESSIONS,))) == []
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "x=1; " * 10_000,
+        "fileupload_session=" * 5_000,
+        "fileupload_session=" + "a" * 60_000,
+        "fileupload_session=" + "." * 60_000,
+        "fileupload_session; ; ;=;;",
+        "fileupload_session=\xff\xfe",
+        'fileupload_session="',
+    ],
+    ids=range(7),
+)
+def test_odd_cookies(here: Site, cookie: str) -> None:
+    """Whatever a cookie header holds, it is no session, and no error."""
+    answer = here.client().get("b", HTTP_COOKIE=cookie)
+    assert answer.json == []
+    assert answer.header("Set-Cookie")
+
+
+@pytest.mark.parametrize("mount", ["/a;b", "/a\r\nX-Evil: 1", "/a, b", "/a b", "/\xc3\xa4"])
+def test_a_mount_cannot_write_headers(here: Site, mount: str) -> None:
+    """The path of the cookie is that of the mount, percent-encoded: it ends no attribute and no header."""
+    cookie = here.client().get("b", SCRIPT_NAME=mount).header("Set-Cookie") or ""
+    (path,) = [part for part in cookie.split("; ") if part.startswith("Path=")]
+    assert path.isascii()
+    assert not set(path) & set(";, \r\n")
+
+
+@pytest.mark.parametrize("name", ["a%0D%0ASet-Cookie:%20x=y", "a%00b", "a%1b%5B31m"])
+def test_names_cannot_write_headers(here: Site, name: str) -> None:
+    """Control characters do not get into a name, and so not into the header of a download."""
+    client = here.client()
+    (stored,) = client.send("PUT", "/attachments/b/", f"filename={name}", b"1").names
+    answer = client.get("b", stored)
+    assert answer.status == 200
+    assert (answer.header("Content-Disposition") or "").isprintable()
+    assert answer.header("Set-Cookie") is None
+
+
+def test_active_content_is_not_run(here: Site) -> None:
+    """Whatever type the client gives, the file is saved and not shown, and could run nothing if it were."""
+    client = here.client()
+    for kind in ("text/html", "image/svg+xml", "application/xhtml+xml", "text/javascript", "multipart/mixed"):
+        client.put("b", "a", b"<script>alert(1)</script>", CONTENT_TYPE=kind)
+        answer = client.get("b", "a", HTTP_SEC_FETCH_DEST="document")
+        assert (answer.header("Content-Disposition") or "").startswith("attachment;")
+        assert answer.header("X-Content-Type-Options") == "nosniff"
+        assert "sandbox" in (answer.header("Content-Security-Policy") or "")
+
+
+def test_sessions_cannot_be_guessed_or_fixed(here: Site) -> None:
+    """Each client gets a session of 128 random bits; one that a client makes up is not taken."""
+    secrets = set()
+    for _ in range(50):
+        client = here.client()
+        client.get("b", HTTP_COOKIE="fileupload_session=" + "0" * 32)
+        secrets.add(client.cookies["fileupload_session"][:32])
+    assert len(secrets) == 50
+    assert "0" * 32 not in secrets
+
+
+def test_links_in_the_index_lead_nowhere(here: Site, tmp_path: Path) -> None:
+    """A link in the place of a session's folder gives nobody another's attachments, and is an error without a path."""
+    owner: Client = here.client()
+    owner.put("b", "a", b"1")
+    (folder,) = (here.directory / ".index" / "+sessions").iterdir()
+    other = here.client()
+    other.put("b", "x", b"1")
+    (theirs,) = set((here.directory / ".index" / "+sessions").iterdir()) - {folder}
+    theirs.rename(tmp_path / "aside")
+    theirs.symlink_to(folder)
+    assert other.get("b").json == []
+    answer = other.put("b", "y", b"1")
+    assert answer.status == 500
+    assert str(here.directory) not in answer.body.decode()
+    assert owner.contents("b") == {"a": b"1"}

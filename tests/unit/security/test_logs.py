@@ -1,0 +1,126 @@
+"""Logs and answers: one line for a refused request, and no identifier in either."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.wsgi_client import Answer, Site, Stream, field_part, file_part, form, part
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A site where many things are refused."""
+    settings = {
+        "max_size": "100B",
+        "max_files": 2,
+        "max_fields": 2,
+        "extensions": "txt",
+        "jsonp": True,
+        "cors_origins": "https://a.example",
+    }
+    return Site(tmp_path / "pool", **settings)
+
+
+def twice(site: Site, identifier: str) -> Answer:
+    site.put(b"x", identifier)
+    return site.put(b"x", identifier)
+
+
+Send = Callable[[Site, str], Answer]
+
+REFUSALS: dict[str, Send] = {
+    "invalid-identifier": lambda site, identifier: site.put(b"x", identifier[:-3] + "abc"),
+    "too-large": lambda site, identifier: site.put(b"x" * 101, identifier),
+    "limit-exceeded": lambda site, identifier: site.post(form(*(file_part("x") for _ in range(3))), identifier),
+    "type-not-allowed": lambda site, identifier: site.put(b"x", identifier, "a.exe"),
+    "unsupported-request": lambda site, identifier: site.put(b"x", identifier, HTTP_CONTENT_ENCODING="gzip"),
+    "malformed-form": lambda site, identifier: site.post(b"------gap5\r\nx\r\n\r\n", identifier),
+    "incomplete": lambda site, identifier: site.put(Stream([b"x"]), identifier, CONTENT_LENGTH="9"),
+    "no-file": lambda site, identifier: site.post(form(field_part(identifier, identifier)), identifier),
+    "length-required": lambda site, identifier: site.put(Stream([]), identifier, SERVER_SOFTWARE="Granian"),
+    "already-done": twice,
+    "method-not-allowed": lambda site, identifier: site.send("PATCH", "/upload/status", f"X-Progress-ID={identifier}"),
+    "bad-callback": lambda site, identifier: site.send(
+        "GET", "/upload/status", f"X-Progress-ID={identifier}&callback=(x)"
+    ),
+    "origin-not-allowed": lambda site, identifier: site.send(
+        "OPTIONS",
+        "/upload",
+        f"X-Progress-ID={identifier}",
+        HTTP_ORIGIN="https://b",
+        HTTP_ACCESS_CONTROL_REQUEST_METHOD="PUT",
+    ),
+}
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/html"])
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_refusal_is_one_line_without_the_identifier(
+    site: Site, code: str, accept: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever reads the log, or the answer over a shoulder, cannot take the upload over."""
+    identifier = site.identifier()
+    original = site.send
+    site.send = lambda *args, **environ: original(*args, **{"HTTP_ACCEPT": accept, **environ})  # type: ignore[method-assign]
+    with caplog.at_level(logging.DEBUG):
+        answer = REFUSALS[code](site, identifier)
+    lines = [record for record in caplog.records if record.name.startswith("fileupload")]
+    assert len(lines) == 1
+    assert code in lines[0].getMessage()
+    assert code in answer.body.decode()
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    signature = identifier.rpartition(".")[2]
+    for text in (caplog.text, answer.body.decode(), str(answer.headers)):
+        assert identifier not in text
+        assert signature not in text
+        assert identifier[:32] not in text
+        assert str(site.directory) not in text
+
+
+@pytest.mark.parametrize("count", [1, 500])
+def test_lines_do_not_grow_with_what_is_wrong(site: Site, count: int, caplog: pytest.LogCaptureFixture) -> None:
+    """python-multipart CVE-2024-53981, CVE-2026-40347: a request full of faults is one line, as one with one fault."""
+    with caplog.at_level(logging.DEBUG):
+        site.post(b"--" * count + form(*(part("Bad: header", "x") for _ in range(count))) + b"\r\n--" * count)
+    assert len([record for record in caplog.records if record.name.startswith(("fileupload", "multipart"))]) == 1
+
+
+@pytest.mark.parametrize("name", ["a\r\n2026 ERROR forged", "\x1b[2J", "%s%n{0}", "a\u2028b"])
+def test_names_do_not_reach_the_log(site: Site, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A line of the log cannot be forged, nor a terminal be driven, by what a client sends."""
+    with caplog.at_level(logging.DEBUG):
+        site.put(b"x", filename=name)
+        site.post(form(field_part(name.replace("\r\n", "%0D%0A"), b"\xff")))
+        site.put(b"x", name)
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("fileupload")]
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+    assert not any("forged" in line or "%s" in line for line in lines)
+
+
+MARKUP = '"><script>alert(1)</script>'
+
+
+def test_what_a_client_sent_is_escaped_in_pages(site: Site) -> None:
+    """An error page repeats names of fields as text."""
+    body = form(part('Content-Disposition: form-data; name="' + MARKUP.replace('"', "%22") + '"', b"\xff"))
+    answer = site.post(body, HTTP_ACCEPT="text/html")
+    assert answer.status == 400
+    assert answer.headers["content-type"].startswith("text/html")
+    assert b"<script" not in answer.body
+    assert b"&lt;script&gt;" in answer.body
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_successes_are_not_logged(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """An upload that is done, and its status, are for the server's own log."""
+    identifier = site.identifier()
+    with caplog.at_level(logging.DEBUG):
+        site.put(b"x", identifier)
+        site.status(identifier)
+    assert not caplog.records
