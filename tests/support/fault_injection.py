@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.open_resources import in_process
+from tests.support.open_resources import open_resources
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -73,10 +73,10 @@ class Disk:
 def for_each_operation(disk: Disk, error: int, lasting: bool, attempt: Callable[[], None]) -> int:
     """Run *attempt* with the first operation failing, the second, and so on until none is left to fail."""
     for number in range(1, _MAX_OPERATIONS):
-        before = in_process()
+        before = open_resources()
         with disk.failing(number, error, lasting=lasting):
             attempt()
-        assert in_process() <= before, f"descriptors leaked when operation {number} failed"
+        assert open_resources() <= before, f"descriptors leaked when operation {number} failed"
         if disk.count < number:
             return number - 1
     pytest.fail("the operations never end")

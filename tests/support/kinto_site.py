@@ -58,7 +58,7 @@ def make_filter(global_conf):
 
 
 @dataclass(frozen=True)
-class Site:
+class KintoSite:
     """A running Kinto.
 
     :ivar url: of its API, with the version.
@@ -117,7 +117,7 @@ def admin_id() -> str:
 
 
 @contextmanager
-def running_site(folder: Path) -> Iterator[Site]:
+def running_site(folder: Path) -> Iterator[KintoSite]:
     """Run Kinto in *folder*, in a process of its own."""
     (folder / "site.ini").write_text(CONFIG.format(secret=SECRET, admin=admin_id()))
     (folder / "bypass.py").write_text(BYPASS)
@@ -126,7 +126,7 @@ def running_site(folder: Path) -> Iterator[Site]:
     process = start_group(command, log, cwd=folder)
     try:
         (address,) = wait_for_line(process, log, r"(http://127\.0\.0\.1:\d+)")
-        yield Site(f"{address}/v1", folder)
+        yield KintoSite(f"{address}/v1", folder)
     finally:
         stop_group(process)
 

@@ -7,7 +7,7 @@ import socket
 import threading
 
 
-class Line:
+class NetworkLink:
     """Passes connections on to *port*, as long as it is not cut.
 
     :ivar port: where it is reached itself.

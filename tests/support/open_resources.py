@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 
 
-def in_process() -> set[str]:
+def open_resources() -> set[str]:
     """Return what is open in this process, and what runs in it: descriptors with what they lead to, and threads.
 
     Threads and files of earlier tests may end at any time: of two such sets the later one must hold nothing new.

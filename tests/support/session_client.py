@@ -46,7 +46,7 @@ class Answer:
         return values[0] if values else None
 
 
-class Site:
+class SessionSite:
     """An app behind session attachments; it answers with the names in the bundle that its path gives."""
 
     def __init__(self, directory: Path, **settings: Any) -> None:
@@ -72,18 +72,18 @@ class Site:
         start_response("200 OK", [("Content-Type", "application/json"), ("X-App", "yes")])
         return [json.dumps(names).encode()]
 
-    def client(self) -> Client:
+    def client(self) -> SessionClient:
         """Return a client who has never been here."""
-        return Client(self)
+        return SessionClient(self)
 
     def check_tidy(self) -> None:
         check_tidy(self.pool, self.directory)
 
 
-class Client:
+class SessionClient:
     """Somebody with a cookie jar."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: SessionSite) -> None:
         self.site = site
         self.cookies: dict[str, str] = {}
 

@@ -56,7 +56,7 @@ class Clock:
         return self.now
 
 
-class Client:
+class PacedClient:
     """A client that sends *total* bytes at *rate* (bytes a second, by time), to a server that fills each read."""
 
     def __init__(self, clock: Clock, rate: float | Callable[[float], float], total: int = 1 << 30) -> None:
@@ -118,7 +118,7 @@ class Answer:
         return self.status, self.json.get("code")
 
 
-class Site:
+class UploadSite:
     """The middleware in front of an app that answers with the descriptor it got, on a pool of its own."""
 
     def __init__(self, directory: Path, **settings: Any) -> None:

@@ -30,7 +30,7 @@ from tests.support.waiting import PATIENCE
 
 
 @dataclass(frozen=True)
-class Serving:
+class RunningServer:
     """A running ``fileupload serve``, in a process group of its own."""
 
     port: int
@@ -71,7 +71,7 @@ class Serving:
 class Serve(Protocol):
     """Starts a server."""
 
-    def __call__(self, *options: str, directory: Path | None = None) -> Serving: ...
+    def __call__(self, *options: str, directory: Path | None = None) -> RunningServer: ...
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def serve(pool: Path, tmp_path: Path) -> Iterator[Serve]:
     """Start servers; those that still run at the end of the test are killed."""
     processes: list[subprocess.Popen[bytes]] = []
 
-    def start(*options: str, directory: Path | None = None) -> Serving:
+    def start(*options: str, directory: Path | None = None) -> RunningServer:
         log = tmp_path / f"server-{len(processes)}.log"
         command = [sys.executable, "-m", "fileupload", "serve", "--port", "0", "--set", "min_free_space=0"]
         if not any(option.startswith("pool=") for option in options):
@@ -99,7 +99,7 @@ def serve(pool: Path, tmp_path: Path) -> Iterator[Serve]:
         process = start_group([*command, *options], log)
         processes.append(process)
         (port,) = wait_for_line(process, log, r"^http://127\.0\.0\.1:(\d+)/$")
-        return Serving(int(port), log, process)
+        return RunningServer(int(port), log, process)
 
     yield start
     for process in processes:
@@ -146,7 +146,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     return disk
 
 
-class Client:
+class MiddlewareClient:
     """Sends uploads to the middleware, without a server between."""
 
     def __init__(self, pool: Path) -> None:
@@ -201,8 +201,8 @@ class Client:
 
 
 @pytest.fixture
-def client() -> Iterator[Client]:
+def client() -> Iterator[MiddlewareClient]:
     """Return a client of a pool in memory, where the many uploads of a test are quick."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield Client(Path(folder, "pool"))
+        yield MiddlewareClient(Path(folder, "pool"))

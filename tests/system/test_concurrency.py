@@ -27,7 +27,7 @@ from fileupload.settings import Settings
 from tests.support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
-    from tests.system.conftest import Serve, Serving
+    from tests.system.conftest import RunningServer, Serve
 
 SLICE = 16 << 10
 CHUNK = 64 << 10
@@ -52,7 +52,7 @@ def run_fileupload(*arguments: str) -> str:
     return subprocess.run(command, check=True, timeout=PATIENCE, capture_output=True, text=True).stdout
 
 
-def begin_half(server: Serving, identifier: str, content: bytes, seen_at: Serving) -> Any:
+def begin_half(server: RunningServer, identifier: str, content: bytes, seen_at: RunningServer) -> Any:
     """Begin an upload, send half of it, and wait until another server tells of it; return the connection."""
     connection = server.begin(identifier, len(content))
     connection.send(content[: len(content) // 2])
@@ -196,7 +196,7 @@ def test_outdated_uploads_are_removed_once(serve: Serve, manager: UploadManager,
     assert not [name for name in in_pool() if "/" in name]
 
 
-def removed(servers: list[Serving]) -> int:
+def removed(servers: list[RunningServer]) -> int:
     """Return how many uploads the servers say that they removed."""
     lines = [line for server in servers for line in server.log.read_text().splitlines()]
     return sum(int(line.split()[-4]) for line in lines if line.endswith("outdated uploads removed"))

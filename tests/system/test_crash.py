@@ -21,7 +21,7 @@ from fileupload.manager import UploadManager
 from tests.support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
-    from tests.system.conftest import Serve, Serving
+    from tests.system.conftest import RunningServer, Serve
 
 KILLS = 50
 SLICE = 64 << 10
@@ -38,7 +38,7 @@ class Upload:
     succeeded: bool = False
     kills: int = 0
 
-    def send(self, server: Serving, progress: threading.Semaphore) -> None:
+    def send(self, server: RunningServer, progress: threading.Semaphore) -> None:
         """Send it in slices, each of which is told to *progress*."""
         try:
             with closing(server.begin(self.identifier, len(self.content))) as connection:
@@ -59,7 +59,7 @@ def slices_of(upload: Upload) -> int:
     return -(-len(upload.content) // SLICE) + 2
 
 
-def kill_during(uploads: list[Upload], server: Serving, chance: random.Random) -> None:
+def kill_during(uploads: list[Upload], server: RunningServer, chance: random.Random) -> None:
     """Send *uploads* at the same time, and kill the server somewhere on the way."""
     progress = threading.Semaphore(0)
     threads = [threading.Thread(target=upload.send, args=(server, progress)) for upload in uploads]

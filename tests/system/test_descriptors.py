@@ -44,7 +44,7 @@ CONTENT = b"x" * 100_000
 
 
 @dataclass
-class Server:
+class LimitedServer:
     """A server with 64 descriptors, and its pool."""
 
     port: int
@@ -83,13 +83,13 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path) -> Iterator[LimitedServer]:
     pool, log = tmp_path / "pool", tmp_path / "log"
     process = start_group([sys.executable, str(SCRIPT), str(pool), "64", KEY], log)
     try:
         (port,) = wait_for_line(process, log, r"port (\d+)")
         manager = make_manager(Settings.parse({"directory": str(pool), "upload_key": KEY}))
-        yield Server(int(port), manager, log)
+        yield LimitedServer(int(port), manager, log)
         assert process.poll() is None, log.read_text()
     finally:
         kill_group(process)
@@ -203,7 +203,7 @@ def test_each_form_of_an_error_tells_when_to_come_again(answer: Callable[[], Res
     assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
 
 
-def test_more_uploads_than_descriptors(server: Server) -> None:
+def test_more_uploads_than_descriptors(server: LimitedServer) -> None:
     """Of forty slow uploads at once, those are refused with 503 and Retry-After that have no descriptors.
 
     The others come through, the pool holds them and nothing else, and afterwards all is as before.

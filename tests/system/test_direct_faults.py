@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.fault_injection import Disk, for_each_operation, refusal_for
 from tests.support.waiting import PATIENCE
-from tests.support.wsgi_client import Answer, Site
+from tests.support.wsgi_client import Answer, UploadSite
 
 MIN_PART_SIZE = 5 << 20  # bytes
 CONTENT = bytes(range(256)) * (MIN_PART_SIZE // 256) + b"the last part"
@@ -30,7 +30,7 @@ FAULTS = pytest.mark.parametrize(
 class Sender:
     """Sends one file straight to the pool, without a server between."""
 
-    def __init__(self, site: Site, content: bytes) -> None:
+    def __init__(self, site: UploadSite, content: bytes) -> None:
         self._site = site
         self._content = content
         self.identifier = site.identifier()
@@ -80,11 +80,11 @@ class Sender:
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
+def site() -> Iterator[UploadSite]:
     """Return a site with a pool in memory, where the many uploads of a test are quick."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield Site(Path(folder, "pool"), durable=True, direct_part_size="5M")
+        yield UploadSite(Path(folder, "pool"), durable=True, direct_part_size="5M")
 
 
 def check_refusal(answer: Answer, error: int) -> None:
@@ -93,7 +93,7 @@ def check_refusal(answer: Answer, error: int) -> None:
 
 
 @FAULTS
-def test_an_offer_on_a_failing_disk(site: Site, disk: Disk, error: int, lasting: bool) -> None:
+def test_an_offer_on_a_failing_disk(site: UploadSite, disk: Disk, error: int, lasting: bool) -> None:
     """Whichever operation of an offer fails, the next one is as good as a first one."""
 
     def attempt() -> None:
@@ -111,7 +111,7 @@ def test_an_offer_on_a_failing_disk(site: Site, disk: Disk, error: int, lasting:
 
 
 @FAULTS
-def test_a_part_on_a_failing_disk(site: Site, disk: Disk, error: int, lasting: bool) -> None:
+def test_a_part_on_a_failing_disk(site: UploadSite, disk: Disk, error: int, lasting: bool) -> None:
     """Whichever operation of a part fails, it is whole or not there, and can be sent again."""
 
     def attempt() -> None:
@@ -135,7 +135,7 @@ def test_a_part_on_a_failing_disk(site: Site, disk: Disk, error: int, lasting: b
 
 @FAULTS
 @pytest.mark.parametrize("content", [b"some bytes", CONTENT], ids=["whole", "parts"])
-def test_completing_on_a_failing_disk(site: Site, disk: Disk, content: bytes, error: int, lasting: bool) -> None:
+def test_completing_on_a_failing_disk(site: UploadSite, disk: Disk, content: bytes, error: int, lasting: bool) -> None:
     """Whichever operation of completing fails, all that was sent is there for the next try."""
 
     def attempt() -> None:
@@ -162,7 +162,7 @@ REPLACED = {(409, "superseded"), (404, "not-direct")}
 
 @pytest.mark.parametrize("content", [b"some bytes", CONTENT], ids=["whole", "parts"])
 @pytest.mark.parametrize("anew", [False, True], ids=["cleared", "begun anew"])
-def test_a_reset_at_any_moment(site: Site, disk: Disk, content: bytes, anew: bool) -> None:
+def test_a_reset_at_any_moment(site: UploadSite, disk: Disk, content: bytes, anew: bool) -> None:
     """Whenever a reset comes, or another beginning, who completes is told so, and nothing of it is left."""
     threads: list[threading.Thread] = []
 

@@ -16,7 +16,7 @@ from fileupload.pool.object.pool import ObjectPool
 from fileupload.pool.s3 import client as s3_client
 from fileupload.pool.s3.store import S3Store
 from tests.support.direct_site import DirectSite, outcome
-from tests.support.network_link import Line
+from tests.support.network_link import NetworkLink
 from tests.support.stores.fixtures import access
 from tests.support.stores.store_process import CEPH_KEYS, SWIFT_KEYS
 from tests.support.waiting import wait_until
@@ -24,7 +24,7 @@ from tests.support.waiting import wait_until
 CONTENT = b"some bytes"
 STORAGE_FAILED = (500, "storage-failed")
 _AT_ONCE = 5
-Open = Callable[[S3Store, tuple[str, str]], tuple[DirectSite, Line]]
+Open = Callable[[S3Store, tuple[str, str]], tuple[DirectSite, NetworkLink]]
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def open_site() -> Iterator[Open]:
     """Serve a site whose line to its store can be cut."""
     with ExitStack() as held:
 
-        def run(store: S3Store, keys: tuple[str, str]) -> tuple[DirectSite, Line]:
-            line = Line(urlsplit(store.client.meta.endpoint_url).port or 0)
+        def run(store: S3Store, keys: tuple[str, str]) -> tuple[DirectSite, NetworkLink]:
+            line = NetworkLink(urlsplit(store.client.meta.endpoint_url).port or 0)
             held.callback(line.close)
             place = {
                 "pool": f"s3://{store.s3_bucket}/outage/{uuid.uuid4().hex}",
@@ -82,7 +82,7 @@ class Break:
     :ivar came: whether there was such a request.
     """
 
-    def __init__(self, site: DirectSite, line: Line, number: int, *, back_at_once: bool) -> None:
+    def __init__(self, site: DirectSite, line: NetworkLink, number: int, *, back_at_once: bool) -> None:
         self._left = number
         self._line = line
         self._back_at_once = back_at_once

@@ -21,7 +21,7 @@ import pytest
 from tests.support.fault_injection import put_below_pool
 
 if TYPE_CHECKING:
-    from tests.system.conftest import Client
+    from tests.system.conftest import MiddlewareClient
 
 CONTENTS = (b"first" * 30_000, b"", b"third")
 RANDOM_DISKS = 10  # for each moment, beside the systematic ones
@@ -179,7 +179,7 @@ def build(disk: Disk, root: Path, pool: Path) -> None:
             target.write_bytes(content)
 
 
-def check(client: Client, identifier: str, body: bytes, *, answered: bool) -> None:
+def check(client: MiddlewareClient, identifier: str, body: bytes, *, answered: bool) -> None:
     """Check that the upload on this disk is whole or does not say that it is, and can be sent again."""
     stored = client.stored(identifier)
     if stored is not None:
@@ -191,7 +191,9 @@ def check(client: Client, identifier: str, body: bytes, *, answered: bool) -> No
     assert client.stored(identifier) == list(CONTENTS)
 
 
-def test_power_lost_at_any_moment(client: Client, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_power_lost_at_any_moment(
+    client: MiddlewareClient, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever was not yet synced is lost or kept: no bucket is done with other bytes, and a retry succeeds."""
     identifier, body = client.manager.create_identifier(), client.make_form(*CONTENTS)
     code, _ = client.send(identifier, body, form=True)

@@ -10,7 +10,7 @@ import pytest
 from tests.support.fault_injection import Disk, for_each_operation, refusal_for
 
 if TYPE_CHECKING:
-    from tests.system.conftest import Client
+    from tests.system.conftest import MiddlewareClient
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -29,7 +29,7 @@ def check_answer(code: int, answer: dict[str, Any], error: int) -> None:
     [(errno.ENOSPC, True), (errno.EDQUOT, False), (errno.EIO, True), (errno.EIO, False), (errno.EMFILE, False)],
     ids=["ENOSPC", "EDQUOT-once", "EIO", "EIO-once", "EMFILE-once"],
 )
-def test_a_failing_disk(client: Client, disk: Disk, error: int, lasting: bool, form: bool) -> None:
+def test_a_failing_disk(client: MiddlewareClient, disk: Disk, error: int, lasting: bool, form: bool) -> None:
     """Whichever operation fails, the answer is 507, 503 or 500, no half file is called done, and a retry succeeds."""
     body, contents = (client.make_form(CONTENT, CONTENT), [CONTENT, CONTENT]) if form else (CONTENT, [CONTENT])
 
@@ -51,7 +51,7 @@ def test_a_failing_disk(client: Client, disk: Disk, error: int, lasting: bool, f
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EMFILE], ids=errno.errorcode.get)
-def test_a_finished_upload_survives_a_failing_disk(client: Client, disk: Disk, error: int) -> None:
+def test_a_finished_upload_survives_a_failing_disk(client: MiddlewareClient, disk: Disk, error: int) -> None:
     """Whichever operation of a second upload fails, the finished one keeps its bytes."""
     identifier = client.manager.create_identifier()
     assert client.send(identifier, CONTENT, form=False)[0] == 200
@@ -66,7 +66,7 @@ def test_a_finished_upload_survives_a_failing_disk(client: Client, disk: Disk, e
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EMFILE], ids=errno.errorcode.get)
-def test_a_refusal_survives_a_failing_disk(client: Client, disk: Disk, error: int) -> None:
+def test_a_refusal_survives_a_failing_disk(client: MiddlewareClient, disk: Disk, error: int) -> None:
     """Whichever operation fails while a refusal is noted, the client gets the refusal or the disk's error."""
     done, new = client.manager.create_identifier(), client.manager.create_identifier()
     assert client.send(done, CONTENT, form=False)[0] == 200

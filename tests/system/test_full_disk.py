@@ -12,8 +12,8 @@ import pytest
 from fileupload import SessionAttachments
 from fileupload.errors import PoolFull
 from fileupload.status import State, UploadStatus
-from tests.support.session_client import Client
-from tests.support.wsgi_client import Site
+from tests.support.session_client import SessionClient
+from tests.support.wsgi_client import UploadSite
 
 MEGABYTE = 1 << 20
 
@@ -34,9 +34,9 @@ def room_of(folder: Path) -> tuple[int, int]:
 def test_refusals_on_a_full_disk_cost_nothing(small_disk: Path, made: bool) -> None:
     """Two thousand refused uploads of each kind leave the free blocks and inodes of a full disk as they were."""
     pool = small_disk / "pool"
-    site = Site(pool, min_free_space=16, drain_size=0)
+    site = UploadSite(pool, min_free_space=16, drain_size=0)
     bundles = SessionAttachments(None, directory=str(pool), durable=False, min_free_space=16, drain_size=0)
-    visitor = Client(SimpleNamespace(as_server=validator(bundles)))  # type: ignore[arg-type]
+    visitor = SessionClient(SimpleNamespace(as_server=validator(bundles)))  # type: ignore[arg-type]
     visitor.get("b")
     if made:
         site.manager.pool.record_refusal("a" * 32, UploadStatus(state=State.STARTING).failed(PoolFull()))

@@ -19,13 +19,13 @@ from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from fileupload.manager import UploadManager
-    from tests.system.conftest import Serve, Serving
+    from tests.system.conftest import RunningServer, Serve
 
 ANONYMOUS = ("--set", "anonymous=true")
 CONTENT = b"some bytes"
 
 
-def new_identifier(server: Serving) -> str:
+def new_identifier(server: RunningServer) -> str:
     """Ask a server for an identifier."""
     answer = requests.post(f"{server.url}/identifier", timeout=PATIENCE)
     assert answer.status_code == 201, (answer.text, server.log.read_text())
@@ -33,7 +33,7 @@ def new_identifier(server: Serving) -> str:
     return identifier
 
 
-def check_shared(*servers: Serving) -> None:
+def check_shared(*servers: RunningServer) -> None:
     """Check that each server takes an upload under an identifier of each other, and that all tell of it."""
     for maker in servers:
         for taker in servers:

@@ -31,7 +31,7 @@ MEGABYTE = 1 << 20
 
 
 @dataclass(frozen=True)
-class Server:
+class PageServer:
     """A dedicated server that runs."""
 
     url: str
@@ -56,7 +56,7 @@ class Server:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout.strip()
 
 
-Serve = Callable[..., Server]
+Serve = Callable[..., PageServer]
 
 
 @pytest.fixture
@@ -64,14 +64,14 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """Start ``fileupload serve`` with options; it ends with the test."""
     processes: list[subprocess.Popen[bytes]] = []
 
-    def run(*options: str, port: int = 0) -> Server:
+    def run(*options: str, port: int = 0) -> PageServer:
         log = tmp_path / f"server-{len(processes)}.log"
         pool = tmp_path / "pool"
         command = [sys.executable, "-m", "fileupload", "serve", "--port", str(port), "--directory", str(pool)]
         process = start_group([*command, *options], log)
         processes.append(process)
         (url,) = wait_for_line(process, log, r"(http://127\.0\.0\.1:\d+/)")
-        return Server(url, pool, process)
+        return PageServer(url, pool, process)
 
     yield run
     for process in processes:
@@ -96,7 +96,7 @@ def expect_state(entry: Locator, state: str) -> None:
     expect(entry).to_have_attribute("data-state", state)
 
 
-def begin_film(server: Server, page: Page, folder: Path) -> tuple[FilePayload, Callable[[], None]]:
+def begin_film(server: PageServer, page: Page, folder: Path) -> tuple[FilePayload, Callable[[], None]]:
     """Begin to send a file slowly, and wait until it arrives; return it, and what makes the page fast again."""
     speed_up = slow_down(page)
     film = payload("film.mkv", 20 * MEGABYTE)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.direct_site import DirectSite, outcome
 from tests.support.folders import files_in
-from tests.support.wsgi_client import Site, Stream
+from tests.support.wsgi_client import Stream, UploadSite
 
 MEBIBYTE = 1 << 20
 BAD_TEXTS = {
@@ -97,7 +97,7 @@ def test_a_wish_that_is_too_long(untouched: DirectSite) -> None:
 @pytest.mark.parametrize("stop", [None, 0, 5], ids=["chunked", "nothing", "half"])
 def test_a_wish_that_breaks_off(tmp_path: Path, stop: int | None) -> None:
     """Of a body in chunks the end must be certain; of one with a length, all must come."""
-    site = Site(tmp_path / "pool")
+    site = UploadSite(tmp_path / "pool")
     body = json.dumps(FINE).encode()
     query = urlencode({"X-Progress-ID": site.identifier()})
     if stop is None:
@@ -199,7 +199,7 @@ wishes = st.one_of(
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wish=wishes)
-def test_any_json(lasting_site: Site, wish: Any) -> None:
+def test_any_json(lasting_site: UploadSite, wish: Any) -> None:
     """Whatever JSON comes, it is an offer or a refusal; and so for completing."""
     body, query = json.dumps(wish).encode(), urlencode({"X-Progress-ID": lasting_site.identifier()})
     assert lasting_site.send("POST", "/upload/direct", query, body).status in {200, 400, 413}

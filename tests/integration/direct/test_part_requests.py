@@ -19,7 +19,7 @@ from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from tests.integration.direct.conftest import Open
 from tests.support.direct_site import DirectSite, outcome
 from tests.support.waiting import PATIENCE, wait_until
-from tests.support.wsgi_client import Site, field_part, file_part, form
+from tests.support.wsgi_client import UploadSite, field_part, file_part, form
 
 CONTENT = b"some bytes"
 FORM_TYPE = {"Content-Type": "multipart/form-data; boundary=----gap5"}
@@ -193,7 +193,7 @@ def test_a_form_of_several_parts_of_a_store(site: DirectSite, kind: str) -> None
 
 def test_a_server_that_stores_bodies(tmp_path: Path) -> None:
     """A server that stores bodies before it calls us hides nothing of a direct upload: its parts show how far it is."""
-    site = Site(tmp_path / "pool")
+    site = UploadSite(tmp_path / "pool")
     identifier = site.identifier()
     query = urlencode({"X-Progress-ID": identifier})
     body = json.dumps({"filename": "a", "size": 1}).encode()

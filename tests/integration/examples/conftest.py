@@ -60,7 +60,7 @@ RECIPES = {
 
 
 @dataclass(frozen=True)
-class Site:
+class ExampleSite:
     """An example that runs."""
 
     url: str
@@ -73,7 +73,7 @@ class Site:
 
 
 Launch = Callable[..., str]
-Start = Callable[..., Site]
+Start = Callable[..., ExampleSite]
 
 
 def _environment(home: Path, **variables: str) -> dict[str, str]:
@@ -119,7 +119,7 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
 def start(launch: Launch, tmp_path: Path) -> Start:
     """Start an example, by the name of its recipe, in a copy of its folder."""
 
-    def run(name: str, **variables: str) -> Site:
+    def run(name: str, **variables: str) -> ExampleSite:
         recipe = RECIPES[name]
         _need(*recipe.modules)
         folder = tmp_path / recipe.folder
@@ -127,6 +127,6 @@ def start(launch: Launch, tmp_path: Path) -> Start:
         shutil.copytree(EXAMPLES / recipe.folder, folder, ignore=ignored, dirs_exist_ok=True)
         if recipe.prepare:
             subprocess.run([sys.executable, *recipe.prepare], cwd=folder, check=True, timeout=PATIENCE)
-        return Site(launch(recipe.serve, folder, **variables), folder, folder / recipe.pool)
+        return ExampleSite(launch(recipe.serve, folder, **variables), folder, folder / recipe.pool)
 
     return run

@@ -35,7 +35,7 @@ from tests.support.chromium import launch, on_disk, open_context, slow_down, wai
 from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
-    from tests.integration.examples.conftest import Site
+    from tests.integration.examples.conftest import ExampleSite
 
 UNICODE = "Übergröße – 大きなファイル 🎈 „100 %“ #1?.bin"
 MEGABYTE = 1 << 20
@@ -60,14 +60,14 @@ SUBMIT_TWICE = """() => {
 }"""
 
 T = TypeVar("T")
-Start = Callable[..., "Site"]
+Start = Callable[..., "ExampleSite"]
 
 
 @dataclass
 class Scene:
     """A site, a browser, and what goes wrong in it."""
 
-    site: Site
+    site: ExampleSite
     browser: Browser
     folder: Path
     faults: list[str] = field(default_factory=list)
@@ -102,7 +102,7 @@ def asking(page: Page) -> AbstractContextManager[object]:
 def in_chromium(test: Callable[[Scene], None]) -> Callable[..., None]:
     """Run a test in Chromium, and in a thread of its own: other tests keep Playwright running in this one."""
 
-    def play(site: Site, folder: Path) -> None:
+    def play(site: ExampleSite, folder: Path) -> None:
         with sync_playwright() as playwright:
             browser = launch(playwright)
             scene = Scene(site, browser, folder)
@@ -187,7 +187,7 @@ def listed(person: BrowserContext, url: str) -> list[str]:
     return [attachment["name"] for attachment in person.request.get(url).json()]
 
 
-def mails(site: Site) -> list[EmailMessage]:
+def mails(site: ExampleSite) -> list[EmailMessage]:
     """Return what was sent."""
     files = sorted((site.folder / "var/mail").glob("*"), key=lambda file: file.stat().st_mtime_ns)
     texts = [text for file in files for text in file.read_bytes().split(SEPARATOR + b"\n") if text.strip()]
@@ -556,7 +556,7 @@ def client() -> Iterator[requests.Session]:
         yield session
 
 
-def open_form(client: requests.Session, site: Site) -> tuple[str, dict[str, str]]:
+def open_form(client: requests.Session, site: ExampleSite) -> tuple[str, dict[str, str]]:
     """Return the address of a letter's attachments, and the hidden fields of its form."""
     page = client.get(site.url, timeout=PATIENCE).text
     address = re.search(r'data-attachments="([^"]+)"', page)

@@ -20,7 +20,7 @@ import requests
 from tests.support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
-    from tests.integration.examples.conftest import Site
+    from tests.integration.examples.conftest import ExampleSite
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 BROWSE = Path(__file__).with_name("browse.py")
@@ -41,7 +41,7 @@ while True:
 """
 
 
-Start = Callable[..., "Site"]
+Start = Callable[..., "ExampleSite"]
 Launch = Callable[..., str]
 
 
@@ -246,7 +246,7 @@ def test_django_refuses_a_token_of_another_visitor(start: Start, browser: reques
 def start_flask_with_server(start: Start, launch: Launch, need: Callable[..., None], tmp_path: Path) -> Start:
     """Start a dedicated upload server, and the Flask example that leaves its uploads to it."""
 
-    def run(origin: str) -> Site:
+    def run(origin: str) -> ExampleSite:
         need("granian")
         pool = tmp_path / "flask/instance/pool"
         command = ("-m", "fileupload", "serve", "--port", "0", "--directory", str(pool), "--cors-origin", origin)
@@ -292,7 +292,7 @@ def in_chromium(need: Callable[..., None], tmp_path: Path, content: bytes) -> Ca
     file = tmp_path / FILENAME
     file.write_bytes(content)
 
-    def run(site: Site, *pace: str) -> dict[str, Any]:
+    def run(site: ExampleSite, *pace: str) -> dict[str, Any]:
         command = [sys.executable, str(BROWSE), site.url, str(file), *pace]
         answer = subprocess.run(command, check=True, timeout=3 * PATIENCE, stdout=subprocess.PIPE)
         seen: dict[str, Any] = json.loads(answer.stdout)

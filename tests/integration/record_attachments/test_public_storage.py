@@ -41,7 +41,7 @@ RECORD = "/api/pictures/one"
 
 
 @dataclass
-class Site:
+class PublicStorageSite:
     """A REST app behind record attachments, and its public place.
 
     :ivar store: the one with the public place.
@@ -102,30 +102,30 @@ on_ceph_too = pytest.mark.parametrize("make_site", [*KINDS, "ceph"], indirect=Tr
 
 
 @pytest.fixture(params=KINDS)
-def make_site(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Site]:
+def make_site(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., PublicStorageSite]:
     """Make a site whose pool is a folder, or in another ``s3_bucket`` than the public place."""
     name, keys = ("ceph_store", CEPH_KEYS) if request.param == "ceph" else ("store", SWIFT_KEYS)
     store = request.getfixturevalue(name)
 
-    def make(**more: Any) -> Site:
+    def make(**more: Any) -> PublicStorageSite:
         settings = {"record_url": "/api/{kind}/{id}", "min_free_space": 0, **public_place(store, keys), **more}
         if "folder" in request.param:
-            return Site(store, {"directory": str(tmp_path / "pool"), **settings})
+            return PublicStorageSite(store, {"directory": str(tmp_path / "pool"), **settings})
         other = f"other-{uuid.uuid4().hex[:12]}"
         store.client.create_bucket(Bucket=other)
-        return Site(store, {"pool": f"s3://{other}/pool", **settings})
+        return PublicStorageSite(store, {"pool": f"s3://{other}/pool", **settings})
 
     return make
 
 
 @pytest.fixture
-def site(make_site: Callable[..., Site]) -> Site:
+def site(make_site: Callable[..., PublicStorageSite]) -> PublicStorageSite:
     """One with the settings as they are."""
     return make_site()
 
 
 @on_ceph_too
-def test_a_file_comes_is_replaced_and_goes(site: Site) -> None:
+def test_a_file_comes_is_replaced_and_goes(site: PublicStorageSite) -> None:
     """A record speaks of the store's own address; a file goes when it is replaced, and with its record."""
     site.attach(b"old")
     location = site.attach(b"new")
@@ -139,7 +139,7 @@ def test_a_file_comes_is_replaced_and_goes(site: Site) -> None:
 
 
 @on_ceph_too
-def test_the_store_knows_how_to_serve_a_file(site: Site) -> None:
+def test_the_store_knows_how_to_serve_a_file(site: PublicStorageSite) -> None:
     """It is given the type, and that browsers show what runs nothing, and save all else under its name."""
     head = site.head(site.attach(b"picture", "ä.png"))
     assert head["ContentType"] == "image/png"
@@ -150,7 +150,7 @@ def test_the_store_knows_how_to_serve_a_file(site: Site) -> None:
 
 
 @on_ceph_too
-def test_a_large_file(site: Site) -> None:
+def test_a_large_file(site: PublicStorageSite) -> None:
     """A file of several parts is the same there, and is served in the same way as a small one."""
     content = bytes(range(256)) * (DEFAULT_PART_SIZE // 256) + b"some more"
     location = site.attach(content)
@@ -161,7 +161,7 @@ def test_a_large_file(site: Site) -> None:
 
 
 @on_ceph_too
-def test_an_empty_file(site: Site) -> None:
+def test_an_empty_file(site: PublicStorageSite) -> None:
     """A file without a byte is a file."""
     site.attach(b"")
     assert list(site.public().values()) == [b""]
@@ -186,7 +186,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 @on_ceph_too
 def test_no_byte_passes_through_us_where_the_store_can_copy(
-    sent: list[tuple[str, str]], make_site: Callable[..., Site]
+    sent: list[tuple[str, str]], make_site: Callable[..., PublicStorageSite]
 ) -> None:
     """From a pool in the same store a file is copied there; from a folder it is sent in parts."""
     site = make_site()
@@ -202,7 +202,7 @@ def test_no_byte_passes_through_us_where_the_store_can_copy(
         assert done == ["HeadObject", "CreateMultipartUpload", *parts, "CompleteMultipartUpload"]
 
 
-def test_a_client_who_watches_still_finds_a_status(site: Site) -> None:
+def test_a_client_who_watches_still_finds_a_status(site: PublicStorageSite) -> None:
     """The upload stays done for who has its identifier, while its bytes are in the public place alone."""
     identifier = make_manager(site.parsed).create_identifier()
     site.attach(b"content", query=f"?X-Progress-ID={identifier}")
@@ -214,7 +214,7 @@ def test_a_client_who_watches_still_finds_a_status(site: Site) -> None:
     assert list(site.public().values()) == [b"content"]
 
 
-def test_files_lie_where_the_settings_say(make_site: Callable[..., Site]) -> None:
+def test_files_lie_where_the_settings_say(make_site: Callable[..., PublicStorageSite]) -> None:
     """Folder and names are those of the settings, and no object that was there before is overwritten."""
     site = make_site(folder="{kind}", randomize=False, filename_pattern="{rid}-{filename}")
     site.store.put(site.prefix + "pictures/one-a.png", b"of somebody else")
@@ -224,7 +224,7 @@ def test_files_lie_where_the_settings_say(make_site: Callable[..., Site]) -> Non
     assert list(site.public()) == ["pictures/one-a.png"]
 
 
-def test_old_files_are_kept(make_site: Callable[..., Site]) -> None:
+def test_old_files_are_kept(make_site: Callable[..., PublicStorageSite]) -> None:
     """With keep_old_files, a file stays when it is replaced, and when its record goes."""
     site = make_site(keep_old_files=True)
     site.attach(b"old")
@@ -233,7 +233,7 @@ def test_old_files_are_kept(make_site: Callable[..., Site]) -> None:
     assert sorted(site.public().values()) == [b"new", b"old"]
 
 
-def test_nothing_is_put_there_that_the_app_refuses(make_site: Callable[..., Site]) -> None:
+def test_nothing_is_put_there_that_the_app_refuses(make_site: Callable[..., PublicStorageSite]) -> None:
     """A file that is too large, or that the app does not take, leaves nothing."""
     site = make_site(max_size_bytes=10)
     files = [("attachment", "a.png", b"x" * 11)]
@@ -254,7 +254,7 @@ def test_nothing_is_put_there_that_the_app_refuses(make_site: Callable[..., Site
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_locations_are_as_the_settings_say(
-    make_site: Callable[..., Site], settings: dict[str, str], location: str
+    make_site: Callable[..., PublicStorageSite], settings: dict[str, str], location: str
 ) -> None:
     """What stands before a location is base_url, or nothing, or the store's address as clients see it."""
     site = make_site(**settings)
@@ -262,7 +262,7 @@ def test_locations_are_as_the_settings_say(
     assert site.attach(b"content") == before + next(iter(site.public()))
 
 
-def test_the_filter_serves_what_is_there(make_site: Callable[..., Site]) -> None:
+def test_the_filter_serves_what_is_there(make_site: Callable[..., PublicStorageSite]) -> None:
     """With serve_files, a file comes from the store by us, whole and in ranges; what is gone is not found."""
     site = make_site(base_url="/files/", serve_files=True)
     location = site.attach(b"content")
@@ -273,7 +273,7 @@ def test_the_filter_serves_what_is_there(make_site: Callable[..., Site]) -> None
 
 
 @pytest.fixture
-def losing(make_site: Callable[..., Site]) -> Site:
+def losing(make_site: Callable[..., PublicStorageSite]) -> PublicStorageSite:
     """A site with a public place in an ``s3_bucket`` of its own, which may get lost."""
     store = make_site().store
     lost = S3Store(lambda: store.client, f"lost-{uuid.uuid4().hex[:12]}")
@@ -283,7 +283,7 @@ def losing(make_site: Callable[..., Site]) -> Site:
     return site
 
 
-def test_the_heartbeat_writes_and_removes_an_object(sent: list[tuple[str, str]], losing: Site) -> None:
+def test_the_heartbeat_writes_and_removes_an_object(sent: list[tuple[str, str]], losing: PublicStorageSite) -> None:
     """It is well as long as the store takes files, and nothing is left of it."""
     losing.app.records["/__heartbeat__"] = {}
     sent.clear()
@@ -294,7 +294,7 @@ def test_the_heartbeat_writes_and_removes_an_object(sent: list[tuple[str, str]],
     assert losing.client.get("/__heartbeat__", status=503).json == {"attachments": False}
 
 
-def test_a_place_that_fails_is_told(losing: Site) -> None:
+def test_a_place_that_fails_is_told(losing: PublicStorageSite) -> None:
     """Where no file can be put, an upload is answered 500, no record is made, and nothing of it remains."""
     losing.store.client.delete_bucket(Bucket=losing.store.s3_bucket)
     files = [("attachment", "a.png", b"content")]
@@ -306,7 +306,7 @@ def test_a_place_that_fails_is_told(losing: Site) -> None:
     losing.assert_empty()
 
 
-def test_a_crash_leaves_what_is_found(site: Site) -> None:
+def test_a_crash_leaves_what_is_found(site: PublicStorageSite) -> None:
     """Whichever request to the public place is the last of a process, the collection leaves nothing of the upload."""
     for number in range(1, 20):
         command = [sys.executable, str(CRASHING), json.dumps(site.settings), str(number), str(DEFAULT_PART_SIZE + 1)]
@@ -319,7 +319,7 @@ def test_a_crash_leaves_what_is_found(site: Site) -> None:
     assert number > 5
 
 
-def test_a_crash_after_the_app_has_taken_the_file(site: Site) -> None:
+def test_a_crash_after_the_app_has_taken_the_file(site: PublicStorageSite) -> None:
     """The collection finds that the file is in its record, and removes the bytes that the pool still has."""
     manager = make_manager(site.parsed)
     record = RecordTemplate(site.parsed.record_url).record(RECORD)
@@ -352,7 +352,7 @@ def complete(pool: Pool, content: bytes) -> str:
     return bucket_id
 
 
-def test_the_command_collects_in_a_store(site: Site, tmp_path: Path) -> None:
+def test_the_command_collects_in_a_store(site: PublicStorageSite, tmp_path: Path) -> None:
     """``records gc`` takes the pool and the public place as settings, wherever they are."""
     site.attach(b"content")
     options = [f"{name}={value}" for name, value in site.settings.items()]
@@ -398,7 +398,7 @@ def test_wrong_settings_are_named(changed: dict[str, str], problem: str) -> None
 
 
 @on_ceph_too
-def test_a_place_that_cannot_be_used_stops_the_start(make_site: Callable[..., Site]) -> None:
+def test_a_place_that_cannot_be_used_stops_the_start(make_site: Callable[..., PublicStorageSite]) -> None:
     """A public place that is not there stops the start with the setting's name, and the store's own answer."""
     with pytest.raises(SettingError, match=r"setting 'base_path' cannot be 's3://no-such-bucket': .*NoSuchBucket"):
         make_site(base_path="s3://no-such-bucket/public")
@@ -406,7 +406,7 @@ def test_a_place_that_cannot_be_used_stops_the_start(make_site: Callable[..., Si
 
 
 @pytest.mark.parametrize("make_site", ["ceph"], indirect=True)  # Swift's S3 interface has no ACLs as it runs here
-def test_an_acl_lets_anyone_read(make_site: Callable[..., Site]) -> None:
+def test_an_acl_lets_anyone_read(make_site: Callable[..., PublicStorageSite]) -> None:
     """With public-read, a file is read at its location without a signature; without an ACL it is not."""
     site = make_site(base_acl="public-read")
     large = bytes(DEFAULT_PART_SIZE + 1)

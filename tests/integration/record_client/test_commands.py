@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fileupload.record_client.upload import record_id_of
-from tests.support.kinto_site import CommandLine, Site, running_site
+from tests.support.kinto_site import CommandLine, KintoSite, running_site
 from tests.support.waiting import PATIENCE
 
 Names = tuple[str, ...]
@@ -37,7 +37,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KintoSite]:
     """One Kinto; each test has a collection of its own."""
     with running_site(tmp_path_factory.mktemp("site")) as running:
         yield running
@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> CommandLine:
 
 
 @pytest.fixture
-def place(site: Site, request: pytest.FixtureRequest) -> Names:
+def place(site: KintoSite, request: pytest.FixtureRequest) -> Names:
     """The options that name a collection of this test."""
     return ("--server", site.url, "--bucket", "blog", "--collection", collection_of(request))
 
@@ -75,7 +75,7 @@ def attachment(location: str, content: bytes, filename: str = "a.txt", **others:
 
 
 @pytest.fixture
-def put_public(site: Site, tmp_path: Path, run: CommandLine, place: Names) -> Callable[[bytes], str]:
+def put_public(site: KintoSite, tmp_path: Path, run: CommandLine, place: Names) -> Callable[[bytes], str]:
     """Upload a file with any content; return its location."""
 
     def put(content: bytes) -> str:
@@ -97,7 +97,7 @@ def test_each_command_explains_itself(run: CommandLine, command: str) -> None:
 
 
 def test_files_are_uploaded_into_records(
-    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path
+    run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
     """A bucket and a collection are made, each file gets a record whose id follows from its name."""
     (tmp_path / "folder").mkdir()
@@ -119,7 +119,7 @@ def test_the_ids_of_records_stay_those_of_the_predecessor() -> None:
 
 
 def test_only_what_has_changed_is_uploaded_again(
-    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path
+    run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
     """What the server has by its hash is left, unless it is forced; a new content goes to the same record."""
     file = tmp_path / "a.txt"
@@ -136,7 +136,7 @@ def test_only_what_has_changed_is_uploaded_again(
 
 
 def test_a_record_that_has_the_file_is_taken(
-    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path
+    run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
     """A file of the same name, in a record of any id and on any page of the list, is the one that is replaced."""
     for name in ("r1", "r2", "r3", "r4", "r5"):
@@ -149,7 +149,7 @@ def test_a_record_that_has_the_file_is_taken(
 
 
 def test_compressed_files_come_back_as_they_were(
-    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path
+    run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
     """--gzip sends less, and tells what it was; a download has the original again, and an upload knows it."""
     content = b"the same again, " * 10_000
@@ -168,7 +168,7 @@ def test_compressed_files_come_back_as_they_were(
 
 
 def test_a_file_may_be_compressed_no_more(
-    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path
+    run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
     """After an upload without --gzip, the record says nothing of an original any more."""
     file = tmp_path / "a.txt"
@@ -182,7 +182,7 @@ def test_a_file_may_be_compressed_no_more(
 
 
 def test_an_original_of_an_older_file_is_passed_over(
-    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path, put_public: Callable[[bytes], str]
+    run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path, put_public: Callable[[bytes], str]
 ) -> None:
     """Where another client has replaced a compressed file by a plain one, the record still tells of the former."""
     attributes = {
@@ -235,7 +235,7 @@ def test_a_file_that_fails_does_not_stop_the_others(run: CommandLine, place: Nam
 
 @pytest.mark.parametrize(("size", "status"), [(1000, 0), (1001, 1)])
 def test_a_file_may_have_as_many_bytes_as_the_server_takes(
-    run: CommandLine, site: Site, tmp_path: Path, size: int, status: int
+    run: CommandLine, site: KintoSite, tmp_path: Path, size: int, status: int
 ) -> None:
     """One byte more is refused, with the server's sentence."""
     (tmp_path / "a.txt").write_bytes(b"x" * size)
@@ -245,7 +245,7 @@ def test_a_file_may_have_as_many_bytes_as_the_server_takes(
 
 
 def test_two_files_of_one_name_are_refused(
-    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path
+    run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
     """They would have one record, so nothing is sent."""
     (tmp_path / "folder").mkdir()
@@ -257,7 +257,7 @@ def test_two_files_of_one_name_are_refused(
     assert site.request("GET", f"/buckets/blog/collections/{collection}").status_code in {403, 404}
 
 
-def test_what_may_not_be_written_is_told(run: CommandLine, place: Names, site: Site, tmp_path: Path) -> None:
+def test_what_may_not_be_written_is_told(run: CommandLine, place: Names, site: KintoSite, tmp_path: Path) -> None:
     """Who may not write gets the server's answer."""
     (tmp_path / "a.txt").write_text("a")
     run("upload", *place, "a.txt")
@@ -344,7 +344,7 @@ def test_a_terminal_shows_the_progress(place: Names, tmp_path: Path) -> None:
 
 
 def test_downloads_replace_what_has_changed(
-    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path
+    run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
     """Only files whose hash is another are fetched, and nothing but them is in the folder."""
     for name in ("a.txt", "b.txt"):
@@ -361,7 +361,7 @@ def test_downloads_replace_what_has_changed(
 
 
 def test_two_files_of_one_name_are_both_downloaded(
-    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path, put_public: Callable[[bytes], str]
+    run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path, put_public: Callable[[bytes], str]
 ) -> None:
     """The second gets a number, also where only the case differs, and the same one each time."""
     for name, filename in (("r1", "a.txt"), ("r2", "A.TXT"), ("r3", "a.txt")):
@@ -389,7 +389,7 @@ def test_two_files_of_one_name_are_both_downloaded(
 def test_no_name_leads_out_of_the_folder(
     run: CommandLine,
     place: Names,
-    site: Site,
+    site: KintoSite,
     collection: str,
     tmp_path: Path,
     put_public: Callable[[bytes], str],
@@ -407,7 +407,7 @@ def test_no_name_leads_out_of_the_folder(
 
 
 def test_a_link_in_the_folder_is_replaced_not_followed(
-    run: CommandLine, place: Names, site: Site, tmp_path: Path
+    run: CommandLine, place: Names, site: KintoSite, tmp_path: Path
 ) -> None:
     """A link that stands where a file is to go does not lead the bytes elsewhere."""
     (tmp_path / "a.txt").write_text("content")
@@ -442,7 +442,7 @@ BROKEN: dict[str, tuple[Callable[[str], dict[str, Any]], str]] = {
 def test_a_broken_download_leaves_nothing(
     run: CommandLine,
     place: Names,
-    site: Site,
+    site: KintoSite,
     collection: str,
     tmp_path: Path,
     put_public: Callable[[bytes], str],
@@ -473,7 +473,7 @@ def test_a_broken_download_leaves_nothing(
 )
 def test_a_bomb_fills_no_disk(
     place: Names,
-    site: Site,
+    site: KintoSite,
     collection: str,
     tmp_path: Path,
     put_public: Callable[[bytes], str],
@@ -497,7 +497,7 @@ def test_a_bomb_fills_no_disk(
 def test_no_more_is_decompressed_than_the_record_tells(
     run: CommandLine,
     place: Names,
-    site: Site,
+    site: KintoSite,
     collection: str,
     put_public: Callable[[bytes], str],
     told: int,
@@ -511,7 +511,7 @@ def test_no_more_is_decompressed_than_the_record_tells(
 
 
 def test_relative_locations_are_completed(
-    run: CommandLine, place: Names, site: Site, collection: str, tmp_path: Path, put_public: Callable[[bytes], str]
+    run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path, put_public: Callable[[bytes], str]
 ) -> None:
     """A location without a host is below the address that the server tells; one with a host is taken as it is."""
     there = put_public(b"content")

@@ -27,7 +27,7 @@ from fileupload.errors import StorageFailed
 from fileupload.identifiers import new_id
 from fileupload.pool.s3.store import open_store
 from fileupload.status import State, UploadStatus, timestamp
-from tests.support.kinto_site import ALICE, CommandLine, Site, running_site
+from tests.support.kinto_site import ALICE, CommandLine, KintoSite, running_site
 from tests.support.public_places import public_place
 from tests.support.rest_app import RestApp
 from tests.support.stores.fixtures import SWIFT_KEYS
@@ -380,14 +380,14 @@ def test_an_upload_during_the_collection_is_safe(world: World) -> None:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KintoSite]:
     """A Kinto in a process of its own."""
     with running_site(tmp_path_factory.mktemp("site")) as running:
         yield running
 
 
 @pytest.fixture
-def gc(site: Site, tmp_path: Path) -> Callable[..., Any]:
+def gc(site: KintoSite, tmp_path: Path) -> Callable[..., Any]:
     """Run `gc` on that Kinto, as who may read all records."""
     run = CommandLine(tmp_path)
 
@@ -399,7 +399,7 @@ def gc(site: Site, tmp_path: Path) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def uploaded(site: Site, tmp_path: Path) -> Iterator[Site]:
+def uploaded(site: KintoSite, tmp_path: Path) -> Iterator[KintoSite]:
     """Two files in records of Kinto, one of which has been deleted unseen."""
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text(name)
@@ -411,7 +411,7 @@ def uploaded(site: Site, tmp_path: Path) -> Iterator[Site]:
     site.request("POST", "/__flush__")
 
 
-def test_the_command_removes_what_no_request_has_shown(gc: Callable[..., Any], uploaded: Site) -> None:
+def test_the_command_removes_what_no_request_has_shown(gc: Callable[..., Any], uploaded: KintoSite) -> None:
     """A dry run tells it in words, the next one does it, and then there is nothing more to do."""
     dry = gc("--dry-run")
     assert dry.returncode == 0
@@ -424,7 +424,7 @@ def test_the_command_removes_what_no_request_has_shown(gc: Callable[..., Any], u
     assert "1 kept, 0 linked, 0 left, 0 removed" in gc().stdout
 
 
-def test_the_command_takes_settings_without_a_file(site: Site, uploaded: Site, tmp_path: Path) -> None:
+def test_the_command_takes_settings_without_a_file(site: KintoSite, uploaded: KintoSite, tmp_path: Path) -> None:
     """The pool and the public folder can be named as options too, and the server without its version."""
     options = ("--directory", str(site.folder / "pool"), "--set", f"base_path={site.public}")
     server = ("--server", site.url.removesuffix("/v1"), "--auth", "admin:secret")
@@ -432,7 +432,7 @@ def test_the_command_takes_settings_without_a_file(site: Site, uploaded: Site, t
     assert uploaded.stored() == [b"a.txt"]
 
 
-def test_the_command_needs_someone_who_may_read(gc: Callable[..., Any], uploaded: Site) -> None:
+def test_the_command_needs_someone_who_may_read(gc: Callable[..., Any], uploaded: KintoSite) -> None:
     """Who may not read all records learns that, finds an exit status of 1, and has removed nothing."""
     done = gc(auth="mallory:x")
     assert done.returncode == 1
@@ -441,7 +441,7 @@ def test_the_command_needs_someone_who_may_read(gc: Callable[..., Any], uploaded
     assert uploaded.stored() == [b"a.txt", b"b.txt"]
 
 
-def test_the_command_does_not_believe_another_server(gc: Callable[..., Any], uploaded: Site) -> None:
+def test_the_command_does_not_believe_another_server(gc: Callable[..., Any], uploaded: KintoSite) -> None:
     """A server that is no Kinto would answer that all records are gone; it is not asked about them."""
     with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)) as other:
         done = gc(server=f"{other}/v1")
@@ -488,7 +488,7 @@ class _Nowhere(http.server.BaseHTTPRequestHandler):
         return
 
 
-def test_the_command_does_not_believe_a_server_that_knows_nothing(uploaded: Site, tmp_path: Path) -> None:
+def test_the_command_does_not_believe_a_server_that_knows_nothing(uploaded: KintoSite, tmp_path: Path) -> None:
     """Of a plain REST server nothing tells that it is the right one: one without any of the records is not believed."""
     run = CommandLine(tmp_path)
     pool = ("--directory", str(uploaded.folder / "pool"), "--set", f"base_path={uploaded.folder / 'public'}")

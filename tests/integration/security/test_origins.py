@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.wsgi_client import Answer, Site, file_part, form
+from tests.support.wsgi_client import Answer, UploadSite, file_part, form
 
 FRIEND, FOE = "https://www.example.com", "https://evil.example"
 
 
 @pytest.fixture
-def open_site(tmp_path: Path) -> Site:
+def open_site(tmp_path: Path) -> UploadSite:
     """A site that knows one other origin."""
-    return Site(tmp_path / "pool", cors_origins=FRIEND)
+    return UploadSite(tmp_path / "pool", cors_origins=FRIEND)
 
 
 def allowed(answer: Answer) -> str | None:
@@ -26,7 +26,7 @@ def allowed(answer: Answer) -> str | None:
 @pytest.mark.parametrize(
     "origin", [FRIEND, FOE, "null", FRIEND + ".evil.example", "http://www.example.com", "x" + FRIEND]
 )
-def test_only_named_origins_may_read(open_site: Site, origin: str) -> None:
+def test_only_named_origins_may_read(open_site: UploadSite, origin: str) -> None:
     """Uploads, status and errors carry the header for the named origin, exactly, and for no other."""
     identifier = open_site.identifier()
     query = f"X-Progress-ID={identifier}"
@@ -46,11 +46,11 @@ def test_only_named_origins_may_read(open_site: Site, origin: str) -> None:
         assert "access-control-allow-credentials" not in answer.headers
 
 
-def preflight(site: Site, origin: str) -> Answer:
+def preflight(site: UploadSite, origin: str) -> Answer:
     return site.send("OPTIONS", HTTP_ORIGIN=origin, HTTP_ACCESS_CONTROL_REQUEST_METHOD="PUT")
 
 
-def test_a_preflight_of_a_friend(open_site: Site) -> None:
+def test_a_preflight_of_a_friend(open_site: UploadSite) -> None:
     """It may send each method and header that an upload needs."""
     answer = preflight(open_site, FRIEND)
     assert (answer.status, allowed(answer), answer.body) == (204, FRIEND, b"")
@@ -59,7 +59,7 @@ def test_a_preflight_of_a_friend(open_site: Site) -> None:
     assert all(name in headers for name in ("content-type", "content-disposition", "x-progress-id"))
 
 
-def test_a_preflight_of_a_stranger(open_site: Site) -> None:
+def test_a_preflight_of_a_stranger(open_site: UploadSite) -> None:
     """It is refused, and told to nobody else."""
     answer = preflight(open_site, FOE)
     assert answer.outcome == (403, "origin-not-allowed")
@@ -68,12 +68,12 @@ def test_a_preflight_of_a_stranger(open_site: Site) -> None:
 
 def test_every_origin_may_be_let_in(tmp_path: Path) -> None:
     """With a star, whoever asks is named."""
-    site = Site(tmp_path, cors_origins="*")
+    site = UploadSite(tmp_path, cors_origins="*")
     assert allowed(preflight(site, FOE)) == FOE
     assert allowed(site.put(b"x")) is None
 
 
-def test_without_the_setting_there_is_no_cors(site: Site) -> None:
+def test_without_the_setting_there_is_no_cors(site: UploadSite) -> None:
     """OPTIONS is the app's, and no answer names an origin."""
     assert preflight(site, FRIEND).headers["x-app"] == "yes"
     answer = site.put(b"x", HTTP_ORIGIN=FRIEND)
@@ -82,16 +82,16 @@ def test_without_the_setting_there_is_no_cors(site: Site) -> None:
 
 
 @pytest.fixture
-def script_site(tmp_path: Path) -> Site:
+def script_site(tmp_path: Path) -> UploadSite:
     """A site with ``jsonp = true``."""
-    return Site(tmp_path / "pool", jsonp=True)
+    return UploadSite(tmp_path / "pool", jsonp=True)
 
 
-def status(site: Site, identifier: str, more: str, method: str = "GET", **environ: Any) -> Answer:
+def status(site: UploadSite, identifier: str, more: str, method: str = "GET", **environ: Any) -> Answer:
     return site.send(method, "/upload/status", f"X-Progress-ID={identifier}{more}", **environ)
 
 
-def test_script_tags_are_off_by_default(site: Site) -> None:
+def test_script_tags_are_off_by_default(site: UploadSite) -> None:
     """A callback is not looked at, and GET resets nothing: an image on another page could ask for it."""
     identifier = site.identifier()
     assert site.put(b"x", identifier).status == 200
@@ -102,7 +102,7 @@ def test_script_tags_are_off_by_default(site: Site) -> None:
 
 
 @pytest.mark.parametrize("callback", ["f", "jQuery1234_5", "a.b.c", "$", "_a.$b"])
-def test_a_callback_gets_a_script(script_site: Site, callback: str) -> None:
+def test_a_callback_gets_a_script(script_site: UploadSite, callback: str) -> None:
     """It is a script that begins with a comment, is not sniffed for another type, and holds the status."""
     identifier = script_site.identifier()
     script_site.put(b"x", identifier, "</script>\u2028\u2029<b>.txt")
@@ -126,7 +126,7 @@ HOSTILE_CALLBACKS = [
 
 
 @pytest.mark.parametrize("callback", HOSTILE_CALLBACKS)
-def test_a_callback_is_a_plain_name(script_site: Site, callback: str) -> None:
+def test_a_callback_is_a_plain_name(script_site: UploadSite, callback: str) -> None:
     """Anything else is refused, and not repeated in the answer."""
     answer = status(script_site, script_site.identifier(), f"&callback={callback}")
     assert answer.outcome == (400, "bad-callback")
@@ -134,7 +134,7 @@ def test_a_callback_is_a_plain_name(script_site: Site, callback: str) -> None:
     assert len(callback) < 3 or callback.encode() not in answer.body
 
 
-def test_a_script_tag_may_reset(script_site: Site) -> None:
+def test_a_script_tag_may_reset(script_site: UploadSite) -> None:
     """With the setting, GET and ``clear`` do what POST does."""
     identifier = script_site.identifier()
     script_site.put(b"x", identifier)
@@ -142,7 +142,7 @@ def test_a_script_tag_may_reset(script_site: Site) -> None:
     assert script_site.status(identifier)["state"] == "unknown"
 
 
-def test_a_reset_by_post_or_delete(site: Site) -> None:
+def test_a_reset_by_post_or_delete(site: UploadSite) -> None:
     """Without the setting, these are the two ways; other methods are refused."""
     for method, more in (("DELETE", ""), ("POST", "&clear")):
         identifier = site.identifier()

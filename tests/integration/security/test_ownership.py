@@ -44,7 +44,7 @@ from fileupload.pool.base import STALLED_AFTER, Attempt, Pool
 from fileupload.settings import Settings
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 from tests.support.rest_app import RestApp
-from tests.support.session_client import Client
+from tests.support.session_client import SessionClient
 from tests.support.stores.fixtures import SWIFT_KEYS, access
 from tests.support.waiting import wait_until
 from tests.support.wsgi_client import FORM_TYPE, Stream, field_part, file_part, form
@@ -160,15 +160,15 @@ def theirs(request: pytest.FixtureRequest, manager: UploadManager) -> Theirs:
     return Theirs(manager, request.param)
 
 
-def visit(place: dict[str, Any], **settings: Any) -> tuple[SessionAttachments, Client]:
+def visit(place: dict[str, Any], **settings: Any) -> tuple[SessionAttachments, SessionClient]:
     """Return session attachments in the same pool, and a client of them."""
     component = SessionAttachments(None, **{**place, "expire_after": 0, "drain_size": 0, **settings})
-    return component, Client(SimpleNamespace(as_server=validator(component)))  # type: ignore[arg-type]
+    return component, SessionClient(SimpleNamespace(as_server=validator(component)))  # type: ignore[arg-type]
 
 
 # How a request is refused before its attempt begins.
 BODY = form(file_part(b"mine"))
-REFUSED: dict[str, tuple[int, Callable[[Client, str], Any]]] = {
+REFUSED: dict[str, tuple[int, Callable[[SessionClient, str], Any]]] = {
     "no form": (
         415,
         lambda client, query: client.send("POST", "/attachments/b/", query, b"x", CONTENT_TYPE="a/b"),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 START = f"curl --silent --show-error --max-time {PATIENCE} --cookie jar --cookie-jar jar"
 
 
-class Client:
+class AttachmentsClient:
     """A client with a cookie jar, and the addresses of a server."""
 
     def __init__(self, server: Server, base: str = "/attachments") -> None:
@@ -76,7 +76,7 @@ def test_the_predecessors_dialogue(server: Server, tmp_path: Path, require_progr
 @pytest.mark.parametrize("base", ["/attachments", "/checked/attachments"])
 def test_attachments_over_http(server: Server, base: str) -> None:
     """Names, ranges, replacement, privacy and refusals, through the server as without it."""
-    client, other = Client(server, base), Client(server, base)
+    client, other = AttachmentsClient(server, base), AttachmentsClient(server, base)
     content = os.urandom(300_000)
     names = ["ä b.txt", "🎉", "a;b&c?d#e%2F.txt", "CON"]
     client.send("POST", "/b/", files=[(f"f{number}", (name, content)) for number, name in enumerate(names)])
@@ -112,7 +112,7 @@ def test_a_refused_page_sees_why(server: Server) -> None:
 @pytest.mark.servers_that("streams")
 def test_progress(server: Server) -> None:
     """Half an upload is seen as such by who has its identifier, and is no attachment until it is whole."""
-    client = Client(server)
+    client = AttachmentsClient(server)
     identifier = client.send("POST", "/b/?identifier")["identifier"]
     client.names("b")
     ((name, value),) = client.session.cookies.items()
@@ -137,11 +137,11 @@ def test_progress(server: Server) -> None:
 
 def test_two_clients_race(server: Server) -> None:
     """Two clients of one session who send the same names at the same time leave one of each, whole."""
-    first, second = Client(server), Client(server)
+    first, second = AttachmentsClient(server), AttachmentsClient(server)
     first.names("b")
     second.session.cookies.update(first.session.cookies)
 
-    def send(client: Client, content: bytes) -> None:
+    def send(client: AttachmentsClient, content: bytes) -> None:
         for _ in range(5):
             client.send("POST", "/b/", files={"f": ("one", content), "g": ("two", content)})
             client.send("PUT", "/b/three/", data=content)
@@ -161,7 +161,7 @@ def test_two_clients_race(server: Server) -> None:
 def test_a_killed_server_leaves_what_can_be_found(start: Callable[[str], Server], kind: str) -> None:
     """After kill -9 during uploads expiry finds all that is left, and the pool is empty."""
     server = start(kind)
-    client = Client(server)
+    client = AttachmentsClient(server)
     client.send("PUT", "/b/done/", data=b"x")
     ((name, value),) = client.session.cookies.items()
     head = "PUT /attachments/b/half/ HTTP/1.1\r\nHost: 127.0.0.1\r\n"

@@ -40,7 +40,7 @@ def granian(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     stop_group(started.process)
 
 
-class Client:
+class Http2Client:
     """One HTTP/2 connection without TLS, to a server that is known to speak it (RFC 9113, 3.3)."""
 
     def __init__(self, server: Server) -> None:
@@ -84,27 +84,29 @@ class Client:
         return ""
 
 
-def put(client: Client, server: Server, identifier: str, *, length: int | None, body: bytes, end: bool = False) -> int:
+def put(
+    client: Http2Client, server: Server, identifier: str, *, length: int | None, body: bytes, end: bool = False
+) -> int:
     headers = () if length is None else (("content-length", str(length)),)
     return client.begin("PUT", server.target(identifier, filename="a"), *headers, body=body, end=end)
 
 
-def reset_stream(client: Client, server: Server, identifier: str) -> None:
+def reset_stream(client: Http2Client, server: Server, identifier: str) -> None:
     """Send one byte of a body, and reset the stream."""
     client.reset(put(client, server, identifier, length=1000, body=b"x"))
 
 
-def leave_open(client: Client, server: Server, identifier: str) -> None:
+def leave_open(client: Http2Client, server: Server, identifier: str) -> None:
     """Send one byte of a body; the connection is closed later."""
     put(client, server, identifier, length=1000, body=b"x")
 
 
-def end_early(client: Client, server: Server, identifier: str) -> None:
+def end_early(client: Http2Client, server: Server, identifier: str) -> None:
     """End the stream before the declared length (RFC 9113, 8.1.1: malformed)."""
     put(client, server, identifier, length=1000, body=b"x" * 10, end=True)
 
 
-def reset_after_all(client: Client, server: Server, identifier: str) -> None:
+def reset_after_all(client: Http2Client, server: Server, identifier: str) -> None:
     """Send a whole form, and reset the stream in the place of its end."""
     headers = (("content-type", "multipart/form-data; boundary=limes"), ("content-length", str(len(FORM))))
     client.reset(client.begin("POST", server.target(identifier), *headers, body=FORM))
@@ -116,12 +118,12 @@ BREAKS = [reset_stream, leave_open, end_early, reset_after_all]
 @pytest.mark.parametrize("valid", [True, False], ids=["valid", "forged"])
 @pytest.mark.parametrize("break_off", BREAKS)
 def test_broken_streams_hold_no_thread(
-    granian: Server, break_off: Callable[[Client, Server, str], None], valid: bool
+    granian: Server, break_off: Callable[[Http2Client, Server, str], None], valid: bool
 ) -> None:
     """After far more broken streams than there are threads, the server answers, and none of them is stored."""
     identifiers = []
     for _ in range(CONNECTIONS):
-        client = Client(granian)
+        client = Http2Client(granian)
         for _ in range(STREAMS):
             identifier = granian.new_identifier()
             if not valid:
@@ -139,7 +141,7 @@ def test_broken_streams_hold_no_thread(
 def test_a_whole_upload_over_http_2_is_refused(granian: Server) -> None:
     """It is answered 505, or its connection is ended, and its bucket takes the same upload over HTTP/1.1."""
     identifier = granian.new_identifier()
-    client = Client(granian)
+    client = Http2Client(granian)
     put(client, granian, identifier, length=5, body=b"whole", end=True)
     assert client.status() in {"505", ""}
     client.socket.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from tests.support.session_client import Client, Site
+from tests.support.session_client import SessionClient, SessionSite
 
 NAMES = ("a", "b", "c", "d")
 
@@ -24,7 +24,7 @@ def content(chance: random.Random) -> bytes:
     return hashlib.sha256(data).digest() + data
 
 
-def send(client: Client, chance: random.Random) -> None:
+def send(client: SessionClient, chance: random.Random) -> None:
     """Send one file or several."""
     names = chance.sample(NAMES, chance.choice((1, 1, 2, 3)))
     answer = client.post("b", *((name, content(chance)) for name in names))
@@ -32,14 +32,14 @@ def send(client: Client, chance: random.Random) -> None:
         print(f"an upload was answered {answer.status}: {answer.body!r}")
 
 
-def look(client: Client, chance: random.Random) -> None:
+def look(client: SessionClient, chance: random.Random) -> None:
     """Look at the list, and complain where it lies."""
     names = client.get("b").names
     if len(set(names)) != len(names):
         print(f"a name is listed twice: {names}")
 
 
-def read(client: Client, chance: random.Random) -> None:
+def read(client: SessionClient, chance: random.Random) -> None:
     """Read a file, and complain where it is not what somebody sent."""
     answer = client.get("b", chance.choice(NAMES))
     if answer.status == 200 and answer.body[:32] != hashlib.sha256(answer.body[32:]).digest():
@@ -48,7 +48,7 @@ def read(client: Client, chance: random.Random) -> None:
         print(f"a download was answered {answer.status}: {answer.body!r}")
 
 
-def delete(client: Client, chance: random.Random) -> None:
+def delete(client: SessionClient, chance: random.Random) -> None:
     """Delete one, and seldom all."""
     answer = client.delete("b") if chance.random() < 0.1 else client.delete("b", chance.choice(NAMES))
     if answer.status != 200:
@@ -57,9 +57,9 @@ def delete(client: Client, chance: random.Random) -> None:
 
 def main(directory: str, cookie: str, seed: int, actions: int) -> None:
     """Do what chance says."""
-    client, chance = Site(Path(directory)).client(), random.Random(seed)
+    client, chance = SessionSite(Path(directory)).client(), random.Random(seed)
     client.cookies["fileupload_session"] = cookie
-    choices: tuple[Callable[[Client, random.Random], None], ...] = (send, send, send, look, read, read, delete)
+    choices: tuple[Callable[[SessionClient, random.Random], None], ...] = (send, send, send, look, read, read, delete)
     for _ in range(actions):
         chance.choice(choices)(client, chance)
 

@@ -13,19 +13,19 @@ import pytest
 
 from fileupload.apps.session_attachments.bundle_index import SESSIONS
 from fileupload.apps.session_attachments.bundles import remove_outdated
-from tests.support.session_client import Client, Site
+from tests.support.session_client import SessionClient, SessionSite
 from tests.support.waiting import PATIENCE, wait_until
 
 HERE = Path(__file__).parent
-Start = Callable[[Client, int, int], "subprocess.Popen[str]"]
+Start = Callable[[SessionClient, int, int], "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def start(site: Site) -> Iterator[Start]:
+def start(site: SessionSite) -> Iterator[Start]:
     """Start a process that does so many things at random to the bundle of a client."""
     running: list[subprocess.Popen[str]] = []
 
-    def run(client: Client, seed: int, actions: int) -> subprocess.Popen[str]:
+    def run(client: SessionClient, seed: int, actions: int) -> subprocess.Popen[str]:
         arguments = [str(site.directory), client.cookies["fileupload_session"], str(seed), str(actions)]
         command = [sys.executable, str(HERE / "race.py"), *arguments]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -39,7 +39,7 @@ def start(site: Site) -> Iterator[Start]:
 
 
 @pytest.mark.parametrize("names", ["one", "each its own"])
-def test_threads_on_one_bundle(site: Site, names: str) -> None:
+def test_threads_on_one_bundle(site: SessionSite, names: str) -> None:
     """Uploads that race for one name leave one of them whole; with names of their own, all are kept."""
     client = site.client()
     client.get("b")
@@ -59,7 +59,7 @@ def test_threads_on_one_bundle(site: Site, names: str) -> None:
         site.check_tidy()
 
 
-def test_a_name_is_always_there_while_it_is_replaced(site: Site) -> None:
+def test_a_name_is_always_there_while_it_is_replaced(site: SessionSite) -> None:
     """Who reads a file that others replace all the time gets one version or another, and never nothing."""
     client = site.client()
     client.put("b", "a", b"0" * 1000)
@@ -90,7 +90,7 @@ def test_a_name_is_always_there_while_it_is_replaced(site: Site) -> None:
     site.check_tidy()
 
 
-def test_processes_on_one_bundle(site: Site, start: Start) -> None:
+def test_processes_on_one_bundle(site: SessionSite, start: Start) -> None:
     """Processes that send, replace, read and delete at random see nothing odd, and leave what is listed and no more."""
     client = site.client()
     client.get("b")
@@ -104,7 +104,7 @@ def test_processes_on_one_bundle(site: Site, start: Start) -> None:
     assert list(site.pool.index.keys((SESSIONS,))) == []
 
 
-def test_killed_processes_leave_what_can_be_found(site: Site, start: Start) -> None:
+def test_killed_processes_leave_what_can_be_found(site: SessionSite, start: Start) -> None:
     """After kill -9 at any moment the bundle can be used, and expiry finds all that is left."""
     client = site.client()
     client.put("other", "x", b"1")

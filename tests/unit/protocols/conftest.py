@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.wsgi_client import Site
+from tests.support.wsgi_client import UploadSite
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site(tmp_path: Path) -> UploadSite:
     """A site with the product's defaults, and a pool of its own."""
-    return Site(tmp_path / "pool")
+    return UploadSite(tmp_path / "pool")
 
 
 @pytest.fixture(scope="module")
-def lasting_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+def lasting_site(tmp_path_factory: pytest.TempPathFactory) -> UploadSite:
     """A site for properties, which are tried with many examples in one test."""
-    return Site(tmp_path_factory.mktemp("lasting") / "pool")
+    return UploadSite(tmp_path_factory.mktemp("lasting") / "pool")

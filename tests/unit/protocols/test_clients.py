@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.wsgi_client import NOTHING, ONLY_STATUS, Answer, Site, Stream, in_steps
+from tests.support.wsgi_client import NOTHING, ONLY_STATUS, Answer, Stream, UploadSite, in_steps
 
 CORPUS = Path(__file__).parent / "corpus"
 TEXT = b"first line\r\nsecond line\n"
@@ -83,7 +83,7 @@ REFUSED: dict[str, tuple[int, str]] = {
 }
 
 
-def send(site: Site, name: str, identifier: str, step: int | None) -> Answer:
+def send(site: UploadSite, name: str, identifier: str, step: int | None) -> Answer:
     head, _, body = (CORPUS / f"{name}.http").read_bytes().partition(b"\r\n\r\n")
     line, *headers = head.decode("latin-1").split("\r\n")
     method, address, _ = line.split()
@@ -100,7 +100,7 @@ def send(site: Site, name: str, identifier: str, step: int | None) -> Answer:
 
 @pytest.mark.parametrize("step", [None, 1])
 @pytest.mark.parametrize("name", DONE)
-def test_what_clients_send_is_taken(site: Site, name: str, step: int | None) -> None:
+def test_what_clients_send_is_taken(site: UploadSite, name: str, step: int | None) -> None:
     """The files and fields of each client come back as its user meant them, also byte by byte."""
     identifier = site.identifier()
     found = send(site, name, identifier, step).json
@@ -113,7 +113,7 @@ def test_what_clients_send_is_taken(site: Site, name: str, step: int | None) -> 
 
 @pytest.mark.parametrize("step", [None, 1])
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_clients_send_wrongly_is_refused(site: Site, name: str, step: int | None) -> None:
+def test_what_clients_send_wrongly_is_refused(site: UploadSite, name: str, step: int | None) -> None:
     """Requests without a file, and bodies that are no form, are refused with their code."""
     identifier = site.identifier()
     assert send(site, name, identifier, step).outcome == REFUSED[name]

@@ -12,8 +12,8 @@ from tests.support.wsgi_client import (
     FORM_TYPE,
     NOTHING,
     ONLY_STATUS,
-    Site,
     Stream,
+    UploadSite,
     field_part,
     file_part,
     form,
@@ -31,14 +31,14 @@ BODY = form(
 FILES = [b"\r\n--\r\n-" + BOUNDARY.encode() + b"\r\r\n", b"--" + BOUNDARY.encode() + b"\r\n"]
 
 
-def assert_is_body(site: Site, identifier: str, descriptor: dict[str, object]) -> None:
+def assert_is_body(site: UploadSite, identifier: str, descriptor: dict[str, object]) -> None:
     assert descriptor["state"] == "done"
     assert descriptor["fields"] == {"title": ["Ä \U0001f4be", ""]}
     assert [file["filename"] for file in descriptor["files"]] == ["a.bin", "b.txt"]  # type: ignore[attr-defined]
     assert site.contents(identifier) == FILES
 
 
-def test_files_and_fields_are_kept_in_order(site: Site) -> None:
+def test_files_and_fields_are_kept_in_order(site: UploadSite) -> None:
     """Files and the values of fields come back in the order of the form, the first file at the top."""
     identifier = site.identifier()
     body = form(
@@ -61,7 +61,7 @@ def test_files_and_fields_are_kept_in_order(site: Site) -> None:
     assert site.contents(identifier) == [b"one", b"", b"three"]
 
 
-def test_two_hundred_parts_of_both_kinds_interleave(site: Site) -> None:
+def test_two_hundred_parts_of_both_kinds_interleave(site: UploadSite) -> None:
     """A long form of files and fields by turns is kept whole."""
     parts = [each for n in range(100) for each in (file_part(f"f{n}", f"{n}.txt"), field_part("n", str(n)))]
     identifier = site.identifier()
@@ -71,14 +71,14 @@ def test_two_hundred_parts_of_both_kinds_interleave(site: Site) -> None:
     assert site.contents(identifier) == [f"f{n}".encode() for n in range(100)]
 
 
-def test_a_form_may_arrive_byte_by_byte(site: Site) -> None:
+def test_a_form_may_arrive_byte_by_byte(site: UploadSite) -> None:
     """The form is the same when each read gives one byte."""
     identifier = site.identifier()
     answer = site.post(Stream(in_steps(BODY, 1)), identifier, CONTENT_LENGTH=str(len(BODY)))
     assert_is_body(site, identifier, answer.json)
 
 
-def test_a_form_may_be_split_at_every_offset(lasting_site: Site) -> None:
+def test_a_form_may_be_split_at_every_offset(lasting_site: UploadSite) -> None:
     """The form is the same wherever it is cut into two reads."""
     for offset in range(len(BODY) + 1):
         identifier = lasting_site.identifier()
@@ -87,14 +87,14 @@ def test_a_form_may_be_split_at_every_offset(lasting_site: Site) -> None:
 
 
 @pytest.mark.parametrize("step", [2, 3, 5, 7, 19, 21, 64])
-def test_a_form_may_arrive_in_small_steps(lasting_site: Site, step: int) -> None:
+def test_a_form_may_arrive_in_small_steps(lasting_site: UploadSite, step: int) -> None:
     """The form is the same in steps that cut each delimiter in several places."""
     identifier = lasting_site.identifier()
     answer = lasting_site.post(Stream(in_steps(BODY, step)), identifier)
     assert_is_body(lasting_site, identifier, answer.json)
 
 
-def test_a_form_cut_at_every_offset_is_refused(lasting_site: Site) -> None:
+def test_a_form_cut_at_every_offset_is_refused(lasting_site: UploadSite) -> None:
     """Whatever is missing at the end, the upload is incomplete, and nothing but its status is left."""
     for offset in range(len(BODY) - 2):  # the CRLF at the very end says nothing any more
         for stream, length in ((BODY[:offset], str(offset)), (Stream([BODY[:offset]]), str(len(BODY)))):
@@ -105,21 +105,21 @@ def test_a_form_cut_at_every_offset_is_refused(lasting_site: Site) -> None:
             assert lasting_site.status(identifier)["state"] == "error"
 
 
-def test_a_chunked_form_cut_at_every_offset_is_refused(lasting_site: Site) -> None:
+def test_a_chunked_form_cut_at_every_offset_is_refused(lasting_site: UploadSite) -> None:
     """Without a length the closing boundary decides: some servers end a broken body in silence."""
     for offset in range(len(BODY) - 2):
         answer = lasting_site.post(Stream([BODY[:offset]]), SERVER_SOFTWARE="Granian")
         assert answer.outcome == (400, "incomplete"), offset
 
 
-def test_a_form_without_a_length_is_whole_with_its_closing_boundary(site: Site) -> None:
+def test_a_form_without_a_length_is_whole_with_its_closing_boundary(site: UploadSite) -> None:
     """A chunked form is taken on every server, for the closing boundary tells its end."""
     identifier = site.identifier()
     answer = site.post(Stream([BODY]), identifier, HTTP_TRANSFER_ENCODING="chunked", SERVER_SOFTWARE="Granian")
     assert_is_body(site, identifier, answer.json)
 
 
-def test_the_app_gets_the_descriptor_in_place_of_the_form(site: Site) -> None:
+def test_the_app_gets_the_descriptor_in_place_of_the_form(site: UploadSite) -> None:
     """Method, type and length of the request fit the descriptor, and the rest of it is as it was."""
     answer = site.post(BODY, HTTP_X_OTHER="kept", HTTP_EXPECT="100-continue", HTTP_COOKIE="a=b")
     environ = site.app_environ
@@ -131,14 +131,14 @@ def test_the_app_gets_the_descriptor_in_place_of_the_form(site: Site) -> None:
     assert "HTTP_TRANSFER_ENCODING" not in environ
 
 
-def test_an_empty_file_is_a_file(site: Site) -> None:
+def test_an_empty_file_is_a_file(site: UploadSite) -> None:
     """A file of no bytes that has a name is kept."""
     identifier = site.identifier()
     assert site.post(form(file_part(b"", "empty.txt")), identifier).json["size"] == 0
     assert site.contents(identifier) == [b""]
 
 
-def test_no_file_chosen_is_no_file(site: Site) -> None:
+def test_no_file_chosen_is_no_file(site: UploadSite) -> None:
     """What browsers send for an empty file input is refused as no file when nothing else came."""
     identifier = site.identifier()
     empty = file_part(b"", "", kind="application/octet-stream")
@@ -146,7 +146,7 @@ def test_no_file_chosen_is_no_file(site: Site) -> None:
     assert site.names(identifier) == ONLY_STATUS
 
 
-def test_an_input_without_a_file_is_dropped_beside_one_with_a_file(site: Site) -> None:
+def test_an_input_without_a_file_is_dropped_beside_one_with_a_file(site: UploadSite) -> None:
     """Of two file inputs only the chosen file is kept, wherever the empty one stands."""
     empty = file_part(b"", "", "none", "application/octet-stream")
     for parts in ([empty, file_part("x")], [file_part("x"), empty], [empty, empty, file_part("x"), empty]):
@@ -156,7 +156,7 @@ def test_an_input_without_a_file_is_dropped_beside_one_with_a_file(site: Site) -
         assert site.contents(identifier) == [b"x"]
 
 
-def test_a_file_without_a_name_is_a_file_when_it_has_bytes(site: Site) -> None:
+def test_a_file_without_a_name_is_a_file_when_it_has_bytes(site: UploadSite) -> None:
     """``filename=""`` with content is kept, without a name."""
     identifier = site.identifier()
     assert site.post(form(file_part("x", "")), identifier).json["filename"] == ""
@@ -164,7 +164,7 @@ def test_a_file_without_a_name_is_a_file_when_it_has_bytes(site: Site) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", form(), form(field_part("a", "b"))], ids=["nothing", "empty", "fields"])
-def test_a_form_without_a_file_is_refused(site: Site, body: bytes) -> None:
+def test_a_form_without_a_file_is_refused(site: UploadSite, body: bytes) -> None:
     """A form with no part at all, or with fields alone, brings no upload."""
     assert site.post(body).outcome == (400, "no-file" if body else "incomplete")
 
@@ -186,7 +186,7 @@ def test_a_form_without_a_file_is_refused(site: Site, body: bytes) -> None:
         ".hidden",
     ],
 )
-def test_names_come_back_as_they_were_sent(site: Site, name: str) -> None:
+def test_names_come_back_as_they_were_sent(site: UploadSite, name: str) -> None:
     """A Unicode name is neither normalized nor decoded, in the file and in the field."""
     identifier = site.identifier()
     found = site.post(form(file_part("x", name, name), field_part(name, name)), identifier).json
@@ -206,12 +206,12 @@ def test_names_come_back_as_they_were_sent(site: Site, name: str) -> None:
         ("tab\there\x7f\x01.txt", "tabhere.txt"),
     ],
 )
-def test_quoted_names_are_read_as_clients_write_them(site: Site, sent: str, kept: str) -> None:
+def test_quoted_names_are_read_as_clients_write_them(site: UploadSite, sent: str, kept: str) -> None:
     """Percent-encoded and backslashed quotes are decoded; folders and control characters are taken off."""
     assert site.post(form(file_part("x", sent))).json["filename"] == kept
 
 
-def test_a_preamble_and_an_epilogue_are_skipped(site: Site) -> None:
+def test_a_preamble_and_an_epilogue_are_skipped(site: UploadSite) -> None:
     """What stands before the first and behind the last boundary is no content (RFC 2046, 5.1.1)."""
     identifier = site.identifier()
     body = b"This is a message in MIME format.\r\n" + BODY + b"and an end\r\n--" + BOUNDARY.encode() + b"\r\n"
@@ -219,7 +219,7 @@ def test_a_preamble_and_an_epilogue_are_skipped(site: Site) -> None:
 
 
 @pytest.mark.parametrize("coding", ["base64", "quoted-printable", "gzip", "binary", "x-unknown"])
-def test_a_transfer_encoding_is_never_decoded(site: Site, coding: str) -> None:
+def test_a_transfer_encoding_is_never_decoded(site: UploadSite, coding: str) -> None:
     """Content-Transfer-Encoding is deprecated in forms (RFC 7578, 4.7): the bytes are kept as they are."""
     identifier = site.identifier()
     headers = f'Content-Disposition: form-data; name="f"; filename="a"\nContent-Transfer-Encoding: {coding}'
@@ -227,7 +227,7 @@ def test_a_transfer_encoding_is_never_decoded(site: Site, coding: str) -> None:
     assert site.contents(identifier) == [b"aGVsbG8=3D"]
 
 
-def test_a_nested_multipart_is_stored_as_it_is(site: Site) -> None:
+def test_a_nested_multipart_is_stored_as_it_is(site: UploadSite) -> None:
     """multipart/mixed inside a form is deprecated (RFC 7578, 4.3) and not opened."""
     inner = form(part("Content-Disposition: file; filename=a.txt", "x"), boundary="inner")
     identifier = site.identifier()
@@ -239,7 +239,7 @@ def test_a_nested_multipart_is_stored_as_it_is(site: Site) -> None:
 @pytest.mark.parametrize("checksum", ["sha256", "none"])
 def test_the_checksum_is_of_each_file(tmp_path: Path, checksum: str) -> None:
     """Each file has a digest of its own bytes, or none has one, by the setting."""
-    site = Site(tmp_path, checksum=checksum)
+    site = UploadSite(tmp_path, checksum=checksum)
     found = site.post(form(file_part("a"), file_part(""))).json
     digests = [file.get("sha256", "")[:8] for file in found["files"]]
     assert digests == (["ca978112", "e3b0c442"] if checksum == "sha256" else ["", ""])
@@ -263,7 +263,7 @@ def test_the_checksum_is_of_each_file(tmp_path: Path, checksum: str) -> None:
         ("multipart/form-data; boundary=ä", (400, "malformed-form")),
     ],
 )
-def test_a_type_that_is_no_form_is_refused_unread(site: Site, kind: str | None, outcome: tuple[int, str]) -> None:
+def test_a_type_that_is_no_form_is_refused_unread(site: UploadSite, kind: str | None, outcome: tuple[int, str]) -> None:
     """A wrong type, or a boundary that is none by RFC 2046, is refused before the body is parsed."""
     identifier = site.identifier()
     assert site.post(BODY, identifier, kind).outcome == outcome
@@ -272,7 +272,7 @@ def test_a_type_that_is_no_form_is_refused_unread(site: Site, kind: str | None, 
 
 
 @pytest.mark.parametrize("boundary", ["b" * 70, "1", "a b", "'()+_,-./:=?", "----=_Part_1_2.3"])
-def test_every_boundary_of_the_standard_is_taken(site: Site, boundary: str) -> None:
+def test_every_boundary_of_the_standard_is_taken(site: UploadSite, boundary: str) -> None:
     """One to seventy of the characters of RFC 2046, in quotes or without."""
     body = form(file_part("x"), boundary=boundary)
     assert site.post(body, kind=f'multipart/form-data; boundary="{boundary}"').status == 200

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.wsgi_client import ONLY_STATUS, Site, Stream, field_part, file_part, form, in_steps, part
+from tests.support.wsgi_client import ONLY_STATUS, Stream, UploadSite, field_part, file_part, form, in_steps, part
 
 
 def disposition(value: str, data: bytes = b"x") -> bytes:
@@ -24,7 +24,7 @@ def disposition(value: str, data: bytes = b"x") -> bytes:
         "form-data; filename=x; name=a; filename=x",
     ],
 )
-def test_a_parameter_that_stands_twice_is_refused(site: Site, value: str) -> None:
+def test_a_parameter_that_stands_twice_is_refused(site: UploadSite, value: str) -> None:
     """Which of two counts is what attackers play on, so neither does."""
     identifier = site.identifier()
     assert site.post(disposition(value), identifier).outcome == (400, "malformed-form")
@@ -40,12 +40,12 @@ def test_a_parameter_that_stands_twice_is_refused(site: Site, value: str) -> Non
         ("form-data; filename*=iso-8859-1'en'%A3; filename=x.txt; name=a", "x.txt"),
     ],
 )
-def test_an_extended_filename_has_no_meaning(site: Site, value: str, filename: str) -> None:
+def test_an_extended_filename_has_no_meaning(site: UploadSite, value: str, filename: str) -> None:
     """RFC 7578, 4.2: ``filename*`` must not be used in forms; it is not read."""
     assert site.post(disposition(value)).json["filename"] == filename
 
 
-def test_an_extended_filename_alone_makes_no_file(site: Site) -> None:
+def test_an_extended_filename_alone_makes_no_file(site: UploadSite) -> None:
     """A part that has only ``filename*`` is a text field, so this form has no file."""
     assert site.post(disposition("form-data; name=a; filename*=UTF-8''x.php")).outcome == (400, "no-file")
 
@@ -75,7 +75,7 @@ def test_an_extended_filename_alone_makes_no_file(site: Site) -> None:
         'form-data;\tname="a";\tfilename="x.txt"',
     ],
 )
-def test_a_disposition_that_can_be_read_in_two_ways_is_refused(site: Site, value: str) -> None:
+def test_a_disposition_that_can_be_read_in_two_ways_is_refused(site: UploadSite, value: str) -> None:
     """Another parser, before or behind this one, might find another name in it, or another kind of part."""
     assert site.post(disposition(value)).outcome == (400, "malformed-form")
 
@@ -92,7 +92,7 @@ def test_a_disposition_that_can_be_read_in_two_ways_is_refused(site: Site, value
         ('form-data; name="a"; filename="x;y=\\"z\\".txt"', "a", 'x;y="z".txt'),
     ],
 )
-def test_every_spelling_of_the_grammar_is_read(site: Site, value: str, field: str, filename: str) -> None:
+def test_every_spelling_of_the_grammar_is_read(site: UploadSite, value: str, field: str, filename: str) -> None:
     """Tokens, quoted strings, either order, and parameters that nobody knows."""
     found = site.post(disposition(value)).json["files"][0]
     assert (found["field"], found["filename"]) == (field, filename)
@@ -119,7 +119,7 @@ def test_every_spelling_of_the_grammar_is_read(site: Site, value: str, field: st
         'Content-Disposition: form-data; name="a"; filename="x"\nContent-Length: ' + "9" * 4000,
     ],
 )
-def test_headers_that_make_no_part_are_refused(site: Site, headers: str) -> None:
+def test_headers_that_make_no_part_are_refused(site: UploadSite, headers: str) -> None:
     """A part needs one disposition with a name; what else it says of itself must be true."""
     assert site.post(form(part(headers, "x"))).outcome == (400, "malformed-form")
 
@@ -136,39 +136,39 @@ def test_headers_that_make_no_part_are_refused(site: Site, headers: str) -> None
     ],
     ids=["LF", "mixed", "no UTF-8", "behind boundary", "before boundary", "one hyphen"],
 )
-def test_bytes_that_are_no_form_are_refused(site: Site, body: bytes) -> None:
+def test_bytes_that_are_no_form_are_refused(site: UploadSite, body: bytes) -> None:
     """Bare line feeds, names that are no UTF-8, and boundaries that are none."""
     assert site.post(body).outcome == (400, "malformed-form")
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"', "us-ascii"])
-def test_a_text_field_may_say_that_it_is_utf_8(site: Site, charset: str) -> None:
+def test_a_text_field_may_say_that_it_is_utf_8(site: UploadSite, charset: str) -> None:
     """The charset of a field is given by some clients, and must be the one of all forms."""
     headers = f'Content-Disposition: form-data; name="a"\nContent-Type: text/plain; charset={charset}'
     assert site.post(form(part(headers, "x"), file_part("y"))).json["fields"] == {"a": ["x"]}
 
 
 @pytest.mark.parametrize("charset", ["utf-7", "utf-16", "iso-2022-jp", "windows-1252", "idna", "rot13", "zlib", "x"])
-def test_an_odd_charset_is_refused(site: Site, charset: str) -> None:
+def test_an_odd_charset_is_refused(site: UploadSite, charset: str) -> None:
     """No codec of the client's choice is ever looked up: text in another charset is refused."""
     headers = f'Content-Disposition: form-data; name="a"\nContent-Type: text/plain; charset={charset}'
     assert site.post(form(part(headers, "x"), file_part("y"))).outcome == (400, "malformed-form")
 
 
 @pytest.mark.parametrize("charset", ["ISO-8859-1", "latin1"])
-def test_a_text_field_may_be_latin_1(site: Site, charset: str) -> None:
+def test_a_text_field_may_be_latin_1(site: UploadSite, charset: str) -> None:
     """Apache HttpClient 4 sends its fields so, if nobody tells it otherwise."""
     headers = f'Content-Disposition: form-data; name="a"\nContent-Type: text/plain; charset={charset}'
     assert site.post(form(part(headers, b"\xe4"), file_part("y"))).json["fields"] == {"a": ["ä"]}
 
 
-def test_a_charset_field_changes_nothing(site: Site) -> None:
+def test_a_charset_field_changes_nothing(site: UploadSite) -> None:
     """``_charset_`` (RFC 7578, 4.6) is a field like others; text that is no UTF-8 is refused."""
     body = form(field_part("_charset_", "iso-8859-1"), field_part("a", b"\xe4"), file_part("x"))
     assert site.post(body).outcome == (400, "malformed-form")
 
 
-def test_the_charset_of_a_file_is_left_to_the_app(site: Site) -> None:
+def test_the_charset_of_a_file_is_left_to_the_app(site: UploadSite) -> None:
     """A file in another charset is stored byte by byte."""
     identifier = site.identifier()
     body = form(file_part(b"\xe4\xff", kind="text/plain; charset=iso-8859-1"))
@@ -187,7 +187,7 @@ def test_the_charset_of_a_file_is_left_to_the_app(site: Site) -> None:
         ("", "application/pdf"),
     ],
 )
-def test_the_type_is_the_clients_or_by_the_name(site: Site, kind: str, kept: str) -> None:
+def test_the_type_is_the_clients_or_by_the_name(site: UploadSite, kind: str, kept: str) -> None:
     """A Content-Type that is none is replaced by what the extension tells."""
     assert site.post(form(file_part("x", "a.pdf", kind=kind))).json["content-type"] == kept
 
@@ -198,7 +198,7 @@ HEADERS = 'Content-Disposition: form-data; name="a"; filename="x"'
 @pytest.mark.parametrize("step", [None, 1])
 def test_the_number_of_headers_is_limited(tmp_path: Path, step: int | None) -> None:
     """``max_headers`` are taken, and one more is refused, in one read and byte by byte."""
-    site = Site(tmp_path, max_headers=3)
+    site = UploadSite(tmp_path, max_headers=3)
     for count, outcome in ((3, (200, None)), (4, (413, "limit-exceeded"))):
         body = form(part("\n".join([HEADERS, *(f"X-{n}: 1" for n in range(count - 1))]), "x"))
         assert site.post(Stream(in_steps(body, step or len(body)))).outcome == outcome
@@ -207,7 +207,7 @@ def test_the_number_of_headers_is_limited(tmp_path: Path, step: int | None) -> N
 @pytest.mark.parametrize("step", [None, 1])
 def test_the_length_of_a_header_is_limited(tmp_path: Path, step: int | None) -> None:
     """A line of ``max_header_size`` bytes is taken, and one more is refused; so is a line without an end."""
-    site = Site(tmp_path, max_header_size=100)
+    site = UploadSite(tmp_path, max_header_size=100)
     longest = 100 if step is None else 99  # the parser counts the CR, where the LF comes with another read
     for size, outcome in ((longest, (200, None)), (101, (413, "limit-exceeded"))):
         body = form(part(HEADERS + "\nX-A: " + "a" * (size - 5), "x"))
@@ -218,6 +218,6 @@ def test_the_length_of_a_header_is_limited(tmp_path: Path, step: int | None) -> 
 
 def test_a_folded_header_is_limited_as_one(tmp_path: Path) -> None:
     """Continued lines count together, however small each is."""
-    site = Site(tmp_path, max_header_size=100)
+    site = UploadSite(tmp_path, max_header_size=100)
     folded = b"------gap5\r\n" + HEADERS.encode() + b"\r\nX-A: 1\r\n" + b" 1\r\n" * 200 + b"\r\nx\r\n------gap5--\r\n"
     assert site.post(folded).outcome == (413, "limit-exceeded")

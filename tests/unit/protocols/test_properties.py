@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fileupload.wsgi.headers import clean_filename
-from tests.support.wsgi_client import BOUNDARY, ONLY_STATUS, Answer, Site, Stream, field_part, file_part, form
+from tests.support.wsgi_client import BOUNDARY, ONLY_STATUS, Answer, Stream, UploadSite, field_part, file_part, form
 
 # The site lasts for the module, and an upload takes as long as the disk does.
 many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -66,7 +66,7 @@ def cut(body: bytes, offsets: list[int]) -> Stream:
 @given(parts=forms, offsets=st.lists(st.integers(0, 1 << 20), max_size=30), declared=st.booleans())
 @many
 def test_any_form_in_any_chunks_comes_back(
-    lasting_site: Site, parts: list[Part], offsets: list[int], declared: bool
+    lasting_site: UploadSite, parts: list[Part], offsets: list[int], declared: bool
 ) -> None:
     """Names, contents and order are as they were sent, and the digests are right."""
     body = form(*(each.encoded() for each in parts))
@@ -106,7 +106,7 @@ SYNTAX = [
 ]
 
 
-def assert_is_answered(site: Site, identifier: str, answer: Answer) -> None:
+def assert_is_answered(site: UploadSite, identifier: str, answer: Answer) -> None:
     """An upload is done whole, or refused with a documented error and nothing left."""
     if answer.status == 200:
         assert answer.json["state"] == "done"
@@ -127,7 +127,7 @@ def assert_is_answered(site: Site, identifier: str, answer: Answer) -> None:
 )
 @many
 def test_any_wrong_bytes_are_answered(
-    lasting_site: Site, edits: list[tuple[int, int, bytes]], offsets: list[int]
+    lasting_site: UploadSite, edits: list[tuple[int, int, bytes]], offsets: list[int]
 ) -> None:
     """Bytes removed, replaced and added anywhere in a valid form lead to no other errors than the documented."""
     body = BODY
@@ -146,7 +146,7 @@ def test_any_wrong_bytes_are_answered(
     )
 )
 @many
-def test_any_body_is_answered(lasting_site: Site, body: bytes) -> None:
+def test_any_body_is_answered(lasting_site: UploadSite, body: bytes) -> None:
     """So do bytes that were never a form."""
     identifier = lasting_site.identifier()
     assert_is_answered(lasting_site, identifier, lasting_site.post(body, identifier))
@@ -157,7 +157,7 @@ def test_any_body_is_answered(lasting_site: Site, body: bytes) -> None:
     prefix=st.sampled_from(["", "multipart/form-data; boundary="]),
 )
 @many
-def test_any_content_type_is_answered(lasting_site: Site, kind: str, prefix: str) -> None:
+def test_any_content_type_is_answered(lasting_site: UploadSite, kind: str, prefix: str) -> None:
     """So does any Content-Type."""
     identifier = lasting_site.identifier()
     assert_is_answered(lasting_site, identifier, lasting_site.post(BODY, identifier, prefix + kind))
@@ -168,7 +168,7 @@ def test_any_content_type_is_answered(lasting_site: Site, kind: str, prefix: str
     method=st.sampled_from(["POST", "PUT", "GET", "DELETE"]),
 )
 @many
-def test_any_query_is_answered(lasting_site: Site, query: str, method: str) -> None:
+def test_any_query_is_answered(lasting_site: UploadSite, query: str, method: str) -> None:
     """So does any query beside a valid identifier, at each address and by each method."""
     for path in ("/upload", "/upload/status"):
         identifier = lasting_site.identifier()
@@ -178,7 +178,7 @@ def test_any_query_is_answered(lasting_site: Site, query: str, method: str) -> N
 
 @given(header=st.text(st.characters(codec="latin-1"), max_size=60))
 @many
-def test_any_disposition_of_a_request_is_answered(lasting_site: Site, header: str) -> None:
+def test_any_disposition_of_a_request_is_answered(lasting_site: UploadSite, header: str) -> None:
     """So does any Content-Disposition of a plain body."""
     identifier = lasting_site.identifier()
     assert_is_answered(lasting_site, identifier, lasting_site.put(b"x", identifier, HTTP_CONTENT_DISPOSITION=header))

@@ -8,12 +8,12 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.wsgi_client import NOTHING, ONLY_STATUS, Site, Stream, in_steps
+from tests.support.wsgi_client import NOTHING, ONLY_STATUS, Stream, UploadSite, in_steps
 
 CONTENT = bytes(range(256)) + b"\r\n--x--\r\n"
 
 
-def test_the_body_is_the_file(site: Site) -> None:
+def test_the_body_is_the_file(site: UploadSite) -> None:
     """Every byte is kept, and the app gets a POST with the descriptor."""
     identifier = site.identifier()
     found = site.put(CONTENT, identifier, "disc.iso").json
@@ -28,7 +28,7 @@ def test_the_body_is_the_file(site: Site) -> None:
 
 @pytest.mark.parametrize("declared", [True, False])
 @pytest.mark.parametrize("step", [1, 7, 4096])
-def test_a_body_may_arrive_in_any_steps(site: Site, step: int, declared: bool) -> None:
+def test_a_body_may_arrive_in_any_steps(site: UploadSite, step: int, declared: bool) -> None:
     """The file is the same, with a length or chunked."""
     identifier = site.identifier()
     length = str(len(CONTENT)) if declared else None
@@ -37,14 +37,14 @@ def test_a_body_may_arrive_in_any_steps(site: Site, step: int, declared: bool) -
 
 
 @pytest.mark.parametrize("length", ["0", None])
-def test_an_empty_body_is_an_empty_file(site: Site, length: str | None) -> None:
+def test_an_empty_body_is_an_empty_file(site: UploadSite, length: str | None) -> None:
     """A file of no bytes is a file here, since the request as such names it."""
     identifier = site.identifier()
     assert site.put(Stream([]), identifier, CONTENT_LENGTH=length).json["size"] == 0
     assert site.contents(identifier) == [b""]
 
 
-def test_a_body_cut_at_every_offset_is_incomplete(lasting_site: Site) -> None:
+def test_a_body_cut_at_every_offset_is_incomplete(lasting_site: UploadSite) -> None:
     """Fewer bytes than declared are never taken for the file."""
     for offset in range(len(CONTENT)):
         identifier = lasting_site.identifier()
@@ -54,14 +54,14 @@ def test_a_body_cut_at_every_offset_is_incomplete(lasting_site: Site) -> None:
 
 
 @pytest.mark.parametrize("server", ["Granian", "uWSGI", "WSGIServer/0.2", ""])
-def test_a_chunked_body_needs_a_server_that_tells_its_end(site: Site, server: str) -> None:
+def test_a_chunked_body_needs_a_server_that_tells_its_end(site: UploadSite, server: str) -> None:
     """Where a broken connection looks like the end, a body without a length is refused."""
     answer = site.put(Stream([CONTENT]), SERVER_SOFTWARE=server)
     assert answer.outcome == (411, "length-required")
     assert site.put(CONTENT, SERVER_SOFTWARE=server).status == 200
 
 
-def test_a_broken_chunked_body_is_incomplete(site: Site) -> None:
+def test_a_broken_chunked_body_is_incomplete(site: UploadSite) -> None:
     """The error of a server that tells it ends the upload."""
 
     def pieces() -> Iterator[bytes]:
@@ -74,7 +74,7 @@ def test_a_broken_chunked_body_is_incomplete(site: Site) -> None:
 
 
 @pytest.mark.parametrize("value", ["bytes 0-9/100", "bytes 0-99/100", "nonsense", ""])
-def test_a_part_of_a_file_is_refused(site: Site, value: str) -> None:
+def test_a_part_of_a_file_is_refused(site: UploadSite, value: str) -> None:
     """RFC 9110, 14.5: a PUT with Content-Range must not be stored as if it were the whole."""
     identifier = site.identifier()
     assert site.put(CONTENT, identifier, HTTP_CONTENT_RANGE=value).outcome == (415, "unsupported-request")
@@ -83,7 +83,7 @@ def test_a_part_of_a_file_is_refused(site: Site, value: str) -> None:
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate, identity"])
 @pytest.mark.parametrize("method", ["PUT", "POST"])
-def test_a_compressed_body_is_refused(site: Site, coding: str, method: str) -> None:
+def test_a_compressed_body_is_refused(site: UploadSite, coding: str, method: str) -> None:
     """What is not the file itself is refused with 415, and never unpacked."""
     send = site.put if method == "PUT" else site.post
     assert send(CONTENT, HTTP_CONTENT_ENCODING=coding).outcome == (415, "unsupported-request")
@@ -105,7 +105,7 @@ def test_a_compressed_body_is_refused(site: Site, coding: str, method: str) -> N
         ("attachment; filename*=UTF-8''%FF.txt", "\ufffd.txt"),
     ],
 )
-def test_a_name_in_content_disposition(site: Site, header: str, filename: str) -> None:
+def test_a_name_in_content_disposition(site: UploadSite, header: str, filename: str) -> None:
     """The name is read by RFC 6266 and RFC 8187, before the one in the query, and is never a path."""
     assert site.put(b"x", filename="query.txt", HTTP_CONTENT_DISPOSITION=header).json["filename"] == filename
 
@@ -121,27 +121,27 @@ def test_a_name_in_content_disposition(site: Site, header: str, filename: str) -
         'attachment; filename="a',
     ],
 )
-def test_a_content_disposition_that_cannot_be_read_is_refused(site: Site, header: str) -> None:
+def test_a_content_disposition_that_cannot_be_read_is_refused(site: UploadSite, header: str) -> None:
     """A name that might be another for somebody else is no name."""
     assert site.put(b"x", HTTP_CONTENT_DISPOSITION=header).outcome == (415, "unsupported-request")
 
 
 @pytest.mark.parametrize("name", ["ä ö.txt", "\U0001f4be.bin", "a+b&c=d.txt", "קובץ.txt", 'quo"te.txt', "100%.txt"])
-def test_a_name_in_the_query(site: Site, name: str) -> None:
+def test_a_name_in_the_query(site: UploadSite, name: str) -> None:
     """``filename=`` is percent-encoded UTF-8."""
     query = f"X-Progress-ID={site.identifier()}&filename={quote(name, safe='')}"
     assert site.send("PUT", query=query, body=b"x").json["filename"] == name
 
 
 @pytest.mark.parametrize("encoded", ["%FF%FE", "..%2F..%2Fx", "a%00b", "%ED%A0%80", "a%0D%0Ab", "%"])
-def test_an_odd_name_in_the_query_does_no_harm(site: Site, encoded: str) -> None:
+def test_an_odd_name_in_the_query_does_no_harm(site: UploadSite, encoded: str) -> None:
     """Bytes that are no UTF-8, folders and control characters are taken off the name."""
     query = f"X-Progress-ID={site.identifier()}&filename={encoded}"
     name = site.send("PUT", query=query, body=b"x").json["filename"]
     assert not set(name) & set("/\\\0\r\n")
 
 
-def test_a_body_needs_no_name(site: Site) -> None:
+def test_a_body_needs_no_name(site: UploadSite) -> None:
     """A file without a name is one."""
     assert site.put(b"x", filename="").json["filename"] == ""
 
@@ -157,7 +157,7 @@ def test_a_body_needs_no_name(site: Site) -> None:
         ("multipart/form-data; boundary=x", "a", "multipart/form-data"),
     ],
 )
-def test_the_type_of_a_body(site: Site, given: str | None, name: str, kept: str) -> None:
+def test_the_type_of_a_body(site: UploadSite, given: str | None, name: str, kept: str) -> None:
     """The client's Content-Type, or what the name tells."""
     assert site.put(b"x", filename=name, CONTENT_TYPE=given).json["content-type"] == kept
 
@@ -165,12 +165,12 @@ def test_the_type_of_a_body(site: Site, given: str | None, name: str, kept: str)
 @pytest.mark.parametrize("settings", [{"extensions": "pdf"}, {"content_types": "application/pdf"}])
 def test_a_body_without_a_name_does_not_pass_by_the_limits(tmp_path: Path, settings: dict[str, str]) -> None:
     """No name, or one of which nothing is left, is no way around the allowed types."""
-    site = Site(tmp_path, **settings)
+    site = UploadSite(tmp_path, **settings)
     for name in ("", "..", "/"):
         assert site.put(b"x", filename=name).outcome == (415, "type-not-allowed")
 
 
-def test_a_request_without_an_identifier_is_the_apps(site: Site) -> None:
+def test_a_request_without_an_identifier_is_the_apps(site: UploadSite) -> None:
     """It passes untouched, and nothing of it is read."""
     stream = Stream([b"x"])
     assert site.send("PUT", body=stream).body == b"{}"
@@ -178,14 +178,14 @@ def test_a_request_without_an_identifier_is_the_apps(site: Site) -> None:
     assert "fileupload.bucket" not in site.app_environ
 
 
-def test_other_methods_are_the_apps(site: Site) -> None:
+def test_other_methods_are_the_apps(site: UploadSite) -> None:
     """Only POST and PUT bring uploads."""
     for method in ("GET", "HEAD", "PATCH", "DELETE", "OPTIONS"):
         query = f"X-Progress-ID={site.identifier()}"
         assert site.send(method, query=query, body=b"x").headers["x-app"] == "yes"
 
 
-def test_the_identifier_may_come_in_a_header(site: Site) -> None:
+def test_the_identifier_may_come_in_a_header(site: UploadSite) -> None:
     """``X-Progress-ID`` as a header serves clients that cannot add to the address."""
     identifier = site.identifier()
     assert site.send("PUT", body=b"x", HTTP_X_PROGRESS_ID=identifier).json["identifier"] == identifier
@@ -199,6 +199,6 @@ def test_the_identifier_may_come_in_a_header(site: Site) -> None:
         ("application/x-www-form-urlencoded-else", "application/x-www-form-urlencoded-else"),
     ],
 )
-def test_what_clients_call_any_body(site: Site, given: str, kept: str) -> None:
+def test_what_clients_call_any_body(site: UploadSite, given: str, kept: str) -> None:
     """The type that clients use for want of another says nothing, in any spelling; one that begins like it does."""
     assert site.put(b"x", filename="a.png", CONTENT_TYPE=given).json["content-type"] == kept

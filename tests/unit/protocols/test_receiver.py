@@ -9,22 +9,32 @@ from typing import Any
 
 import pytest
 
-from tests.support.wsgi_client import NOTHING, ONLY_STATUS, Answer, Site, Stream, field_part, file_part, form, in_steps
+from tests.support.wsgi_client import (
+    NOTHING,
+    ONLY_STATUS,
+    Answer,
+    Stream,
+    UploadSite,
+    field_part,
+    file_part,
+    form,
+    in_steps,
+)
 
 LIMIT = 3000
 
 
-def send_form(site: Site, size: int, identifier: str | None = None, *, length: bool = True) -> Answer:
+def send_form(site: UploadSite, size: int, identifier: str | None = None, *, length: bool = True) -> Answer:
     body = form(file_part(b"x" * size))
     return site.post(body if length else Stream(in_steps(body, 700)), identifier)
 
 
-def send_files(site: Site, size: int, identifier: str | None = None, *, length: bool = True) -> Answer:
+def send_files(site: UploadSite, size: int, identifier: str | None = None, *, length: bool = True) -> Answer:
     body = form(*(file_part(b"x" * (size // 3 + (n < size % 3))) for n in range(3)), field_part("text", "y" * 500))
     return site.post(body if length else Stream(in_steps(body, 700)), identifier)
 
 
-def send_raw(site: Site, size: int, identifier: str | None = None, *, length: bool = True) -> Answer:
+def send_raw(site: UploadSite, size: int, identifier: str | None = None, *, length: bool = True) -> Answer:
     body = b"x" * size
     return site.put(body if length else Stream(in_steps(body, 700)), identifier)
 
@@ -38,7 +48,7 @@ TOO_LARGE = (413, "too-large")
 @with_and_without_length
 def test_max_size_is_of_the_files(tmp_path: Path, send: Callable[..., Answer], length: bool) -> None:
     """``max_size`` bytes of files are taken, without those of fields and boundaries, and one more is refused."""
-    site = Site(tmp_path, max_size=f"{LIMIT}B")
+    site = UploadSite(tmp_path, max_size=f"{LIMIT}B")
     identifier = site.identifier()
     assert send(site, LIMIT, identifier, length=length).status == 200
     assert b"".join(site.contents(identifier)) == b"x" * LIMIT
@@ -53,13 +63,13 @@ def test_max_size_is_of_the_files(tmp_path: Path, send: Callable[..., Answer], l
 @with_and_without_length
 def test_max_size_of_an_identifier(tmp_path: Path, send: Callable[..., Answer], length: bool) -> None:
     """An identifier may lower the limit; it cannot raise it."""
-    site = Site(tmp_path, max_size=f"{LIMIT}B")
+    site = UploadSite(tmp_path, max_size=f"{LIMIT}B")
     for claim, limit in (("100B", 100), ("1G", LIMIT)):
         assert send(site, limit, site.identifier(max_size=claim), length=length).status == 200
         assert send(site, limit + 1, site.identifier(max_size=claim), length=length).outcome == TOO_LARGE
 
 
-def test_an_identifier_may_claim_that_nothing_fits(site: Site) -> None:
+def test_an_identifier_may_claim_that_nothing_fits(site: UploadSite) -> None:
     """A claim of 0 bytes is a limit like others, and not the setting's 0 that means none."""
     assert send_raw(site, 0, site.identifier(max_size=0)).status == 200
     assert send_raw(site, 1, site.identifier(max_size=0)).outcome == TOO_LARGE
@@ -68,13 +78,13 @@ def test_an_identifier_may_claim_that_nothing_fits(site: Site) -> None:
 @every_way
 def test_max_size_0_is_no_limit(tmp_path: Path, send: Callable[..., Answer]) -> None:
     """Without a limit only the disk is one."""
-    assert send(Site(tmp_path, max_size=0), 300_000).status == 200
+    assert send(UploadSite(tmp_path, max_size=0), 300_000).status == 200
 
 
 @pytest.mark.parametrize("where", ["before", "behind"])
 def test_what_is_neither_file_nor_field_is_limited_too(tmp_path: Path, where: str) -> None:
     """A chunked form cannot go on for ever around its parts: all that an honest one could need is the limit."""
-    site = Site(tmp_path, max_size="10B", max_files=1, max_fields=1, max_fields_size=1000)
+    site = UploadSite(tmp_path, max_size="10B", max_files=1, max_fields=1, max_fields_size=1000)
     for size, outcome in ((2500, (200, None)), (4000, TOO_LARGE)):
         filler = b"x" * size
         whole = form(file_part("x"))
@@ -85,7 +95,7 @@ def test_what_is_neither_file_nor_field_is_limited_too(tmp_path: Path, where: st
 @pytest.mark.parametrize("way", ["form", "raw"])
 def test_a_declared_length_that_cannot_fit_is_refused_unread(tmp_path: Path, way: str) -> None:
     """Terabytes that are only announced are refused before any byte is asked for, and then only drained."""
-    site = Site(tmp_path, max_size=1, drain_size=0)
+    site = UploadSite(tmp_path, max_size=1, drain_size=0)
     stream = Stream([b"x"] * 10)
     send = site.post if way == "form" else site.put
     identifier = site.identifier()
@@ -105,8 +115,8 @@ def test_a_declared_length_that_cannot_fit_is_refused_unread(tmp_path: Path, way
 )
 def test_the_limits_of_a_form(tmp_path: Path, name: str, parts: list[bytes]) -> None:
     """A form of four of something passes where four are allowed, and is refused where three are."""
-    assert Site(tmp_path / "4", **{name: 4}).post(form(*parts)).status == 200
-    site, identifier = Site(tmp_path / "3", **{name: 3}), ""
+    assert UploadSite(tmp_path / "4", **{name: 4}).post(form(*parts)).status == 200
+    site, identifier = UploadSite(tmp_path / "3", **{name: 3}), ""
     for body in (form(*parts), Stream(in_steps(form(*parts), 1))):
         identifier = site.identifier()
         answer = site.post(body, identifier)
@@ -116,7 +126,7 @@ def test_the_limits_of_a_form(tmp_path: Path, name: str, parts: list[bytes]) -> 
 
 def test_inputs_without_a_file_count_as_files(tmp_path: Path) -> None:
     """Empty file parts are parts: a flood of them is refused like one of files."""
-    site = Site(tmp_path, max_files=3)
+    site = UploadSite(tmp_path, max_files=3)
     empty = file_part(b"", "")
     assert site.post(form(empty, empty, file_part("x"))).status == 200
     assert site.post(form(empty, empty, empty, file_part("x"))).outcome == (413, "limit-exceeded")
@@ -140,7 +150,7 @@ TYPE_NOT_ALLOWED = (415, "type-not-allowed")
 @pytest.mark.parametrize("by", ["setting", "claim"])
 def test_types_are_those_allowed(tmp_path: Path, allowed: str, kind: str, taken: bool, by: str) -> None:
     """``content_types``, of the settings or of the identifier, hold for forms and plain bodies."""
-    site = Site(tmp_path, **({"content_types": allowed} if by == "setting" else {}))
+    site = UploadSite(tmp_path, **({"content_types": allowed} if by == "setting" else {}))
     claims: dict[str, Any] = {} if by == "setting" else {"content_types": allowed.split()}
     form_answer = site.post(form(file_part("x", "a.png", kind=kind)), site.identifier(**claims))
     raw_answer = site.put(b"x", site.identifier(**claims), CONTENT_TYPE=kind)
@@ -150,7 +160,7 @@ def test_types_are_those_allowed(tmp_path: Path, allowed: str, kind: str, taken:
 
 def test_the_types_of_settings_and_claims_hold_together(tmp_path: Path) -> None:
     """What one allows and the other does not is refused."""
-    site = Site(tmp_path, content_types="image/*")
+    site = UploadSite(tmp_path, content_types="image/*")
     for claim, kind, status in (
         ("image/png", "image/png", 200),
         ("text/*", "text/csv", 415),
@@ -173,7 +183,7 @@ def test_the_types_of_settings_and_claims_hold_together(tmp_path: Path) -> None:
 )
 def test_extensions_are_those_allowed(tmp_path: Path, name: str, taken: bool) -> None:
     """``extensions`` are compared without case, whole, at the end of the name."""
-    site = Site(tmp_path, extensions="pdf, tar.gz")
+    site = UploadSite(tmp_path, extensions="pdf, tar.gz")
     for answer in (site.post(form(file_part("x", name))), site.put(b"x", filename=name)):
         assert answer.status == 200 if taken else answer.outcome == TYPE_NOT_ALLOWED
 
@@ -184,7 +194,7 @@ def test_extensions_are_those_allowed(tmp_path: Path, name: str, taken: bool) ->
 @pytest.mark.parametrize("name", ["", "..", "/", "\\", "\x01"])
 def test_a_file_without_a_name_does_not_pass_by_the_limits(tmp_path: Path, settings: Any, name: str) -> None:
     """An empty name is no way around the allowed types; an input with no file chosen is refused by none."""
-    site = Site(tmp_path, **settings)
+    site = UploadSite(tmp_path, **settings)
     identifier = site.identifier()
     html = file_part("<script>", name, kind="text/html")
     assert site.post(form(html), identifier).outcome == TYPE_NOT_ALLOWED
@@ -196,14 +206,14 @@ def test_a_file_without_a_name_does_not_pass_by_the_limits(tmp_path: Path, setti
 @every_way
 def test_the_reserve_of_free_space_is_kept(tmp_path: Path, send: Callable[..., Answer]) -> None:
     """Where less than ``min_free_space`` is free, nothing is taken and nothing is left."""
-    site = Site(tmp_path, min_free_space="999T")
+    site = UploadSite(tmp_path, min_free_space="999T")
     for length in (True, False):
         identifier = site.identifier()
         assert send(site, 10, identifier, length=length).outcome == (507, "pool-full")
         assert list(site.directory.iterdir()) == [site.directory / ".upload_key"]
 
 
-def test_a_status_tells_what_runs(site: Site) -> None:
+def test_a_status_tells_what_runs(site: UploadSite) -> None:
     """From its first byte on, the upload shows its name, its length and what has come; before, nothing is known."""
     identifier = site.identifier()
     assert site.status(identifier) == {"identifier": identifier, "state": "unknown"}
@@ -226,7 +236,7 @@ def test_a_status_tells_what_runs(site: Site) -> None:
 @pytest.mark.parametrize("way", ["form", "raw"])
 def test_a_finished_upload_is_told_unread(tmp_path: Path, way: str) -> None:
     """Who sends again what is done learns so at once, before a byte of it is asked for."""
-    site = Site(tmp_path, drain_size=0)
+    site = UploadSite(tmp_path, drain_size=0)
     identifier = site.identifier()
     assert site.put(b"first", identifier).status == 200
     stream = Stream([b"x"] * 10)
@@ -237,7 +247,7 @@ def test_a_finished_upload_is_told_unread(tmp_path: Path, way: str) -> None:
 
 @pytest.mark.parametrize("way", ["form", "raw"])
 @pytest.mark.parametrize("length", ["10", None], ids=["length", "chunked"])
-def test_an_identifier_costs_nothing_until_a_byte_comes(site: Site, way: str, length: str | None) -> None:
+def test_an_identifier_costs_nothing_until_a_byte_comes(site: UploadSite, way: str, length: str | None) -> None:
     """While a request waits for its first byte, and if it breaks then, there is no bucket; the reason is told."""
     identifier = site.identifier()
 
@@ -252,7 +262,7 @@ def test_an_identifier_costs_nothing_until_a_byte_comes(site: Site, way: str, le
     assert site.status(identifier)["code"] == "incomplete"
 
 
-def test_a_finished_upload_is_not_replaced(site: Site) -> None:
+def test_a_finished_upload_is_not_replaced(site: UploadSite) -> None:
     """A second upload gets 409 until the first is cleared, and changes nothing."""
     identifier = site.identifier()
     assert site.put(b"first", identifier).status == 200
@@ -266,14 +276,14 @@ def test_a_finished_upload_is_not_replaced(site: Site) -> None:
 
 def test_a_refused_upload_does_not_disturb_a_finished_one(tmp_path: Path) -> None:
     """A refusal before the first byte leaves the status of what is there."""
-    site = Site(tmp_path, max_size="10B")
+    site = UploadSite(tmp_path, max_size="10B")
     identifier = site.identifier()
     assert site.put(b"first", identifier).status == 200
     assert site.put(b"x" * 11, identifier).status == 413
     assert site.status(identifier)["state"] == "done"
 
 
-def test_a_failed_upload_may_be_tried_again(site: Site) -> None:
+def test_a_failed_upload_may_be_tried_again(site: UploadSite) -> None:
     """After an error the same identifier takes the next attempt."""
     identifier = site.identifier()
     assert site.post(form(file_part("x"))[:-9], identifier).status == 400
@@ -282,7 +292,7 @@ def test_a_failed_upload_may_be_tried_again(site: Site) -> None:
 
 
 @pytest.mark.parametrize("newer", [b"newer", None])
-def test_a_newer_attempt_takes_the_bucket(site: Site, newer: bytes | None) -> None:
+def test_a_newer_attempt_takes_the_bucket(site: UploadSite, newer: bytes | None) -> None:
     """An attempt that is overtaken, by a newer one or a reset, ends with 409 and leaves the newer one alone."""
     identifier = site.identifier()
 

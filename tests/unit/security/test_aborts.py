@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.open_resources import in_process
+from tests.support.open_resources import open_resources
 from tests.support.read_failures import Stop, broken, exhausted, killed, silence
-from tests.support.wsgi_client import NOTHING, ONLY_STATUS, Site, Stream, field_part, file_part, form, in_steps
+from tests.support.wsgi_client import NOTHING, ONLY_STATUS, Stream, UploadSite, field_part, file_part, form, in_steps
 
 BODY = form(
     field_part("a", "text"),
@@ -19,7 +19,7 @@ BODY = form(
 )
 
 
-def buckets(site: Site) -> set[Path]:
+def buckets(site: UploadSite) -> set[Path]:
     """Return the folders of the buckets, which an upload that has gone must leave as they were."""
     return set(site.directory.glob("??/*"))
 
@@ -48,10 +48,10 @@ def ending(body: bytes, moment: int, end: Callable[[], None]) -> Iterator[bytes]
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("end", [silence, broken, killed, exhausted])
 @pytest.mark.parametrize("declared", [True, False], ids=["length", "chunked"])
-def test_an_abort_leaves_nothing(site: Site, moment: str, end: Callable[[], None], declared: bool) -> None:
+def test_an_abort_leaves_nothing(site: UploadSite, moment: str, end: Callable[[], None], declared: bool) -> None:
     """Struts CVE-2023-41835, Tomcat CVE-2025-61795, multer CVE-2026-2359: only the status says that it was there."""
     site.put(b"x")
-    before, running = buckets(site), in_process()
+    before, running = buckets(site), open_resources()
     identifier = site.identifier()
     stream = Stream(ending(BODY, MOMENTS[moment], end))
     length = str(len(BODY)) if declared else None
@@ -66,14 +66,14 @@ def test_an_abort_leaves_nothing(site: Site, moment: str, end: Callable[[], None
     assert site.status(identifier)["state"] == ("error" if told else "unknown")
     assert site.manager.clear_upload_bucket(identifier) is told
     assert buckets(site) == before
-    assert in_process() <= running
+    assert open_resources() <= running
 
 
 @pytest.mark.parametrize("end", [silence, broken, killed])
-def test_an_aborted_plain_body_leaves_nothing(site: Site, end: Callable[[], None]) -> None:
+def test_an_aborted_plain_body_leaves_nothing(site: UploadSite, end: Callable[[], None]) -> None:
     """The same for PUT."""
     site.put(b"x")
-    before, running = buckets(site), in_process()
+    before, running = buckets(site), open_resources()
     identifier = site.identifier()
     try:
         site.put(Stream(ending(b"x" * 100, 50, end)), identifier, CONTENT_LENGTH="100")
@@ -82,15 +82,15 @@ def test_an_aborted_plain_body_leaves_nothing(site: Site, end: Callable[[], None
     assert site.names(identifier) == ONLY_STATUS
     assert site.manager.clear_upload_bucket(identifier)
     assert buckets(site) == before
-    assert in_process() <= running
+    assert open_resources() <= running
 
 
 @pytest.mark.parametrize("how", ["cleared", "replaced", "removed"])
 @pytest.mark.parametrize("moment", [moment for moment, offset in MOMENTS.items() if offset])
-def test_an_upload_that_loses_its_bucket_leaves_nothing(site: Site, moment: str, how: str) -> None:
+def test_an_upload_that_loses_its_bucket_leaves_nothing(site: UploadSite, moment: str, how: str) -> None:
     """An attempt whose bucket is cleared, taken over, or removed by hand ends with an error and closes its files."""
     site.put(b"x")
-    before, running = buckets(site), in_process()
+    before, running = buckets(site), open_resources()
     identifier = site.identifier()
 
     def pieces() -> Iterator[bytes]:
@@ -107,10 +107,10 @@ def test_an_upload_that_loses_its_bucket_leaves_nothing(site: Site, moment: str,
     assert site.status(identifier)["state"] == ("done" if how == "replaced" else "unknown")
     site.manager.clear_upload_bucket(identifier)
     assert buckets(site) == before
-    assert in_process() <= running
+    assert open_resources() <= running
 
 
-def test_an_upload_that_is_overtaken_before_its_first_byte(site: Site) -> None:
+def test_an_upload_that_is_overtaken_before_its_first_byte(site: UploadSite) -> None:
     """A request that has sent no byte has no bucket: another upload that is done meanwhile stays as it is."""
     identifier = site.identifier()
 
@@ -131,7 +131,7 @@ def remove_by_hand(folder: Path) -> None:
 
 def test_refusals_leave_nothing_open(tmp_path: Path) -> None:
     """A hundred requests of each refused kind open nothing that stays."""
-    site = Site(tmp_path, max_size="100B", max_files=2)
+    site = UploadSite(tmp_path, max_size="100B", max_files=2)
     kinds: list[Callable[[], object]] = [
         lambda: site.put(b"x" * 101),
         lambda: site.put(b"x", "forged"),
@@ -144,16 +144,16 @@ def test_refusals_leave_nothing_open(tmp_path: Path) -> None:
     ]
     for kind in kinds:
         kind()
-    before = in_process()
+    before = open_resources()
     for _ in range(100):
         for kind in kinds:
             kind()
-    assert in_process() <= before
+    assert open_resources() <= before
 
 
-def test_an_app_that_fails_leaves_the_upload_done(site: Site) -> None:
+def test_an_app_that_fails_leaves_the_upload_done(site: UploadSite) -> None:
     """An exception of the app is the app's; the file is stored and nothing stays open."""
-    before = in_process()
+    before = open_resources()
 
     def fail(environ: object, start_response: object) -> None:
         raise ZeroDivisionError
@@ -163,4 +163,4 @@ def test_an_app_that_fails_leaves_the_upload_done(site: Site) -> None:
     with pytest.raises(ZeroDivisionError):
         site.put(b"content", identifier)
     assert site.contents(identifier) == [b"content"]
-    assert in_process() <= before
+    assert open_resources() <= before

@@ -9,22 +9,21 @@ import pytest
 
 from fileupload.apps.session_attachments.bundle_index import SESSIONS
 from tests.support.folders import files_in
-from tests.support.open_resources import in_process
+from tests.support.open_resources import open_resources
 from tests.support.read_failures import Stop, broken, killed, silence
-from tests.support.session_client import Client, Site
-from tests.support.wsgi_client import FORM_TYPE, Stream, field_part, file_part, form, in_steps
-from tests.support.wsgi_client import Site as Uploads
+from tests.support.session_client import SessionClient, SessionSite
+from tests.support.wsgi_client import FORM_TYPE, Stream, UploadSite, field_part, file_part, form, in_steps
 
 BODY = form(field_part("a", "text"), file_part(b"1" * 40, "1.txt"), file_part(b"2" * 40, "2.txt"))
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Site:
+def here(tmp_path: Path) -> SessionSite:
     """A site with attachments."""
-    return Site(tmp_path / "pool")
+    return SessionSite(tmp_path / "pool")
 
 
-def stored(site: Site) -> set[Path]:
+def stored(site: SessionSite) -> set[Path]:
     """Return the files in the pool, which an upload that has gone must leave as they were.
 
     The register of refusals is made with the first one, and has a fixed size.
@@ -34,11 +33,11 @@ def stored(site: Site) -> set[Path]:
 
 @pytest.mark.parametrize("end", [silence, broken, killed])
 @pytest.mark.parametrize("moment", range(0, len(BODY), 29))
-def test_an_abort_leaves_nothing(here: Site, moment: int, end: Callable[[], None]) -> None:
+def test_an_abort_leaves_nothing(here: SessionSite, moment: int, end: Callable[[], None]) -> None:
     """Whenever and however a connection breaks, neither an entry nor a status nor a byte of its upload is left."""
     client = here.client()
     client.put("b", "1.txt", b"old")
-    before, running = stored(here), in_process()
+    before, running = stored(here), open_resources()
 
     def pieces() -> Iterator[bytes]:
         yield from in_steps(BODY[:moment], 10)
@@ -50,14 +49,14 @@ def test_an_abort_leaves_nothing(here: Site, moment: int, end: Callable[[], None
     except Stop:
         assert end is killed
     assert stored(here) == before
-    assert in_process() <= running
+    assert open_resources() <= running
     assert client.contents("b") == {"1.txt": b"old"}
     here.check_tidy()
 
 
-def test_an_upload_of_somebody_else(here: Site, tmp_path: Path) -> None:
+def test_an_upload_of_somebody_else(here: SessionSite, tmp_path: Path) -> None:
     """Who has seen the identifier of a finished upload can neither take it into a bundle nor spoil it."""
-    uploads = Uploads(tmp_path / "pool")
+    uploads = UploadSite(tmp_path / "pool")
     identifier = uploads.identifier()
     uploads.put(b"theirs", identifier)
     client = here.client()
@@ -81,7 +80,7 @@ def test_an_upload_of_somebody_else(here: Site, tmp_path: Path) -> None:
     ],
     ids=range(7),
 )
-def test_odd_cookies(here: Site, cookie: str) -> None:
+def test_odd_cookies(here: SessionSite, cookie: str) -> None:
     """Whatever a cookie header holds, it is no session, and no error."""
     answer = here.client().get("b", HTTP_COOKIE=cookie)
     assert answer.json == []
@@ -89,7 +88,7 @@ def test_odd_cookies(here: Site, cookie: str) -> None:
 
 
 @pytest.mark.parametrize("mount", ["/a;b", "/a\r\nX-Evil: 1", "/a, b", "/a b", "/\xc3\xa4"])
-def test_a_mount_cannot_write_headers(here: Site, mount: str) -> None:
+def test_a_mount_cannot_write_headers(here: SessionSite, mount: str) -> None:
     """The path of the cookie is that of the mount, percent-encoded: it ends no attribute and no header."""
     cookie = here.client().get("b", SCRIPT_NAME=mount).header("Set-Cookie") or ""
     (path,) = [part for part in cookie.split("; ") if part.startswith("Path=")]
@@ -98,7 +97,7 @@ def test_a_mount_cannot_write_headers(here: Site, mount: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a%0D%0ASet-Cookie:%20x=y", "a%00b", "a%1b%5B31m"])
-def test_names_cannot_write_headers(here: Site, name: str) -> None:
+def test_names_cannot_write_headers(here: SessionSite, name: str) -> None:
     """Control characters do not get into a name, and so not into the header of a download."""
     client = here.client()
     (stored,) = client.send("PUT", "/attachments/b/", f"filename={name}", b"1").names
@@ -108,7 +107,7 @@ def test_names_cannot_write_headers(here: Site, name: str) -> None:
     assert answer.header("Set-Cookie") is None
 
 
-def test_active_content_is_not_run(here: Site) -> None:
+def test_active_content_is_not_run(here: SessionSite) -> None:
     """Whatever type the client gives, the file is saved and not shown, and could run nothing if it were."""
     client = here.client()
     for kind in ("text/html", "image/svg+xml", "application/xhtml+xml", "text/javascript", "multipart/mixed"):
@@ -119,7 +118,7 @@ def test_active_content_is_not_run(here: Site) -> None:
         assert "sandbox" in (answer.header("Content-Security-Policy") or "")
 
 
-def test_sessions_cannot_be_guessed_or_fixed(here: Site) -> None:
+def test_sessions_cannot_be_guessed_or_fixed(here: SessionSite) -> None:
     """Each client gets a session of 128 random bits; one that a client makes up is not taken."""
     secrets = set()
     for _ in range(50):
@@ -130,9 +129,9 @@ def test_sessions_cannot_be_guessed_or_fixed(here: Site) -> None:
     assert "0" * 32 not in secrets
 
 
-def test_links_in_the_index_lead_nowhere(here: Site, tmp_path: Path) -> None:
+def test_links_in_the_index_lead_nowhere(here: SessionSite, tmp_path: Path) -> None:
     """A link in the place of a session's folder gives nobody another's attachments, and is an error without a path."""
-    owner: Client = here.client()
+    owner: SessionClient = here.client()
     owner.put("b", "a", b"1")
     (folder,) = (here.directory / ".index" / "+sessions").iterdir()
     other = here.client()

@@ -8,29 +8,29 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.support.open_resources import in_process
-from tests.support.wsgi_client import Answer, Site, file_part, form
+from tests.support.open_resources import open_resources
+from tests.support.wsgi_client import Answer, UploadSite, file_part, form
 
 CONTENT = bytes(range(256)) * 4
 
 
 @pytest.fixture
-def giving(tmp_path: Path) -> Site:
+def giving(tmp_path: Path) -> UploadSite:
     """A site with ``downloads = true``."""
-    return Site(tmp_path / "pool", downloads=True)
+    return UploadSite(tmp_path / "pool", downloads=True)
 
 
-def get(site: Site, identifier: str, more: str = "", method: str = "GET", **environ: Any) -> Answer:
+def get(site: UploadSite, identifier: str, more: str = "", method: str = "GET", **environ: Any) -> Answer:
     return site.send(method, "/upload", f"X-Progress-ID={identifier}{more}", **environ)
 
 
-def stored(site: Site, filename: str = "a.bin", kind: str = "application/x-a", content: bytes = CONTENT) -> str:
+def stored(site: UploadSite, filename: str = "a.bin", kind: str = "application/x-a", content: bytes = CONTENT) -> str:
     identifier = site.identifier()
     assert site.put(content, identifier, filename, CONTENT_TYPE=kind).status == 200
     return identifier
 
 
-def test_downloads_are_off_by_default(site: Site) -> None:
+def test_downloads_are_off_by_default(site: UploadSite) -> None:
     """Without the setting the request is the app's."""
     assert get(site, stored(site)).headers["x-app"] == "yes"
 
@@ -47,7 +47,7 @@ def test_downloads_are_off_by_default(site: Site) -> None:
         ("noname", "application/octet-stream"),
     ],
 )
-def test_nothing_is_shown_in_our_origin(giving: Site, name: str, kind: str) -> None:
+def test_nothing_is_shown_in_our_origin(giving: UploadSite, name: str, kind: str) -> None:
     """HTML and SVG too are attachments, are not sniffed, and could run no script if they were shown."""
     answer = get(giving, stored(giving, name, kind, b"<script>alert(1)</script>"))
     assert answer.status == 200
@@ -76,7 +76,7 @@ def test_nothing_is_shown_in_our_origin(giving: Site, name: str, kind: str) -> N
     ],
     ids=lambda name: ascii(name)[:20],
 )
-def test_names_in_headers_are_encoded(giving: Site, name: str) -> None:
+def test_names_in_headers_are_encoded(giving: UploadSite, name: str) -> None:
     """Quotes, line ends and non-ASCII cannot leave their place, and a client of RFC 6266 gets the name back."""
     identifier = stored(giving, name)
     header = get(giving, identifier).headers["content-disposition"]
@@ -119,7 +119,7 @@ def test_names_in_headers_are_encoded(giving: Site, name: str) -> None:
     ],
     ids=lambda value: str(value)[:16],
 )
-def test_ranges(giving: Site, asked: str | None, status: int, part: bytes | None) -> None:
+def test_ranges(giving: UploadSite, asked: str | None, status: int, part: bytes | None) -> None:
     """A range is answered with that part, one past the end with 416, and one that cannot be read with all."""
     answer = get(giving, stored(giving), HTTP_RANGE=asked)
     assert answer.status == status
@@ -135,7 +135,7 @@ def test_ranges(giving: Site, asked: str | None, status: int, part: bytes | None
         assert answer.headers["content-range"] == "bytes */1024"
 
 
-def test_a_range_of_another_version_is_all(giving: Site) -> None:
+def test_a_range_of_another_version_is_all(giving: UploadSite) -> None:
     """If-Range with the entity tag gives the part, with another one the whole file."""
     identifier = stored(giving)
     tag = get(giving, identifier).headers["etag"]
@@ -159,14 +159,14 @@ def test_a_range_of_another_version_is_all(giving: Site) -> None:
     ],
     ids=lambda date: date[:32],
 )
-def test_conditions_that_cannot_hold(giving: Site, name: str, date: str) -> None:
+def test_conditions_that_cannot_hold(giving: UploadSite, name: str, date: str) -> None:
     """A date, well formed or not, changes nothing, and as a condition on a range it makes the answer the whole."""
     answer = get(giving, stored(giving), HTTP_RANGE="bytes=0-9", **{name: date})
     whole = name == "HTTP_IF_RANGE"
     assert (answer.status, answer.body) == ((200, CONTENT) if whole else (206, CONTENT[:10]))
 
 
-def test_a_file_that_the_client_has_is_not_sent_again(giving: Site) -> None:
+def test_a_file_that_the_client_has_is_not_sent_again(giving: UploadSite) -> None:
     """If-None-Match with the entity tag, alone or in a list, is answered 304 without the bytes."""
     identifier = stored(giving)
     tag = get(giving, identifier).headers["etag"]
@@ -177,7 +177,7 @@ def test_a_file_that_the_client_has_is_not_sent_again(giving: Site) -> None:
         assert get(giving, identifier, HTTP_IF_NONE_MATCH=given).status == 200
 
 
-def test_head_tells_what_get_would(giving: Site) -> None:
+def test_head_tells_what_get_would(giving: UploadSite) -> None:
     """HEAD has the headers and no body."""
     identifier = stored(giving)
     whole, head = get(giving, identifier), get(giving, identifier, method="HEAD")
@@ -185,7 +185,7 @@ def test_head_tells_what_get_would(giving: Site) -> None:
     assert head.headers == whole.headers
 
 
-def test_each_file_of_a_form_has_its_number(giving: Site) -> None:
+def test_each_file_of_a_form_has_its_number(giving: UploadSite) -> None:
     """``file=`` counts from 0, and a number that is none, or too high, is no file."""
     identifier = giving.identifier()
     assert giving.post(form(file_part("one"), file_part("two")), identifier).status == 200
@@ -195,7 +195,7 @@ def test_each_file_of_a_form_has_its_number(giving: Site) -> None:
         assert answer.outcome == (404, "file-missing"), number
 
 
-def test_files_that_are_not_there(giving: Site) -> None:
+def test_files_that_are_not_there(giving: UploadSite) -> None:
     """Of an upload that is unknown, failed, moved away or cleared there is nothing to get."""
     assert get(giving, giving.identifier()).outcome == (404, "file-missing")
     failed = giving.identifier()
@@ -208,11 +208,11 @@ def test_files_that_are_not_there(giving: Site) -> None:
     assert get(giving, moved).outcome == (404, "file-missing")
 
 
-def test_downloads_leave_nothing_open(giving: Site) -> None:
+def test_downloads_leave_nothing_open(giving: UploadSite) -> None:
     """The file is closed after each kind of answer, also one that nobody read to its end."""
     identifier = stored(giving)
     tag = get(giving, identifier).headers["etag"]
-    before = in_process()
+    before = open_resources()
     for environ in (
         {},
         {"HTTP_RANGE": "bytes=0-9"},
@@ -222,4 +222,4 @@ def test_downloads_leave_nothing_open(giving: Site) -> None:
         for method in ("GET", "HEAD"):
             for _ in range(20):
                 get(giving, identifier, method=method, **environ)
-    assert in_process() <= before
+    assert open_resources() <= before

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from fileupload.wsgi.headers import parse_parameters
-from tests.support.open_resources import in_process
-from tests.support.wsgi_client import BOUNDARY, ONLY_STATUS, Site, Stream, field_part, file_part, form, part
+from tests.support.open_resources import open_resources
+from tests.support.wsgi_client import BOUNDARY, ONLY_STATUS, Stream, UploadSite, field_part, file_part, form, part
 
 MEBIBYTE = 1 << 20
 
@@ -66,7 +66,7 @@ def flooded(flood: bytes, size: int, before: bytes, after: bytes, step: int) -> 
 
 @pytest.mark.parametrize("flood", FLOODS)
 @pytest.mark.parametrize("step", [997, 65_536])
-def test_floods_in_a_file_cost_what_they_weigh(site: Site, flood: str, step: int) -> None:
+def test_floods_in_a_file_cost_what_they_weigh(site: UploadSite, flood: str, step: int) -> None:
     """Werkzeug CVE-2023-46136: a file that begins with CR, or is full of almost boundaries, is scanned once."""
     head, tail = form(file_part(b"\rSPLIT")).split(b"SPLIT")
 
@@ -79,7 +79,7 @@ def test_floods_in_a_file_cost_what_they_weigh(site: Site, flood: str, step: int
 
 
 @pytest.mark.parametrize("flood", ["CR", "CRLF", "CRLF--", "near boundary", "hyphens"])
-def test_floods_before_and_behind_a_form_cost_what_they_weigh(site: Site, flood: str) -> None:
+def test_floods_before_and_behind_a_form_cost_what_they_weigh(site: UploadSite, flood: str) -> None:
     """Rack CVE-2025-61770, python-multipart CVE-2024-53981: preamble and epilogue are skipped in one pass."""
     body = form(file_part(b"x"))
 
@@ -103,7 +103,7 @@ def peak_memory(work: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize("filler", [b"x", b"\r", b"\r\n"])
 def test_eight_megabytes_around_a_form_take_no_memory(
-    site: Site, filler: bytes, caplog: pytest.LogCaptureFixture
+    site: UploadSite, filler: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Preamble and epilogue are neither kept nor logged."""
     piece, identifier = filler * (4096 // len(filler)), site.identifier()
@@ -121,7 +121,7 @@ def test_eight_megabytes_around_a_form_take_no_memory(
 
 
 @pytest.mark.parametrize("server", ["gunicorn", "Cheroot"])
-def test_a_file_takes_no_memory(site: Site, server: str) -> None:
+def test_a_file_takes_no_memory(site: UploadSite, server: str) -> None:
     """Of a file of 64 MiB never more than a few reads are in memory."""
 
     def pieces() -> Iterator[bytes]:
@@ -142,7 +142,7 @@ def endless_field(sent: list[int]) -> Iterator[bytes]:
 
 def test_a_gigabyte_of_text_stops_at_the_limit(tmp_path: Path) -> None:
     """Starlette CVE-2024-47874, Rack CVE-2025-61771: a field without a filename never fills the memory."""
-    site, sent = Site(tmp_path, drain_size="1M"), [0]
+    site, sent = UploadSite(tmp_path, drain_size="1M"), [0]
     identifier = site.identifier()
 
     def send() -> None:
@@ -156,7 +156,7 @@ def test_a_gigabyte_of_text_stops_at_the_limit(tmp_path: Path) -> None:
 
 def test_many_fields_stop_at_the_limit_of_all(tmp_path: Path) -> None:
     """Werkzeug CVE-2024-49767: the fields are also limited together."""
-    site = Site(tmp_path, drain_size=0)
+    site = UploadSite(tmp_path, drain_size=0)
     body = form(
         *(field_part(f"f{n}", b"x" * 1000) for n in range(900)),
         *(field_part("g", b"x" * MEBIBYTE) for _ in "ab"),
@@ -167,19 +167,19 @@ def test_many_fields_stop_at_the_limit_of_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["files", "empty files", "fields", "both"])
 def test_a_part_too_many_ends_the_reading(tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     """Django CVE-2023-24580 and its kin: the part after the last allowed one is refused, at once, in one line."""
-    site = Site(tmp_path, max_files=20, max_fields=20, drain_size=0)
+    site = UploadSite(tmp_path, max_files=20, max_fields=20, drain_size=0)
     parts = {
         "files": [file_part("x")],
         "empty files": [file_part("", "")],
         "fields": [field_part("a", "x")],
         "both": [file_part("x"), field_part("a", "x")],
     }[kind]
-    before, most, taken = in_process(), 0, 0
+    before, most, taken = open_resources(), 0, 0
 
     def pieces() -> Iterator[bytes]:
         nonlocal most, taken
         for n in range(100_000):
-            most, taken = max(most, len(in_process() - before)), n
+            most, taken = max(most, len(open_resources() - before)), n
             yield f"--{BOUNDARY}\r\n".encode() + parts[n % len(parts)] + b"\r\n"
 
     identifier = site.identifier()
@@ -187,7 +187,7 @@ def test_a_part_too_many_ends_the_reading(tmp_path: Path, kind: str, caplog: pyt
         assert site.post(Stream(pieces()), identifier).outcome == (413, "limit-exceeded")
     assert taken <= 20 * len(parts) + 1
     assert most <= 6  # the bucket, its attempt, the mark of life, one file; not one for each part
-    assert in_process() <= before
+    assert open_resources() <= before
     assert len(caplog.records) == 1
     assert site.names(identifier) == ONLY_STATUS
 
@@ -212,7 +212,7 @@ HEAD = 'Content-Disposition: form-data; name="a"; filename="x"'
 )
 def test_a_head_without_an_end_is_refused_early(tmp_path: Path, flood: bytes, step: int) -> None:
     """python-multipart CVE-2026-42561, Rack CVE-2025-61772: it ends at the limits, also byte by byte."""
-    site = Site(tmp_path, drain_size=0)
+    site = UploadSite(tmp_path, drain_size=0)
     flooding = flood * (400_000 // len(flood))
     stream = Stream(flooded(flooding, 400_000, f"--{BOUNDARY}\r\n{HEAD}\r\n".encode(), b"", step))
     answer = site.post(stream)
@@ -222,7 +222,7 @@ def test_a_head_without_an_end_is_refused_early(tmp_path: Path, flood: bytes, st
 
 def test_folded_headers_cost_what_they_weigh(tmp_path: Path) -> None:
     """PHP CVE-2015-4024: a header continued over a thousand lines ends at its limit."""
-    site = Site(tmp_path, drain_size=0)
+    site = UploadSite(tmp_path, drain_size=0)
     folded = f"--{BOUNDARY}\r\n{HEAD}\r\nX: y".encode() + b"\r\n y" * 1300 + b"\r\n\r\n"
     assert cpu_seconds(lambda: site.post(folded)) < 1
     assert site.post(folded + folded).outcome == (400, "incomplete")
@@ -261,7 +261,7 @@ def test_hostile_parameters_are_read_fast(parameters: str, strict: bool) -> None
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=lambda text: text[:8])
 def test_hostile_parameters_of_a_part_are_answered_fast(tmp_path: Path, parameters: str) -> None:
     """So is the disposition of a part, as far as its limit lets it come, and the type of a request."""
-    site = Site(tmp_path, max_header_size=9000)
+    site = UploadSite(tmp_path, max_header_size=9000)
     body = form(part(f"Content-Disposition: form-data{parameters}", "x"))
     assert cpu_seconds(lambda: site.post(body)) < 0.1
     assert site.post(body).status == 400

@@ -13,16 +13,16 @@ from urllib.parse import urlencode
 import pytest
 from itsdangerous import TimestampSigner
 
-from tests.support.wsgi_client import Answer, Site, file_part, form
+from tests.support.wsgi_client import Answer, UploadSite, file_part, form
 
 KEY = "k" * 40
 ALPHABET = string.ascii_letters + string.digits + "-_"
 
 
 @pytest.fixture
-def keyed(tmp_path: Path) -> Site:
+def keyed(tmp_path: Path) -> UploadSite:
     """A site whose key is known, so that the forger is as strong as can be."""
-    return Site(tmp_path / "pool", upload_key=KEY, downloads=True, jsonp=True)
+    return UploadSite(tmp_path / "pool", upload_key=KEY, downloads=True, jsonp=True)
 
 
 def signed(value: str, *, key: str = KEY, salt: str = "fileupload.identifier", digest: str = "sha256") -> str:
@@ -68,12 +68,12 @@ def forgeries(genuine: str) -> Iterator[str]:
             yield genuine[:position] + flipped + genuine[position + 1 :]
 
 
-def test_the_forger_knows_how_to_sign(keyed: Site) -> None:
+def test_the_forger_knows_how_to_sign(keyed: UploadSite) -> None:
     """The forgeries fail for what is wrong in them, for this one without a fault passes."""
     assert keyed.manager.verify_identifier(signed("ab" * 16))
 
 
-def test_each_character_of_an_identifier_counts(keyed: Site) -> None:
+def test_each_character_of_an_identifier_counts(keyed: UploadSite) -> None:
     """Gokapi GHSA-c36c-7pc2-f2ph: every character changed to every other of the alphabet is refused."""
     for genuine in (keyed.identifier(), keyed.identifier(max_size=1, content_types=["a/b"])):
         assert keyed.manager.verify_identifier(genuine)
@@ -84,7 +84,7 @@ def test_each_character_of_an_identifier_counts(keyed: Site) -> None:
                     assert not keyed.manager.verify_identifier(forged), position
 
 
-def test_all_forgeries_get_one_answer(keyed: Site) -> None:
+def test_all_forgeries_get_one_answer(keyed: UploadSite) -> None:
     """Forged in whatever way, expired or of another key: upload, status and download say the same, byte by byte."""
     genuine = keyed.identifier()
     assert keyed.put(b"secret", genuine).status == 200
@@ -105,7 +105,7 @@ def test_all_forgeries_get_one_answer(keyed: Site) -> None:
     assert {path: path.stat().st_mtime_ns for path in keyed.directory.rglob("*")} == before
 
 
-def test_clear_by_script_tag_needs_the_identifier_too(keyed: Site) -> None:
+def test_clear_by_script_tag_needs_the_identifier_too(keyed: UploadSite) -> None:
     """Also with ``jsonp`` a forged identifier resets nothing."""
     genuine = keyed.identifier()
     assert keyed.put(b"secret", genuine).status == 200
@@ -114,7 +114,7 @@ def test_clear_by_script_tag_needs_the_identifier_too(keyed: Site) -> None:
     assert keyed.status(genuine)["state"] == "done"
 
 
-def test_the_app_side_refuses_forgeries_quietly(keyed: Site) -> None:
+def test_the_app_side_refuses_forgeries_quietly(keyed: UploadSite) -> None:
     """``verify``, ``access`` and ``clear`` know no identifier but a genuine one."""
     genuine = keyed.identifier()
     assert keyed.put(b"secret", genuine).status == 200
@@ -125,7 +125,7 @@ def test_the_app_side_refuses_forgeries_quietly(keyed: Site) -> None:
     assert keyed.contents(genuine) == [b"secret"]
 
 
-def test_claims_cannot_be_changed(keyed: Site) -> None:
+def test_claims_cannot_be_changed(keyed: UploadSite) -> None:
     """Claims are signed: neither other ones nor none fit the signature."""
     genuine = keyed.identifier(max_size="10B")
     value, stamp, signature = genuine.rsplit(".", 2)
@@ -136,7 +136,7 @@ def test_claims_cannot_be_changed(keyed: Site) -> None:
         assert keyed.put(b"x" * 11, forged).outcome == (403, "invalid-identifier")
 
 
-def test_an_expired_identifier_begins_nothing(keyed: Site) -> None:
+def test_an_expired_identifier_begins_nothing(keyed: UploadSite) -> None:
     """What it filled in time stays open to it."""
     assert keyed.put(b"x", keyed.identifier(max_age=0)).outcome == (403, "invalid-identifier")
     assert keyed.put(b"x", keyed.identifier(max_age=100)).status == 200
@@ -144,13 +144,13 @@ def test_an_expired_identifier_begins_nothing(keyed: Site) -> None:
 
 def test_pools_do_not_know_each_others_identifiers(tmp_path: Path) -> None:
     """Each pool makes a key of its own, readable by its owner alone."""
-    one, other = Site(tmp_path / "1"), Site(tmp_path / "2")
+    one, other = UploadSite(tmp_path / "1"), UploadSite(tmp_path / "2")
     assert other.put(b"x", one.identifier()).outcome == (403, "invalid-identifier")
     assert (tmp_path / "1" / ".upload_key").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_retired_key_verifies_and_a_removed_one_does_not(tmp_path: Path) -> None:
     """Keys rotate: the newest signs, all verify, and what is no longer named is forged."""
-    old = Site(tmp_path, upload_key=KEY).identifier()
-    assert Site(tmp_path, upload_key=f"{'n' * 40} {KEY}").put(b"x", old).status == 200
-    assert Site(tmp_path, upload_key="n" * 40).put(b"x", old).outcome == (403, "invalid-identifier")
+    old = UploadSite(tmp_path, upload_key=KEY).identifier()
+    assert UploadSite(tmp_path, upload_key=f"{'n' * 40} {KEY}").put(b"x", old).status == 200
+    assert UploadSite(tmp_path, upload_key="n" * 40).put(b"x", old).outcome == (403, "invalid-identifier")

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tests.support.wsgi_client import FORM_TYPE, Site, Stream, file_part, form
+from tests.support.wsgi_client import FORM_TYPE, Stream, UploadSite, file_part, form
 
 NO_LENGTHS = [
     "-1",
@@ -34,7 +34,7 @@ class Blocking:
         raise AssertionError("the body was read")
 
 
-def send_unchecked(site: Site, method: str, stream: object, **environ: object) -> int:
+def send_unchecked(site: UploadSite, method: str, stream: object, **environ: object) -> int:
     """Send what no validator lets pass, and return the status."""
     site.as_server = site.middleware
     query = f"X-Progress-ID={site.identifier()}"
@@ -43,7 +43,7 @@ def send_unchecked(site: Site, method: str, stream: object, **environ: object) -
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("length", NO_LENGTHS)
-def test_a_length_that_is_none_is_refused_unread(site: Site, method: str, length: str) -> None:
+def test_a_length_that_is_none_is_refused_unread(site: UploadSite, method: str, length: str) -> None:
     """python-multipart GHSA-v9pg-7xvm-68hf, filebrowser GHSA-ffx7-75gc-jg7c: 400, and no read at all."""
     stream = Blocking()
     assert send_unchecked(site, method, stream, CONTENT_LENGTH=length) == 400
@@ -51,7 +51,7 @@ def test_a_length_that_is_none_is_refused_unread(site: Site, method: str, length
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_a_length_beside_a_transfer_encoding_is_refused_unread(site: Site, method: str) -> None:
+def test_a_length_beside_a_transfer_encoding_is_refused_unread(site: UploadSite, method: str) -> None:
     """gunicorn CVE-2024-1135 and its kin: servers that pass both on must not make us take either."""
     stream = Blocking()
     for coding in ("chunked", "identity", "gzip"):
@@ -60,7 +60,7 @@ def test_a_length_beside_a_transfer_encoding_is_refused_unread(site: Site, metho
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_a_body_without_an_end_is_refused_unread(site: Site, method: str) -> None:
+def test_a_body_without_an_end_is_refused_unread(site: UploadSite, method: str) -> None:
     """wsgiref passes raw chunks on and waits for more: without a length and a marked end, 411."""
     stream = Blocking()
     environ = {"CONTENT_LENGTH": None, "wsgi.input_terminated": None, "HTTP_TRANSFER_ENCODING": "chunked"}
@@ -69,7 +69,7 @@ def test_a_body_without_an_end_is_refused_unread(site: Site, method: str) -> Non
     assert not stream.touched.is_set()
 
 
-def test_a_bomb_is_refused_unread(site: Site) -> None:
+def test_a_bomb_is_refused_unread(site: UploadSite) -> None:
     """aiohttp CVE-2025-69223: what is compressed is neither unpacked nor read."""
     stream = Blocking()
     for coding in ("gzip", "br", "zstd", "deflate", "identity, gzip", "GZIP"):
@@ -77,7 +77,7 @@ def test_a_bomb_is_refused_unread(site: Site) -> None:
     assert not stream.touched.is_set()
 
 
-def test_no_byte_behind_the_body_is_read(site: Site) -> None:
+def test_no_byte_behind_the_body_is_read(site: UploadSite) -> None:
     """Where the app reads on, a second request on the connection becomes part of the first."""
     body = form(file_part(b"x"))
     for drained in (body, body[:20]):

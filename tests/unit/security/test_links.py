@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.wsgi_client import Site, Stream
+from tests.support.wsgi_client import Stream, UploadSite
 
 SECRET = "a secret outside the pool"
 
@@ -19,7 +19,7 @@ SECRET = "a secret outside the pool"
 class Trap:
     """A site, and a folder outside its pool that links point to."""
 
-    site: Site
+    site: UploadSite
     outside: Path
 
     def bucket(self, identifier: str) -> Path:
@@ -42,7 +42,7 @@ def trap(tmp_path: Path) -> Iterator[Trap]:
     for name in ("0", "status.json", "lock", "alive", "secret"):
         (outside / name).write_text(SECRET)
     before = {path: path.stat().st_mtime_ns for path in [outside, *outside.iterdir()]}
-    yield Trap(Site(tmp_path / "pool", downloads=True), outside)
+    yield Trap(UploadSite(tmp_path / "pool", downloads=True), outside)
     assert {path: path.stat().st_mtime_ns for path in [outside, *outside.iterdir()]} == before
     assert {path.read_text() for path in outside.iterdir()} == {SECRET}
 

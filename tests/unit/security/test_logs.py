@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.wsgi_client import Answer, Site, Stream, field_part, file_part, form, part
+from tests.support.wsgi_client import Answer, Stream, UploadSite, field_part, file_part, form, part
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site(tmp_path: Path) -> UploadSite:
     """A site where many things are refused."""
     settings = {
         "max_size": "100B",
@@ -22,15 +22,15 @@ def site(tmp_path: Path) -> Site:
         "jsonp": True,
         "cors_origins": "https://a.example",
     }
-    return Site(tmp_path / "pool", **settings)
+    return UploadSite(tmp_path / "pool", **settings)
 
 
-def twice(site: Site, identifier: str) -> Answer:
+def twice(site: UploadSite, identifier: str) -> Answer:
     site.put(b"x", identifier)
     return site.put(b"x", identifier)
 
 
-Send = Callable[[Site, str], Answer]
+Send = Callable[[UploadSite, str], Answer]
 
 REFUSALS: dict[str, Send] = {
     "invalid-identifier": lambda site, identifier: site.put(b"x", identifier[:-3] + "abc"),
@@ -60,7 +60,7 @@ REFUSALS: dict[str, Send] = {
 @pytest.mark.parametrize("accept", ["*/*", "text/html"])
 @pytest.mark.parametrize("code", REFUSALS)
 def test_a_refusal_is_one_line_without_the_identifier(
-    site: Site, code: str, accept: str, caplog: pytest.LogCaptureFixture
+    site: UploadSite, code: str, accept: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whoever reads the log, or the answer over a shoulder, cannot take the upload over."""
     identifier = site.identifier()
@@ -83,7 +83,7 @@ def test_a_refusal_is_one_line_without_the_identifier(
 
 
 @pytest.mark.parametrize("count", [1, 500])
-def test_lines_do_not_grow_with_what_is_wrong(site: Site, count: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_do_not_grow_with_what_is_wrong(site: UploadSite, count: int, caplog: pytest.LogCaptureFixture) -> None:
     """python-multipart CVE-2024-53981, CVE-2026-40347: a request full of faults is one line, as one with one fault."""
     with caplog.at_level(logging.DEBUG):
         site.post(b"--" * count + form(*(part("Bad: header", "x") for _ in range(count))) + b"\r\n--" * count)
@@ -91,7 +91,7 @@ def test_lines_do_not_grow_with_what_is_wrong(site: Site, count: int, caplog: py
 
 
 @pytest.mark.parametrize("name", ["a\r\n2026 ERROR forged", "\x1b[2J", "%s%n{0}", "a\u2028b"])
-def test_names_do_not_reach_the_log(site: Site, name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_names_do_not_reach_the_log(site: UploadSite, name: str, caplog: pytest.LogCaptureFixture) -> None:
     """A line of the log cannot be forged, nor a terminal be driven, by what a client sends."""
     with caplog.at_level(logging.DEBUG):
         site.put(b"x", filename=name)
@@ -106,7 +106,7 @@ def test_names_do_not_reach_the_log(site: Site, name: str, caplog: pytest.LogCap
 MARKUP = '"><script>alert(1)</script>'
 
 
-def test_what_a_client_sent_is_escaped_in_pages(site: Site) -> None:
+def test_what_a_client_sent_is_escaped_in_pages(site: UploadSite) -> None:
     """An error page repeats names of fields as text."""
     body = form(part('Content-Disposition: form-data; name="' + MARKUP.replace('"', "%22") + '"', b"\xff"))
     answer = site.post(body, HTTP_ACCEPT="text/html")
@@ -117,7 +117,7 @@ def test_what_a_client_sent_is_escaped_in_pages(site: Site) -> None:
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
-def test_successes_are_not_logged(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+def test_successes_are_not_logged(site: UploadSite, caplog: pytest.LogCaptureFixture) -> None:
     """An upload that is done, and its status, are for the server's own log."""
     identifier = site.identifier()
     with caplog.at_level(logging.DEBUG):

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fileupload.pool.directory import filesystem as fs
-from tests.support.wsgi_client import Site, field_part, file_part, form
+from tests.support.wsgi_client import UploadSite, field_part, file_part, form
 
 MADE_BY_SERVER = re.compile(
     r"[0-9a-f]{2}(/[0-9a-f]{32}(/(lock|status\.json|[0-9a-f]{16}(/[0-9]{1,3})?))?)?|\.upload_key"
@@ -65,17 +65,17 @@ def everything(root: Path) -> dict[str, bytes | None]:
 
 
 @pytest.fixture(scope="module")
-def fenced(tmp_path_factory: pytest.TempPathFactory) -> Site:
+def fenced(tmp_path_factory: pytest.TempPathFactory) -> UploadSite:
     """A site in a folder with neighbours, which must stay as they are."""
     root = tmp_path_factory.mktemp("fenced")
     for name in ("evil", "etc", "passwd"):
         (root / name).write_text("unchanged")
-    site = Site(root / "inner" / "pool")
+    site = UploadSite(root / "inner" / "pool")
     site.put(b"x")  # the pool is made
     return site
 
 
-def assert_harmless(site: Site, name: str) -> None:
+def assert_harmless(site: UploadSite, name: str) -> None:
     """Send *name* in each way that there is, and look at what has changed."""
     outside = site.directory.parent.parent
     before = everything(outside)
@@ -101,7 +101,7 @@ def assert_harmless(site: Site, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVIL, ids=lambda name: ascii(name)[:20])
-def test_an_evil_name_stays_a_name(fenced: Site, name: str) -> None:
+def test_an_evil_name_stays_a_name(fenced: UploadSite, name: str) -> None:
     """Django CVE-2021-28658, Struts CVE-2024-53677: outside the bucket nothing is changed or made."""
     assert_harmless(fenced, name)
 
@@ -115,13 +115,13 @@ path_like = st.lists(
 
 @given(name=path_like)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_name_stays_a_name(fenced: Site, name: str) -> None:
+def test_any_name_stays_a_name(fenced: UploadSite, name: str) -> None:
     """So it is for any text at all."""
     assert_harmless(fenced, name)
 
 
 @pytest.mark.parametrize("name", EVIL, ids=lambda name: ascii(name)[:20])
-def test_an_evil_path_is_the_apps(site: Site, name: str) -> None:
+def test_an_evil_path_is_the_apps(site: UploadSite, name: str) -> None:
     """Nothing in the address becomes a path: only a verified id does."""
     before = everything(site.directory)
     for identifier in (name, f"{name}/../x", "../" * 8 + "etc"):
@@ -140,7 +140,7 @@ def test_the_pool_is_its_owners_alone(tmp_path: Path, umask: int) -> None:
     """Folders are 0700 and files 0600, whatever the umask, and those above that had to be made are not for all."""
     old = os.umask(umask)
     try:
-        site = Site(tmp_path / "new" / "pool")
+        site = UploadSite(tmp_path / "new" / "pool")
         site.manager.pool.index.put(("some", "key"), "name", "text")
         identifier = site.identifier()
         assert site.post(form(file_part("x")), identifier).status == 200

@@ -13,7 +13,7 @@ import pytest
 from fileupload.pool.directory.pool import DirectoryPool
 from fileupload.wsgi.request_body import MAX_READ
 from tests.support.waiting import PATIENCE
-from tests.support.wsgi_client import NOTHING, ONLY_STATUS, Answer, Site, Stream
+from tests.support.wsgi_client import NOTHING, ONLY_STATUS, Answer, Stream, UploadSite
 
 MEBIBYTE = 1 << 20
 CAPACITY, RESERVE = 48 * MEBIBYTE, 16 * MEBIBYTE
@@ -30,16 +30,16 @@ def used(directory: Path) -> int:
 
 
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UploadSite:
     """A site whose pool has a disk of its own, and a small one."""
-    site = Site(tmp_path / "pool", min_free_space=f"{RESERVE}B", max_size=0, drain_size=0)
+    site = UploadSite(tmp_path / "pool", min_free_space=f"{RESERVE}B", max_size=0, drain_size=0)
     monkeypatch.setattr(DirectoryPool, "free_space", lambda pool: CAPACITY - used(Path(pool.directory)))
     return site
 
 
 @pytest.mark.parametrize("declared", [True, False], ids=["length", "chunked"])
 @pytest.mark.parametrize("count", [1, 4, 12])
-def test_parallel_uploads_keep_the_reserve(small: Site, count: int, declared: bool) -> None:
+def test_parallel_uploads_keep_the_reserve(small: UploadSite, count: int, declared: bool) -> None:
     """ocis #4516: uploads in step, that all fitted when they were checked, still leave the reserve free.
 
     Each may be one read beyond when it learns of the others.
@@ -77,7 +77,7 @@ def test_parallel_uploads_keep_the_reserve(small: Site, count: int, declared: bo
     assert CAPACITY - used(small.directory) >= RESERVE - count * MAX_READ - statuses
 
 
-def test_a_full_pool_takes_uploads_again_when_it_was_emptied(small: Site) -> None:
+def test_a_full_pool_takes_uploads_again_when_it_was_emptied(small: UploadSite) -> None:
     """A refused upload gives back what it had taken, but for the register of refusals, which has a fixed size."""
     fits, too_much = 27 * MEBIBYTE, 40 * MEBIBYTE
     identifier = small.identifier()

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not HAS_COUNTERS, reason="the kernel tells no co
 GRACE = 30.0
 
 
-class Site:
+class ReaperSite:
     """A listening socket, its connections, and a reaper that looks when the test says so."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capacity: int = 100) -> None:
@@ -90,8 +90,8 @@ class Site:
 
 
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    site = Site(monkeypatch)
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReaperSite]:
+    site = ReaperSite(monkeypatch)
     yield site
     site.close()
 
@@ -104,7 +104,7 @@ def is_ended(server: socket.socket) -> bool:
     return False
 
 
-def test_an_overdue_read_ends_the_connection_that_sends_nothing(site: Site) -> None:
+def test_an_overdue_read_ends_the_connection_that_sends_nothing(site: ReaperSite) -> None:
     """The connection in the middle of a request that was silent for the grace time is ended, and its read knows why."""
     _, silent = site.connect(b"PUT / HTTP/1.1\r\n")
     watch = site.request(reading=True, ago=GRACE + 1)
@@ -115,7 +115,7 @@ def test_an_overdue_read_ends_the_connection_that_sends_nothing(site: Site) -> N
     assert watch.wait.expired
 
 
-def test_a_read_that_is_not_overdue_ends_nothing(site: Site) -> None:
+def test_a_read_that_is_not_overdue_ends_nothing(site: ReaperSite) -> None:
     """A silent connection whose read may still wait is left alone."""
     _, silent = site.connect(b"PUT / HTTP/1.1\r\n")
     site.request(reading=True)
@@ -124,7 +124,7 @@ def test_a_read_that_is_not_overdue_ends_nothing(site: Site) -> None:
     assert not is_ended(silent)
 
 
-def test_a_connection_that_sends_is_spared(site: Site) -> None:
+def test_a_connection_that_sends_is_spared(site: ReaperSite) -> None:
     """Of two connections of one client, the one that received bytes at more than the least rate goes on."""
     client, steady = site.connect(b"PUT / HTTP/1.1\r\n")
     _, silent = site.connect(b"PUT / HTTP/1.1\r\n")
@@ -150,7 +150,7 @@ def _readable(connection: socket.socket) -> bool:
         connection.settimeout(PATIENCE)
 
 
-def test_a_request_that_is_worked_on_is_spared(site: Site) -> None:
+def test_a_request_that_is_worked_on_is_spared(site: ReaperSite) -> None:
     """A client that has sent its whole body waits as silently as one that has gone; its connection is not ended."""
     _, working = site.connect(b"P" * 2000)
     site.request(reading=False, length=1000)
@@ -161,7 +161,7 @@ def test_a_request_that_is_worked_on_is_spared(site: Site) -> None:
     assert not is_ended(working)
 
 
-def test_an_idle_connection_is_spared_by_an_overdue_read(site: Site) -> None:
+def test_an_idle_connection_is_spared_by_an_overdue_read(site: ReaperSite) -> None:
     """A connection that has its answer is not in the middle of a request."""
     _, idle = site.connect(b"GET / HTTP/1.1\r\n\r\n")
     idle.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -173,7 +173,7 @@ def test_an_idle_connection_is_spared_by_an_overdue_read(site: Site) -> None:
     assert not is_ended(idle)
 
 
-def test_an_answer_that_is_not_taken_ends_its_connection(site: Site) -> None:
+def test_an_answer_that_is_not_taken_ends_its_connection(site: ReaperSite) -> None:
     """A connection with bytes to send, of which none are taken for the grace time, is ended; another one is not."""
     _, unread = site.connect(b"GET / HTTP/1.1\r\n\r\n")
     _, other = site.connect(b"GET / HTTP/1.1\r\n\r\n")
@@ -191,7 +191,7 @@ def test_an_answer_that_is_not_taken_ends_its_connection(site: Site) -> None:
 
 def test_where_all_connections_are_taken_idle_ones_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections without a byte go after a second once three quarters are taken, and not while there is room."""
-    site = Site(monkeypatch, capacity=8)
+    site = ReaperSite(monkeypatch, capacity=8)
     try:
         few = [site.connect()[1] for _ in range(5)]
         site.look(0)
@@ -207,7 +207,7 @@ def test_where_all_connections_are_taken_idle_ones_are_ended(monkeypatch: pytest
 
 def test_where_all_connections_are_taken_heads_that_do_not_end_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client without a request, whose connections began heads, loses them; one with a request loses none."""
-    site = Site(monkeypatch, capacity=8)
+    site = ReaperSite(monkeypatch, capacity=8)
     try:
         begun = [site.connect(b"GET / HT")[1] for _ in range(7)]
         watch = site.request(reading=False)
@@ -222,7 +222,7 @@ def test_where_all_connections_are_taken_heads_that_do_not_end_are_ended(monkeyp
         site.close()
 
 
-def test_a_drain_that_is_over_ends_the_connection_that_was_answered_then(site: Site) -> None:
+def test_a_drain_that_is_over_ends_the_connection_that_was_answered_then(site: ReaperSite) -> None:
     """Behind a refusal, the connection that was answered when the draining began is ended after its second."""
     _, answered = site.connect(b"PUT / HTTP/1.1\r\n")
     _, other = site.connect(b"PUT / HTTP/1.1\r\n")
@@ -236,7 +236,7 @@ def test_a_drain_that_is_over_ends_the_connection_that_was_answered_then(site: S
     assert not is_ended(other)
 
 
-def test_sockets_of_others_are_not_touched(site: Site) -> None:
+def test_sockets_of_others_are_not_touched(site: ReaperSite) -> None:
     """A connection to another port of the same process is none of the reaper's."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
         server, _ = listener.accept()

@@ -12,7 +12,7 @@ from fileupload.errors import Incomplete, InvalidLength, LengthRequired, TooLarg
 from fileupload.settings import Settings
 from fileupload.wsgi import request_body as body_module
 from fileupload.wsgi.request_body import MIN_READ, BodyReader
-from tests.support.wsgi_client import Client, Clock, Site, Stream, file_part, form
+from tests.support.wsgi_client import Clock, PacedClient, Stream, UploadSite, file_part, form
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_limit_holds_without_a_length() -> None:
     assert len(stream.asked) == 11
 
 
-def sizes(client: Client, server: str = "", settings: Any = None, count: int = 200) -> list[int]:
+def sizes(client: PacedClient, server: str = "", settings: Any = None, count: int = 200) -> list[int]:
     for _, _ in zip(reader(client, None, server, settings).chunks(), range(count), strict=False):
         pass
     return client.asked
@@ -132,7 +132,7 @@ def sizes(client: Client, server: str = "", settings: Any = None, count: int = 2
 
 def test_reads_grow_while_they_return_fast(clock: Clock) -> None:
     """A fast client is soon asked for as much as suits the server, and the first read is small."""
-    asked = sizes(Client(clock, 1e9))
+    asked = sizes(PacedClient(clock, 1e9))
     assert asked[0] == MIN_READ == 4096
     assert asked == sorted(asked)
     assert asked[30] == asked[-1] == max(asked) >= 64 << 10
@@ -140,25 +140,25 @@ def test_reads_grow_while_they_return_fast(clock: Clock) -> None:
 
 def test_reads_on_gunicorn_grow_to_a_mebibyte(clock: Clock) -> None:
     """gunicorn copies what is left over at each read, so it is asked for more at once."""
-    assert max(sizes(Client(clock, 1e9), "gunicorn/27.0.1")) == 1 << 20
+    assert max(sizes(PacedClient(clock, 1e9), "gunicorn/27.0.1")) == 1 << 20
 
 
 @pytest.mark.parametrize("read_size", [1000, 4096, 10_000, 1 << 22])
 def test_reads_never_exceed_read_size(clock: Clock, read_size: int) -> None:
     """The setting bounds every read, the first too, and is reached."""
-    asked = sizes(Client(clock, 1e10), "gunicorn", {"read_size": read_size})
+    asked = sizes(PacedClient(clock, 1e10), "gunicorn", {"read_size": read_size})
     assert max(asked) == read_size
     assert asked[0] == min(4096, read_size)
 
 
 def test_reads_of_a_slow_client_stay_small(clock: Clock) -> None:
     """At 20 KB/s a read never waits for more than 4 KiB, for servers block until it is filled."""
-    assert set(sizes(Client(clock, 20_000))) == {4096}
+    assert set(sizes(PacedClient(clock, 20_000))) == {4096}
 
 
 def test_reads_shrink_when_a_client_slows_down(clock: Clock) -> None:
     """A client that falls from 100 MB/s to 20 KB/s waits once for a large read, and is then asked for little."""
-    client = Client(clock, lambda second: 1e8 if second < 1 else 20_000)
+    client = PacedClient(clock, lambda second: 1e8 if second < 1 else 20_000)
     asked = sizes(client, count=3000)
     slow = asked.index(max(asked)) + asked.count(max(asked))
     assert set(asked[slow:]) == {4096}
@@ -167,17 +167,17 @@ def test_reads_shrink_when_a_client_slows_down(clock: Clock) -> None:
 
 def test_reads_settle_at_a_tenth_of_a_second(clock: Clock) -> None:
     """At a steady rate one read takes about as long as progress may wait for it."""
-    asked = sizes(Client(clock, 400_000))
+    asked = sizes(PacedClient(clock, 400_000))
     assert 0.025 <= asked[-1] / 400_000 <= 0.1
 
 
 def test_progress_of_a_slow_client_is_fresh(tmp_path: Any, clock: Clock) -> None:
     """Of a client at 20 KB/s, other processes see at any moment what had come 0.25 s before."""
-    site = Site(tmp_path, min_rate=0)
+    site = UploadSite(tmp_path, min_rate=0)
     identifier = site.identifier()
     arrived: list[tuple[float, int]] = []
 
-    class Watched(Client):
+    class Watched(PacedClient):
         received = 0
 
         def read(self, size: int) -> bytes:
@@ -200,7 +200,7 @@ def test_progress_of_a_slow_client_is_fresh(tmp_path: Any, clock: Clock) -> None
 
 def test_a_client_under_the_least_rate_is_refused(clock: Clock) -> None:
     """It is refused at the end of the grace time, not before, and however little it sends."""
-    client = Client(clock, 1023)
+    client = PacedClient(clock, 1023)
     with pytest.raises(TooSlow):
         read_all(reader(client, settings={"min_rate": 1024, "min_rate_grace": 30}))
     assert 30 <= clock.now - 1000 < 35
@@ -225,7 +225,7 @@ def test_the_first_byte_is_awaited_alone(total: int, declared: bool) -> None:
 
 def test_the_wait_for_the_first_byte_counts(clock: Clock) -> None:
     """A client who lets the server wait longer than the grace time is refused when it begins to send."""
-    client = Client(clock, lambda now: 0.02 if now < 49 else 100_000)
+    client = PacedClient(clock, lambda now: 0.02 if now < 49 else 100_000)
     body = reader(client, settings={"min_rate": 1024, "min_rate_grace": 30})
     assert body.wait_for_first_byte()
     with pytest.raises(TooSlow):
@@ -235,30 +235,30 @@ def test_the_wait_for_the_first_byte_counts(clock: Clock) -> None:
 
 def test_a_client_at_the_least_rate_is_served(clock: Clock) -> None:
     """The rate itself is enough, for as long as it takes."""
-    client = Client(clock, 1024, total=1024 * 300)
+    client = PacedClient(clock, 1024, total=1024 * 300)
     assert read_all(reader(client, settings={"min_rate": 1024, "min_rate_grace": 30})) == 1024 * 300
 
 
 def test_a_pause_within_the_grace_time_is_forgiven(clock: Clock) -> None:
     """What counts is the mean over the grace time; and past speed earns no later rest."""
     settings = {"min_rate": 1024, "min_rate_grace": 30}
-    pausing = Client(clock, lambda second: 400 if int(second) % 30 < 15 else 5000, total=1024 * 200)
+    pausing = PacedClient(clock, lambda second: 400 if int(second) % 30 < 15 else 5000, total=1024 * 200)
     assert read_all(reader(pausing, settings=settings)) == 1024 * 200
     start = clock.now
-    stopping = Client(clock, lambda second: 1e8 if second + 1000 < start + 1 else 100)
+    stopping = PacedClient(clock, lambda second: 1e8 if second + 1000 < start + 1 else 100)
     with pytest.raises(TooSlow):
         read_all(reader(stopping, settings=settings))
 
 
 def test_min_rate_0_waits_for_anybody(clock: Clock) -> None:
     """Without a least rate, a byte a second is enough."""
-    client = Client(clock, 1, total=10_000)
+    client = PacedClient(clock, 1, total=10_000)
     assert read_all(reader(client, settings={"min_rate": 0})) == 10_000
 
 
 def test_a_slow_client_gets_408(tmp_path: Any, clock: Clock) -> None:
     """The refusal reaches client and status, and what had come is removed."""
-    site = Site(tmp_path, min_rate=1024, min_rate_grace=30)
+    site = UploadSite(tmp_path, min_rate=1024, min_rate_grace=30)
     identifier = site.identifier()
 
     def pieces() -> Iterator[bytes]:
@@ -279,14 +279,14 @@ def trusted(*arguments: Any, **options: Any) -> BodyReader:
 
 def test_draining_is_bounded_in_bytes(clock: Clock) -> None:
     """Of a refused body no more than ``drain_size`` is read."""
-    client = Client(clock, 1e9)
+    client = PacedClient(clock, 1e9)
     trusted(client, str(1 << 30), settings={"drain_size": 1_000_000}).drain()
     assert (1 << 30) - client.left == 1_000_000
 
 
 def test_draining_is_bounded_in_time(clock: Clock) -> None:
     """Nor is it read for longer than ``drain_time``, but for the read that runs then."""
-    client = Client(clock, 100_000)
+    client = PacedClient(clock, 100_000)
     trusted(client, str(1 << 30), settings={"drain_size": "1G", "drain_time": 5}).drain()
     assert 5 <= clock.now - 1000 < 6
 
@@ -294,7 +294,7 @@ def test_draining_is_bounded_in_time(clock: Clock) -> None:
 @pytest.mark.parametrize("settings", [{"drain_size": 0}, {"drain_time": 0}])
 def test_draining_may_be_switched_off(clock: Clock, settings: dict[str, int]) -> None:
     """With either bound at 0 nothing is read."""
-    client = Client(clock, 1e9)
+    client = PacedClient(clock, 1e9)
     trusted(client, "100", settings=settings).drain()
     assert client.asked == []
 

@@ -26,8 +26,7 @@ from fileupload.pool.object.pool import ObjectPool
 from fileupload.pool.s3.store import S3Store
 from fileupload.protocols.direct.uploads import DirectUploads
 from fileupload.settings import Settings
-from tests.support import crash_process
-from tests.support import upload_clients as sending
+from tests.support import crash_process, upload_clients
 from tests.support.direct_contract import DirectContract
 from tests.support.stores.fixtures import Place
 from tests.support.waiting import PATIENCE
@@ -92,32 +91,32 @@ class TestObjectDirect(DirectContract):
 
 def test_a_large_form_that_is_sent_again(pool: ObjectPool, reopened: ObjectPool) -> None:
     """What a superseded form has sent to the store is freed while its client is still there, and no more is sent."""
-    token = sending.begin(pool, [DEFAULT_PART_SIZE], form=True)
-    direct = pool.direct(sending.ID, token)
-    if direct.form(0, 10, "image/png", sending.LIFE) is not None:
+    token = upload_clients.begin(pool, [DEFAULT_PART_SIZE], form=True)
+    direct = pool.direct(upload_clients.ID, token)
+    if direct.form(0, 10, "image/png", upload_clients.LIFE) is not None:
         pytest.skip("the store takes it by itself")
     older = direct.receive_part(1)
     older.write(bytes(DEFAULT_PART_SIZE + 1))
     assert len(list(pool.store.list_multipart_uploads(pool.prefix))) == 1
-    newer = reopened.direct(sending.ID, token).receive_part(1)
+    newer = reopened.direct(upload_clients.ID, token).receive_part(1)
     assert list(pool.store.list_multipart_uploads(pool.prefix)) == []
     with pytest.raises(Superseded):
         older.write(bytes(DEFAULT_PART_SIZE))
     older.abandon()
     newer.write(b"new")
     newer.close()
-    sending.complete(pool)
-    assert sending.read(pool) == b"new"
+    upload_clients.complete(pool)
+    assert upload_clients.read(pool) == b"new"
 
 
 def test_a_part_has_the_length_that_was_signed(pool: ObjectPool, contents: list[bytes]) -> None:
     """A store takes neither more nor less than the address is for, and nothing for another part."""
-    direct = pool.direct(sending.ID, sending.begin(pool, [*map(len, contents)]))
-    send = sending.address(direct, 1, len(contents[0]))
+    direct = pool.direct(upload_clients.ID, upload_clients.begin(pool, [*map(len, contents)]))
+    send = upload_clients.address(direct, 1, len(contents[0]))
     for wrong in (contents[0] + b"x", contents[0][:-1], b""):
-        with pytest.raises(sending.RefusedError):
+        with pytest.raises(upload_clients.RefusedError):
             send(wrong)
-    url = str(direct.part_url(1, 3, sending.LIFE))
+    url = str(direct.part_url(1, 3, upload_clients.LIFE))
     for changed in (url.replace("partNumber=1", "partNumber=2"), url.replace("/0", "/1"), url + "x"):
         assert requests.put(changed, data=b"abc", timeout=PATIENCE).status_code == 403
     assert requests.get(url, timeout=PATIENCE).status_code == 403
@@ -126,19 +125,22 @@ def test_a_part_has_the_length_that_was_signed(pool: ObjectPool, contents: list[
 
 def test_an_address_expires(pool: ObjectPool) -> None:
     """After its time an address takes nothing."""
-    direct = pool.direct(sending.ID, sending.begin(pool, [5]))
-    send = sending.address(direct, 1, 5, expires=1)
+    direct = pool.direct(upload_clients.ID, upload_clients.begin(pool, [5]))
+    send = upload_clients.address(direct, 1, 5, expires=1)
     time.sleep(2.1)
-    with pytest.raises(sending.RefusedError):
+    with pytest.raises(upload_clients.RefusedError):
         send(b"bytes")
     assert list(direct.parts()) == []
 
 
 def test_where_nothing_was_begun(pool: ObjectPool) -> None:
     """Without an undertaking, as after a crash or in a form, there is no address for a part."""
-    for direct in (pool.direct(sending.ID, "0" * 16), pool.direct(sending.ID, sending.begin(pool, [5], form=True))):
+    for direct in (
+        pool.direct(upload_clients.ID, "0" * 16),
+        pool.direct(upload_clients.ID, upload_clients.begin(pool, [5], form=True)),
+    ):
         with pytest.raises(Superseded):
-            direct.part_url(1, 5, sending.LIFE)
+            direct.part_url(1, 5, upload_clients.LIFE)
         assert list(direct.parts()) == []
 
 
@@ -158,21 +160,21 @@ def test_who_was_taken_for_dead(pool: ObjectPool, impatient: ObjectPool) -> None
         left[0] -= 1
         if left[0] == 0:
             with suppress(UploadError):  # it may be done already
-                sending.complete(impatient)
+                upload_clients.complete(impatient)
 
     events.register("before-call.s3", interfere)
     try:
         for number in count(1, every_step(pool)):
-            sending.send_all(pool, sending.begin(pool, [5]), [b"bytes"])
+            upload_clients.send_all(pool, upload_clients.begin(pool, [5]), [b"bytes"])
             left[0] = number
             try:
-                uploads.complete(sending.ID)
+                uploads.complete(upload_clients.ID)
             except (AlreadyDone, Superseded, Busy):
                 assert left[0] <= 0
             ended, left[0] = left[0] > 0, -1
-            assert pool.bucket(sending.ID).is_complete(), number
-            assert sending.read(pool) == b"bytes", number
-            assert pool.clear(sending.ID)
+            assert pool.bucket(upload_clients.ID).is_complete(), number
+            assert upload_clients.read(pool) == b"bytes", number
+            assert pool.clear(upload_clients.ID)
             if ended:
                 break
     finally:
@@ -203,14 +205,14 @@ def test_a_late_part_where_a_store_does_not_seal(
 
     The same bytes once more do no harm.
     """
-    again = sending.send_all(pool, sending.begin(pool, [*map(len, contents)]), contents)
+    again = upload_clients.send_all(pool, upload_clients.begin(pool, [*map(len, contents)]), contents)
     before_copies.append(lambda: again[1](contents[1] if same else b"z" * len(contents[1])))
     if same:
-        sending.complete(pool)
-        assert sending.read(pool) == b"".join(contents)
+        upload_clients.complete(pool)
+        assert upload_clients.read(pool) == b"".join(contents)
         return
-    attempt = pool.resume(sending.ID)
-    direct = pool.direct(sending.ID, attempt.token)
+    attempt = pool.resume(upload_clients.ID)
+    direct = pool.direct(upload_clients.ID, attempt.token)
     with pytest.raises(OSError, match="the store says"):
         direct.assemble(direct.parts(), hashed=False)
     assert [part.number for part in direct.parts()] == [1, 2, 3]
@@ -255,11 +257,11 @@ def test_answers_are_lost(pool: ObjectPool, losses: Losses) -> None:
     """Whichever answer of the store is lost, so that the request is sent again, the upload comes to its end."""
     for number in count(1):
         bucket, losses.left = f"{number:032x}", number
-        sending.address(pool.direct(bucket, sending.begin(pool, [5], bucket=bucket)), 1, 5)(b"bytes")
-        sending.complete(pool, bucket=bucket, hashed=True)
+        upload_clients.address(pool.direct(bucket, upload_clients.begin(pool, [5], bucket=bucket)), 1, 5)(b"bytes")
+        upload_clients.complete(pool, bucket=bucket, hashed=True)
         ended = losses.left > 0
         losses.left = -1
-        assert sending.read(pool, bucket) == b"bytes", number
+        assert upload_clients.read(pool, bucket) == b"bytes", number
         assert pool.clear(bucket)
         assert list(pool.store.list(pool.key(bucket))) == []
         if ended:

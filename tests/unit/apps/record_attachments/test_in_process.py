@@ -51,7 +51,7 @@ class RestApp:
         return [json.dumps(self.record).encode()]
 
 
-class Site:
+class RecordSite:
     """Record attachments before that app."""
 
     def __init__(self, folder: Path) -> None:
@@ -81,12 +81,12 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site(tmp_path: Path) -> RecordSite:
     """Record attachments before a small app."""
-    return Site(tmp_path)
+    return RecordSite(tmp_path)
 
 
-def test_a_huge_body_of_json_is_refused(site: Site) -> None:
+def test_a_huge_body_of_json_is_refused(site: RecordSite) -> None:
     """JSON of 100 MB is refused by its length, and is never in memory; 64 MB are looked at."""
     stream = Stream(b"", 100 << 20)
     tracemalloc.start()
@@ -102,7 +102,7 @@ def test_a_huge_body_of_json_is_refused(site: Site) -> None:
     assert site.send("PATCH", "/r/a", Stream(b'{"a": 1}', limit - 7), limit + 1)[0] == 413
 
 
-def test_a_large_file_is_not_kept_in_memory(site: Site) -> None:
+def test_a_large_file_is_not_kept_in_memory(site: RecordSite) -> None:
     """A file of 64 MB goes to the pool without more of it in memory than a few chunks."""
     head = b'--l\r\nContent-Disposition: form-data; name="attachment"; filename="a.txt"\r\n\r\n'
     stream = Stream(head, 64 << 20, b"\r\n--l--\r\n")
@@ -117,7 +117,7 @@ def test_a_large_file_is_not_kept_in_memory(site: Site) -> None:
     assert peak < 4 << 20
 
 
-def test_all_headers_of_the_app_come_along(site: Site) -> None:
+def test_all_headers_of_the_app_come_along(site: RecordSite) -> None:
     """What the app says more than once is said to the client more than once."""
     body = b'--l\r\nContent-Disposition: form-data; name="attachment"; filename="a.txt"\r\n\r\nx\r\n--l--\r\n'
     kind = "multipart/form-data; boundary=l"
@@ -127,7 +127,7 @@ def test_all_headers_of_the_app_come_along(site: Site) -> None:
 
 @pytest.mark.parametrize("error", [ConnectionRefusedError("the database"), ValueError("a mistake")], ids=repr)
 @pytest.mark.parametrize("method", ["PATCH", "DELETE", "POST"])
-def test_an_error_of_the_app_is_the_app_s(site: Site, error: Exception, method: str) -> None:
+def test_an_error_of_the_app_is_the_app_s(site: RecordSite, error: Exception, method: str) -> None:
     """What the app raises goes to the server as it is, and is not taken for a failure of the pool."""
     site.app.error = error
     path = "/r/a/attachment" if method == "POST" else "/r/a"

@@ -7,26 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.session_client import Client, Site
+from tests.support.session_client import SessionClient, SessionSite
 
 
 @pytest.fixture
-def make_site(tmp_path: Path) -> Callable[..., Site]:
+def make_site(tmp_path: Path) -> Callable[..., SessionSite]:
     """Make a site with settings; all of a test share the pool."""
 
-    def make(**settings: object) -> Site:
-        return Site(tmp_path / "pool", **settings)
+    def make(**settings: object) -> SessionSite:
+        return SessionSite(tmp_path / "pool", **settings)
 
     return make
 
 
 @pytest.fixture
-def site(make_site: Callable[..., Site]) -> Site:
+def site(make_site: Callable[..., SessionSite]) -> SessionSite:
     """A site with the product's limits."""
     return make_site()
 
 
 @pytest.fixture
-def client(site: Site) -> Client:
+def client(site: SessionSite) -> SessionClient:
     """Somebody who has never been there."""
     return site.client()

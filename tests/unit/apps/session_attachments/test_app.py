@@ -16,12 +16,12 @@ import webtest
 from paste.deploy import loadapp
 
 from fileupload.errors import SettingError
-from tests.support.session_client import Client, Site
+from tests.support.session_client import SessionClient, SessionSite
 from tests.support.waiting import PATIENCE
 from tests.support.wsgi_client import FORM_TYPE, Stream, file_part, form
 
 
-def test_a_form_brings_any_number_of_files(site: Site, client: Client) -> None:
+def test_a_form_brings_any_number_of_files(site: SessionSite, client: SessionClient) -> None:
     """Files in fields of any names are stored, and the answer is their list; so is that of a later GET."""
     answer = client.post("foo", ("spam.txt", b"spam\n"), ("egg.txt", b"egg\n"), ("egg.html", b"<b>"))
     assert (answer.status, answer.header("Content-Type")) == (200, "application/json")
@@ -37,14 +37,14 @@ def test_a_form_brings_any_number_of_files(site: Site, client: Client) -> None:
     site.check_tidy()
 
 
-def test_the_answer_names_what_this_upload_brought(client: Client) -> None:
+def test_the_answer_names_what_this_upload_brought(client: SessionClient) -> None:
     """What was in the bundle before is in the list, and not in the answer to the next upload."""
     client.post("foo", ("a", b"1"))
     assert client.post("foo", ("b", b"2"), ("b", b"3")).names == ["b"]
     assert client.get("foo").names == ["a", "b"]
 
 
-def test_a_plain_body_is_an_attachment(site: Site, client: Client) -> None:
+def test_a_plain_body_is_an_attachment(site: SessionSite, client: SessionClient) -> None:
     """PUT to the address of the file, or to the bundle with a name; the address goes before other names."""
     assert client.put("b", "ä b.txt", b"1").names == ["ä b.txt"]
     assert client.send("PUT", "/attachments/b/", "filename=c.txt", b"2").names == ["c.txt"]
@@ -59,7 +59,7 @@ def test_a_plain_body_is_an_attachment(site: Site, client: Client) -> None:
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_deleting(site: Site, client: Client, slash: str) -> None:
+def test_deleting(site: SessionSite, client: SessionClient, slash: str) -> None:
     """The predecessor's addresses and DELETE both remove, and tell for each whether they did."""
     path = "/attachments/b"
     client.post("b", *((name, b"x") for name in "abcde"))
@@ -77,7 +77,7 @@ def test_deleting(site: Site, client: Client, slash: str) -> None:
     assert list(site.pool.buckets()) == []
 
 
-def test_a_file_that_is_called_delete(client: Client) -> None:
+def test_a_file_that_is_called_delete(client: SessionClient) -> None:
     """It can be sent, listed, given and deleted like any other."""
     client.post("delete", ("delete", b"1"), ("b", b"2"))
     assert client.get("delete").names == ["delete", "b"]
@@ -116,7 +116,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
-def test_names_come_back_as_they_were_sent(site: Site, client: Client, name: str) -> None:
+def test_names_come_back_as_they_were_sent(site: SessionSite, client: SessionClient, name: str) -> None:
     """In lists, in downloads and in addresses; sent by PUT or by a form."""
     assert client.put("b", name, b"1").names == [name]
     answer = client.get("b", name)
@@ -132,7 +132,7 @@ def test_names_come_back_as_they_were_sent(site: Site, client: Client, name: str
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "C:\\fakepath\\passwd", "/etc/passwd", "a/../passwd"])
-def test_a_name_is_never_a_path(site: Site, client: Client, name: str) -> None:
+def test_a_name_is_never_a_path(site: SessionSite, client: SessionClient, name: str) -> None:
     """Of a path that a client sends the last part is the name."""
     assert client.post("b", (name, b"1")).names == ["passwd"]
     assert client.get("b", "passwd").body == b"1"
@@ -141,7 +141,7 @@ def test_a_name_is_never_a_path(site: Site, client: Client, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", " . "])
 @pytest.mark.parametrize("how", ["form", "plain"])
-def test_a_file_needs_a_name(site: Site, client: Client, name: str, how: str) -> None:
+def test_a_file_needs_a_name(site: SessionSite, client: SessionClient, name: str, how: str) -> None:
     """What has no name is refused, and nothing of its upload is kept."""
     if how == "form":
         answer = client.post("b", ("good", b"1"), (name, b"1"))
@@ -154,14 +154,14 @@ def test_a_file_needs_a_name(site: Site, client: Client, name: str, how: str) ->
 
 
 @pytest.mark.parametrize("name", [".", "..", "a\\b", "a\nb", "\x7f"])
-def test_an_address_that_names_no_file(site: Site, client: Client, name: str) -> None:
+def test_an_address_that_names_no_file(site: SessionSite, client: SessionClient, name: str) -> None:
     """PUT to an address whose last part can be no name is refused; nothing can be there to GET."""
     assert client.put("b", name, b"1").outcome == (400, "bad-name")
     assert client.get("b", name).outcome == (404, "file-missing")
     assert list(site.pool.buckets()) == []
 
 
-def test_an_input_that_was_left_empty(client: Client) -> None:
+def test_an_input_that_was_left_empty(client: SessionClient) -> None:
     """A file input in which nothing was chosen is passed over; a form of nothing else is refused."""
     assert client.post("b", ("", b""), ("a", b"1")).names == ["a"]
     assert client.post("b", ("", b"")).outcome == (400, "no-file")
@@ -172,7 +172,7 @@ def test_an_input_that_was_left_empty(client: Client) -> None:
     ["", "/", "//", "/b//", "//a/", "/b/a/b/", "/b/a/delete/x/", "/b/a/x", "/b/a/delete//", "/%ff/", "/b/%ff/"]
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-def test_addresses_of_nothing(site: Site, client: Client, path: str, method: str) -> None:
+def test_addresses_of_nothing(site: SessionSite, client: SessionClient, path: str, method: str) -> None:
     """What is no address of a bundle or of a file is not found, and makes no session."""
     answer = client.send(method, "/attachments" + path, "", form(file_part(b"1")), CONTENT_TYPE=FORM_TYPE)
     assert answer.outcome == (404, "not-found")
@@ -181,7 +181,7 @@ def test_addresses_of_nothing(site: Site, client: Client, path: str, method: str
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a" * 141, "%00", "%0A"])
-def test_names_that_no_bundle_has(client: Client, name: str) -> None:
+def test_names_that_no_bundle_has(client: SessionClient, name: str) -> None:
     """A bundle that cannot be is not found, with a sentence that says what can."""
     for method in ("GET", "POST", "PUT", "DELETE"):
         answer = client.send(method, f"/attachments/{name}/", "filename=a", b"")
@@ -200,14 +200,14 @@ def test_names_that_no_bundle_has(client: Client, name: str) -> None:
         ("PUT", "/b/a/delete/", "POST, DELETE"),
     ],
 )
-def test_methods_that_are_not_possible(client: Client, method: str, path: str, allowed: str) -> None:
+def test_methods_that_are_not_possible(client: SessionClient, method: str, path: str, allowed: str) -> None:
     """Other methods are answered 405, with those that are possible."""
     answer = client.send(method, "/attachments" + path, "", b"")
     assert answer.outcome == (405, "method-not-allowed")
     assert answer.header("Allow") == allowed
 
 
-def test_bodies_that_are_no_upload(site: Site, client: Client) -> None:
+def test_bodies_that_are_no_upload(site: SessionSite, client: SessionClient) -> None:
     """A POST that is no form with files is refused in the words that any upload is refused in."""
     for kind, body, code in [
         ("application/x-www-form-urlencoded", b"a=b", 415),
@@ -221,7 +221,7 @@ def test_bodies_that_are_no_upload(site: Site, client: Client) -> None:
     site.check_tidy()
 
 
-def test_downloads_are_whole_or_in_ranges(client: Client) -> None:
+def test_downloads_are_whole_or_in_ranges(client: SessionClient) -> None:
     """A file has an ETag, is given in ranges, and not again to who has it; HEAD tells the same of it."""
     client.put("b", "page.html", b"0123456789", CONTENT_TYPE="text/html")
     whole = client.get("b", "page.html")
@@ -239,7 +239,7 @@ def test_downloads_are_whole_or_in_ranges(client: Client) -> None:
     assert (listed.status, listed.body) == (200, b"")
 
 
-def test_downloads_without_a_hash_have_an_etag(make_site: Callable[..., Site]) -> None:
+def test_downloads_without_a_hash_have_an_etag(make_site: Callable[..., SessionSite]) -> None:
     """With checksum = none, another upload of the name still has another ETag."""
     client = make_site(checksum="none").client()
     client.put("b", "a", b"1")
@@ -249,7 +249,7 @@ def test_downloads_without_a_hash_have_an_etag(make_site: Callable[..., Site]) -
     assert client.get("b", "a").header("ETag") != first
 
 
-def test_answers_are_for_one_client(client: Client) -> None:
+def test_answers_are_for_one_client(client: SessionClient) -> None:
     """No answer is kept by a cache, nor taken for anything but what it says it is."""
     client.put("b", "a", b"1")
     answers = [client.get("b"), client.get("b", "a"), client.get("b", "x"), client.delete("b"), client.get("..")]
@@ -258,14 +258,14 @@ def test_answers_are_for_one_client(client: Client) -> None:
         assert answer.header("X-Content-Type-Options") == "nosniff"
 
 
-def test_problems_are_pages_for_browsers(client: Client) -> None:
+def test_problems_are_pages_for_browsers(client: SessionClient) -> None:
     """Who asks for HTML gets the problem as a page."""
     answer = client.get("b", "a", HTTP_ACCEPT="text/html,*/*;q=0.8")
     assert answer.status == 404
     assert (answer.header("Content-Type") or "").startswith("text/html")
 
 
-def test_sessions_are_private(site: Site, client: Client) -> None:
+def test_sessions_are_private(site: SessionSite, client: SessionClient) -> None:
     """Another client sees nothing of a bundle by the same name, and cannot delete from it."""
     client.put("b", "a", b"mine")
     other = site.client()
@@ -279,14 +279,14 @@ def test_sessions_are_private(site: Site, client: Client) -> None:
     site.check_tidy()
 
 
-def test_a_list_makes_nothing(site: Site, client: Client) -> None:
+def test_a_list_makes_nothing(site: SessionSite, client: SessionClient) -> None:
     """To look at a bundle of a new session leaves nothing in the pool."""
     assert client.get("b").json == []
     assert client.get("b", "a").status == 404
     assert {path.name for path in site.directory.rglob("*")} <= {".upload_key"}
 
 
-def test_progress_can_be_asked_for(site: Site, client: Client) -> None:
+def test_progress_can_be_asked_for(site: SessionSite, client: SessionClient) -> None:
     """An identifier may be had, sent with an upload, and asked about while that runs; a second use is refused."""
     given = client.send("POST", "/attachments/b/", "identifier")
     assert given.status == 201
@@ -317,7 +317,7 @@ def test_progress_can_be_asked_for(site: Site, client: Client) -> None:
 
 
 @pytest.mark.parametrize(("method", "query"), [("DELETE", "status"), ("POST", "status&clear")])
-def test_an_upload_can_be_reset(site: Site, client: Client, method: str, query: str) -> None:
+def test_an_upload_can_be_reset(site: SessionSite, client: SessionClient, method: str, query: str) -> None:
     """Resetting the upload of an identifier removes what it brought."""
     identifier = site.manager.create_identifier()
     client.put("b", "a", b"x", identifier)
@@ -328,7 +328,7 @@ def test_an_upload_can_be_reset(site: Site, client: Client, method: str, query: 
     site.check_tidy()
 
 
-def test_a_forged_identifier(site: Site, client: Client) -> None:
+def test_a_forged_identifier(site: SessionSite, client: SessionClient) -> None:
     """An identifier that we did not sign is refused, and leaves nothing."""
     assert client.put("b", "a", b"x", "forged").outcome == (403, "invalid-identifier")
     assert client.send("GET", "/attachments/b/", "status&X-Progress-ID=forged").outcome == (403, "invalid-identifier")
@@ -337,7 +337,7 @@ def test_a_forged_identifier(site: Site, client: Client) -> None:
     site.check_tidy()
 
 
-def test_a_newer_attempt_takes_over(site: Site, client: Client) -> None:
+def test_a_newer_attempt_takes_over(site: SessionSite, client: SessionClient) -> None:
     """Of two uploads under one identifier the newer one counts; the older one is told, and takes nothing with it."""
     client.get("b")
     identifier = site.manager.create_identifier()
@@ -353,7 +353,7 @@ def test_a_newer_attempt_takes_over(site: Site, client: Client) -> None:
     site.check_tidy()
 
 
-def test_a_failed_upload_leaves_what_was_there(site: Site, client: Client) -> None:
+def test_a_failed_upload_leaves_what_was_there(site: SessionSite, client: SessionClient) -> None:
     """An upload that breaks off replaces nothing."""
     client.put("b", "a", b"old")
     assert client.put("b", "a", Stream([b"ne"]), CONTENT_LENGTH="3").outcome == (400, "incomplete")
@@ -364,7 +364,7 @@ def test_a_failed_upload_leaves_what_was_there(site: Site, client: Client) -> No
     site.check_tidy()
 
 
-def test_a_download_survives_what_replaces_it(site: Site, client: Client) -> None:
+def test_a_download_survives_what_replaces_it(site: SessionSite, client: SessionClient) -> None:
     """A file that is being sent is sent to its end, though it is replaced and deleted meanwhile."""
     content = bytes(range(256)) * 4096
     client.put("b", "a", content)
@@ -379,7 +379,7 @@ def test_a_download_survives_what_replaces_it(site: Site, client: Client) -> Non
     assert list(site.pool.buckets()) == []
 
 
-def _jar(client: Client) -> str:
+def _jar(client: SessionClient) -> str:
     return "; ".join(f"{name}={value}" for name, value in client.cookies.items())
 
 
@@ -390,7 +390,7 @@ def _complete(environ: dict[str, Any]) -> dict[str, Any]:
     return environ
 
 
-def test_the_app_finds_the_bundles(site: Site, client: Client) -> None:
+def test_the_app_finds_the_bundles(site: SessionSite, client: SessionClient) -> None:
     """Other addresses are the app's, which finds the manager and the bundles of the client it is serving."""
     client.put("letter", "a", b"1")
     answer = client.send("GET", "/letter")
@@ -400,7 +400,7 @@ def test_the_app_finds_the_bundles(site: Site, client: Client) -> None:
     assert list(bundles) == []
 
 
-def test_the_app_makes_a_session_only_by_asking(site: Site) -> None:
+def test_the_app_makes_a_session_only_by_asking(site: SessionSite) -> None:
     """An answer of the app has a cookie if it looked into a bundle of a new client, and else none."""
     assert site.client().send("GET", "/").header("Set-Cookie") is None
     client = site.client()
@@ -408,7 +408,7 @@ def test_the_app_makes_a_session_only_by_asking(site: Site) -> None:
     assert client.send("GET", "/letter").header("Set-Cookie") is None
 
 
-def test_an_outer_manager_stays(make_site: Callable[..., Site], tmp_path: Path) -> None:
+def test_an_outer_manager_stays(make_site: Callable[..., SessionSite], tmp_path: Path) -> None:
     """Behind the upload middleware, the app still finds that middleware's manager."""
     outer = object()
     site = make_site()
@@ -419,7 +419,7 @@ def test_an_outer_manager_stays(make_site: Callable[..., Site], tmp_path: Path) 
     assert seen["fileupload"] is outer
 
 
-def test_alone_there_is_nothing_else(make_site: Callable[..., Site]) -> None:
+def test_alone_there_is_nothing_else(make_site: Callable[..., SessionSite]) -> None:
     """Without an app behind it other addresses are not found."""
     site = make_site()
     site.component.app = None
@@ -429,7 +429,7 @@ def test_alone_there_is_nothing_else(make_site: Callable[..., Site]) -> None:
     assert client.send("GET", "/attachmentsx/").outcome == (404, "not-found")
 
 
-def test_under_a_mount(make_site: Callable[..., Site]) -> None:
+def test_under_a_mount(make_site: Callable[..., SessionSite]) -> None:
     """The path is found below the mount, and as a whole too; the cookie is for the mount."""
     client = make_site().client()
     answer = client.put("b", "a", b"1", SCRIPT_NAME="/my app")
@@ -443,7 +443,7 @@ def test_under_a_mount(make_site: Callable[..., Site]) -> None:
     assert umlaut.send("PUT", "/anh%C3%A4nge/b/a/", "", b"1").names == ["a"]
 
 
-def test_nothing_secret_is_told(site: Site, client: Client, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_secret_is_told(site: SessionSite, client: SessionClient, caplog: pytest.LogCaptureFixture) -> None:
     """Neither answers nor logs hold a path of the server or an identifier."""
     caplog.set_level("DEBUG")
     identifier = site.manager.create_identifier()
@@ -462,7 +462,9 @@ def test_nothing_secret_is_told(site: Site, client: Client, caplog: pytest.LogCa
         assert "Traceback" not in text
 
 
-def test_a_pool_that_fails_is_no_traceback(site: Site, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_that_fails_is_no_traceback(
+    site: SessionSite, client: SessionClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the index cannot be written the answer is a problem without a path, and nothing is left."""
     client.put("b", "a", b"1")
     before = {path for path in site.directory.rglob("*") if path.is_file()}
@@ -528,7 +530,7 @@ min_free_space = 0
 def test_bad_settings_stop_the_start(tmp_path: Path, name: str, value: str, sentence: str) -> None:
     """An unknown or bad setting is named, with what would be right."""
     with pytest.raises(SettingError) as caught:
-        Site(tmp_path / "pool", **{name: value})
+        SessionSite(tmp_path / "pool", **{name: value})
     assert name in str(caught.value)
     assert sentence in str(caught.value)
 

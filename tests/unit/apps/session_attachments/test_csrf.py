@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.session_client import Client, Site
+from tests.support.session_client import SessionClient, SessionSite
 from tests.support.wsgi_client import Stream
 
 HERE, FRIEND, FOE = "https://www.example.com", "https://friend.example", "https://evil.example"
 METHODS = ("POST", "PUT", "DELETE")
 
 
-def change(client: Client, **environ: str | None) -> tuple[int, ...]:
+def change(client: SessionClient, **environ: str | None) -> tuple[int, ...]:
     """Try each way to change something; return the statuses."""
     given: dict[str, Any] = {"HTTP_HOST": "www.example.com", **environ}
     client.post("b", ("old", b"1"), ("older", b"1"), ("oldest", b"1"))
@@ -69,7 +69,7 @@ MATRIX: list[tuple[str | None, str | None, tuple[int, ...]]] = [
 
 @pytest.mark.parametrize(("site", "origin", "expected"), MATRIX)
 def test_who_may_change_something(
-    make_site: Callable[..., Site], site: str | None, origin: str | None, expected: tuple[int, ...]
+    make_site: Callable[..., SessionSite], site: str | None, origin: str | None, expected: tuple[int, ...]
 ) -> None:
     """What a browser tells of the page decides; a client that tells nothing has no cookie of another."""
     client = make_site(trusted_origins=FRIEND).client()
@@ -95,19 +95,19 @@ def test_who_may_change_something(
         ("", "http://", False),
     ],
 )
-def test_which_origin_a_host_is(client: Client, host: str, origin: str, same: bool) -> None:
+def test_which_origin_a_host_is(client: SessionClient, host: str, origin: str, same: bool) -> None:
     """Host and port are compared, default ports left out; not the scheme, which a proxy may have taken away."""
     answer = client.put("b", "a", b"1", HTTP_HOST=host or None, HTTP_ORIGIN=origin)
     assert answer.status == (200 if same else 403)
 
 
-def test_without_a_host_the_servers_name_counts(client: Client) -> None:
+def test_without_a_host_the_servers_name_counts(client: SessionClient) -> None:
     """HTTP/1.0 has no Host; then it is what the server is called."""
     assert client.put("b", "a", b"1", HTTP_ORIGIN="http://127.0.0.1").status == 200
     assert client.put("b", "a", b"1", HTTP_ORIGIN="http://127.0.0.1:81").status == 403
 
 
-def test_reading_is_free(client: Client) -> None:
+def test_reading_is_free(client: SessionClient) -> None:
     """A link on another site may lead to a file; the other site's page cannot read it."""
     client.put("b", "a", b"1")
     for environ in ({"HTTP_ORIGIN": FOE}, {"HTTP_SEC_FETCH_SITE": "cross-site"}):
@@ -116,7 +116,7 @@ def test_reading_is_free(client: Client) -> None:
         assert answer.header("Access-Control-Allow-Origin") is None
 
 
-def test_a_refusal_says_what_to_do_and_leaves_nothing(site: Site, client: Client) -> None:
+def test_a_refusal_says_what_to_do_and_leaves_nothing(site: SessionSite, client: SessionClient) -> None:
     """The answer to a refused upload names the setting; its body is not read where nothing could end the read."""
     stream = Stream([b"x" * 1000] * 20)
     answer = client.put("b", "a", stream, HTTP_ORIGIN=FOE, CONTENT_LENGTH="20000")
@@ -126,7 +126,7 @@ def test_a_refusal_says_what_to_do_and_leaves_nothing(site: Site, client: Client
     assert list(site.pool.buckets()) == []
 
 
-def test_a_friend_may_read_the_answers(make_site: Callable[..., Site]) -> None:
+def test_a_friend_may_read_the_answers(make_site: Callable[..., SessionSite]) -> None:
     """Answers to a trusted origin, errors too, are for its pages, with the cookie; those to others are not."""
     client = make_site(trusted_origins=FRIEND).client()
     for answer in (client.put("b", "a", b"1", HTTP_ORIGIN=FRIEND), client.get("..", HTTP_ORIGIN=FRIEND)):
@@ -139,7 +139,7 @@ def test_a_friend_may_read_the_answers(make_site: Callable[..., Site]) -> None:
         assert answer.header("Vary") == "Origin"
 
 
-def test_preflights(make_site: Callable[..., Site]) -> None:
+def test_preflights(make_site: Callable[..., SessionSite]) -> None:
     """A trusted origin is told what it may send, another is refused; neither makes a session."""
     client = make_site(trusted_origins=FRIEND).client()
     asked = {"HTTP_ACCESS_CONTROL_REQUEST_METHOD": "DELETE"}

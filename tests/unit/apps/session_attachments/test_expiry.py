@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterator
 from fileupload.apps.session_attachments.bundle_index import SESSIONS, BundleEntry
 from fileupload.apps.session_attachments.bundles import remove_outdated
 from fileupload.identifiers import new_id
-from tests.support.session_client import Client, Site, entries_of
+from tests.support.session_client import SessionClient, SessionSite, entries_of
 from tests.support.waiting import wait_until
-from tests.support.wsgi_client import Site as Uploads
-from tests.support.wsgi_client import Stream
+from tests.support.wsgi_client import Stream, UploadSite
 
 DAY = 86400
 
 
-def age(site: Site, days: float) -> None:
+def age(site: SessionSite, days: float) -> None:
     """Make all that is accepted so many days older, as the index and the pool tell of it."""
     for place, entry in entries_of(site.pool):
         assert entry.acceptance is not None
@@ -39,13 +38,13 @@ def age(site: Site, days: float) -> None:
         (folder / "status.json").write_text(json.dumps(record))
 
 
-def left_in(site: Site) -> set[str]:
+def left_in(site: SessionSite) -> set[str]:
     """Return the names of the files in the pool, but for its own."""
     names = {str(path.relative_to(site.directory)) for path in site.directory.rglob("*") if path.is_file()}
     return {name for name in names if not name.startswith((".upload_key", ".turn", ".refusals"))}
 
 
-def test_what_is_outdated_goes(site: Site, client: Client) -> None:
+def test_what_is_outdated_goes(site: SessionSite, client: SessionClient) -> None:
     """Attachments older than that go, of all sessions, with all that is known of them; younger ones stay."""
     client.post("b", ("a", b"1"), ("b", b"2"))
     site.client().put("other", "a", b"1")
@@ -61,12 +60,12 @@ def test_what_is_outdated_goes(site: Site, client: Client) -> None:
     site.check_tidy()
 
 
-def _young(site: Site) -> str:
+def _young(site: SessionSite) -> str:
     rank: tuple[int, str] = max(entry.rank for _, entry in entries_of(site.pool))
     return rank[1]
 
 
-def test_everything_can_go(site: Site, client: Client) -> None:
+def test_everything_can_go(site: SessionSite, client: SessionClient) -> None:
     """At an age of 0 the pool is empty: after removals, replacements, failures and refusals too."""
     client.post("b", ("a", b"1"), ("b", b"2"), ("c", b"3"))
     client.delete("b", "a")
@@ -79,7 +78,7 @@ def test_everything_can_go(site: Site, client: Client) -> None:
     assert list(site.pool.index.keys((SESSIONS,))) == []
 
 
-def test_an_upload_that_runs_is_never_outdated(site: Site, client: Client) -> None:
+def test_an_upload_that_runs_is_never_outdated(site: SessionSite, client: SessionClient) -> None:
     """Neither while it runs, however long ago it began, nor right after its end."""
     client.get("b")
 
@@ -100,7 +99,7 @@ def test_an_upload_that_runs_is_never_outdated(site: Site, client: Client) -> No
     site.check_tidy()
 
 
-def test_an_upload_that_was_sent_again_stays(site: Site, client: Client) -> None:
+def test_an_upload_that_was_sent_again_stays(site: SessionSite, client: SessionClient) -> None:
     """An old entry of an upload that never came does not take with it a later one under the same identifier."""
     identifier = site.manager.create_identifier()
     old = BundleEntry(order=int((time.time() - 9 * DAY) * 1000), declared=1, bucket_id=identifier[:32])
@@ -111,7 +110,7 @@ def test_an_upload_that_was_sent_again_stays(site: Site, client: Client) -> None
     site.check_tidy()
 
 
-def test_what_a_crash_left_of_a_removal(site: Site, client: Client) -> None:
+def test_what_a_crash_left_of_a_removal(site: SessionSite, client: SessionClient) -> None:
     """Bytes without a status, and names without their entry, go too."""
     client.put("b", "a", b"1")
     ((place, entry),) = entries_of(site.pool)
@@ -124,7 +123,7 @@ def test_what_a_crash_left_of_a_removal(site: Site, client: Client) -> None:
     assert left_in(site) == set()
 
 
-def test_a_listing_clears_up_after_a_crash_too(site: Site, client: Client) -> None:
+def test_a_listing_clears_up_after_a_crash_too(site: SessionSite, client: SessionClient) -> None:
     """Bytes without a status go when their bundle is looked at."""
     client.put("b", "a", b"1")
     ((_, entry),) = entries_of(site.pool)
@@ -133,7 +132,7 @@ def test_a_listing_clears_up_after_a_crash_too(site: Site, client: Client) -> No
     assert left_in(site) == set()
 
 
-def test_it_happens_in_passing(make_site: Callable[..., Site]) -> None:
+def test_it_happens_in_passing(make_site: Callable[..., SessionSite]) -> None:
     """With expire_after, any request below the path removes what is older; once in an interval, for all processes."""
     site = make_site(expire_after=0)
     site.client().put("b", "a", b"1")
@@ -148,7 +147,7 @@ def test_it_happens_in_passing(make_site: Callable[..., Site]) -> None:
     assert len(list(site.pool.buckets())) == 1
 
 
-def test_a_status_tells_when_it_expires(make_site: Callable[..., Site]) -> None:
+def test_a_status_tells_when_it_expires(make_site: Callable[..., SessionSite]) -> None:
     """Who asks for the status of an attachment's upload is told for how long it will be there."""
     site = make_site(expire_after=3)
     client = site.client()
@@ -157,7 +156,7 @@ def test_a_status_tells_when_it_expires(make_site: Callable[..., Site]) -> None:
     assert "expires" in client.send("GET", "/attachments/b/", f"status&X-Progress-ID={identifier}").json
 
 
-def test_the_command(site: Site, client: Client) -> None:
+def test_the_command(site: SessionSite, client: SessionClient) -> None:
     """`fileupload purge --older-than` removes attachments and other uploads, and counts each once."""
 
     def purge(*options: str) -> dict[str, list[str]]:
@@ -180,10 +179,10 @@ def test_the_command(site: Site, client: Client) -> None:
     assert left_in(site) == set()
 
 
-def test_other_uploads_are_not_expired(make_site: Callable[..., Site]) -> None:
+def test_other_uploads_are_not_expired(make_site: Callable[..., SessionSite]) -> None:
     """An upload of the app's in the same pool is no attachment, and stays."""
     site = make_site(expire_after="1s")
-    uploads = Uploads(site.directory)
+    uploads = UploadSite(site.directory)
     identifier = uploads.identifier()
     assert uploads.put(b"x", identifier).status == 200
     site.client().put("b", "a", b"1")
@@ -192,7 +191,7 @@ def test_other_uploads_are_not_expired(make_site: Callable[..., Site]) -> None:
     assert uploads.status(identifier)["state"] == "done"
 
 
-def test_words_of_others_in_the_index_are_left(site: Site, client: Client) -> None:
+def test_words_of_others_in_the_index_are_left(site: SessionSite, client: SessionClient) -> None:
     """What other applications keep in the index is theirs."""
     site.pool.index.put(("records", "1"), "x")
     client.put("b", "a", b"1")
@@ -201,15 +200,15 @@ def test_words_of_others_in_the_index_are_left(site: Site, client: Client) -> No
     assert site.pool.index.names(("records", "1")) == ["x"]
 
 
-def finished_upload(site: Site) -> str:
+def finished_upload(site: SessionSite) -> str:
     """Return the identifier of an upload that another app has received in the same pool."""
-    uploads = Uploads(site.directory)
+    uploads = UploadSite(site.directory)
     identifier = uploads.identifier()
     assert uploads.put(b"theirs", identifier).status == 200
     return identifier
 
 
-def test_a_refused_upload_does_not_expire_the_bucket_of_another_app(site: Site, client: Client) -> None:
+def test_a_refused_upload_does_not_expire_the_bucket_of_another_app(site: SessionSite, client: SessionClient) -> None:
     """An identifier of a finished upload that is sent here is refused, and no entry of the session names its bucket."""
     identifier = finished_upload(site)
     query = f"filename=a&X-Progress-ID={identifier}"
@@ -220,7 +219,7 @@ def test_a_refused_upload_does_not_expire_the_bucket_of_another_app(site: Site, 
     assert site.pool.bucket(identifier[:32]).is_complete()
 
 
-def test_what_is_kept_is_not_removed_by_an_entry(site: Site) -> None:
+def test_what_is_kept_is_not_removed_by_an_entry(site: SessionSite) -> None:
     """Whatever the index says of a bucket that another app keeps, expiry leaves it."""
     identifier = finished_upload(site)
     bucket = site.pool.bucket(identifier[:32])

@@ -16,7 +16,7 @@ from fileupload.apps.session_attachments.bundle_index import SESSIONS
 from fileupload.errors import Interrupted
 from fileupload.pool.base import Bucket
 from fileupload.status import State, UploadStatus, timestamp
-from tests.support.session_client import Answer, Client, Site, entries_of
+from tests.support.session_client import Answer, SessionClient, SessionSite, entries_of
 from tests.support.waiting import PATIENCE
 from tests.support.wsgi_client import Stream
 
@@ -24,7 +24,7 @@ KB = 1024
 
 
 @contextmanager
-def running(client: Client, bundle: str, name: str, size: int) -> Iterator[Callable[[], Answer]]:
+def running(client: SessionClient, bundle: str, name: str, size: int) -> Iterator[Callable[[], Answer]]:
     """Hold an upload that has sent its first half; gives what lets it end, and waits for its answer."""
     begun, go_on = threading.Event(), threading.Event()
 
@@ -50,7 +50,7 @@ def running(client: Client, bundle: str, name: str, size: int) -> Iterator[Calla
 
 
 @pytest.mark.parametrize("how", ["form", "plain"])
-def test_the_size_of_an_upload(make_site: Callable[..., Site], how: str) -> None:
+def test_the_size_of_an_upload(make_site: Callable[..., SessionSite], how: str) -> None:
     """An upload may have max_size, and not one byte more; the refused one leaves nothing."""
     site = make_site(max_size="64K")
     client = site.client()
@@ -66,7 +66,7 @@ def test_the_size_of_an_upload(make_site: Callable[..., Site], how: str) -> None
     site.check_tidy()
 
 
-def test_the_size_of_a_file(make_site: Callable[..., Site]) -> None:
+def test_the_size_of_a_file(make_site: Callable[..., SessionSite]) -> None:
     """Each file may have max_file_size; one that has more is refused with all of its form."""
     site = make_site(max_file_size="8K")
     client = site.client()
@@ -86,7 +86,7 @@ def test_the_size_of_a_file(make_site: Callable[..., Site]) -> None:
     ],
 )
 def test_the_room_of_bundle_and_session(
-    make_site: Callable[..., Site], settings: dict[str, str], bundle: str, code: str, word: str
+    make_site: Callable[..., SessionSite], settings: dict[str, str], bundle: str, code: str, word: str
 ) -> None:
     """What is stored may reach the limit, and not pass it; others have their own room."""
     site = make_site(**settings)
@@ -106,14 +106,14 @@ def test_the_room_of_bundle_and_session(
     site.check_tidy()
 
 
-def test_an_empty_file_takes_a_place(make_site: Callable[..., Site]) -> None:
+def test_an_empty_file_takes_a_place(make_site: Callable[..., SessionSite]) -> None:
     """Files count whatever their size is."""
     client = make_site(max_bundle_files=2).client()
     assert client.post("b", ("1", b""), ("2", b""), ("3", b"")).outcome == (413, "limit-exceeded")
     assert client.post("b", ("1", b""), ("2", b"")).names == ["1", "2"]
 
 
-def test_what_is_replaced_does_not_count(make_site: Callable[..., Site]) -> None:
+def test_what_is_replaced_does_not_count(make_site: Callable[..., SessionSite]) -> None:
     """A bundle that is full takes a new version of what it holds, of the same size at most."""
     site = make_site(max_bundle_size="10K", max_bundle_files=2, max_session_size="10K", max_session_files=2)
     client = site.client()
@@ -126,7 +126,7 @@ def test_what_is_replaced_does_not_count(make_site: Callable[..., Site]) -> None
     site.check_tidy()
 
 
-def test_what_is_gone_does_not_count(make_site: Callable[..., Site]) -> None:
+def test_what_is_gone_does_not_count(make_site: Callable[..., SessionSite]) -> None:
     """Uploads that a purge of the pool has removed take no room, in a bundle that nobody has looked at since either."""
     site = make_site(max_session_size="10K")
     client = site.client()
@@ -137,7 +137,7 @@ def test_what_is_gone_does_not_count(make_site: Callable[..., Site]) -> None:
     site.check_tidy()
 
 
-def test_zero_is_no_limit(make_site: Callable[..., Site]) -> None:
+def test_zero_is_no_limit(make_site: Callable[..., SessionSite]) -> None:
     """A size of 0 is no limit."""
     site = make_site(max_size=0, max_bundle_size=0, max_session_size=0)
     assert site.client().post("b", ("1", bytes(200 * KB))).status == 200
@@ -148,7 +148,7 @@ def test_zero_is_no_limit(make_site: Callable[..., Site]) -> None:
     [({"max_bundle_size": "30K"}, 1), ({"max_bundle_files": 3}, 1), ({"max_session_files": 3}, 3)],
 )
 def test_parallel_uploads_fill_the_room(
-    make_site: Callable[..., Site], settings: dict[str, object], bundles: int
+    make_site: Callable[..., SessionSite], settings: dict[str, object], bundles: int
 ) -> None:
     """Of eight uploads that end at once, as many are kept as there is room for: no more, and no fewer."""
     site = make_site(**settings)
@@ -175,7 +175,7 @@ def test_parallel_uploads_fill_the_room(
             client.delete(str(bundle))
 
 
-def test_parallel_uploads_in_a_session(make_site: Callable[..., Site]) -> None:
+def test_parallel_uploads_in_a_session(make_site: Callable[..., SessionSite]) -> None:
     """Of eight uploads that begin at once no more are kept than a session may hold, and what is kept is whole."""
     site = make_site(max_session_size="30K")
     client = site.client()
@@ -195,7 +195,7 @@ def test_parallel_uploads_in_a_session(make_site: Callable[..., Site]) -> None:
             client.delete(str(bundle))
 
 
-def test_what_runs_at_the_same_time_is_counted(make_site: Callable[..., Site]) -> None:
+def test_what_runs_at_the_same_time_is_counted(make_site: Callable[..., SessionSite]) -> None:
     """Before the first byte: uploads of a session that run may together have declared max_session_size."""
     site = make_site(max_session_size="10K")
     client = site.client()
@@ -210,7 +210,7 @@ def test_what_runs_at_the_same_time_is_counted(make_site: Callable[..., Site]) -
     site.check_tidy()
 
 
-def test_an_unknown_length_counts_as_the_most(make_site: Callable[..., Site]) -> None:
+def test_an_unknown_length_counts_as_the_most(make_site: Callable[..., SessionSite]) -> None:
     """An upload in chunks is taken for one of max_size, beside those that run."""
     site = make_site(max_session_size="10K", max_size="5K")
     client = site.client()
@@ -226,7 +226,7 @@ def test_an_unknown_length_counts_as_the_most(make_site: Callable[..., Site]) ->
     site.check_tidy()
 
 
-def test_uploads_that_failed_reserve_nothing(make_site: Callable[..., Site]) -> None:
+def test_uploads_that_failed_reserve_nothing(make_site: Callable[..., SessionSite]) -> None:
     """A crash leaves an entry of an upload that does not run; it takes no room from those that do."""
     site = make_site(max_session_size="10K")
     client = site.client()
@@ -241,7 +241,7 @@ def test_uploads_that_failed_reserve_nothing(make_site: Callable[..., Site]) -> 
 
 
 @pytest.mark.parametrize("age", [60, 7200])
-def test_uploads_of_a_process_that_died_take_no_room(make_site: Callable[..., Site], age: int) -> None:
+def test_uploads_of_a_process_that_died_take_no_room(make_site: Callable[..., SessionSite], age: int) -> None:
     """An upload that was done, and not accepted for an hour, never will be; until then it has its room."""
     site = make_site(max_bundle_files=1)
     client = site.client()
@@ -257,7 +257,7 @@ def test_uploads_of_a_process_that_died_take_no_room(make_site: Callable[..., Si
 
 @pytest.mark.parametrize("given", [True, False], ids=["identifier", "no identifier"])
 @pytest.mark.parametrize("how", ["too many", "too large", "broken"])
-def test_a_refused_upload_leaves_its_status_only(make_site: Callable[..., Site], how: str, given: bool) -> None:
+def test_a_refused_upload_leaves_its_status_only(make_site: Callable[..., SessionSite], how: str, given: bool) -> None:
     """A client who gave an identifier may ask why; nothing is left of others, nor in the bundle."""
     site = make_site(max_bundle_files=1, max_size="2K")
     client = site.client()
@@ -285,7 +285,7 @@ def test_a_refused_upload_leaves_its_status_only(make_site: Callable[..., Site],
     site.check_tidy()
 
 
-def test_a_full_session_is_not_read(make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_session_is_not_read(make_site: Callable[..., SessionSite], monkeypatch: pytest.MonkeyPatch) -> None:
     """An upload reads the statuses of its own bundle; of the others of its session the names tell enough."""
     site = make_site()
     client = site.client()

@@ -10,7 +10,7 @@ import pytest
 from itsdangerous import TimestampSigner
 
 from fileupload.apps.session_attachments.bundle_index import SESSIONS
-from tests.support.session_client import Answer, Client, Site
+from tests.support.session_client import Answer, SessionClient, SessionSite
 
 OLD, NEW = "an-old-key-that-is-long-enough", "a-new-key-that-is-long-enough"
 DAY = 86400
@@ -29,7 +29,7 @@ def cookie_of(answer: Answer) -> SimpleCookie:
     return cookie
 
 
-def signed_ago(monkeypatch: pytest.MonkeyPatch, client: Client, seconds: float) -> None:
+def signed_ago(monkeypatch: pytest.MonkeyPatch, client: SessionClient, seconds: float) -> None:
     """Give the client a cookie that was signed so long ago."""
     monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda self: int(time.time() - seconds))
     assert client.get("b").header("Set-Cookie")
@@ -37,7 +37,7 @@ def signed_ago(monkeypatch: pytest.MonkeyPatch, client: Client, seconds: float) 
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_the_cookie(client: Client, scheme: str) -> None:
+def test_the_cookie(client: SessionClient, scheme: str) -> None:
     """It is for HTTP alone, for requests of this site, for the mount, for two weeks; and secure on https."""
     answer = client.put("b", "a", b"1", **{"wsgi.url_scheme": scheme})
     morsel = cookie_of(answer)[NAME]
@@ -47,7 +47,7 @@ def test_the_cookie(client: Client, scheme: str) -> None:
     assert not morsel["domain"]
 
 
-def test_the_cookie_by_settings(make_site: Callable[..., Site]) -> None:
+def test_the_cookie_by_settings(make_site: Callable[..., SessionSite]) -> None:
     """Its name and its age can be set; at 0 it lives as long as the browser."""
     client = make_site(cookie_name="letters", session_age="2h").client()
     assert cookie_of(client.get("b"))["letters"]["max-age"] == "7200"
@@ -57,19 +57,19 @@ def test_the_cookie_by_settings(make_site: Callable[..., Site]) -> None:
     assert lasting.get("b").names == ["a"]
 
 
-def test_it_is_set_once(client: Client) -> None:
+def test_it_is_set_once(client: SessionClient) -> None:
     """A cookie that is new enough is not sent again."""
     assert client.get("b").header("Set-Cookie")
     assert client.put("b", "a", b"1").header("Set-Cookie") is None
     assert client.get("b").header("Set-Cookie") is None
 
 
-def test_errors_set_it_too(client: Client) -> None:
+def test_errors_set_it_too(client: SessionClient) -> None:
     """An upload that is refused has begun a session, so that the next one finds the bundle again."""
     assert client.send("PUT", "/attachments/b/", "filename=..", b"1").header("Set-Cookie")
 
 
-def test_it_is_renewed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_renewed(site: SessionSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a third of its age a cookie is signed anew, for the same session; not before."""
     client = site.client()
     signed_ago(monkeypatch, client, 14 * DAY / 3 - 60)
@@ -84,7 +84,7 @@ def test_it_is_renewed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     assert client.get("b").header("Set-Cookie") is None
 
 
-def test_it_grows_old(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_grows_old(site: SessionSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cookie past its age is replaced by that of a new session."""
     client = site.client()
     signed_ago(monkeypatch, client, 14 * DAY + 60)
@@ -107,7 +107,7 @@ def test_it_grows_old(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         lambda value: TimestampSigner("another key").sign(value[:32]).decode(),
     ],
 )
-def test_a_forged_cookie_is_nobodys(make_site: Callable[..., Site], forge: Callable[[str], str]) -> None:
+def test_a_forged_cookie_is_nobodys(make_site: Callable[..., SessionSite], forge: Callable[[str], str]) -> None:
     """Whatever is not signed by us, for this, is replaced by a new session."""
     client = make_site(upload_key=OLD).client()
     client.put("b", "a", b"1")
@@ -117,13 +117,13 @@ def test_a_forged_cookie_is_nobodys(make_site: Callable[..., Site], forge: Calla
     assert client.cookies[NAME][:32] not in {value[:32], "0" * 32}
 
 
-def test_an_identifier_is_no_cookie(site: Site, client: Client) -> None:
+def test_an_identifier_is_no_cookie(site: SessionSite, client: SessionClient) -> None:
     """What is signed for uploads opens no session."""
     client.cookies[NAME] = site.manager.create_identifier()
     assert client.get("b").header("Set-Cookie")
 
 
-def test_keys_rotate(make_site: Callable[..., Site]) -> None:
+def test_keys_rotate(make_site: Callable[..., SessionSite]) -> None:
     """The newest key signs, all verify; once a key is gone, so are its sessions."""
     old, both, new = (make_site(upload_key=keys) for keys in (OLD, [NEW, OLD], NEW))
     client = old.client()
@@ -138,7 +138,7 @@ def test_keys_rotate(make_site: Callable[..., Site]) -> None:
     assert client.get("b").names == []
 
 
-def test_one_valid_cookie_is_enough(client: Client) -> None:
+def test_one_valid_cookie_is_enough(client: SessionClient) -> None:
     """A second cookie of the name, of another path or planted, does not hide the one that is ours."""
     client.put("b", "a", b"1")
     ours = client.cookies[NAME]
@@ -146,7 +146,7 @@ def test_one_valid_cookie_is_enough(client: Client) -> None:
         assert client.get("b", HTTP_COOKIE=jar).names == ["a"]
 
 
-def test_the_index_holds_no_secret(site: Site, client: Client) -> None:
+def test_the_index_holds_no_secret(site: SessionSite, client: SessionClient) -> None:
     """Who reads the pool's index cannot make a cookie of it."""
     client.put("b", "a", b"1")
     secret = client.cookies[NAME][:32]
@@ -156,7 +156,7 @@ def test_the_index_holds_no_secret(site: Site, client: Client) -> None:
 
 
 @pytest.mark.parametrize("separator", [":", "."])
-def test_a_session_of_the_apps_own(make_site: Callable[..., Site], separator: str) -> None:
+def test_a_session_of_the_apps_own(make_site: Callable[..., SessionSite], separator: str) -> None:
     """A function, by its dotted name, makes the session of the environ; then there is no cookie of ours."""
     site = make_site(session=f"{__name__}{separator}remote_user")
     here, there = site.client(), site.client()
@@ -166,14 +166,14 @@ def test_a_session_of_the_apps_own(make_site: Callable[..., Site], separator: st
     assert here.send("GET", "/b", REMOTE_USER="ann").json == ["a"]
 
 
-def test_a_function_itself_may_be_given(make_site: Callable[..., Site]) -> None:
+def test_a_function_itself_may_be_given(make_site: Callable[..., SessionSite]) -> None:
     """From Python, the function needs no name."""
     client = make_site(session=lambda environ: environ.get("beaker.key")).client()
     assert client.put("b", "a", b"1", **{"beaker.key": "x"}).status == 200
 
 
 @pytest.mark.parametrize("user", [None, ""])
-def test_nobody_has_no_attachments(make_site: Callable[..., Site], user: str | None) -> None:
+def test_nobody_has_no_attachments(make_site: Callable[..., SessionSite], user: str | None) -> None:
     """Where the function knows no session, each request is refused and told why."""
     site = make_site(session=remote_user)
     client = site.client()
