@@ -124,6 +124,26 @@ def test_headers_that_make_no_part_are_refused(site: UploadSite, headers: str) -
     assert site.post(form(part(headers, "x"))).outcome == (400, "malformed-form")
 
 
+@pytest.mark.parametrize("step", [1000, 4096])
+def test_a_large_file_part_may_have_a_length_of_its_own(site: UploadSite, step: int) -> None:
+    """A file part with a true Content-Length is stored, though most chunks of its body hold nothing but content."""
+    data = b"0123456789" * 5000
+    sent = part(f'Content-Disposition: form-data; name="a"; filename="x"\nContent-Length: {len(data)}', data)
+    identifier = site.identifier()
+    answer = site.post(Stream(in_steps(form(field_part("b", "c"), sent, file_part("d")), step)), identifier)
+    assert [file["size"] for file in answer.json["files"]] == [len(data), 1]
+    assert site.contents(identifier) == [data, b"d"]
+
+
+@pytest.mark.parametrize("declared", [0, 49_999, 50_001])
+def test_a_large_file_part_of_another_length_than_it_says_is_refused(site: UploadSite, declared: int) -> None:
+    """A file part with a false Content-Length is refused also where it comes in many chunks."""
+    sent = part(f'Content-Disposition: form-data; name="a"; filename="x"\nContent-Length: {declared}', bytes(50_000))
+    identifier = site.identifier()
+    assert site.post(Stream(in_steps(form(sent), 1000)), identifier).outcome == (400, "malformed-form")
+    assert site.names(identifier) == ONLY_STATUS
+
+
 @pytest.mark.parametrize(
     "body",
     [
