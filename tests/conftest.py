@@ -15,9 +15,24 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.support.shared_servers import SharedServers
+
 pytest_plugins = ["tests.support.stores.fixtures"]
 
+_SERVERS = pytest.StashKey[SharedServers]()
 REQUIRE_ALL = os.environ.get("FILEUPLOAD_REQUIRE_ALL") == "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Be ready to start servers that all workers of the run share."""
+    if not hasattr(config, "workerinput"):  # else it is a worker of pytest-xdist
+        config.stash[_SERVERS] = SharedServers()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End them."""
+    if servers := config.stash.get(_SERVERS, None):
+        servers.close()
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
-"""Real object stores for all tests, each run once: OpenStack Swift from PyPI, Ceph from the system."""
+"""Real object stores for all tests, each started once in a run: OpenStack Swift from PyPI, Ceph from the system."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,36 +14,16 @@ import pytest
 
 from fileupload.pool.s3.store import S3Store, open_store
 from fileupload.settings import Settings
+from tests.support.shared_servers import shared_server
 from tests.support.stores.store_process import CEPH_KEYS, SWIFT_KEYS
 
-__all__ = ["CEPH_KEYS", "DAY", "REGION", "SWIFT_KEYS", "Place", "access", "new_store", "running_store"]
+__all__ = ["CEPH_KEYS", "DAY", "REGION", "SWIFT_KEYS", "Place", "access", "new_store"]
 
 REQUIRE_ALL = os.environ.get("FILEUPLOAD_REQUIRE_ALL") == "1"
 REGION = "us-east-1"
 DAY = 5  # seconds of a day in Ceph's rules of lifecycle; it looks as often, which costs it more the shorter it is
 _HERE = Path(__file__).parent
 _PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin", "setpriv")
-
-
-@contextmanager
-def running_store(script: str, folder: Path, *options: str) -> Iterator[str]:
-    """Run the store of a *script* beside this file in an empty folder; gives the address of its S3 interface."""
-    process = subprocess.Popen(
-        [sys.executable, str(_HERE / script), str(folder), *options],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    address = process.stdout.readline().strip()
-    assert address, f"{script} did not start"
-    try:
-        yield address
-    finally:
-        process.stdin.close()
-        process.wait(60)
-        process.stdout.close()
 
 
 def access(address: str, keys: tuple[str, str]) -> dict[str, str]:
@@ -67,13 +45,12 @@ def new_store(address: str, keys: tuple[str, str]) -> S3Store:
 
 
 @pytest.fixture(scope="session")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def swift() -> str:
     """The address of a real OpenStack Swift's S3 interface."""
     missing = [name for name in ("swift", "boto3") if importlib.util.find_spec(name) is None]
     if missing:
         (pytest.fail if REQUIRE_ALL else pytest.skip)(f"not installed: {missing}")
-    with running_store("swift.py", tmp_path_factory.mktemp("swift")) as address:
-        yield address
+    return shared_server("swift", sys.executable, str(_HERE / "swift.py"), "{folder}")
 
 
 @pytest.fixture(scope="session")
@@ -85,12 +62,11 @@ def store(swift: str) -> Iterator[S3Store]:
 
 
 @pytest.fixture(scope="session")
-def radosgw(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> Iterator[str]:
+def radosgw(require_program: Callable[[str], str]) -> str:
     """The address of a real Ceph's S3 interface, in whose rules of lifecycle a day is a few seconds."""
     for name in _PROGRAMS:
         require_program(name)
-    with running_store("radosgw.py", tmp_path_factory.mktemp("radosgw"), "--day", str(DAY)) as address:
-        yield address
+    return shared_server("radosgw", sys.executable, str(_HERE / "radosgw.py"), "{folder}", "--day", str(DAY))
 
 
 @pytest.fixture(scope="session")

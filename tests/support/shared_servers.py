@@ -1,0 +1,92 @@
+"""Servers that all workers of a test run share: the process that began the run starts each once, and ends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import socketserver
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+_VARIABLE = "FILEUPLOAD_TEST_SERVERS"  # names the socket to the process that began the run
+_TIMEOUT = 600  # seconds in which a server starts
+
+
+class SharedServers:
+    """Starts a server when it is first asked for, also by another process; ends all of them in the end.
+
+    A server prints its address when it is ready, and ends when its standard input does; so it also ends when this
+    process is killed.
+    """
+
+    def __init__(self) -> None:
+        """Wait for requests of this process and its workers, which find it by the environment."""
+        self._folder = Path(tempfile.mkdtemp(prefix="fileupload-tests-"))
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._addresses: dict[str, str] = {}
+        self._starting = threading.Lock()
+        shared = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                name, command = json.loads(self.rfile.readline())
+                self.wfile.write(json.dumps(shared.address_of(name, command)).encode() + b"\n")
+
+        path = str(self._folder / "socket")
+        self._listener = socketserver.ThreadingUnixStreamServer(path, Handler)
+        self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.1,), daemon=True)
+        self._thread.start()
+        os.environ[_VARIABLE] = path
+
+    def address_of(self, name: str, command: Sequence[str]) -> str:
+        """Return the address of the server of that name; start it with *command* if it does not run yet.
+
+        :return: an empty text if it did not start.
+        """
+        with self._starting:
+            if name not in self._processes:
+                folder = self._folder / name
+                process = subprocess.Popen(
+                    [part.format(folder=folder) for part in command],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    start_new_session=True,  # Ctrl-C is for the tests, which end before their servers
+                )
+                assert process.stdout is not None
+                self._processes[name] = process
+                self._addresses[name] = process.stdout.readline().strip()
+            return self._addresses[name]
+
+    def close(self) -> None:
+        """End all servers, and remove what they have stored."""
+        del os.environ[_VARIABLE]
+        self._listener.shutdown()
+        self._listener.server_close()
+        self._thread.join()
+        for process in self._processes.values():
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in self._processes.values():
+            assert process.stdout is not None
+            process.wait(60)
+            process.stdout.close()
+        shutil.rmtree(self._folder)
+
+
+def shared_server(name: str, *command: str) -> str:
+    """Return the address of the server of that name, which *command* starts; ``{folder}`` in it is an empty folder."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_TIMEOUT)
+        connection.connect(os.environ[_VARIABLE])
+        with connection.makefile("rwb") as stream:
+            stream.write(json.dumps([name, command]).encode() + b"\n")
+            stream.flush()
+            address: str = json.loads(stream.readline())
+    assert address, f"{name} did not start"
+    return address
