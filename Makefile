@@ -5,13 +5,25 @@ PORT ?= 8080
 DIRECTORY ?= uploads
 SERVE_OPTIONS ?= --anonymous
 
-.PHONY: serve test lint bench clean
+# Tests run in so many processes at once.
+WORKERS ?= 2
+PYTEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+
+.PHONY: serve test test-full check lint bench clean
 
 serve: .venv/.server
 	.venv/bin/fileupload serve --host $(HOST) --port $(PORT) --directory "$(DIRECTORY)" $(SERVE_OPTIONS)
 
 test: .venv/.test
-	.venv/bin/python -m pytest $(TESTS)
+	$(PYTEST) -m "not full" $(TESTS)
+
+# All of it, with what tries a step again and again: crashes, races and faults.
+test-full: .venv/.test
+	$(PYTEST) $(TESTS)
+
+# What every commit passes.
+check: lint
+	$(PYTEST) -m "not full" tests/unit
 
 lint: .venv/.lint
 	.venv/bin/ruff check .

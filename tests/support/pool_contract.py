@@ -13,6 +13,7 @@ import pytest
 from fileupload.errors import AlreadyDone, Busy, FileMissing, Interrupted, NotResumable, Superseded, TooLarge
 from fileupload.pool.base import STALLED_AFTER, Attempt, Bucket, Pool
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
+from tests.support.clock import Clock
 from tests.support.waiting import wait_until
 
 ID = "0123456789abcdef" * 2
@@ -502,7 +503,9 @@ class PoolContract:
         with pytest.raises(AlreadyDone):
             pool.resume(ID)
 
-    def test_a_suspended_upload_is_superseded_refused_and_purged(self, pool: Pool, reopened: Pool) -> None:
+    def test_a_suspended_upload_is_superseded_refused_and_purged(
+        self, pool: Pool, reopened: Pool, clock: Clock
+    ) -> None:
         """A new beginning replaces it, a refusal does not, and in time it is purged."""
         for _ in range(2):
             attempt = pool.begin(ID, replace(starting(), resumable=True))
@@ -511,7 +514,7 @@ class PoolContract:
         reopened.record_refusal(ID, starting().failed(TooLarge("big")))
         assert reopened.bucket(ID).get_status().suspended
         assert list(reopened.purge(3600)) == []
-        time.sleep(0.02)
+        clock.advance(1)
         assert [bucket.id for bucket in reopened.purge(0.01)] == [ID]
         self.assert_no_bytes(pool)
 
@@ -578,14 +581,14 @@ class PoolContract:
         fail(pool, OTHER)
         assert {bucket.id for bucket in pool.buckets()} == {ID, OTHER}
 
-    def test_purge_removes_what_is_old(self, pool: Pool, reopened: Pool) -> None:
+    def test_purge_removes_what_is_old(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
         """Finished and failed uploads of the age go; younger ones, and running ones, stay."""
         complete(pool)
         fail(pool, OTHER)
         running = "a" * 32
         attempt = pool.begin(running, starting())
         assert list(reopened.purge(3600)) == []
-        time.sleep(0.02)
+        clock.advance(1)
         assert {bucket.id for bucket in reopened.purge(0.01, dry_run=True)} == {ID, OTHER}
         assert {bucket.id for bucket in reopened.purge(0.01)} == {ID, OTHER}
         assert [bucket.id for bucket in pool.buckets()] == [running]
@@ -631,14 +634,14 @@ class PoolContract:
         assert read(pool.bucket(ID)) == CONTENT
         assert pool.clear(ID) is True
 
-    def test_what_is_kept_is_not_purged(self, pool: Pool, reopened: Pool) -> None:
+    def test_what_is_kept_is_not_purged(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
         """A kept upload stays at any age, is as it was otherwise, and is like any other once it was cleared."""
         status = complete(pool)
         bucket = pool.find_bucket(ID)
         assert bucket is not None
         bucket.keep()
         bucket.keep()
-        time.sleep(0.02)
+        clock.advance(1)
         assert list(reopened.purge(0.01)) == []
         found = bucket.get_status()
         assert (found.kept, found.finished, found.files) == (True, status.finished, status.files)
@@ -646,7 +649,7 @@ class PoolContract:
         assert read(bucket) == CONTENT
         assert bucket.clear_upload() is True
         complete(pool)
-        time.sleep(0.02)
+        clock.advance(1)
         assert [purged.id for purged in reopened.purge(0.01)] == [ID]
 
     def test_only_finished_uploads_are_kept(self, pool: Pool) -> None:
@@ -667,14 +670,14 @@ class PoolContract:
             assert sum(at_once(6, lambda number: (pool, reopened)[number % 2].clear(ID))) == 1
             assert pool.find_bucket(ID) is None
 
-    def test_turns_are_taken_once(self, pool: Pool, reopened: Pool) -> None:
+    def test_turns_are_taken_once(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
         """In an interval, one caller of all gets the turn."""
         assert [
             pool.acquire_interval_lease(1000),
             reopened.acquire_interval_lease(1000),
             pool.acquire_interval_lease(1000),
         ].count(True) == 1
-        time.sleep(0.02)
+        clock.advance(1)
         assert reopened.acquire_interval_lease(0.01)
 
     def test_turns_have_names(self, pool: Pool, reopened: Pool) -> None:

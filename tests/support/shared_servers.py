@@ -15,6 +15,7 @@ from pathlib import Path
 
 _VARIABLE = "FILEUPLOAD_TEST_SERVERS"  # names the socket to the process that began the run
 _TIMEOUT = 600  # seconds in which a server starts
+_NEEDED = 8 << 30  # bytes that the servers may take at the same time
 
 
 class SharedServers:
@@ -26,7 +27,7 @@ class SharedServers:
 
     def __init__(self) -> None:
         """Wait for requests of this process and its workers, which find it by the environment."""
-        self._folder = Path(tempfile.mkdtemp(prefix="fileupload-tests-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="fileupload-tests-", dir=_memory()))
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._addresses: dict[str, str] = {}
         self._starting = threading.Lock()
@@ -90,3 +91,16 @@ def shared_server(name: str, *command: str) -> str:
             address: str = json.loads(stream.readline())
     assert address, f"{name} did not start"
     return address
+
+
+def _memory() -> str | None:
+    """Return a folder in memory, where nobody waits for a disk; None if there is no room, or no place for metadata."""
+    folder = "/dev/shm"
+    try:
+        if shutil.disk_usage(folder).free < _NEEDED:
+            return None
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            os.setxattr(file.name, "user.test", b"x")  # Swift needs them
+    except OSError:
+        return None
+    return folder

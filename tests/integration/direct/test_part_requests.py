@@ -17,6 +17,7 @@ import pytest
 from fileupload.identifiers import new_id, new_key
 from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from tests.integration.direct.conftest import Open
+from tests.support.clock import Clock
 from tests.support.direct_site import DirectSite, outcome
 from tests.support.waiting import PATIENCE, wait_until
 from tests.support.wsgi_client import UploadSite, field_part, file_part, form
@@ -118,12 +119,12 @@ def test_tickets_of_others(site: DirectSite, identifier: str, url: str) -> None:
     assert site.leftovers(identifier) == []
 
 
-def test_tickets_expire(open_site: Open) -> None:
+def test_tickets_expire(open_site: Open, clock: Clock) -> None:
     """After their time addresses take nothing, and new ones can be asked for."""
     site = open_site(direct_expires=1)
     identifier = site.identifier()
     url = site.offer(identifier, len(CONTENT))["url"]
-    time.sleep(2.1)
+    clock.advance(3)
     assert outcome(site.put(url, CONTENT)) == (403, "address-expired")
     assert site.leftovers(identifier) == []
     assert site.put(site.renewed(identifier)["url"], CONTENT).status_code == 200

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +12,7 @@ import requests
 
 from fileupload.pool.object.pool import ObjectPool
 from tests.integration.direct.conftest import Open
+from tests.support.clock import Clock
 from tests.support.direct_site import DirectSite, outcome, slices
 
 MEBIBYTE = 1 << 20
@@ -144,11 +144,11 @@ def test_more_parts_than_an_answer_holds(site: DirectSite) -> None:
     assert site.leftovers(identifier) == []
 
 
-def test_an_old_identifier_completes_what_it_began(site: DirectSite) -> None:
+def test_an_old_identifier_completes_what_it_began(site: DirectSite, clock: Clock) -> None:
     """With an identifier that has expired no upload begins, and one that has begun comes to its end."""
     identifier, other = site.identifier(max_age=1), site.identifier(max_age=1)
     site.offer(identifier, len(CONTENT))
-    time.sleep(2.1)  # its age is counted in whole seconds
+    clock.advance(3)  # its age is counted in whole seconds
     assert site.refused(other, {"filename": "a", "size": 1}) == (403, "invalid-identifier")
     site.put(site.renewed(identifier)["url"], CONTENT)
     assert site.complete(identifier).status_code == 200

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import botocore.auth
 import pytest
 import requests
+from botocore.compat import get_current_datetime
 from botocore.exceptions import ConnectionClosedError
 
 from fileupload.errors import AlreadyDone, Busy, Incomplete, Superseded, UploadError
@@ -123,14 +125,17 @@ def test_a_part_has_the_length_that_was_signed(pool: ObjectPool, contents: list[
     assert list(direct.parts()) == []
 
 
-def test_an_address_expires(pool: ObjectPool) -> None:
-    """After its time an address takes nothing."""
+def test_an_address_expires(pool: ObjectPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its time an address takes nothing: of two that were signed a minute ago one is still good."""
     direct = pool.direct(upload_clients.ID, upload_clients.begin(pool, [5]))
-    send = upload_clients.address(direct, 1, 5, expires=1)
-    time.sleep(2.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(botocore.auth, "get_current_datetime", lambda: get_current_datetime() - timedelta(minutes=1))
+        outdated, good = (upload_clients.address(direct, 1, 5, expires=seconds) for seconds in (30, 600))
     with pytest.raises(upload_clients.RefusedError):
-        send(b"bytes")
+        outdated(b"bytes")
     assert list(direct.parts()) == []
+    good(b"bytes")
+    assert [part.size for part in direct.parts()] == [5]
 
 
 def test_where_nothing_was_begun(pool: ObjectPool) -> None:

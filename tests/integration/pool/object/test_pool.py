@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -12,10 +11,11 @@ import pytest
 
 from fileupload.errors import AlreadyDone, FileMissing, Superseded
 from fileupload.pool.base import Pool
-from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.object.pool import DEAD_AFTER, ObjectPool
 from fileupload.pool.object.snapshot import BucketSnapshot
 from fileupload.status import State, UploadStatus, timestamp
 from tests.support import pool_contract as contract
+from tests.support.clock import Clock
 from tests.support.stores.fixtures import Place
 from tests.support.waiting import PATIENCE
 
@@ -53,25 +53,25 @@ def reopened(place: Place, prefix: str) -> ObjectPool:
 
 
 @pytest.fixture
-def crashed(place: Place, prefix: str) -> ObjectPool:
+def crashed(place: Place, prefix: str, clock: Clock) -> ObjectPool:
     """A pool whose one upload was cut off by the death of its process, after which there is no sign of life."""
-    return crash(place, prefix, "")
+    return crash(place, prefix, "", clock)
 
 
 @pytest.fixture
-def crashed_resumable(place: Place, prefix: str) -> ObjectPool:
+def crashed_resumable(place: Place, prefix: str, clock: Clock) -> ObjectPool:
     """The same, of an upload that may be gone on with."""
-    return crash(place, prefix, "resumable")
+    return crash(place, prefix, "resumable", clock)
 
 
-def crash(place: Place, prefix: str, resumable: str) -> ObjectPool:
+def crash(place: Place, prefix: str, resumable: str, clock: Clock) -> ObjectPool:
     settings = json.dumps({"pool": f"s3://{place.store.s3_bucket}/{prefix}", **place.access})
     arguments = (settings, contract.ID, timestamp(), resumable)
     subprocess.run([sys.executable, "-c", _DIE_WHILE_UPLOADING, *arguments], check=False, timeout=60)
-    pool = ObjectPool(place.store, prefix, dead_after=1.0)
-    deadline = time.monotonic() + 30
-    while pool.status(contract.ID).running and time.monotonic() < deadline:
-        time.sleep(0.2)
+    pool = ObjectPool(place.store, prefix)
+    assert pool.status(contract.ID).running
+    clock.advance(DEAD_AFTER + 1)
+    assert not pool.status(contract.ID).running
     return pool
 
 
@@ -118,7 +118,6 @@ def test_a_large_file_comes_in_parts(pool: ObjectPool, reopened: ObjectPool) -> 
 def test_what_a_crash_leaves_is_purged(crashed: ObjectPool) -> None:
     """After a crash in the middle of a large file, nothing of it remains once it is purged, not even its parts."""
     assert keys_of(crashed) != []
-    time.sleep(1.1)
     assert [bucket.id for bucket in crashed.purge(1.0)] == [contract.ID]
     assert [each.key for each in crashed.store.list(crashed.prefix)] == []
     assert keys_of(crashed) == []
