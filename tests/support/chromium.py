@@ -1,14 +1,15 @@
-"""The system's Chromium, with patience; and what tests do with its pages."""
+"""The system's Chromium, and what tests do with its pages."""
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, FilePayload, Page, Playwright, expect
+from playwright.sync_api import Browser, BrowserContext, FilePayload, Page, Playwright, expect, sync_playwright
 
 from tests.support.waiting import PATIENCE
 
@@ -25,10 +26,24 @@ ARGUMENTS = [
 SLOW = 30 * 1024  # bytes a second
 
 
-def launch(playwright: Playwright) -> Browser:
+def _launch(playwright: Playwright) -> Browser:
     """Start Chromium."""
     expect.set_options(timeout=MILLISECONDS)
     return playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS, timeout=MILLISECONDS)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium, started once; skip where there is none, unless all programs are required."""
+    program = shutil.which("chromium")
+    if program is None and os.environ.get("FILEUPLOAD_REQUIRE_ALL") == "1":
+        pytest.fail("chromium is not installed")
+    if program is None:
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = _launch(playwright)
+        yield browser
+        browser.close()
 
 
 def open_context(browser: Browser, **options: Any) -> BrowserContext:

@@ -1,30 +1,14 @@
-"""Starts the system's Chromium; a page that breaks its own content security policy, or a script, fails its test."""
+"""Pages in the system's Chromium; a page that breaks its own content security policy, or a script, fails its test."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page
 
-from tests.support.chromium import launch, open_context
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """Return the system's Chromium; skip where there is none, unless all programs are required."""
-    program = shutil.which("chromium")
-    if program is None and os.environ.get("FILEUPLOAD_REQUIRE_ALL") == "1":
-        pytest.fail("chromium is not installed")
-    if program is None:
-        pytest.skip("chromium is not installed")
-    with sync_playwright() as playwright:
-        browser = launch(playwright)
-        yield browser
-        browser.close()
+from tests.support.chromium import open_context
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import random
 import re
 import stat
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -28,10 +27,9 @@ from playwright.sync_api import (
     Locator,
     Page,
     expect,
-    sync_playwright,
 )
 
-from tests.support.chromium import launch, on_disk, open_context, slow_down, wait_on
+from tests.support.chromium import on_disk, open_context, slow_down, wait_on
 from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -70,11 +68,13 @@ class Scene:
     site: ExampleSite
     browser: Browser
     folder: Path
+    contexts: list[BrowserContext] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     def person(self, **options: Any) -> BrowserContext:
         """Return a browser that has never been here, with Playwright's options."""
         context = open_context(self.browser, **options)
+        self.contexts.append(context)
         context.on("console", lambda message: self.faults.append(f"{message.type}: {message.text}"))
         context.on("weberror", lambda error: self.faults.append(str(error.error)))
         return context
@@ -99,24 +99,15 @@ def asking(page: Page) -> AbstractContextManager[object]:
     return page.expect_request_finished(lambda request: "/attachments/" in request.url)
 
 
-def in_chromium(test: Callable[[Scene], None]) -> Callable[..., None]:
-    """Run a test in Chromium, and in a thread of its own: other tests keep Playwright running in this one."""
-
-    def play(site: ExampleSite, folder: Path) -> None:
-        with sync_playwright() as playwright:
-            browser = launch(playwright)
-            scene = Scene(site, browser, folder)
-            test(scene)
-            browser.close()
-            assert scene.faults == []
-
-    def run(start: Start, need: Callable[..., None], tmp_path: Path) -> None:
-        need("playwright", program="chromium")
-        with ThreadPoolExecutor(1) as thread:
-            thread.submit(play, start("django-attachments"), tmp_path).result()
-
-    run.__doc__ = test.__doc__
-    return run
+@pytest.fixture
+def scene(start: Start, need: Callable[..., None], chromium: Browser, tmp_path: Path) -> Iterator[Scene]:
+    """The example, and what goes wrong in the browsers of its visitors, of which nothing may be left in the end."""
+    need("django", "gunicorn")
+    scene = Scene(start("django-attachments"), chromium, tmp_path)
+    yield scene
+    for context in scene.contexts:
+        context.close()
+    assert scene.faults == []
 
 
 def payload(name: str, size: int = 5_000, seed: str = "", content_type: str = "") -> FilePayload:
@@ -202,7 +193,6 @@ def attached(mail: EmailMessage) -> dict[str, str]:
     return found
 
 
-@in_chromium
 def test_nobody_sees_what_another_has_attached(scene: Scene) -> None:
     """Of two people with two tabs each, everybody sees in each tab what was attached there, and nothing else."""
     people = {name: scene.person() for name in ("anna", "ben")}
@@ -223,7 +213,6 @@ def test_nobody_sees_what_another_has_attached(scene: Scene) -> None:
             assert other.request.get(url).status == 404
 
 
-@in_chromium
 def test_an_address_that_is_typed_shows_nothing_of_another(scene: Scene) -> None:
     """Who types the address of somebody else's file, or follows a link to it, is told that there is none."""
     anna, ben = scene.person(), scene.person()
@@ -238,7 +227,6 @@ def test_an_address_that_is_typed_shows_nothing_of_another(scene: Scene) -> None
     assert listed(anna, bundle_url(page)) == ["diary.txt"]
 
 
-@in_chromium
 def test_a_letter_takes_what_is_attached_to_it_alone(scene: Scene) -> None:
     """A letter holds what its own tab has attached; the other tabs, hers and his, keep theirs."""
     anna, ben = scene.person(), scene.person()
@@ -255,7 +243,6 @@ def test_a_letter_takes_what_is_attached_to_it_alone(scene: Scene) -> None:
     assert listed(anna, urls[1]) == listed(ben, urls[2]) == ["same.txt"]
 
 
-@in_chromium
 def test_the_mail_has_what_was_attached(scene: Scene) -> None:
     """The bytes of a mail are those of the files, also of texts, and the names are theirs; nothing stays behind."""
     page = scene.tab(person := scene.person())
@@ -284,7 +271,6 @@ def test_the_mail_has_what_was_attached(scene: Scene) -> None:
     assert scene.site.in_pool() == []
 
 
-@in_chromium
 def test_a_file_of_the_same_name_takes_the_place_of_the_first(scene: Scene) -> None:
     """There is one attachment of a name, the last that was chosen."""
     page = scene.tab(person := scene.person())
@@ -300,7 +286,6 @@ def test_a_file_of_the_same_name_takes_the_place_of_the_first(scene: Scene) -> N
     assert scene.site.in_pool() == []
 
 
-@in_chromium
 def test_what_is_removed_is_gone(scene: Scene) -> None:
     """A removed file is not on the page, not on the server, and not in the letter."""
     page = scene.tab(person := scene.person())
@@ -320,7 +305,6 @@ def test_what_is_removed_is_gone(scene: Scene) -> None:
     assert attached(mails(scene.site)[0]) == {}
 
 
-@in_chromium
 def test_too_large_a_file_shows_the_sentence_of_the_server(scene: Scene) -> None:
     """A file at the limits is attached; one past them stays on the page with the reason, and in nobody's way."""
     page = scene.tab(scene.person())
@@ -345,7 +329,6 @@ def test_too_large_a_file_shows_the_sentence_of_the_server(scene: Scene) -> None
     assert scene.site.in_pool() == []
 
 
-@in_chromium
 def test_too_many_files_show_the_sentence_of_the_server(scene: Scene) -> None:
     """Twenty files are attached, the next one is not."""
     page = scene.tab(scene.person())
@@ -355,7 +338,6 @@ def test_too_many_files_show_the_sentence_of_the_server(scene: Scene) -> None:
     scene.expect_fault(page, TOO_LARGE)
 
 
-@in_chromium
 def test_a_letter_waits_for_its_files(scene: Scene) -> None:
     """A letter that is sent while a file is on its way follows when that is attached; the page shows how far it is."""
     page = scene.tab(scene.person())
@@ -375,7 +357,6 @@ def test_a_letter_waits_for_its_files(scene: Scene) -> None:
     assert scene.site.in_pool() == []
 
 
-@in_chromium
 def test_a_letter_is_not_sent_without_a_file_that_was_to_come(scene: Scene) -> None:
     """If a file cannot be attached for which the letter waits, the letter stays, and the page tells so."""
     page = scene.tab(scene.person())
@@ -391,7 +372,6 @@ def test_a_letter_is_not_sent_without_a_file_that_was_to_come(scene: Scene) -> N
     assert mails(scene.site) == []
 
 
-@in_chromium
 def test_a_file_can_be_removed_while_it_is_sent(scene: Scene) -> None:
     """What was removed on its way, or before its turn, is nowhere, and those behind it are attached."""
     page = scene.tab(person := scene.person())
@@ -410,7 +390,6 @@ def test_a_file_can_be_removed_while_it_is_sent(scene: Scene) -> None:
     assert set(attached(mails(scene.site)[0])) == {"last.bin"}
 
 
-@in_chromium
 def test_a_broken_connection_is_told(scene: Scene) -> None:
     """Without a connection the row says so, and the file can be chosen again."""
     page = scene.tab(person := scene.person())
@@ -424,7 +403,6 @@ def test_a_broken_connection_is_told(scene: Scene) -> None:
     assert listed(person, bundle_url(page)) == ["a.txt"]
 
 
-@in_chromium
 def test_files_can_be_dropped(scene: Scene) -> None:
     """Files that are dropped on the page are attached, and the place where they go is shown before."""
     page = scene.tab(person := scene.person())
@@ -436,7 +414,6 @@ def test_files_can_be_dropped(scene: Scene) -> None:
     assert person.request.get(file_url(page, UNICODE)).body() == UNICODE.encode()
 
 
-@in_chromium
 def test_the_keyboard_is_enough(scene: Scene) -> None:
     """A letter can be written, its files attached and removed, and all be sent, with the keyboard alone."""
     page = scene.tab(scene.person())
@@ -465,7 +442,6 @@ def test_the_keyboard_is_enough(scene: Scene) -> None:
     assert set(attached(mail)) == {"right.txt"}
 
 
-@in_chromium
 def test_a_letter_with_a_mistake_keeps_its_attachments(scene: Scene) -> None:
     """A form that comes back with an error still shows what is attached, and what was written."""
     page = scene.tab(scene.person())
@@ -483,7 +459,6 @@ def test_a_letter_with_a_mistake_keeps_its_attachments(scene: Scene) -> None:
     assert set(attached(mails(scene.site)[0])) == {"a.txt"}
 
 
-@in_chromium
 def test_a_letter_is_sent_once(scene: Scene) -> None:
     """Of two clicks only the first sends the letter, and who then goes back finds an empty form."""
     page = scene.tab(scene.person())
@@ -502,7 +477,6 @@ def test_a_letter_is_sent_once(scene: Scene) -> None:
     assert [set(attached(mail)) for mail in mails(scene.site)] == [{"a.txt"}, {"b.txt"}]
 
 
-@in_chromium
 def test_without_a_script_the_form_brings_the_files(scene: Scene) -> None:
     """In a browser that runs no script the same form sends letter and files, up to the limits."""
     page = scene.tab(scene.person(java_script_enabled=False), scripted=False)
@@ -516,7 +490,6 @@ def test_without_a_script_the_form_brings_the_files(scene: Scene) -> None:
     assert attached(mail) == {file["name"]: sha256(file["buffer"]) for file in files}
 
 
-@in_chromium
 def test_without_a_script_the_limits_are_the_same(scene: Scene) -> None:
     """Without a script too, files past a limit are refused with a sentence, and the text is not lost."""
     page = scene.tab(scene.person(java_script_enabled=False), scripted=False)
@@ -535,7 +508,6 @@ def test_without_a_script_the_limits_are_the_same(scene: Scene) -> None:
     send(page)
 
 
-@in_chromium
 def test_without_a_script_the_files_of_a_form_that_comes_back_are_chosen_again(scene: Scene) -> None:
     """Files that came with a form do not stay if the letter could not be sent, and the page says so."""
     page = scene.tab(scene.person(java_script_enabled=False), scripted=False)

@@ -17,13 +17,15 @@ from urllib.parse import quote, urljoin
 import pytest
 import requests
 
+from tests.integration.examples.example_form import send_form
 from tests.support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from tests.integration.examples.conftest import ExampleSite
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-BROWSE = Path(__file__).with_name("browse.py")
 FILENAME = "Übergröße – 大きなファイル 🎈.bin"
 TITLE = 'Ein <b>Titel</b> & "mehr" für 大'
 SIZE = 5_000_011
@@ -286,16 +288,13 @@ def test_the_script_of_the_form_is_served(name: str, start: Start, browser: requ
 
 
 @pytest.fixture
-def in_chromium(need: Callable[..., None], tmp_path: Path, content: bytes) -> Callable[..., dict[str, Any]]:
+def in_chromium(chromium: Browser, tmp_path: Path, content: bytes) -> Callable[..., dict[str, Any]]:
     """Send *content* with the form of a site in Chromium, slowly or not; return what a person would have seen."""
-    need("playwright", program="chromium")
     file = tmp_path / FILENAME
     file.write_bytes(content)
 
-    def run(site: ExampleSite, *pace: str) -> dict[str, Any]:
-        command = [sys.executable, str(BROWSE), site.url, str(file), *pace]
-        answer = subprocess.run(command, check=True, timeout=3 * PATIENCE, stdout=subprocess.PIPE)
-        seen: dict[str, Any] = json.loads(answer.stdout)
+    def run(site: ExampleSite, *, slowly: bool = False) -> dict[str, Any]:
+        seen = send_form(chromium, site.url, str(file), slowly=slowly)
         assert seen["errors"] == []
         return seen
 
@@ -314,7 +313,7 @@ def test_the_script_shows_progress(
     name: str, start: Start, in_chromium: Callable[..., dict[str, Any]], content: bytes
 ) -> None:
     """In a browser the form shows how far the upload is, and leads to the list when it is done."""
-    assert_progress_was_shown(in_chromium(start(name), "slowly"), content)
+    assert_progress_was_shown(in_chromium(start(name), slowly=True), content)
 
 
 def test_the_script_shows_progress_of_a_dedicated_server(
@@ -322,7 +321,7 @@ def test_the_script_shows_progress_of_a_dedicated_server(
 ) -> None:
     """The same holds where another server takes the file; the script then tells the app."""
     site = start_flask_with_server("*")
-    assert_progress_was_shown(in_chromium(site, "slowly"), content)
+    assert_progress_was_shown(in_chromium(site, slowly=True), content)
     assert site.in_pool() == []
 
 
