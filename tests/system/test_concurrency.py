@@ -92,6 +92,7 @@ def test_clear_during_an_upload(serve: Serve, manager: UploadManager, in_pool: I
     assert stored(manager, identifier) == content
 
 
+@pytest.mark.full
 def test_racing_uploads(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
     """Of ten uploads that race for one identifier, one is done, with the bytes of its sender; all others learn it."""
     servers = [serve(), serve()]
@@ -120,6 +121,7 @@ def test_racing_uploads(serve: Serve, manager: UploadManager, in_pool: InPool) -
         assert sorted(name.rpartition("/")[2] for name in own) == ["0", "lock", "status.json"]
 
 
+@pytest.mark.full
 def test_uploads_and_resets_at_random(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
     """However uploads and resets of one identifier meet, each is answered, and the last bytes are whole."""
     servers = [serve(), serve()]
@@ -143,6 +145,7 @@ def test_uploads_and_resets_at_random(serve: Serve, manager: UploadManager, in_p
     assert in_pool() == []
 
 
+@pytest.mark.full
 def test_processes_race_on_two_buckets(pool: Path, in_pool: InPool) -> None:
     """Whatever processes do to a bucket at once, nothing fails, nothing lies, and nothing stays after a reset."""
     pool.mkdir()
@@ -274,6 +277,7 @@ def test_the_reserve_is_never_passed(
             assert stored(manager, identifier) == content
 
 
+@pytest.mark.full
 def test_many_slow_clients(serve: Serve, manager: UploadManager) -> None:
     """Two hundred clients that send a little now and then all finish, each with its own bytes."""
     server = serve()

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from fileupload.manager import UploadManager
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -92,6 +94,7 @@ def run_fileupload(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "fileupload", *arguments], check=True, timeout=PATIENCE, capture_output=True)
 
 
+@pytest.mark.full
 def test_kills_at_random_moments(
     serve: Serve, manager: UploadManager, pool: Path, in_pool: Callable[[], list[str]]
 ) -> None:

@@ -92,6 +92,7 @@ def check_refusal(answer: Answer, error: int) -> None:
     assert answer.outcome == refusal_for(error)
 
 
+@pytest.mark.full
 @FAULTS
 def test_an_offer_on_a_failing_disk(site: UploadSite, disk: Disk, error: int, lasting: bool) -> None:
     """Whichever operation of an offer fails, the next one is as good as a first one."""
@@ -110,6 +111,7 @@ def test_an_offer_on_a_failing_disk(site: UploadSite, disk: Disk, error: int, la
     assert for_each_operation(disk, error, lasting, attempt) > 10
 
 
+@pytest.mark.full
 @FAULTS
 def test_a_part_on_a_failing_disk(site: UploadSite, disk: Disk, error: int, lasting: bool) -> None:
     """Whichever operation of a part fails, it is whole or not there, and can be sent again."""
@@ -133,6 +135,7 @@ def test_a_part_on_a_failing_disk(site: UploadSite, disk: Disk, error: int, last
     assert for_each_operation(disk, error, lasting, attempt) > 10
 
 
+@pytest.mark.full
 @FAULTS
 @pytest.mark.parametrize("content", [b"some bytes", CONTENT], ids=["whole", "parts"])
 def test_completing_on_a_failing_disk(site: UploadSite, disk: Disk, content: bytes, error: int, lasting: bool) -> None:
@@ -160,6 +163,7 @@ def test_completing_on_a_failing_disk(site: UploadSite, disk: Disk, content: byt
 REPLACED = {(409, "superseded"), (404, "not-direct")}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("content", [b"some bytes", CONTENT], ids=["whole", "parts"])
 @pytest.mark.parametrize("anew", [False, True], ids=["cleared", "begun anew"])
 def test_a_reset_at_any_moment(site: UploadSite, disk: Disk, content: bytes, anew: bool) -> None:

@@ -116,6 +116,7 @@ def at_each_request(run: Callable[[int], bool]) -> int:
     raise AssertionError
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("back_at_once", [True, False], ids=["a moment", "longer"])
 def test_the_line_breaks_at_any_request(
     ceph_store: S3Store, open_site: Open, monkeypatch: pytest.MonkeyPatch, back_at_once: bool
@@ -143,6 +144,7 @@ def test_the_line_breaks_at_any_request(
     assert at_each_request(complete) >= 10
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("back_at_once", [True, False], ids=["a moment", "longer"])
 def test_the_line_breaks_at_any_request_of_an_offer(
     ceph_store: S3Store, open_site: Open, monkeypatch: pytest.MonkeyPatch, back_at_once: bool

@@ -191,6 +191,7 @@ def check(client: MiddlewareClient, identifier: str, body: bytes, *, answered: b
     assert client.stored(identifier) == list(CONTENTS)
 
 
+@pytest.mark.full
 def test_power_lost_at_any_moment(
     client: MiddlewareClient, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ def check_answer(code: int, answer: dict[str, Any], error: int) -> None:
         assert (code, answer["code"]) == refusal_for(error)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("form", [True, False], ids=["form", "plain"])
 @pytest.mark.parametrize(
     ("error", "lasting"),
@@ -50,6 +51,7 @@ def test_a_failing_disk(client: MiddlewareClient, disk: Disk, error: int, lastin
     assert for_each_operation(disk, error, lasting, attempt) > 20
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EMFILE], ids=errno.errorcode.get)
 def test_a_finished_upload_survives_a_failing_disk(client: MiddlewareClient, disk: Disk, error: int) -> None:
     """Whichever operation of a second upload fails, the finished one keeps its bytes."""
@@ -65,6 +67,7 @@ def test_a_finished_upload_survives_a_failing_disk(client: MiddlewareClient, dis
     for_each_operation(disk, error, False, attempt)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EMFILE], ids=errno.errorcode.get)
 def test_a_refusal_survives_a_failing_disk(client: MiddlewareClient, disk: Disk, error: int) -> None:
     """Whichever operation fails while a refusal is noted, the client gets the refusal or the disk's error."""

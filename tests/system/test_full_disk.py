@@ -30,6 +30,7 @@ def room_of(folder: Path) -> tuple[int, int]:
     return numbers.f_bfree, numbers.f_ffree
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("made", [False, True], ids=["no register", "register"])
 def test_refusals_on_a_full_disk_cost_nothing(small_disk: Path, made: bool) -> None:
     """Two thousand refused uploads of each kind leave the free blocks and inodes of a full disk as they were."""

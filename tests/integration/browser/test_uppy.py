@@ -104,7 +104,7 @@ def _page_app(version: int, script: Callable[[], str]) -> Any:
     return app
 
 
-@pytest.fixture(params=[5, 6], ids=["Uppy 5", "Uppy 6"])
+@pytest.fixture(params=[pytest.param(5, marks=pytest.mark.full), 6], ids=["Uppy 5", "Uppy 6"])
 def version(request: pytest.FixtureRequest) -> int:
     """The versions of Uppy, which ask in different ways."""
     version: int = request.param

@@ -90,6 +90,7 @@ def test_a_name_is_always_there_while_it_is_replaced(site: SessionSite) -> None:
     site.check_tidy()
 
 
+@pytest.mark.full
 def test_processes_on_one_bundle(site: SessionSite, start: Start) -> None:
     """Processes that send, replace, read and delete at random see nothing odd, and leave what is listed and no more."""
     client = site.client()
@@ -104,6 +105,7 @@ def test_processes_on_one_bundle(site: SessionSite, start: Start) -> None:
     assert list(site.pool.index.keys((SESSIONS,))) == []
 
 
+@pytest.mark.full
 def test_killed_processes_leave_what_can_be_found(site: SessionSite, start: Start) -> None:
     """After kill -9 at any moment the bundle can be used, and expiry finds all that is left."""
     client = site.client()
