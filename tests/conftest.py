@@ -41,6 +41,7 @@ _SERVER_OF_FIXTURE = {"chromium": "browser", "kintos": "kinto", "rest_server": "
 _LONG_FOLDERS = ("integration/browser", "system", "integration")
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of a file, or of a server, into one group for pytest-xdist; the groups that take long come first.
 
@@ -48,7 +49,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group_of(item)))
+        if any(
+            _parameters(item).get(name) == value
+            for mark in item.iter_markers("full_with")
+            for name, value in mark.kwargs.items()
+        ):
+            item.add_marker(pytest.mark.full)
     items.sort(key=_place_of)
+
+
+def _parameters(item: pytest.Item) -> dict[str, object]:
+    return item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
 
 
 def _group_of(item: pytest.Item) -> str:
@@ -56,8 +67,7 @@ def _group_of(item: pytest.Item) -> str:
     for name, server in _SERVER_OF_FIXTURE.items():
         if name in fixtures:
             return server
-    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    kind = parameters.get("server") if "integration/servers" in item.path.as_posix() else None
+    kind = _parameters(item).get("server") if "integration/servers" in item.path.as_posix() else None
     return f"server-{kind}" if kind else item.path.as_posix().rpartition("/tests/")[2]
 
 

@@ -194,6 +194,7 @@ class DirectContract:
         assert complete(reopened, hashed=True) == hashlib.sha256(expected).hexdigest()
         assert read(pool) == expected
 
+    @pytest.mark.full
     def test_a_crash_at_each_step(self, pool: Pool, dying: Callable[[], list[str]]) -> None:
         """Wherever a process dies: what was sent can be completed, all else begun anew, and in the end nothing is left.
 
@@ -223,6 +224,7 @@ class DirectContract:
         assert read(pool, bucket) == CONTENT
         return end
 
+    @pytest.mark.full_with(place="swift")
     @pytest.mark.parametrize("state", STATES)
     @pytest.mark.parametrize("form", [False, True], ids=["parts", "form"])
     def test_nothing_is_left_of_any_state(
@@ -241,6 +243,7 @@ class DirectContract:
                 attempt.fail(attempt.status.failed(Superseded()))
             assert self.everything(pool) == []
 
+    @pytest.mark.full_with(place="swift")
     def test_any_state_is_purged(self, pool: Pool, reopened: Pool, contents: list[bytes], clock: Clock) -> None:
         """What is old goes with all it has, unless somebody is at it: he can finish."""
         buckets = {(state, form): f"{n:032x}" for n, (state, form) in enumerate(product(STATES, (False, True)))}

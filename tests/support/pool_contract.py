@@ -354,6 +354,7 @@ class PoolContract:
         attempt.fail(starting().failed(Superseded()))
         assert list(pool.buckets()) == []
 
+    @pytest.mark.full_with(place="swift")
     def test_racing_to_keep_and_to_clear(self, pool: Pool, reopened: Pool) -> None:
         """What was told to be kept is not cleared by those who spare it; what was cleared was never told to be kept."""
 
@@ -663,6 +664,7 @@ class PoolContract:
         with pytest.raises(FileMissing):
             pool.bucket(ID).keep()
 
+    @pytest.mark.full_with(place="swift")
     def test_clearing_is_told_to_one(self, pool: Pool, reopened: Pool) -> None:
         """Of those who clear a bucket at the same time one is told that it did."""
         for _ in range(self.races):
@@ -727,6 +729,7 @@ class PoolContract:
         pool.index.remove(("b", "c", "d"), "x")
         assert list(pool.index.keys(("b", "c"))) == []
 
+    @pytest.mark.full_with(place="swift")
     @pytest.mark.parametrize("word", WORDS, ids=range(len(WORDS)))
     def test_words_are_any_text(self, pool: Pool, word: str) -> None:
         """Words and names of 1 to 140 bytes come back as they were given, and none is taken for another."""
@@ -749,6 +752,7 @@ class PoolContract:
         with pytest.raises(ValueError, match="140 bytes"):
             pool.index.put(("a",), word)
 
+    @pytest.mark.full_with(place="swift")
     def test_racing_for_a_new_name(self, pool: Pool, reopened: Pool) -> None:
         """Of many who want the same new name one gets it, and its text is the one that stays."""
         for turn in range(self.races):
@@ -760,6 +764,7 @@ class PoolContract:
             assert sum(results) == 1
             assert pool.index.get(("app", "race"), str(turn)) == str(results.index(True))
 
+    @pytest.mark.full_with(place="swift")
     def test_racing_on_one_key(self, pool: Pool, reopened: Pool) -> None:
         """While others put and remove under a key, no text is lost and none comes back."""
 

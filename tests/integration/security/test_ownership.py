@@ -45,7 +45,7 @@ from fileupload.settings import Settings
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 from tests.support.rest_app import RestApp
 from tests.support.session_client import SessionClient
-from tests.support.stores.fixtures import SWIFT_KEYS, access
+from tests.support.stores.fixtures import Place
 from tests.support.waiting import wait_until
 from tests.support.wsgi_client import FORM_TYPE, Stream, field_part, file_part, form
 
@@ -60,8 +60,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """The settings of an empty pool, in a folder or in an object store."""
     if request.param == "directory":
         return {"directory": str(tmp_path / "pool"), "durable": False, "min_free_space": 0}
-    swift, store = request.getfixturevalue("swift"), request.getfixturevalue("store")
-    return {"pool": f"s3://{store.s3_bucket}/{uuid.uuid4().hex}", **access(swift, SWIFT_KEYS)}
+    place: Place = request.getfixturevalue("any_place")
+    return {"pool": f"s3://{place.store.s3_bucket}/{uuid.uuid4().hex}", **place.access}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -86,6 +87,14 @@ class Place:
 
     store: S3Store
     access: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def any_place(request: pytest.FixtureRequest) -> Place:
+    """One in a store of either kind, for what no store does differently: in Ceph, which is faster, if it is there."""
+    has_ceph = all(shutil.which(name) for name in _PROGRAMS)
+    name, server, keys = ("ceph_store", "radosgw", CEPH_KEYS) if has_ceph else ("store", "swift", SWIFT_KEYS)
+    return Place(request.getfixturevalue(name), access(request.getfixturevalue(server), keys))
 
 
 @pytest.fixture(scope="module", params=["swift", "radosgw"])

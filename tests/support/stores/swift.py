@@ -16,8 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from tests.support.stores.store_process import SWIFT_KEYS, Servers, free_ports, write_configuration
 
+_ROOT = Path(__file__).parents[3]
 _KINDS = ("account", "container", "object")
-_PROXY = "catch_errors s3api tempauth copy slo dlo symlink versioned_writes proxy-server"
+_PROXY = "catch_errors swift_cache s3api tempauth copy slo dlo symlink versioned_writes proxy-server"
 _FILTERS: dict[str, dict[str, str]] = {
     "catch_errors": {},
     "s3api": {"location": "us-east-1", "min_segment_size": str(5 << 20), "dns_compliant_bucket_names": "true"},
@@ -37,6 +38,9 @@ def main(folder: Path) -> None:
     ports = free_ports(4)
     _configure(folder, dict(zip((*_KINDS, "proxy"), ports, strict=True)))
     _make_rings(folder, dict(zip(_KINDS, ports, strict=False)))
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))
+    )  # of its filter
     with Servers(folder / "log", signal.SIGTERM) as servers:
         for kind in (*_KINDS, "proxy"):
             servers.start(_program(f"swift-{kind}-server"), str(folder / f"{kind}.conf"))
@@ -72,6 +76,7 @@ def _configure(folder: Path, ports: dict[str, int]) -> None:
         sections[f"app:{app}"] = {"use": f"egg:swift#{kind}", "account_autocreate": "true"}
         if kind == "proxy":
             sections |= {f"filter:{name}": {"use": f"egg:swift#{name}", **more} for name, more in _FILTERS.items()}
+            sections["filter:swift_cache"] = {"paste.filter_factory": "tests.support.stores.swift_cache:filter_factory"}
         write_configuration(folder / f"{kind}.conf", sections)
 
 

@@ -18,6 +18,7 @@ from fileupload.pool.object.pool import ObjectPool
 from fileupload.pool.object.redis_presence import RedisPresence
 from fileupload.pool.s3.store import S3Store
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
+from tests.support.stores.fixtures import Place
 from tests.support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ def prefix() -> str:
 
 
 @pytest.fixture
-def node(store: S3Store, redis_server: Redis, prefix: str) -> Callable[..., ObjectPool]:
+def node(any_place: Place, redis_server: Redis, prefix: str) -> Callable[..., ObjectPool]:
     """Return what makes the pool as another node has it."""
 
     def make(dead_after: float = 30.0, presence: type[RedisPresence] = RedisPresence) -> ObjectPool:
-        pool = ObjectPool(store, prefix, dead_after=dead_after)
+        pool = ObjectPool(any_place.store, prefix, dead_after=dead_after)
         pool.presence = presence(redis_server.url, prefix, pool.presence)
         return pool
 
