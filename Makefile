@@ -7,7 +7,7 @@ SERVE_OPTIONS ?= --anonymous
 
 # Tests run in so many processes at once.
 WORKERS ?= 2
-PYTEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: serve test test-full check lint bench clean
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -36,44 +37,34 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         servers.close()
 
 
-# Tests that use one of these fixtures run in one worker, so that each of these servers is started once.
-_SERVER_OF_FIXTURE = {"chromium": "browser", "kintos": "kinto", "rest_server": "rest"}
-_LONG_FOLDERS = ("integration/browser", "system", "integration")
+_LONG_FOLDERS = ("integration/browser", "integration/record", "integration/pool", "integration", "system")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let a worker run all tests of a group."""
+    from tests.support.scheduling import GroupScheduling
+
+    return GroupScheduling(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of a file, or of a server, into one group for pytest-xdist; the groups that take long come first.
+    """Mark what a parameter makes long, and put the groups that take long first.
 
     A worker takes the next group when it is done with one: a long one at the end would leave the others idle.
     """
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group_of(item)))
-        if any(
-            _parameters(item).get(name) == value
-            for mark in item.iter_markers("full_with")
-            for name, value in mark.kwargs.items()
-        ):
-            item.add_marker(pytest.mark.full)
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        for mark in item.iter_markers("full_with"):
+            if mark.kwargs.items() <= parameters.items():
+                item.add_marker(pytest.mark.full)
     items.sort(key=_place_of)
-
-
-def _parameters(item: pytest.Item) -> dict[str, object]:
-    return item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-
-
-def _group_of(item: pytest.Item) -> str:
-    fixtures = getattr(item, "fixturenames", ())
-    for name, server in _SERVER_OF_FIXTURE.items():
-        if name in fixtures:
-            return server
-    kind = _parameters(item).get("server") if "integration/servers" in item.path.as_posix() else None
-    return f"server-{kind}" if kind else item.path.as_posix().rpartition("/tests/")[2]
 
 
 def _place_of(item: pytest.Item) -> int:
     path = item.path.as_posix()
-    return next((n for n, folder in enumerate(_LONG_FOLDERS) if f"/tests/{folder}/" in path), len(_LONG_FOLDERS))
+    return next((n for n, folder in enumerate(_LONG_FOLDERS) if f"/tests/{folder}" in path), len(_LONG_FOLDERS))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Sends files straight to a pool, and dies on the way, each time at the next step.
+"""Sends files straight to a pool, and dies on the way, one step later each time.
 
 ``crash_process.py KIND ARGUMENTS…``
 

@@ -245,7 +245,7 @@ class DirectContract:
 
     @pytest.mark.full_with(place="swift")
     def test_any_state_is_purged(self, pool: Pool, reopened: Pool, contents: list[bytes], clock: Clock) -> None:
-        """What is old goes with all it has, unless somebody is at it: he can finish."""
+        """Purging removes old uploads in any state with all their files, but for those in use, which can finish."""
         buckets = {(state, form): f"{n:032x}" for n, (state, form) in enumerate(product(STATES, (False, True)))}
         running = {}
         for (state, form), bucket in buckets.items():
@@ -265,7 +265,7 @@ class DirectContract:
     def bring_to(
         self, pool: Pool, contents: list[bytes], state: str, *, form: bool, bucket: str = ID
     ) -> Attempt | None:
-        """Begin an upload, and bring it into a state; return its attempt, if somebody is at it."""
+        """Begin an upload, and bring it into a state; return its attempt if it is in use."""
         contents = [b"posted"] if form else contents[0::2] if state == "in part" else contents[2:]
         direct = pool.direct(bucket, begin(pool, [*map(len, contents)], form=form, bucket=bucket))
         for number, content in enumerate(contents[: state != "begun"], 1):

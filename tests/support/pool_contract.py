@@ -482,7 +482,7 @@ class PoolContract:
         self.assert_no_bytes(pool)
 
     def test_only_what_is_left_can_be_resumed(self, pool: Pool, reopened: Pool) -> None:
-        """Not what is absent, failed, finished, meant to come at once, or in somebody's hands."""
+        """An upload that is absent, failed, finished, not resumable or in use cannot be resumed."""
         with pytest.raises(NotResumable):
             pool.resume(ID)
         attempt = pool.begin(ID, starting())
@@ -626,7 +626,7 @@ class PoolContract:
         assert read(pool.bucket(ID)) == CONTENT
 
     def test_what_is_kept_may_be_spared(self, pool: Pool) -> None:
-        """Who clears, and spares what is kept, clears all else."""
+        """Clearing with ``unless_kept`` removes all uploads but those that are kept."""
         complete(pool)
         pool.bucket(ID).keep()
         complete(pool, OTHER)
@@ -672,8 +672,8 @@ class PoolContract:
             assert sum(at_once(6, lambda number: (pool, reopened)[number % 2].clear(ID))) == 1
             assert pool.find_bucket(ID) is None
 
-    def test_turns_are_taken_once(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
-        """In an interval, one caller of all gets the turn."""
+    def test_an_interval_lease_is_given_once(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
+        """In an interval, one of all callers gets the lease."""
         assert [
             pool.acquire_interval_lease(1000),
             reopened.acquire_interval_lease(1000),
@@ -682,8 +682,8 @@ class PoolContract:
         clock.advance(1)
         assert reopened.acquire_interval_lease(0.01)
 
-    def test_turns_have_names(self, pool: Pool, reopened: Pool) -> None:
-        """A turn of one name takes nothing from those of others."""
+    def test_interval_leases_have_names(self, pool: Pool, reopened: Pool) -> None:
+        """A lease of one name is independent of those of other names."""
         assert pool.acquire_interval_lease(1000)
         assert [pool.acquire_interval_lease(1000, "one"), reopened.acquire_interval_lease(1000, "one")] == [True, False]
         assert [

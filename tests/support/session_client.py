@@ -1,4 +1,4 @@
-"""Drives session attachments in-process, between two judges of PEP 3333, and looks at what they left in the pool."""
+"""Drives session attachments in-process, between two validators of PEP 3333, and inspects the pool."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class SessionSite:
 
 
 class SessionClient:
-    """Somebody with a cookie jar."""
+    """A client with a cookie jar."""
 
     def __init__(self, site: SessionSite) -> None:
         self.site = site

@@ -15,6 +15,8 @@ from pathlib import Path
 
 _VARIABLE = "FILEUPLOAD_TEST_SERVERS"  # names the socket to the process that began the run
 _TIMEOUT = 600  # seconds in which a server starts
+_PREFIX = "fileupload-tests-"
+_MEMORY = "/dev/shm"
 _NEEDED = 8 << 30  # bytes that the servers may take at the same time
 
 
@@ -27,7 +29,8 @@ class SharedServers:
 
     def __init__(self) -> None:
         """Wait for requests of this process and its workers, which find it by the environment."""
-        self._folder = Path(tempfile.mkdtemp(prefix="fileupload-tests-", dir=_memory()))
+        _remove_abandoned()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_memory()))
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._addresses: dict[str, str] = {}
         self._starting = threading.Lock()
@@ -94,13 +97,19 @@ def shared_server(name: str, *command: str) -> str:
 
 
 def _memory() -> str | None:
-    """Return a folder in memory, where nobody waits for a disk; None if there is no room, or no place for metadata."""
-    folder = "/dev/shm"
+    """Return a folder in memory, where no write waits for a disk; None if it is too small, or keeps no metadata."""
     try:
-        if shutil.disk_usage(folder).free < _NEEDED:
+        if shutil.disk_usage(_MEMORY).free < _NEEDED:
             return None
-        with tempfile.NamedTemporaryFile(dir=folder) as file:
+        with tempfile.NamedTemporaryFile(dir=_MEMORY) as file:
             os.setxattr(file.name, "user.test", b"x")  # Swift needs them
     except OSError:
         return None
-    return folder
+    return _MEMORY
+
+
+def _remove_abandoned() -> None:
+    """Remove what runs have left in memory that were killed."""
+    for path in Path(_MEMORY).glob(f"{_PREFIX}*-*"):
+        if not Path("/proc", path.name.removeprefix(_PREFIX).partition("-")[0]).exists():
+            shutil.rmtree(path, ignore_errors=True)

@@ -47,7 +47,7 @@ class Stream:
 
 
 class Clock:
-    """A clock that stands still until somebody waits."""
+    """A clock that moves only when a client sends."""
 
     def __init__(self) -> None:
         self.now = 1000.0

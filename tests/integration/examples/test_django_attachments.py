@@ -214,7 +214,7 @@ def test_nobody_sees_what_another_has_attached(scene: Scene) -> None:
 
 
 def test_an_address_that_is_typed_shows_nothing_of_another(scene: Scene) -> None:
-    """Who types the address of somebody else's file, or follows a link to it, is told that there is none."""
+    """A visitor who opens the address of another visitor's file gets 404."""
     anna, ben = scene.person(), scene.person()
     page = scene.tab(anna)
     attach(page, payload("diary.txt"))

@@ -1,4 +1,4 @@
-"""Who may attach a file: whoever the app lets write the record."""
+"""A client may attach a file to a record if the app lets it write that record."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_one_of_several_files_stays(rest: Rest, record: str) -> None:
 
 @pytest.mark.parametrize("way", ["record", "attachment", "collection", "put"])
 def test_attaching_and_removing(rest: Rest, way: str) -> None:
-    """While one attaches, another removes: whoever came last, no file is left that no record speaks of."""
+    """When one client attaches while another removes, no file is left that no record refers to."""
     remove = {
         "record": lambda: rest.request("DELETE", THING).status_code,
         "attachment": lambda: rest.request("DELETE", f"{THING}/attachment").status_code,

@@ -96,7 +96,7 @@ def test_nothing_that_may_run_is_shown(kinto: Kinto, name: str, kind: str, shown
 
 
 def test_the_name_is_the_client_s(kinto: Kinto) -> None:
-    """Whoever saves the file gets it by the name that it came with."""
+    """A download is saved under the name that the file was uploaded with."""
     answer = fetch(kinto.attached(RECORD, ('Ελλ"ηνικά.pdf', b"x"))["location"])
     assert "filename*=UTF-8''%CE%95" in answer.headers["Content-Disposition"]
 
@@ -153,7 +153,7 @@ def test_missing_files_are_told_in_kinto_s_words(kinto: Kinto) -> None:
     assert (data["code"], data["errno"]) == (404, 111)
 
 
-def test_a_file_that_somebody_took_away_is_missing(kinto: Kinto) -> None:
+def test_a_file_that_was_removed_from_the_disk_is_missing(kinto: Kinto) -> None:
     """Where the bytes have gone behind our back, the answer is 404, and the record can be deleted."""
     location = kinto.attached()["location"]
     for path in kinto.stored():

@@ -310,7 +310,7 @@ def test_an_upload_without_a_file_is_in_no_record(world: World, location: str) -
 
 
 def test_a_file_that_is_gone_is_reported(world: World) -> None:
-    """Where a record speaks of a file that somebody removed, this is told, each time, and nothing is done."""
+    """A record whose file was removed is reported on every run, and nothing is changed."""
     location = world.attach()
     file = world.storage.find(location)
     assert file is not None

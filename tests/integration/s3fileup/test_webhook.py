@@ -71,7 +71,7 @@ def test_nodes_share_what_was_told(open_site: Open, application: Application) ->
 def test_an_application_that_comes_back(
     site: S3FileupSite, application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What could not be told is told later in passing, whoever asks for whatever, and then no more."""
+    """A webhook that failed is sent again during a later request of any kind, and then no more."""
     application.answers = [500] * 3
     key = site.sent(CONTENT)
     assert site.complete(key).status_code == 502

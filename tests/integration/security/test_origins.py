@@ -67,7 +67,7 @@ def test_a_preflight_of_a_stranger(open_site: UploadSite) -> None:
 
 
 def test_every_origin_may_be_let_in(tmp_path: Path) -> None:
-    """With a star, whoever asks is named."""
+    """With ``*``, the answer names the origin of the request."""
     site = UploadSite(tmp_path, cors_origins="*")
     assert allowed(preflight(site, FOE)) == FOE
     assert allowed(site.put(b"x")) is None

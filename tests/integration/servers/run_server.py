@@ -52,14 +52,14 @@ def _digest(bucket: Any, index: int) -> str:
 
 
 def make_application() -> WSGIApp:
-    """Return the app behind the middleware, and attachments; below ``/checked`` between two judges of PEP 3333."""
+    """Return the app behind the middleware, and attachments; below ``/checked`` between two validators of PEP 3333."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     settings: dict[str, Any] = {"directory": POOL, "max_size": MAX_SIZE, "min_free_space": 0, **SETTINGS}
     plain = UploadMiddleware(describe, **settings)
     inner = validator(describe)
 
     def without_manager(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        # Its name is the predecessor's; names without a dot are for texts (PEP 3333), and the judge says so.
+        # Its name is the predecessor's; names without a dot are for texts (PEP 3333), and the validator says so.
         assert environ.pop("fileupload").create_identifier()
         return inner(environ, start_response)
 

@@ -1,4 +1,4 @@
-"""The middleware between two judges of PEP 3333, on every server: it asks and answers as the standard says."""
+"""On every server the middleware keeps PEP 3333, by two validators, one on each side of it."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def look(client: SessionClient, chance: random.Random) -> None:
 
 
 def read(client: SessionClient, chance: random.Random) -> None:
-    """Read a file, and complain where it is not what somebody sent."""
+    """Read a file, and report content that was never sent."""
     answer = client.get("b", chance.choice(NAMES))
     if answer.status == 200 and answer.body[:32] != hashlib.sha256(answer.body[32:]).digest():
         print("a file is not what was sent")

@@ -122,7 +122,7 @@ def test_a_name_in_content_disposition(site: UploadSite, header: str, filename: 
     ],
 )
 def test_a_content_disposition_that_cannot_be_read_is_refused(site: UploadSite, header: str) -> None:
-    """A name that might be another for somebody else is no name."""
+    """A file name that other programs may read differently is refused."""
     assert site.put(b"x", HTTP_CONTENT_DISPOSITION=header).outcome == (415, "unsupported-request")
 
 

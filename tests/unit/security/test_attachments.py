@@ -54,7 +54,7 @@ def test_an_abort_leaves_nothing(here: SessionSite, moment: int, end: Callable[[
     here.check_tidy()
 
 
-def test_an_upload_of_somebody_else(here: SessionSite, tmp_path: Path) -> None:
+def test_an_upload_of_another_client(here: SessionSite, tmp_path: Path) -> None:
     """Who has seen the identifier of a finished upload can neither take it into a bundle nor spoil it."""
     uploads = UploadSite(tmp_path / "pool")
     identifier = uploads.identifier()

@@ -62,7 +62,7 @@ REFUSALS: dict[str, Send] = {
 def test_a_refusal_is_one_line_without_the_identifier(
     site: UploadSite, code: str, accept: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever reads the log, or the answer over a shoulder, cannot take the upload over."""
+    """Logs and answers hold nothing with which an upload could be taken over."""
     identifier = site.identifier()
     original = site.send
     site.send = lambda *args, **environ: original(*args, **{"HTTP_ACCEPT": accept, **environ})  # type: ignore[method-assign]

@@ -155,7 +155,7 @@ def impatient(place: Place, prefix: str) -> ObjectPool:
     return ObjectPool(place.store, prefix, dead_after=0)
 
 
-def test_who_was_taken_for_dead(pool: ObjectPool, impatient: ObjectPool) -> None:
+def test_a_slow_attempt_that_was_considered_dead(pool: ObjectPool, impatient: ObjectPool) -> None:
     """Who is not dead after all, at any step, takes nothing away from who has completed the upload in his place."""
     uploads = DirectUploads(UploadManager(pool, Settings.parse({"upload_key": "k" * 32})))
     left = [-1]

@@ -1,4 +1,4 @@
-"""Signs of life of attempts in an object store: they end with the attempt."""
+"""Heartbeats of attempts in an object store end with the attempt."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENDS: dict[str, tuple[str, Callable[[Attempt], None]]] = {
 
 
 class SlowHeartbeats:
-    """Holds a sign of life back on its way to the store, until it may go on."""
+    """Holds a heartbeat back on its way to the store until it is released."""
 
     def __init__(self, publish: Callable[..., bool]) -> None:
         self._publish = publish
@@ -49,7 +49,7 @@ def pool(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> ObjectPool:
 
 @pytest.fixture
 def slow(pool: ObjectPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowHeartbeats]:
-    """Let signs of life of the pool be slow."""
+    """Let heartbeats of the pool be slow."""
     slow = SlowHeartbeats(pool.presence.publish)
     monkeypatch.setattr(pool.presence, "publish", slow.publish)
     yield slow
@@ -58,7 +58,7 @@ def slow(pool: ObjectPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowHear
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_slow_sign_of_life_does_not_come_last(pool: ObjectPool, slow: SlowHeartbeats, end: str) -> None:
-    """A sign of life that is on its way when an attempt ends does not make it look alive again."""
+    """A heartbeat that is in flight when an attempt ends does not make the attempt look alive again."""
     state, run = ENDS[end]
     status = UploadStatus(state=State.UPLOADING, size=9, started=timestamp(), updated=timestamp())
     attempt = pool.begin(ID, replace(status, resumable=True))
@@ -75,7 +75,7 @@ def test_a_slow_sign_of_life_does_not_come_last(pool: ObjectPool, slow: SlowHear
 def test_a_cleared_bucket_stays_empty_though_its_attempt_stalls(
     pool: ObjectPool, slow: SlowHeartbeats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sign of life that arrives after its bucket was cleared is removed again, also if the attempt does nothing."""
+    """A heartbeat that arrives after its bucket was cleared is removed again, even if the attempt is idle."""
     monkeypatch.setattr(object_attempt, "_HEARTBEAT_INTERVAL", 0.01)
     attempt = pool.begin(ID, UploadStatus(state=State.UPLOADING, started=timestamp(), updated=timestamp()))
     assert slow.on_its_way.wait(PATIENCE)

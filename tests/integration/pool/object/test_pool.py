@@ -54,7 +54,7 @@ def reopened(place: Place, prefix: str) -> ObjectPool:
 
 @pytest.fixture
 def crashed(place: Place, prefix: str, clock: Clock) -> ObjectPool:
-    """A pool whose one upload was cut off by the death of its process, after which there is no sign of life."""
+    """A pool with an upload whose process was killed; its last heartbeat is older than the limit."""
     return crash(place, prefix, "", clock)
 
 
@@ -151,7 +151,7 @@ def test_two_attempts_of_one_moment_end_in_one_upload(pool: ObjectPool, reopened
 def test_what_finishes_while_another_begins_stays(
     pool: ObjectPool, reopened: ObjectPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who begins anew and has not yet seen that the upload was just finished does not take its file away."""
+    """A new attempt that has not yet seen that the upload was finished does not remove its file."""
     first = pool.begin(contract.ID, contract.starting())
     contract.store(first, b"first")
     look = reopened.snapshot

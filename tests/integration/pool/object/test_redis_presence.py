@@ -117,7 +117,7 @@ def test_a_newer_attempt_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -
 
 @pytest.mark.usefixtures("no_looks")
 def test_who_resumes_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> None:
-    """An attempt that was taken for dead, and is not, learns with its next publication that another goes on with it."""
+    """An attempt that was wrongly considered dead learns at its next publication that it was superseded."""
     here, there = node(), node(dead_after=1e-9)
     older = here.begin(ID, resumable(0))
     older.publish(resumable(0))
@@ -219,7 +219,7 @@ def test_what_is_no_status_is_none(node: Callable[..., ObjectPool], client: redi
 
 @pytest.mark.usefixtures("no_looks")
 def test_a_note_that_was_lost_is_made_again(node: Callable[..., ObjectPool], client: redis.Redis) -> None:
-    """The next sign of life of an attempt notes it in an emptied Redis, and the note expires when there is none."""
+    """The next heartbeat of an attempt writes its owner key to an emptied Redis, which expires without them."""
     attempt = node().begin(ID, running(0))
     client.flushall()
     attempt.publish(running(1))
@@ -228,7 +228,7 @@ def test_a_note_that_was_lost_is_made_again(node: Callable[..., ObjectPool], cli
 
 
 def test_none_is_dead_in_an_emptied_redis(node: Callable[..., ObjectPool], client: redis.Redis) -> None:
-    """Whose sign of life was lost with all that Redis knew is taken for dead only when no other has followed."""
+    """After Redis was emptied, an attempt is considered dead only when no heartbeat has come within the limit."""
     here, there = node().presence, node().presence
     here.publish(ID, "token", "{}")
     client.flushall()
@@ -241,7 +241,7 @@ def test_none_is_dead_in_an_emptied_redis(node: Callable[..., ObjectPool], clien
 
 
 def test_none_is_dead_when_redis_has_gone(node: Callable[..., ObjectPool], redis_server: Redis) -> None:
-    """Whose sign of life cannot be asked for is taken for dead only when it would have come in the store."""
+    """While Redis does not answer, an attempt is considered dead only if its heartbeat is missing in the store too."""
     presence = node().presence
     presence.publish(ID, "token", "{}")
     redis_server.stop()

@@ -28,5 +28,5 @@ def site(make_site: Callable[..., SessionSite]) -> SessionSite:
 
 @pytest.fixture
 def client(site: SessionSite) -> SessionClient:
-    """Somebody who has never been there."""
+    """A client without cookies."""
     return site.client()

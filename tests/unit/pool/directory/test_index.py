@@ -177,6 +177,7 @@ def start(root: Path, name: str, turns: int) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.full
 def test_processes_race_on_one_key(index: Index, root: Path) -> None:
     """While processes put and remove under one key, its folders come and go, and no text is lost."""
     racing = [start(root, f"p{number}", 150) for number in range(3)]
@@ -212,6 +213,7 @@ def test_neighbours_race(index: Index, root: Path) -> None:
     assert in_index(root) == []
 
 
+@pytest.mark.full
 def test_a_crash_leaves_nothing_that_blocks(index: Index, root: Path) -> None:
     """After kill -9 at any moment each text is whole or absent, and all can be put and removed."""
     index.put(("app", "empty"), "x")

@@ -285,7 +285,7 @@ def test_a_refusal_leaves_no_half_status_on_a_full_disk(pool: DirectoryPool, mon
 
 
 def test_a_lock_that_comes_late_leaves_no_folder(pool: DirectoryPool) -> None:
-    """Who asks for a bucket's lock when all else of it has just been removed takes the folder away too."""
+    """Locking a bucket whose content was just removed also removes its empty folder."""
     attempt = pool.begin(contract.ID, contract.starting())
     folder = Path(pool.path_of(contract.ID))
     for path in (folder / "status.json", folder / "lock"):

@@ -1,4 +1,4 @@
-"""TokenSigner say what they said, to whoever has the key, for as long as they are valid."""
+"""A signed token is read with the key until it expires, and holds what was signed."""
 
 from __future__ import annotations
 
