@@ -69,7 +69,7 @@ class Site:
 
     def in_pool(self) -> list[Path]:
         """Return what the pool holds of uploads."""
-        return [path for path in files_in(self.pool) if not path.name.startswith((".upload_key", ".turn"))]
+        return [path for path in files_in(self.pool) if not path.name.startswith((".upload_key", ".turn", ".refusals"))]
 
 
 Launch = Callable[..., str]

@@ -30,10 +30,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from fileupload.server.request_watch import RequestWatch, TimedAnswer, TimedInput
 from fileupload.wsgi.connection import Counters, KernelSocket, duplicate, read_counters, shut_down
-from fileupload.wsgi.responses import Environ, WSGIApp
 from fileupload.wsgi.watchdog import WATCH_KEY
 
 log = logging.getLogger("fileupload")
@@ -116,7 +116,7 @@ class _Connection:
 class ConnectionReaper:
     """A WSGI app around *app*, and a thread that looks at the connections of this process."""
 
-    def __init__(self, app: WSGIApp, options: ReaperOptions) -> None:
+    def __init__(self, app: WSGIApplication, options: ReaperOptions) -> None:
         self._app = app
         self._options = options
         self._requests: dict[int, RequestWatch] = {}
@@ -124,7 +124,7 @@ class ConnectionReaper:
         self._others: set[int] = set()  # inodes of sockets that are none of them
         threading.Thread(target=self._run, name="fileupload-reaper", daemon=True).start()
 
-    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: Any) -> Iterable[bytes]:
         watch = environ[WATCH_KEY] = RequestWatch(environ)
         environ["wsgi.input"] = TimedInput(environ["wsgi.input"], watch)
         key = id(watch)

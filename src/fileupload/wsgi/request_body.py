@@ -17,6 +17,7 @@ from fileupload.errors import (
     TooLarge,
     TooSlow,
     UnsupportedRequest,
+    UploadError,
 )
 from fileupload.settings import Settings, format_size
 from fileupload.wsgi.headers import parse_length
@@ -298,3 +299,13 @@ def _declared_length(environ: dict[str, Any], *, unwanted: bool) -> int | None:
     if not environ.get("wsgi.input_terminated"):
         raise LengthRequired("Send the length of the body as Content-Length; this server cannot do without.")
     return None
+
+
+def unread_body(environ: dict[str, Any], settings: Settings) -> BodyReader | None:
+    """Return what reads the body of a request that was answered; None if nothing of it is left, or can be read."""
+    readers: list[BodyReader] = environ.get(BODY_KEY) or []
+    announced = environ.get("CONTENT_LENGTH") not in {None, "", "0"} or "HTTP_TRANSFER_ENCODING" in environ
+    if announced and not any(reader.reads(environ["wsgi.input"]) for reader in readers):
+        with suppress(UploadError):
+            readers = [*readers, BodyReader(environ, settings, unwanted=True)]
+    return next((reader for reader in readers if not reader.finished), None)
