@@ -1,73 +1,86 @@
-"""The addresses beside the upload itself: status, reset, new identifiers, downloads."""
+"""Handlers for the addresses beside the upload itself: status, reset, new identifiers, downloads."""
 
 from __future__ import annotations
 
 import re
 from functools import partial
+from typing import Any
 
 from webob import Response
 from webob.exc import HTTPSeeOther
 
-from fileupload.errors import FileMissing, MethodNotAllowed
+from fileupload.errors import FileMissing
 from fileupload.manager import UploadManager
 from fileupload.status import State, timestamp
 from fileupload.wsgi.file_responses import ServedFile, file_response
-from fileupload.wsgi.responses import Environ, json_response, script_response, with_no_store_headers
+from fileupload.wsgi.pipeline import Handler, Resource
+from fileupload.wsgi.request import Request
+from fileupload.wsgi.responses import json_response, script_response, with_no_store_headers
 
-_LINK_LIFE = 300.0  # seconds in which a download must begin
+_LINK_TTL = 300.0  # seconds in which a download from the store must begin
 _INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
-def status(environ: Environ, query: dict[str, str], manager: UploadManager, identifier: str) -> Response:
-    """Answer the status of an upload, or reset it.
+def status_resource(manager: UploadManager, request: Request) -> Resource:
+    """Return the status of an upload as a resource: GET shows it; DELETE, and POST with ``clear``, reset the upload.
+
+    With the setting ``jsonp``, GET with ``clear`` resets it too, since a script tag can send nothing else.
+    """
+    show, reset = partial(_show_status, manager), partial(_reset, manager)
+    clears = "clear" in request.query
+    by_script = clears and manager.settings.jsonp and request.method == "GET"
+    handlers: dict[str, Handler] = {"GET": reset if by_script else show, "DELETE": reset}
+    return Resource("status", {**handlers, "POST": reset} if clears else handlers)
+
+
+def _show_status(manager: UploadManager, request: Request) -> Response:
+    """Answer with the status.
+
+    :raises InvalidIdentifier: the identifier is not valid.
+    """
+    found = manager.get_status(request.identifier)
+    return _json_or_script(manager, request, found.to_json(), 404 if found.state is State.UNKNOWN else 200)
+
+
+def _reset(manager: UploadManager, request: Request) -> Response:
+    """Remove the upload; an upload that is not there is no error.
 
     :raises InvalidIdentifier: the identifier is not valid.
     :raises UploadKept: the app has taken the upload for its own, and it cannot be reset.
-    :raises MethodNotAllowed: only GET, HEAD, DELETE, and POST with ``clear`` are possible.
     """
-    method = environ["REQUEST_METHOD"]
-    jsonp = manager.settings.jsonp
-    if method == "DELETE" or ("clear" in query and (method == "POST" or (jsonp and method == "GET"))):
-        manager.get_status(identifier)  # an invalid identifier is an error, an absent upload is none
-        manager.clear_upload_bucket(identifier)
-        data, code = {"success": True}, 200
-    elif method in {"GET", "HEAD"}:
-        found = manager.get_status(identifier)
-        data, code = found.to_json(), 404 if found.state is State.UNKNOWN else 200
-    else:
-        raise MethodNotAllowed(method, ("GET", "DELETE", "POST with clear"))
-    if jsonp and method == "GET" and "callback" in query:
+    manager.get_status(request.identifier)  # for its errors
+    manager.clear_upload_bucket(request.identifier)
+    return _json_or_script(manager, request, {"success": True}, 200)
+
+
+def _json_or_script(manager: UploadManager, request: Request, data: dict[str, Any], code: int) -> Response:
+    if manager.settings.jsonp and request.method == "GET" and "callback" in request.query:
         # A script tag sees no answer of another status.
-        return script_response(query["callback"], data)
+        return script_response(request.query["callback"], data)
     return json_response(data, code)
 
 
-def create_identifier(environ: Environ, manager: UploadManager) -> Response:
-    """Answer with a new identifier.
-
-    :raises MethodNotAllowed: only POST is possible.
-    """
-    if environ["REQUEST_METHOD"] != "POST":
-        raise MethodNotAllowed(environ["REQUEST_METHOD"], ("POST",))
+def create_identifier(manager: UploadManager, request: Request) -> Response:
+    """Answer with a new identifier."""
     return json_response({"identifier": manager.create_identifier()}, 201)
 
 
-def download(environ: Environ, query: dict[str, str], manager: UploadManager, identifier: str) -> Response:
+def download(manager: UploadManager, request: Request) -> Response:
     """Answer with a file of a finished upload (``file=`` counts from 0), whole or in ranges.
 
     :raises InvalidIdentifier: the identifier is not valid.
     :raises FileMissing: there is no such file.
     """
-    found = manager.get_status(identifier)
-    index = query.get("file", "0")
-    bucket = manager.access_upload_bucket(identifier)
+    found = manager.get_status(request.identifier)
+    index = request.query.get("file", "0")
+    bucket = manager.access_upload_bucket(request.identifier)
     if bucket is None or not _INDEX.fullmatch(index) or int(index) >= len(found.files):
         raise FileMissing
-    if manager.settings.download_links and (url := bucket.url(int(index), expires=_LINK_LIFE)) is not None:
+    if manager.settings.download_links and (url := bucket.url(int(index), expires=_LINK_TTL)) is not None:
         return with_no_store_headers(HTTPSeeOther(location=url))
     file = found.files[int(index)]
     return file_response(
-        environ,
+        request.environ,
         ServedFile(
             name=file.filename,
             content_type=file.content_type,

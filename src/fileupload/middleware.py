@@ -1,4 +1,4 @@
-"""The middleware: match, dispatch, swap the request for its descriptor, turn errors into responses."""
+"""The middleware: receives what is sent to the upload address, and hands the app a descriptor in its place."""
 
 from __future__ import annotations
 
@@ -6,141 +6,78 @@ import io
 import json
 import logging
 from collections.abc import Iterable
-from typing import Any
+from functools import partial
+from typing import Any, Self
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from webob import Response
-
-from fileupload import direct_endpoints, endpoints
-from fileupload.errors import OriginNotAllowed, UploadError, storage_error
+from fileupload.factory import make_manager
 from fileupload.manager import UploadManager
-from fileupload.protocols.receiver import UploadRequest
-from fileupload.protocols.registry import brings_upload, identifier_of, open_upload, parse_query, receive
+from fileupload.protocols.upload_request import UploadRequest
+from fileupload.routes import UploadRoutes
+from fileupload.settings import Settings
 from fileupload.status import UploadStatus
-from fileupload.wsgi.request_body import BODY_KEY
-from fileupload.wsgi.responses import Environ, StartResponse, WSGIApp, cors_headers, preflight, problem, send
+from fileupload.wsgi.cors import CorsPolicy
+from fileupload.wsgi.pipeline import PassThrough, Pipeline
+from fileupload.wsgi.request import Request
 
 log = logging.getLogger("fileupload")
 
 # What a request may say of its body, and no longer says when the descriptor has taken the body's place.
 _BODY_HEADERS = ("HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_DISPOSITION", "HTTP_EXPECT", "HTTP_TRAILER")
 
-# The addresses beside that of the upload.
-SUB_ENDPOINTS = ("status", "identifier", "direct", "direct/part", "direct/complete")
 
+class UploadMiddleware:
+    """Takes file uploads off a WSGI app.
 
-class Middleware:
-    """Stands in front of *app*, and receives what is sent to the upload address.
+    ::
 
-    Under *app*, every request finds the :class:`UploadManager` in ``environ['fileupload']``. A request that is no
-    upload passes through otherwise untouched.
+        app = UploadMiddleware(app, directory="/srv/uploads")
+
+    Under the app, every request finds the :class:`~fileupload.manager.UploadManager` in ``environ['fileupload']``. A
+    request that is no upload passes through, otherwise untouched.
     """
 
-    def __init__(self, app: WSGIApp, manager: UploadManager) -> None:
+    def __init__(self, app: WSGIApplication, **settings: Any) -> None:
+        """Stand in front of *app*, with the *settings* of :class:`~fileupload.settings.Settings`.
+
+        :raises SettingError: a setting is unknown or wrong, or the pool cannot be used.
+        """
+        self._set_up(app, make_manager(Settings.parse(settings)))
+
+    @classmethod
+    def from_manager(cls, app: WSGIApplication, manager: UploadManager) -> Self:
+        """Return the middleware in front of *app*, with the settings and the pool of *manager*."""
+        self = cls.__new__(cls)
+        self._set_up(app, manager)
+        return self
+
+    def _set_up(self, app: WSGIApplication, manager: UploadManager) -> None:
         self.app = app
         self.manager = manager
-        self._settings = manager.settings
-        base = self._settings.path or "/upload"
-        self._addresses = {base: "upload", **{f"{base}/{name}": name for name in SUB_ENDPOINTS}}
-        self._path_suffixes = () if self._settings.upload_url else tuple(self._addresses)
+        settings = manager.settings
+        self._routes = UploadRoutes(manager, self._complete)
+        cors = CorsPolicy(
+            origins=settings.cors_origins,
+            refusal="Pages of this origin may not upload here; the setting is cors_origins.",
+        )
+        self._pipeline = Pipeline(
+            settings,
+            cors=cors if settings.cors_origins else None,  # without origins, preflights are the app's affair
+            guard=lambda request: manager.purge_if_due(),
+        )
         self._warned_of_buffering = False
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ["fileupload"] = self.manager
-        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        if not path.endswith(self._path_suffixes):
+        name = self._routes.name_of(environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", ""))
+        if name is None:
             return self.app(environ, start_response)
-        address = self._address(path, environ.get("PATH_INFO", ""))
-        if address is None:
-            return self.app(environ, start_response)
-        return self._answer(address, environ, start_response)
+        return self._pipeline.run(Request(environ), start_response, partial(self._routes.find, name), self.app)
 
-    def _address(self, path: str, path_info: str) -> str | None:
-        """Return which of the addresses *path* is, if any."""
-        if self._settings.path:
-            return self._addresses.get(path) or self._addresses.get(path_info)
-        return next(name for ending, name in self._addresses.items() if path.endswith(ending))
-
-    def _answer(self, address: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        cors = cors_headers(environ, self._settings)
-
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            # What the app says of origins itself is not said twice.
-            given = {name.lower() for name, _ in headers}
-            added = [header for header in cors if header[0] == "Vary" or header[0].lower() not in given]
-            return start_response(status, headers + added, *([exc_info] if exc_info else []))
-
-        query = parse_query(environ)
-        environ.setdefault(BODY_KEY, [])
-        try:
-            response = self._dispatch(address, environ, query, bool(cors))
-        except UploadError as error:
-            log.info("%s %s refused: %s", environ["REQUEST_METHOD"], address, error.code)
-            response = problem(error, environ)
-        except OSError as error:
-            log.exception("the pool failed")
-            response = problem(storage_error(error), environ)
-        if response is None:
-            return self.app(environ, start if cors else start_response)
-        return send(response, environ, start if cors else start_response, self._settings)
-
-    def _dispatch(self, address: str, environ: Environ, query: dict[str, str], cors: bool) -> Response | None:
-        """Return the answer, or None where the app is to answer.
-
-        :raises UploadError: the request is refused.
-        """
-        method = environ["REQUEST_METHOD"]
-        if method == "OPTIONS":
-            return self._preflight(environ) if cors else None
-        if address == "identifier":
-            return endpoints.create_identifier(environ, self.manager) if self._settings.anonymous else None
-        if address == "direct/part" and "ticket" in query:
-            return direct_endpoints.part(environ, query, self.manager)
-        identifier = identifier_of(environ, query)
-        if not identifier:
-            return None
-        self.manager.purge_if_due()
-        if address.startswith("direct"):
-            return self._direct(address, environ, query, identifier)
-        if address == "status" or "status" in query:
-            return endpoints.status(environ, query, self.manager, identifier)
-        if method in {"GET", "HEAD"} and self._settings.downloads:
-            return endpoints.download(environ, query, self.manager, identifier)
-        if brings_upload(environ):
-            self._receive(environ, query, identifier)
-        return None
-
-    def _direct(self, address: str, environ: Environ, query: dict[str, str], identifier: str) -> Response | None:
-        """Return the answer of an address of direct uploads; a complete upload goes to the app.
-
-        :raises UploadError: the request is refused.
-        """
-        if address == "direct":
-            return direct_endpoints.offer(environ, query, self.manager, identifier)
-        if address == "direct/complete":
-            upload = open_upload(environ, query, self.manager, identifier, begun=True)
-            self._replace_body(upload, direct_endpoints.complete(upload, self.manager))
-        return None
-
-    def _preflight(self, environ: Environ) -> Response | None:
-        if "HTTP_ACCESS_CONTROL_REQUEST_METHOD" not in environ:
-            return None
-        if not any(name == "Access-Control-Allow-Origin" for name, _ in cors_headers(environ, self._settings)):
-            raise OriginNotAllowed("Pages of this origin may not upload here; the setting is cors_origins.")
-        return preflight()
-
-    def _receive(self, environ: Environ, query: dict[str, str], identifier: str) -> None:
-        """Take the upload out of this request, and put its descriptor in the place of the body.
-
-        :raises UploadError: it is refused, or failed.
-        """
-        upload = open_upload(environ, query, self.manager, identifier)
+    def _complete(self, upload: UploadRequest, status: UploadStatus) -> PassThrough:
+        """Put the descriptor in the place of the body; the app sees a POST, whatever the protocol was."""
         if upload.body.buffered:
             self._warn_of_buffering()
-        self._replace_body(upload, receive(upload))
-
-    @staticmethod
-    def _replace_body(upload: UploadRequest, status: UploadStatus) -> None:
-        """Put the descriptor in the place of the body; the app sees a POST, whatever the protocol was."""
         environ = upload.environ
         descriptor = json.dumps({**status.to_json(), "identifier": upload.identifier}).encode()
         for name in _BODY_HEADERS:
@@ -152,6 +89,7 @@ class Middleware:
         environ["CONTENT_LENGTH"] = str(len(descriptor))
         environ["wsgi.input"] = io.BytesIO(descriptor)
         environ["wsgi.input_terminated"] = True
+        return PassThrough()
 
     def _warn_of_buffering(self) -> None:
         if not self._warned_of_buffering:

@@ -55,6 +55,11 @@ def format_size(size: int) -> str:
     return f"{value:.1f}".removesuffix(".0") + " " + _UNIT_NAMES[unit]
 
 
+def least(*limits: int | None) -> int | None:
+    """Return the smallest of *limits*, each of which may be None for no limit; None if there is none."""
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 def parse_duration(value: object, unit: str = "s") -> float:
     """Return the seconds of *value*: a number in *unit*, or a text such as ``90s``, ``36h`` or ``3d``."""
     match = _DURATION.fullmatch(str(value).strip()) if not isinstance(value, bool) else None

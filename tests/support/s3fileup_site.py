@@ -12,6 +12,7 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from wsgiref.types import WSGIApplication
 from wsgiref.util import shift_path_info
 from wsgiref.validate import validator
 
@@ -21,7 +22,7 @@ from fileupload.deploy import S3Fileup
 from fileupload.pool.directory.pool import DirectoryPool
 from fileupload.pool.object.pool import ObjectPool
 from tests.support.folders import files_in
-from tests.support.threaded_server import WSGIApp, running, served
+from tests.support.threaded_server import running, served
 from tests.support.waiting import PATIENCE
 
 KEY = "only-the-application-and-the-app-know-this-one"
@@ -108,7 +109,7 @@ class S3FileupSite:
             self.base = base + MOUNT
             yield self
 
-    def mounted(self, outside: WSGIApp) -> WSGIApp:
+    def mounted(self, outside: WSGIApplication) -> WSGIApplication:
         """Return a WSGI app in which the app is below its path, and *outside* everywhere else."""
         inside = validator(self.app)
 

@@ -167,7 +167,7 @@ class MiddlewareClient:
         setup_testing_defaults(environ)
         started: list[str] = []
 
-        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
             expected = "application/json" if status.startswith("200") else "application/problem+json"
             assert dict(headers)["Content-Type"] == expected
             started.append(status)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -19,9 +20,9 @@ from webob import Response
 
 from fileupload.apps.record_attachments.api_adapters import KintoApi
 from fileupload.apps.record_attachments.urls import KINTO_RECORD, RecordTemplate
-from fileupload.apps.s3fileup.app import S3FileupApp
+from fileupload.apps.s3fileup import app as s3fileup_app
 from fileupload.deploy import make_manager
-from fileupload.errors import ServerBusy, storage_error
+from fileupload.errors import ServerBusy, UploadError, storage_error
 from fileupload.identifiers import new_id
 from fileupload.manager import UploadManager
 from fileupload.pool.base import Attempt
@@ -31,6 +32,8 @@ from fileupload.pool.object.pool import ObjectPool
 from fileupload.pool.s3.store import S3Store, open_store
 from fileupload.settings import Settings
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
+from fileupload.wsgi.pipeline import Pipeline
+from fileupload.wsgi.request import Request
 from fileupload.wsgi.responses import problem
 from tests.support.folders import files_in
 from tests.support.processes import kill_group, start_group, wait_for_line
@@ -187,13 +190,19 @@ def test_a_store_that_cannot_be_connected_to(store: S3Store) -> None:
     new.client.close()
 
 
+def answer_busy(render: Callable[[UploadError, dict[str, Any]], Response], **environ: str) -> Response:
+    """Return the pipeline's answer to a request that is refused for want of descriptors."""
+    refused: dict[str, Any] = {"REQUEST_METHOD": "GET", **environ}
+    return Pipeline(Settings(), render_error=render)._refuse(ServerBusy(), Request(refused))
+
+
 @pytest.mark.parametrize(
     "answer",
     [
-        lambda: problem(ServerBusy(), {}),
-        lambda: problem(ServerBusy(), {"HTTP_ACCEPT": "text/html"}),
-        lambda: KintoApi(RecordTemplate(KINTO_RECORD)).problem(ServerBusy(), {}),
-        lambda: S3FileupApp._refuse(ServerBusy()),
+        lambda: answer_busy(problem),
+        lambda: answer_busy(problem, HTTP_ACCEPT="text/html"),
+        lambda: answer_busy(KintoApi(RecordTemplate(KINTO_RECORD)).problem),
+        lambda: answer_busy(s3fileup_app._render_error),
     ],
     ids=["problem", "page", "Kinto", "s3fileup"],
 )

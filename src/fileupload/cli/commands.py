@@ -11,6 +11,7 @@ from configparser import Error as ConfigError
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from wsgiref.types import WSGIApplication
 
 from fileupload.apps.session_attachments.bundles import remove_outdated
 from fileupload.deploy import make_manager, make_server_app
@@ -22,7 +23,6 @@ from fileupload.server.granian import ServerOptions, configure_logging
 from fileupload.server.granian import serve as run_server
 from fileupload.settings import Settings, format_size
 from fileupload.status import State, UploadStatus
-from fileupload.wsgi.responses import WSGIApp
 
 
 class CommandError(Exception):
@@ -43,7 +43,7 @@ def serve(options: argparse.Namespace) -> None:
     configure_logging()
     if options.config:
         path, _, name = options.config.partition("#")
-        make_app: Callable[[], WSGIApp] = partial(_load_paste, os.path.abspath(path), name or None)
+        make_app: Callable[[], WSGIApplication] = partial(_load_paste, os.path.abspath(path), name or None)
         listening = _paste_server(path)
     else:
         make_app, listening = partial(make_server_app, settings_of(options)), {}
@@ -155,13 +155,13 @@ def _describe(found: UploadStatus) -> str:
     return "\n".join(lines)
 
 
-def _load_paste(path: str, name: str | None) -> WSGIApp:
+def _load_paste(path: str, name: str | None) -> WSGIApplication:
     from paste.deploy import loadapp
 
     # As other servers do, so that an app beside its file is found.
     sys.path.insert(0, os.getcwd())
     try:
-        app: WSGIApp = loadapp("config:" + path, name=name)
+        app: WSGIApplication = loadapp("config:" + path, name=name)
     except (LookupError, ImportError, ValueError, SyntaxError, ConfigError) as error:
         if isinstance(error, SettingError):
             raise

@@ -1,9 +1,10 @@
-"""What a protocol is, and the course of those that bring an upload in one request."""
+"""The contract of protocols, and the course of those in which one request is one upload."""
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -17,22 +18,32 @@ from fileupload.errors import (
     storage_error,
 )
 from fileupload.pool.base import Attempt
-from fileupload.protocols.receiver import Receiver, UploadRequest
+from fileupload.protocols.receiver import Receiver, with_expiry
+from fileupload.protocols.upload_request import UploadRequest
 from fileupload.status import UploadStatus
 
 log = logging.getLogger("fileupload")
 
 
-class Protocol(ABC):
-    """One way in. A new protocol is a class like this, named in ``middleware``."""
+# Reads the body of a request to its end, and gives the receiver what is in it; raises UploadError where it is wrong.
+Transfer = Callable[[Receiver], None]
 
-    @abstractmethod
+
+class Protocol(ABC):
+    """One way in. A new protocol is a class like this, named in ``registry.PROTOCOLS``.
+
+    :cvar methods: those of its requests to the upload address.
+    """
+
+    methods: ClassVar[tuple[str, ...]]
+
     def matches(self, environ: dict[str, Any]) -> bool:
-        """Tell whether a request to the upload address, with an identifier, is of this protocol."""
+        """Tell whether a request with one of the methods, and an identifier, is of this protocol."""
+        return environ["REQUEST_METHOD"] in self.methods
 
     @abstractmethod
     def receive(self, request: UploadRequest) -> UploadStatus:
-        """Take the bytes of *request* into its bucket; return the status of the finished upload.
+        """Store the upload in *request*; return the status of the finished upload.
 
         :raises UploadError: the upload failed; its bucket holds nothing but the status that says so.
         """
@@ -47,20 +58,19 @@ class WholeBodyProtocol(Protocol):
     may_be_empty: ClassVar[bool] = False
 
     @abstractmethod
-    def prepare(self, request: UploadRequest) -> None:
-        """Refuse what can be refused before the first byte is read."""
+    def prepare(self, request: UploadRequest) -> Transfer:
+        """Return what reads the body, by what its headers say.
 
-    @abstractmethod
-    def fill(self, request: UploadRequest, receiver: Receiver) -> None:
-        """Read the body to its end, and give the receiver what is in it."""
+        :raises UploadError: the upload can be refused before its first byte.
+        """
 
     def receive(self, request: UploadRequest) -> UploadStatus:
-        """Take the body in: all of it, or nothing of it."""
+        """Store the whole body, or nothing of it."""
         try:
-            self.prepare(request)
+            transfer = self.prepare(request)
             self._await_body(request)
             status = request.first_status()
-            request.file_filter.begin(request)
+            request.policy.file_filter.begin(request)
             attempt = request.pool.begin(request.claims.id, status)
         except (AlreadyDone, ServerBusy):  # the second says nothing of this upload, and would ask for descriptors
             raise
@@ -70,7 +80,7 @@ class WholeBodyProtocol(Protocol):
         except OSError as error:
             log.exception("an upload could not begin")
             raise storage_error(error) from error
-        return self._fill(request, attempt, status)
+        return self._fill(request, attempt, status, transfer)
 
     def _await_body(self, request: UploadRequest) -> None:
         """Wait for the first byte, before anything is stored: until then an identifier costs nothing.
@@ -83,19 +93,29 @@ class WholeBodyProtocol(Protocol):
         if not request.body.wait_for_first_byte() and not self.may_be_empty:
             raise Incomplete("The body ended before its first byte.")
 
-    def _fill(self, request: UploadRequest, attempt: Attempt, status: UploadStatus) -> UploadStatus:
-        receiver = Receiver(request, attempt, status)
+    def _fill(self, request: UploadRequest, attempt: Attempt, status: UploadStatus, transfer: Transfer) -> UploadStatus:
+        settings = request.settings
+        receiver = Receiver(
+            attempt,
+            request.policy,
+            request.body,
+            status,
+            hashes=settings.checksum == "sha256",
+            progress_interval=settings.progress_interval,
+        )
         try:
-            self.fill(request, receiver)
-            return receiver.finish()
+            transfer(receiver)
+            done = with_expiry(receiver.complete(), settings)
+            attempt.finish(done)
+            return done
         except UploadError as error:
             self._fail(attempt, receiver, error)
             raise
         except OSError as error:
             log.exception("an upload could not be stored")
-            explained = storage_error(error)
-            self._fail(attempt, receiver, explained)
-            raise explained from error
+            failure = storage_error(error)
+            self._fail(attempt, receiver, failure)
+            raise failure from error
         except BaseException:
             self._fail(attempt, receiver, StorageFailed())
             raise

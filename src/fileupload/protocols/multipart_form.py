@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from functools import partial
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 
 from fileupload.errors import FieldTooLarge, Incomplete, LimitExceeded, MalformedForm, UnsupportedRequest
-from fileupload.protocols.base import WholeBodyProtocol
+from fileupload.protocols.base import Transfer, WholeBodyProtocol
 from fileupload.protocols.boundary_search import Delimiter
-from fileupload.protocols.receiver import Receiver, UploadRequest
+from fileupload.protocols.receiver import Receiver
+from fileupload.protocols.upload_request import UploadPolicy, UploadRequest
 from fileupload.settings import Settings, format_size
 from fileupload.wsgi.headers import clean_filename, media_type, parse_parameters
+from fileupload.wsgi.request_body import BodyReader
 
 # RFC 2046, 5.1.1: 1 to 70 characters, the last no space. It names fewer of them; real clients send others too.
 _BOUNDARY = re.compile(r"[ -~]{0,69}[!-~]", re.ASCII)
@@ -29,39 +31,45 @@ _PART_OVERHEAD = 1024  # bytes that the headers of a part may be expected to nee
 class FormProtocol(WholeBodyProtocol):
     """The files of a form become the files of the bucket, its text fields are kept beside them."""
 
-    def matches(self, environ: dict[str, Any]) -> bool:
-        """Every POST is one, or a mistake that deserves an answer."""
-        return bool(environ["REQUEST_METHOD"] == "POST")
+    # Every POST to the upload address is a form, or a mistake that deserves an answer.
+    methods = ("POST",)
 
-    def prepare(self, request: UploadRequest) -> None:
+    def prepare(self, request: UploadRequest) -> Transfer:
         """Refuse by type, boundary and length."""
-        _boundary(request)
-        size = request.body.length
-        # The declared length covers more than the files, so only what could never be right is refused here.
-        request.check_size(None if size is None else max(0, size - _overhead(request.settings)))
+        content_type = request.environ.get("CONTENT_TYPE", "")
+        return prepare_form(request.body, content_type, request.settings, request.policy)
 
-    def fill(self, request: UploadRequest, receiver: Receiver) -> None:
-        """Parse the body, and store what is in it."""
-        form = _Form(request, receiver)
-        limit = request.max_size
-        ceiling = None if limit is None else limit + _overhead(request.settings)
-        try:
-            for chunk in request.body.chunks(ceiling):
-                form.feed(chunk)
-                receiver.publish_if_due()
-        except ParserLimitReached as error:
-            raise LimitExceeded(f"The form passes a limit: {error}.") from None
-        except MultipartError as error:
-            raise MalformedForm(f"The form cannot be read: {error.args[0]}.") from None
-        form.require_end()
+
+def prepare_form(body: BodyReader, content_type: str, settings: Settings, policy: UploadPolicy) -> Transfer:
+    """Return what reads the form in *body*, by its *content_type* and declared length.
+
+    :raises UploadError: it can be refused before its first byte.
+    """
+    boundary = _parse_boundary(content_type)
+    # The declared length covers more than the files, so only what could never be right is refused here.
+    policy.check_size(None if body.length is None else max(0, body.length - _overhead(settings)))
+    return partial(_transfer, body, boundary, settings, policy)
+
+
+def _transfer(body: BodyReader, boundary: str, settings: Settings, policy: UploadPolicy, receiver: Receiver) -> None:
+    form = _Form(boundary, settings, policy, receiver)
+    ceiling = None if policy.max_size is None else policy.max_size + _overhead(settings)
+    try:
+        for chunk in body.chunks(ceiling):
+            form.feed(chunk)
+            receiver.publish_if_due()
+    except ParserLimitReached as error:
+        raise LimitExceeded(f"The form passes a limit: {error}.") from None
+    except MultipartError as error:
+        raise MalformedForm(f"The form cannot be read: {error.args[0]}.") from None
+    form.require_end()
 
 
 class _Form:
-    """Has the body parsed, and sorts the parser's events into files and fields."""
+    """Feeds the parser, and sorts its events into files and fields."""
 
-    def __init__(self, request: UploadRequest, receiver: Receiver) -> None:
-        settings, boundary = request.settings, _boundary(request)
-        self._request = request
+    def __init__(self, boundary: str, settings: Settings, policy: UploadPolicy, receiver: Receiver) -> None:
+        self._policy = policy
         self._settings = settings
         self._receiver = receiver
         self._parser = PushMultipartParser(
@@ -115,7 +123,7 @@ class _Form:
             self._begin(event)
         elif self._field is None:
             if self._unnamed is not None:
-                self._request.check_type(self._unnamed, "")
+                self._policy.check_type(self._unnamed, "")
                 self._unnamed = None
             self._receiver.write(event)
         else:
@@ -140,7 +148,7 @@ class _Form:
         # A file without a name is an input in which none was chosen, until its first byte.
         self._unnamed = None if filename else content_type
         if filename:
-            self._request.check_type(content_type, filename)
+            self._policy.check_type(content_type, filename)
         self._receiver.begin_file(self._name, filename, content_type)
 
     def _add_text(self, data: bytes) -> None:
@@ -167,9 +175,14 @@ class _Form:
         self._field = None
 
 
-def _boundary(request: UploadRequest) -> str:
+def _parse_boundary(content_type: str) -> str:
+    """Return the boundary in the Content-Type of a form (RFC 7578, 4.1).
+
+    :raises UnsupportedRequest: it is not the type of a form.
+    :raises MalformedForm: its boundary is missing or malformed.
+    """
     try:
-        value, parameters = parse_parameters(request.environ.get("CONTENT_TYPE", ""))
+        value, parameters = parse_parameters(content_type)
     except ValueError as error:
         raise UnsupportedRequest(f"The header Content-Type cannot be read: {error}.") from None
     if value != "multipart/form-data":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 from fileupload.errors import LengthRequired, UnsupportedRequest
-from fileupload.protocols.base import WholeBodyProtocol
-from fileupload.protocols.receiver import Receiver, UploadRequest
+from fileupload.protocols.base import Transfer, WholeBodyProtocol
+from fileupload.protocols.receiver import Receiver
+from fileupload.protocols.upload_request import UploadRequest
 from fileupload.wsgi.headers import clean_filename, disposition_filename, media_type, type_of
+from fileupload.wsgi.request_body import BodyReader
 
 # What many clients call a body when nobody told them better; a file of this type does not exist.
 _FORM_TYPE = "application/x-www-form-urlencoded"
@@ -16,13 +18,10 @@ _FORM_TYPE = "application/x-www-form-urlencoded"
 class RawProtocol(WholeBodyProtocol):
     """The whole body is the file; its name comes from Content-Disposition or ``filename=``."""
 
+    methods = ("PUT",)
     may_be_empty = True
 
-    def matches(self, environ: dict[str, Any]) -> bool:
-        """Every PUT is one."""
-        return bool(environ["REQUEST_METHOD"] == "PUT")
-
-    def prepare(self, request: UploadRequest) -> None:
+    def prepare(self, request: UploadRequest) -> Transfer:
         """Refuse by length, name and type."""
         if "HTTP_CONTENT_RANGE" in request.environ:
             # RFC 9110, 14.5: to store a part as if it were the whole would corrupt the file.
@@ -32,25 +31,27 @@ class RawProtocol(WholeBodyProtocol):
                 "Send the length of the file as Content-Length: without it, this server could not tell a broken"
                 " connection from the end of the file. A form (multipart/form-data) may be sent without."
             )
-        request.check_size(request.body.length)
-        filename, content_type = self._name_and_type(request)
-        request.check_type(content_type, filename)
-        request.file_filter.check_file("", filename, content_type)
+        policy = request.policy
+        policy.check_size(request.body.length)
+        filename, content_type = _name_and_type(request)
+        policy.check_type(content_type, filename)
+        policy.file_filter.check_file("", filename, content_type)
+        return partial(_transfer, request.body, filename, content_type)
 
-    def fill(self, request: UploadRequest, receiver: Receiver) -> None:
-        """Store the body."""
-        receiver.begin_file("", *self._name_and_type(request))
-        for chunk in request.body.chunks():
-            receiver.write(chunk)
-            receiver.publish_if_due()
-        receiver.end_file()
 
-    @staticmethod
-    def _name_and_type(request: UploadRequest) -> tuple[str, str]:
-        try:
-            filename = disposition_filename(request.environ.get("HTTP_CONTENT_DISPOSITION", ""))
-        except ValueError as error:
-            raise UnsupportedRequest(f"The header Content-Disposition cannot be read: {error}.") from None
-        filename = filename or clean_filename(request.query.get("filename", ""))
-        given = request.environ.get("CONTENT_TYPE", "")
-        return filename, media_type("" if type_of(given) == _FORM_TYPE else given, filename)
+def _transfer(body: BodyReader, filename: str, content_type: str, receiver: Receiver) -> None:
+    receiver.begin_file("", filename, content_type)
+    for chunk in body.chunks():
+        receiver.write(chunk)
+        receiver.publish_if_due()
+    receiver.end_file()
+
+
+def _name_and_type(request: UploadRequest) -> tuple[str, str]:
+    try:
+        filename = disposition_filename(request.environ.get("HTTP_CONTENT_DISPOSITION", ""))
+    except ValueError as error:
+        raise UnsupportedRequest(f"The header Content-Disposition cannot be read: {error}.") from None
+    filename = filename or clean_filename(request.query.get("filename", ""))
+    given = request.environ.get("CONTENT_TYPE", "")
+    return filename, media_type("" if type_of(given) == _FORM_TYPE else given, filename)

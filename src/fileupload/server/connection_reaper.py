@@ -30,10 +30,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from fileupload.server.request_watch import RequestWatch, TimedAnswer, TimedInput
 from fileupload.wsgi.connection import Counters, KernelSocket, duplicate, read_counters, shut_down
-from fileupload.wsgi.responses import Environ, WSGIApp
 from fileupload.wsgi.watchdog import WATCH_KEY
 
 log = logging.getLogger("fileupload")
@@ -116,7 +116,7 @@ class _Connection:
 class ConnectionReaper:
     """A WSGI app around *app*, and a thread that looks at the connections of this process."""
 
-    def __init__(self, app: WSGIApp, options: ReaperOptions) -> None:
+    def __init__(self, app: WSGIApplication, options: ReaperOptions) -> None:
         self._app = app
         self._options = options
         self._requests: dict[int, RequestWatch] = {}
@@ -124,7 +124,7 @@ class ConnectionReaper:
         self._others: set[int] = set()  # inodes of sockets that are none of them
         threading.Thread(target=self._run, name="fileupload-reaper", daemon=True).start()
 
-    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: Any) -> Iterable[bytes]:
         watch = environ[WATCH_KEY] = RequestWatch(environ)
         environ["wsgi.input"] = TimedInput(environ["wsgi.input"], watch)
         key = id(watch)
@@ -220,16 +220,25 @@ class ConnectionReaper:
 
     def _end_overdue(self, connections: list[_Connection], now: float) -> int:
         """End the connections of reads that have taken too long; return how many."""
+        reading: dict[str, list[RequestWatch]] = defaultdict(list)
         overdue: dict[str, list[RequestWatch]] = defaultdict(list)
         working: dict[str, list[RequestWatch]] = defaultdict(list)
         for watch in list(self._requests.values()):
             if not watch.reading_since:
                 working[watch.address].append(watch)
-            elif _is_overdue(watch, now, self._options.idle_timeout):
+                continue
+            reading[watch.address].append(watch)
+            if _is_overdue(watch, now, self._options.idle_timeout):
                 overdue[watch.address].append(watch)
-        return sum(
-            self._end_culprits(watches, working[address], connections, now) for address, watches in overdue.items()
-        )
+        ended = 0
+        for address, watches in overdue.items():
+            if count := self._end_culprits(watches, working[address], connections, now):
+                ended += count
+                # Which read waits for which connection is not known: one that breaks now was too slow, most likely.
+                for watch in reading[address]:
+                    if watch.wait is not None:
+                        watch.wait.suspected = True
+        return ended
 
     def _end_culprits(
         self, overdue: list[RequestWatch], working: list[RequestWatch], connections: list[_Connection], now: float

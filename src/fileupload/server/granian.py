@@ -17,12 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from wsgiref.types import WSGIApplication
 
 from fileupload.errors import SettingError
 from fileupload.server.connection_reaper import ConnectionReaper, ReaperOptions
 from fileupload.settings import Settings
 from fileupload.wsgi.connection import HAS_COUNTERS
-from fileupload.wsgi.responses import WSGIApp
 
 HEADER_TIMEOUT = 10.0  # seconds for the head of a request, from the connection or the last answer on
 _RESERVE = 64  # threads
@@ -48,7 +48,7 @@ class ServerOptions:
     idle_timeout: float = 60.0
 
 
-def serve(make_app: Callable[[], WSGIApp], options: ServerOptions, announce: Callable[[str], None]) -> None:
+def serve(make_app: Callable[[], WSGIApplication], options: ServerOptions, announce: Callable[[str], None]) -> None:
     """Serve the app that *make_app* returns in each worker, until SIGINT or SIGTERM.
 
     :param make_app: picklable, called once in each process.
@@ -89,7 +89,7 @@ def serve(make_app: Callable[[], WSGIApp], options: ServerOptions, announce: Cal
         server.serve(target_loader=partial(_load, make_app, port, options), wrap_loader=False)
 
 
-def _load(make_app: Callable[[], WSGIApp], port: int, options: ServerOptions) -> WSGIApp:
+def _load(make_app: Callable[[], WSGIApplication], port: int, options: ServerOptions) -> WSGIApplication:
     """Return the app, in a worker process that ends when its parent does."""
     parent = multiprocessing.parent_process()
     if parent is not None:

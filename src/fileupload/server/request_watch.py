@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from wsgiref.types import WSGIEnvironment
 
-from fileupload.wsgi.responses import Environ
 from fileupload.wsgi.watchdog import Wait
 
 
@@ -24,7 +24,7 @@ class RequestWatch:
 
     __slots__ = ("address", "answering", "length", "rate", "reading_since", "wait", "working_since")
 
-    def __init__(self, environ: Environ) -> None:
+    def __init__(self, environ: WSGIEnvironment) -> None:
         self.address = str(environ.get("REMOTE_ADDR", ""))
         length = environ.get("CONTENT_LENGTH", "")
         self.length = int(length) if length.isdigit() and len(length) < 20 else None

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 from urllib.parse import quote
+from wsgiref.types import WSGIEnvironment
 
 from webob import Response
 
 from fileupload.settings import Settings
 from fileupload.wsgi.conditional_requests import answer_conditions
-from fileupload.wsgi.responses import Environ, with_no_store_headers
+from fileupload.wsgi.responses import with_no_store_headers
 from fileupload.wsgi.watchdog import Wait, watch_of
 
 _BLOCK = 256 << 10
@@ -34,7 +35,7 @@ class ServedFile:
 
 
 def file_response(
-    environ: Environ, file: ServedFile, open_file: Callable[[], BinaryIO], settings: Settings
+    environ: WSGIEnvironment, file: ServedFile, open_file: Callable[[], BinaryIO], settings: Settings
 ) -> Response:
     """Answer with *file*, whole or in the ranges that the client asks for (RFC 9110, 13 and 14).
 
@@ -66,7 +67,7 @@ def content_disposition(filename: str, *, inline: bool = False) -> str:
 class _Sending:
     """Watches how long the server takes to send each piece of an answer, which is as long as the client likes."""
 
-    def __init__(self, environ: Environ, settings: Settings) -> None:
+    def __init__(self, environ: WSGIEnvironment, settings: Settings) -> None:
         self._watch = watch_of(environ)
         self._settings = settings
         self._wait = Wait(sending=True, rate=settings.min_rate, grace=settings.min_rate_grace)

@@ -6,6 +6,25 @@ import json
 import math
 from typing import Any, NoReturn
 
+from fileupload.errors import MalformedRequest
+from fileupload.wsgi.request_body import BodyReader
+
+
+def read_json(body: BodyReader, limit: int) -> Any:
+    """Return the JSON value in *body*; None if the body is empty.
+
+    :param limit: the most bytes that it may have.
+    :raises MalformedRequest: it is no JSON.
+    :raises TooLarge: it has more bytes.
+    """
+    text = b"".join(body.chunks(limit))
+    if not text.strip():
+        return None
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise MalformedRequest(f"The body must be JSON in UTF-8: {error}.") from None
+
 
 def parse_json(text: str | bytes) -> Any:
     """Return what *text* says.

@@ -17,6 +17,7 @@ from fileupload.errors import (
     TooLarge,
     TooSlow,
     UnsupportedRequest,
+    UploadError,
 )
 from fileupload.settings import Settings, format_size
 from fileupload.wsgi.headers import parse_length
@@ -170,7 +171,7 @@ class BodyReader:
             chunk = self._watched_read(wanted, self._seconds_for(wanted) if seconds is None else seconds)
         except Exception as error:  # each server has errors of its own for a client that is gone
             self._ended = True
-            if self._wait.expired:
+            if self._wait.expired or self._wait.suspected:
                 raise self._too_slow() from error
             raise Incomplete(f"The connection broke after {self.received} bytes.") from error
         self.now = time.monotonic()
@@ -181,10 +182,12 @@ class BodyReader:
         if self._wait.expired and len(chunk) < wanted:
             self._ended = True
             raise self._too_slow()
-        # The connection that was ended for this read may have been that of another one, which was as slow.
-        self._wait.expired = False
         if not chunk and self.length is not None:
+            if self._wait.suspected:
+                raise self._too_slow()
             raise Incomplete(f"The body ended after {self.received} of {self.length} bytes.")
+        # The connection that was ended for this read may have been that of another one, which was as slow.
+        self._wait.expired = self._wait.suspected = False
         return chunk
 
     def _watched_read(self, wanted: int, seconds: float) -> bytes:
@@ -298,3 +301,13 @@ def _declared_length(environ: dict[str, Any], *, unwanted: bool) -> int | None:
     if not environ.get("wsgi.input_terminated"):
         raise LengthRequired("Send the length of the body as Content-Length; this server cannot do without.")
     return None
+
+
+def unread_body(environ: dict[str, Any], settings: Settings) -> BodyReader | None:
+    """Return what reads the body of a request that was answered; None if nothing of it is left, or can be read."""
+    readers: list[BodyReader] = environ.get(BODY_KEY) or []
+    announced = environ.get("CONTENT_LENGTH") not in {None, "", "0"} or "HTTP_TRANSFER_ENCODING" in environ
+    if announced and not any(reader.reads(environ["wsgi.input"]) for reader in readers):
+        with suppress(UploadError):
+            readers = [*readers, BodyReader(environ, settings, unwanted=True)]
+    return next((reader for reader in readers if not reader.finished), None)

@@ -15,7 +15,7 @@ import pytest
 import webtest
 from kinto import main as make_kinto_app
 
-from fileupload.apps.record_attachments.app import RecordFilter
+from fileupload.apps.record_attachments.app import RecordAttachments
 from fileupload.apps.record_attachments.garbage_collection import Finding, RecordGarbage, Verdict
 from fileupload.apps.record_attachments.ledger import RecordLedger, record_owner
 from fileupload.apps.record_attachments.public_storage import make_storage
@@ -142,7 +142,7 @@ def make_world(kinto: Any, tmp_path: Path) -> Callable[..., World]:
         settings = RecordSettings.parse({"directory": str(tmp_path / "pool"), "min_free_space": 0, **values})
         app = RestApp() if rest else kinto
         manager = make_manager(settings)
-        front, behind = webtest.TestApp(RecordFilter(app, manager, settings)), webtest.TestApp(app)
+        front, behind = webtest.TestApp(RecordAttachments.from_manager(app, manager, settings)), webtest.TestApp(app)
         storage = make_storage(manager.pool, settings)
         if rest:
             return World(front, behind, settings, storage, "/api/pages/one")

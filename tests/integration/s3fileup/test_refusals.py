@@ -183,8 +183,8 @@ def test_methods_and_addresses(site: S3FileupSite) -> None:
     for address in ("/", "/nix", "/s3", "/s3/nix", "/s3/multipart/a/b/c", "/s3put/x"):
         assert site.refused("GET", address) == (404, "unknown-address")
     for method, address, allowed in (
-        ("PUT", "/s3put/", "GET, POST"), ("DELETE", "/s3get/", "GET, POST"), ("GET", "/complete", "POST"),
-        ("POST", "/s3/params", "GET"), ("GET", "/s3/multipart", "POST"), ("GET", "/part", "PUT, POST"),
+        ("PUT", "/s3put/", "GET, HEAD, POST"), ("DELETE", "/s3get/", "GET, HEAD, POST"), ("GET", "/complete", "POST"),
+        ("POST", "/s3/params", "GET, HEAD"), ("GET", "/s3/multipart", "POST"), ("GET", "/part", "PUT, POST"),
         ("PUT", "/file", "GET, HEAD"),
     ):  # fmt: skip
         answer = site.ask(method, address)

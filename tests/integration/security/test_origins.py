@@ -46,17 +46,40 @@ def test_only_named_origins_may_read(open_site: UploadSite, origin: str) -> None
         assert "access-control-allow-credentials" not in answer.headers
 
 
-def preflight(site: UploadSite, origin: str) -> Answer:
-    return site.send("OPTIONS", HTTP_ORIGIN=origin, HTTP_ACCESS_CONTROL_REQUEST_METHOD="PUT")
+def preflight(site: UploadSite, origin: str, path: str = "/upload", query: str = "") -> Answer:
+    return site.send("OPTIONS", path, query, HTTP_ORIGIN=origin, HTTP_ACCESS_CONTROL_REQUEST_METHOD="PUT")
 
 
 def test_a_preflight_of_a_friend(open_site: UploadSite) -> None:
     """It may send each method and header that an upload needs."""
     answer = preflight(open_site, FRIEND)
     assert (answer.status, allowed(answer), answer.body) == (204, FRIEND, b"")
-    assert {"GET", "POST", "PUT", "DELETE"} <= set(answer.headers["access-control-allow-methods"].split(", "))
+    assert methods(answer) == {"POST", "PUT"}
     headers = answer.headers["access-control-allow-headers"].lower()
     assert all(name in headers for name in ("content-type", "content-disposition", "x-progress-id"))
+
+
+def methods(answer: Answer) -> set[str]:
+    return set(answer.headers["access-control-allow-methods"].split(", "))
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "promised"),
+    [
+        ("/upload", "X-Progress-ID=any", {"POST", "PUT"}),
+        ("/upload", "status&X-Progress-ID=any", {"GET", "HEAD", "DELETE"}),
+        ("/upload/status", "X-Progress-ID=any", {"GET", "HEAD", "DELETE"}),
+        ("/upload/status", "clear&X-Progress-ID=any", {"GET", "HEAD", "DELETE", "POST"}),
+        ("/upload/identifier", "", {"POST"}),
+        ("/upload/direct", "X-Progress-ID=any", {"GET", "HEAD", "POST"}),
+        ("/upload/direct/part", "ticket=any", {"PUT", "POST"}),
+        ("/upload/direct/complete", "X-Progress-ID=any", {"POST"}),
+    ],
+)
+def test_a_preflight_promises_what_the_path_takes(tmp_path: Path, path: str, query: str, promised: set[str]) -> None:
+    """The methods that a preflight names are those that the resource has handlers for."""
+    site = UploadSite(tmp_path / "pool", cors_origins=FRIEND, anonymous=True)
+    assert methods(preflight(site, FRIEND, path, query)) == promised
 
 
 def test_a_preflight_of_a_stranger(open_site: UploadSite) -> None:

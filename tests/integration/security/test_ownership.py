@@ -24,7 +24,7 @@ from fileupload.apps.record_attachments.public_storage import make_storage
 from fileupload.apps.record_attachments.settings import RecordSettings
 from fileupload.apps.record_attachments.storage import StoredFile
 from fileupload.apps.record_attachments.urls import RecordTemplate
-from fileupload.apps.s3fileup.app import S3FileupApp
+from fileupload.apps.s3fileup.app import S3Fileup
 from fileupload.apps.s3fileup.errors import UnknownKey
 from fileupload.apps.s3fileup.settings import S3FileupSettings
 from fileupload.apps.s3fileup.uploads import FileUploads, UploadHandle
@@ -453,7 +453,7 @@ def test_a_file_for_a_record_leaves_the_upload_of_another(
 def test_s3fileup_leaves_the_upload_of_another(place: dict[str, Any], manager: UploadManager) -> None:
     """It knows no key of an upload that another application owns, and cancels none."""
     settings = S3FileupSettings.parse({**place, "anonymous": True})
-    app = S3FileupApp(manager, settings)
+    app = S3Fileup.from_manager(manager, settings)
     uploads: FileUploads = app._uploads
     for kind in KINDS:
         theirs = Theirs(manager, kind, session_owner(SESSION))
@@ -469,7 +469,7 @@ def test_s3fileup_does_not_tell_of_the_upload_of_another(
 ) -> None:
     """What is to be told again is told only while the bucket holds an upload that was begun there."""
     settings = S3FileupSettings.parse({**place, "anonymous": True, "callback_url": "http://127.0.0.1:9/"})
-    callback = S3FileupApp(manager, settings)._uploads._webhook
+    callback = S3Fileup.from_manager(manager, settings)._uploads._webhook
     told: list[str] = []
     monkeypatch.setattr(callback, "deliver", lambda bucket_id, descriptor: told.append(bucket_id))
     theirs, own = Theirs(manager, "finished", session_owner(SESSION)), Theirs(manager, "finished", "s3fileup")

@@ -60,7 +60,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str, str, dict[str, str], bool]]
     "PUT to the status": (middleware, "PUT", "/upload/status?X-Progress-ID={id}", {}, UNTRUSTED),
     "PUT for addresses": (middleware, "PUT", "/upload/direct?X-Progress-ID={id}", {}, UNTRUSTED),
     "no JSON for addresses": (middleware, "POST", "/upload/direct?X-Progress-ID={id}", {}, TRUSTED),
-    "PUT to complete": (middleware, "PUT", "/upload/direct/complete?X-Progress-ID={id}", {}, TRUSTED),
+    "PUT to complete": (middleware, "PUT", "/upload/direct/complete?X-Progress-ID={id}", {}, UNTRUSTED),
     "part, forged": (middleware, "PUT", "/upload/direct/part?ticket=forged", {}, UNTRUSTED),
     "attachment, too large": (attachments, "PUT", "/attachments/letter/?filename=a", {}, TRUSTED),
     "attachment, forged": (attachments, "PUT", "/attachments/letter/?filename=a&X-Progress-ID=forged", {}, UNTRUSTED),

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from fileupload import RecordAttachments, SessionAttachments, UploadMiddleware
 from fileupload.apps.upload_page.app import UploadPage
 from fileupload.deploy import S3Fileup, make_manager
-from fileupload.middleware import Middleware
 from fileupload.settings import Settings
 from fileupload.wsgi.json_body import parse_json
 from tests.support.wsgi_client import FORM_TYPE, field_part, file_part, form, make_environ
@@ -250,7 +249,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
     return {
         "middleware": Target(uploads, upload_paths, queries),
         "page": Target(
-            Middleware(UploadPage(), manager),
+            UploadMiddleware.from_manager(UploadPage(), manager),
             ["", "/", "/static/", "/static/upload.js", "/static/\xff", "/x", *upload_paths],
             queries,
         ),

@@ -6,6 +6,7 @@ import http
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar
+from wsgiref.types import WSGIEnvironment
 
 from webob import Response
 
@@ -14,7 +15,7 @@ from fileupload.apps.record_attachments.form import FIELD
 from fileupload.apps.record_attachments.subrequests import AppClient, json_of
 from fileupload.apps.record_attachments.urls import RecordAddress, RecordTemplate
 from fileupload.errors import UploadError
-from fileupload.wsgi.responses import Environ, json_response, problem, with_error_headers
+from fileupload.wsgi.responses import json_response, problem, with_error_headers
 
 _UNDEFINED = 999
 
@@ -45,7 +46,7 @@ class ApiAdapter(ABC):
         """Have the app take the attachment off *record*."""
 
     @abstractmethod
-    def problem(self, error: UploadError, environ: Environ) -> Response:
+    def problem(self, error: UploadError, environ: WSGIEnvironment) -> Response:
         """Return the answer to *error*."""
 
     @abstractmethod
@@ -93,7 +94,7 @@ class RestApi(ApiAdapter):
         """Set the attribute to null."""
         return client.request("PATCH", record.path, {FIELD: None}, conditional=True)
 
-    def problem(self, error: UploadError, environ: Environ) -> Response:
+    def problem(self, error: UploadError, environ: WSGIEnvironment) -> Response:
         """Return a problem document."""
         return problem(error, environ)
 
@@ -138,7 +139,7 @@ class KintoApi(ApiAdapter):
         merge = {"Content-Type": "application/merge-patch+json"}
         return client.request("PATCH", record.path, body, conditional=True, headers=merge)
 
-    def problem(self, error: UploadError, environ: Environ) -> Response:
+    def problem(self, error: UploadError, environ: WSGIEnvironment) -> Response:
         """Return an error as Kinto has them."""
         errno = error.errno if isinstance(error, RecordError) else ERRNOS.get(error.status, _UNDEFINED)
         if error.status == http.HTTPStatus.BAD_REQUEST and errno == _UNDEFINED:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, Self
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from webob import Response
 
@@ -18,22 +19,41 @@ from fileupload.apps.record_attachments.service import RecordService
 from fileupload.apps.record_attachments.settings import RecordSettings
 from fileupload.apps.record_attachments.subrequests import AppClient, AppFailed
 from fileupload.apps.record_attachments.uploads import RecordUploads
-from fileupload.apps.record_attachments.urls import RecordTemplate
-from fileupload.errors import MethodNotAllowed, UploadError, storage_error
+from fileupload.apps.record_attachments.urls import RecordAddress, RecordTemplate
+from fileupload.errors import UploadError
+from fileupload.factory import make_manager
 from fileupload.manager import UploadManager
-from fileupload.wsgi.request_body import BODY_KEY
-from fileupload.wsgi.responses import Environ, send
-
-log = logging.getLogger("fileupload")
+from fileupload.wsgi.pipeline import Answer, PassThrough, Pipeline, Resource
+from fileupload.wsgi.request import Request
 
 
-class RecordFilter:
-    """Stands in front of *app*, takes the files for its records, and keeps track of them.
+class RecordAttachments:
+    """Attaches files to the records of a REST app, and keeps track of them.
 
-    Under *app*, every request finds the :class:`UploadManager` in ``environ['fileupload']``.
+    ::
+
+        app = RecordAttachments(app, directory="/srv/uploads")
+
+    Under the app, every request finds the :class:`~fileupload.manager.UploadManager` in ``environ['fileupload']``.
     """
 
-    def __init__(self, app: Any, manager: UploadManager, settings: RecordSettings) -> None:
+    def __init__(self, app: WSGIApplication, **settings: Any) -> None:
+        """Stand in front of *app*.
+
+        :param settings: those of :class:`~fileupload.apps.record_attachments.settings.RecordSettings`.
+        :raises SettingError: a setting is unknown or wrong, or the pool cannot be used.
+        """
+        parsed = RecordSettings.parse(settings)
+        self._set_up(app, make_manager(parsed), parsed)
+
+    @classmethod
+    def from_manager(cls, app: WSGIApplication, manager: UploadManager, settings: RecordSettings) -> Self:
+        """Return the component in front of *app*, with the pool of *manager*."""
+        self = cls.__new__(cls)
+        self._set_up(app, manager, settings)
+        return self
+
+    def _set_up(self, app: WSGIApplication, manager: UploadManager, settings: RecordSettings) -> None:
         self.app = app
         self.manager = manager
         self._template = RecordTemplate(settings.record_url)
@@ -42,56 +62,65 @@ class RecordFilter:
         storage = make_storage(manager.pool, settings)
         if not (settings.base_url or settings.extra_base_url):
             settings = replace(settings, base_url=storage.address)
-        files = RecordLedger(storage, settings)
-        changes = ChangeGuard(self._template, api, files)
-        self._uploads = RecordUploads(manager, settings, api, files, changes)
-        self._traffic = RecordPassthrough(app, settings, self._template, api, changes)
+        ledger = RecordLedger(storage, settings)
+        changes = ChangeGuard(self._template, api, ledger)
+        self._uploads = RecordUploads(manager, settings, api, ledger, changes)
+        self._passthrough = RecordPassthrough(app, settings, self._template, api, changes)
         self._service = RecordService(app, settings, self._template, storage)
+        self._pipeline = Pipeline(manager.settings, name="attachment", render_error=self._render_error)
 
-    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ.setdefault("fileupload", self.manager)
-        environ.setdefault(BODY_KEY, [])
+        # Upper case: apps may read the method so, and what they do must be guarded.
+        request = Request(environ, method=str(environ["REQUEST_METHOD"]).upper())
         try:
-            response = self._respond(environ)
-        except UploadError as error:
-            log.info("%s of an attachment refused: %s", environ["REQUEST_METHOD"], error.code)
-            response = self._refuse(error, environ)
-        except OSError as error:
-            log.exception("the pool failed")
-            response = self._refuse(storage_error(error), environ)
+            return self._pipeline.run(request, start_response, self._route, self.app)
         except AppFailed as failure:
             raise failure.error from None
-        if response is None:
-            passed_on: Iterable[bytes] = self.app(environ, start_response)
-            return passed_on
-        return send(response, environ, start_response, self.manager.settings)
 
-    def _respond(self, environ: Environ) -> Response | None:
-        """Return the answer, or None where the app is to answer.
+    def _route(self, request: Request) -> Resource:
+        record = self._template.endpoint(request.environ.get("PATH_INFO", ""))
+        if record is None:
+            return Resource("record", {}, otherwise=self._pass_on)
+        return Resource(
+            "file",
+            {
+                "POST": partial(self._attach, record),
+                "DELETE": partial(self._detach, record),
+                "OPTIONS": partial(self._preflight, record),
+            },
+        )
 
-        :raises UploadError: the request is refused.
+    def _attach(self, record: RecordAddress, request: Request) -> Response:
+        return self._uploads.attach(self._client(request), record, request.environ)
+
+    def _detach(self, record: RecordAddress, request: Request) -> Response:
+        return self._uploads.detach(self._client(request), record)
+
+    def _preflight(self, record: RecordAddress, request: Request) -> Response:
+        return self._uploads.preflight(self._client(request), record, request.environ)
+
+    def _client(self, request: Request) -> AppClient:
+        return AppClient(self.app, request.environ)
+
+    def _pass_on(self, request: Request) -> Answer:
+        """Answer a request that changes a record, or one for a file; any other is the app's.
+
+        :raises UploadError: the change is refused.
         :raises AppFailed: the app raised an error.
         """
-        method, path = str(environ["REQUEST_METHOD"]).upper(), environ.get("PATH_INFO", "")
-        if (record := self._template.endpoint(path)) is not None:
-            client = AppClient(self.app, environ)
-            if method == "POST":
-                return self._uploads.attach(client, record, environ)
-            if method == "DELETE":
-                return self._uploads.detach(client, record)
-            if method == "OPTIONS":
-                return self._uploads.preflight(client, record, environ)
-            raise MethodNotAllowed(method, ("POST", "DELETE", "OPTIONS"))
-        response = self._traffic.respond(environ)
-        return self._service.respond(environ) if response is None and method in {"GET", "HEAD"} else response
+        response = self._passthrough.respond(request.environ)
+        if response is None and request.method in {"GET", "HEAD"}:
+            response = self._service.respond(request.environ)
+        return PassThrough() if response is None else response
 
-    def _refuse(self, error: UploadError, environ: Environ) -> Response:
+    def _render_error(self, error: UploadError, environ: WSGIEnvironment) -> Response:
         response = self._api.problem(error, environ)
         if "HTTP_ORIGIN" in environ:
             response.headers.extend(self._cors_headers(environ))
         return response
 
-    def _cors_headers(self, environ: Environ) -> list[tuple[str, str]]:
+    def _cors_headers(self, environ: WSGIEnvironment) -> list[tuple[str, str]]:
         """Return what the app tells the page of another origin on its own answers (Fetch, CORS protocol)."""
         record = self._template.endpoint(environ.get("PATH_INFO", ""))
         try:

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes
+from wsgiref.types import WSGIEnvironment
 
 from webob import Response
 
@@ -27,7 +28,6 @@ from fileupload.apps.record_attachments.paths import AddressKind, GuardedAddress
 from fileupload.apps.record_attachments.subrequests import AppClient, forward, json_of, without
 from fileupload.apps.record_attachments.urls import RecordTemplate
 from fileupload.errors import UploadError
-from fileupload.wsgi.responses import Environ
 
 _HEADER_NAME = re.compile(
     r"[!#$%&'*+.^`|~0-9A-Za-z-]+"
@@ -64,7 +64,7 @@ class _InnerRequest:
     path: str
     query: tuple[FormField, ...]
     body: Any
-    environ: Environ
+    environ: WSGIEnvironment
 
 
 class RecordBatches:
@@ -84,7 +84,7 @@ class RecordBatches:
         self._changes = changes
         self._addresses = addresses
 
-    def respond(self, environ: Environ, body: Any) -> Response:
+    def respond(self, environ: WSGIEnvironment, body: Any) -> Response:
         """Return the answer to a batch with this body.
 
         :raises RecordError: it is not text.
@@ -100,7 +100,7 @@ class RecordBatches:
         answer = self._send(environ, batch)
         return self._finish(batch, answer)
 
-    def _check(self, batch: _Batch, place: int, request: Any, environ: Environ) -> None:
+    def _check(self, batch: _Batch, place: int, request: Any, environ: WSGIEnvironment) -> None:
         try:
             require_text(request)
             inner = _read_request(request, batch.body.get("defaults"), self._root, environ)
@@ -144,7 +144,7 @@ class RecordBatches:
                 raise AttachmentFixed  # what the record has now, it will not have when this change is made
             batch.watches.setdefault(place, []).append((client, watch))
 
-    def _send(self, environ: Environ, batch: _Batch) -> Response:
+    def _send(self, environ: WSGIEnvironment, batch: _Batch) -> Response:
         """Return the app's answer to what is sent of a batch."""
         if not batch.refused:
             return forward(self._app, environ)
@@ -177,7 +177,7 @@ class RecordBatches:
             self._changes.end(client, watch, answer)
 
 
-def _read_request(request: Any, defaults: Any, root: str, environ: Environ) -> _InnerRequest | None:
+def _read_request(request: Any, defaults: Any, root: str, environ: WSGIEnvironment) -> _InnerRequest | None:
     """Return one request of a batch, or None if it is none, which the app says.
 
     It is read as ``kinto.core.utils.build_request`` does.
@@ -224,12 +224,12 @@ def _split_path(path: str, root: str) -> tuple[str, str]:
     return decoded, query
 
 
-def _read_headers(headers: dict[str, Any]) -> Environ:
+def _read_headers(headers: dict[str, Any]) -> WSGIEnvironment:
     """Return the headers of a request in a batch, as they are in the environ of the app.
 
     :raises RecordError: the app may read another body or another address by them.
     """
-    found: Environ = {}
+    found: WSGIEnvironment = {}
     for name, value in headers.items():
         if _HEADER_NAME.fullmatch(name) is None or _HEADER_VALUE.fullmatch(value) is None:
             raise AmbiguousRequest("A header of the request is malformed.", location="body")
@@ -252,7 +252,7 @@ def _read_headers(headers: dict[str, Any]) -> Environ:
     return found
 
 
-def _read_other_body(body: Any, environ: Environ) -> Any:
+def _read_other_body(body: Any, environ: WSGIEnvironment) -> Any:
     """Return the content of a body that is no JSON object.
 
     :raises RecordError: it can have no meaning.

@@ -14,9 +14,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
+from wsgiref.types import WSGIEnvironment
 
 from fileupload.apps.record_attachments.errors import AmbiguousRequest, RecordError, UnsupportedBody
-from fileupload.wsgi.responses import Environ
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110, 5.6.2
 # Neither spaces around "=" nor quoted pairs: parsers differ in both.
@@ -161,7 +161,7 @@ def read_pairs(text: str) -> set[tuple[str, str]]:
     return {pair for part in parts for pair in parse_qsl(part, keep_blank_values=True, errors="replace")}
 
 
-def query_of(environ: Environ) -> str:
+def query_of(environ: WSGIEnvironment) -> str:
     """Return the query of a request, whose bytes WSGI gives as Latin-1."""
     return str(environ.get("QUERY_STRING", "")).encode("latin-1", "replace").decode("utf-8", "replace")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from fileupload.apps.record_attachments.bodies import parse_json, words_of
 from fileupload.apps.record_attachments.errors import INVALID_POSTED_DATA, RecordError
 from fileupload.apps.record_attachments.settings import RecordSettings
-from fileupload.protocols.receiver import FileFilter, UploadRequest
+from fileupload.protocols.upload_request import FileFilter, UploadRequest
 from fileupload.status import UploadedFile, UploadStatus
 from fileupload.wsgi.headers import media_type, parse_parameters
-from fileupload.wsgi.responses import Environ
 
 FIELD = "attachment"
 _TEXTS = ("data", "permissions")
@@ -71,7 +71,7 @@ def size_exceeded(limit: int) -> RecordError:
     return RecordError(f"File size exceeds the limit ({limit} bytes).", location="body")
 
 
-def require_form(environ: Environ) -> None:
+def require_form(environ: WSGIEnvironment) -> None:
     """Refuse a body that is no form.
 
     :raises RecordError: it says that it is none, or does not say where its parts end.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
+from wsgiref.types import WSGIEnvironment
 
 from fileupload.apps.record_attachments.bodies import METHOD_FIELD, query_of, read_pairs
 from fileupload.apps.record_attachments.errors import AmbiguousRequest
 from fileupload.apps.record_attachments.paths import AddressKind
 from fileupload.apps.record_attachments.subrequests import method_overrides
-from fileupload.wsgi.responses import Environ
 
 _METHOD = re.compile(r"[A-Za-z]+")
 _HOST = re.compile(r"[0-9A-Za-z_.:\[\]%~!$&'()*+=-]*")  # RFC 3986, 3.2.2, with a port, but without "," and ";"
 
 
-def overriding_methods(environ: Environ, query: str | None = None) -> set[str]:
+def overriding_methods(environ: WSGIEnvironment, query: str | None = None) -> set[str]:
     """Return the methods, in upper case, that an app may take in the place of the request's own.
 
     Some take a header, some a parameter of the query; of a header that came twice, some take the first value and some

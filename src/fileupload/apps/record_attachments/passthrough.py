@@ -6,6 +6,7 @@ import http
 import io
 import re
 from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from webob import Response
 
@@ -20,7 +21,6 @@ from fileupload.apps.record_attachments.urls import RecordTemplate
 from fileupload.errors import TooLarge
 from fileupload.settings import Settings, format_size
 from fileupload.wsgi.request_body import BodyReader
-from fileupload.wsgi.responses import Environ
 
 _MAX_ATTEMPTS = 3  # to write a record that others change meanwhile
 _MAX_JSON = 64 << 20  # bytes of a body that we read before the app does
@@ -40,7 +40,7 @@ class RecordPassthrough:
         self._addresses = GuardedAddresses(template, api.batch_path, api.flush_path)
         self._batches = RecordBatches(app, template, api, changes, self._addresses)
 
-    def respond(self, environ: Environ) -> Response | None:
+    def respond(self, environ: WSGIEnvironment) -> Response | None:
         """Return the answer, or None for a request that changes no record.
 
         :raises UploadError: the change is refused.
@@ -62,7 +62,7 @@ class RecordPassthrough:
         return self._respond_to_change(environ, address, method, others)
 
     def _respond_to_change(
-        self, environ: Environ, address: GuardedAddress, method: str, others: set[str]
+        self, environ: WSGIEnvironment, address: GuardedAddress, method: str, others: set[str]
     ) -> Response | None:
         client = AppClient(self._app, environ)
         body = self._read(environ) if self._is_body_read(environ, address, {method, *others}) else RecordBody()
@@ -79,12 +79,12 @@ class RecordPassthrough:
         ]
         return self._pass_on(client, changes, environ) if changes else None
 
-    def _is_body_read(self, environ: Environ, address: GuardedAddress, methods: set[str]) -> bool:
+    def _is_body_read(self, environ: WSGIEnvironment, address: GuardedAddress, methods: set[str]) -> bool:
         # The form of a POST may name another method, by which it removes a whole list.
         form = "POST" in methods and _FORM.match(environ.get("CONTENT_TYPE", "")) is not None
         return form or any(each != "DELETE" and self._changes.concerns(each, address.kind) for each in methods)
 
-    def _pass_on(self, client: AppClient, changes: list[Change], environ: Environ) -> Response:
+    def _pass_on(self, client: AppClient, changes: list[Change], environ: WSGIEnvironment) -> Response:
         """Return the app's answer to a request that may make one of *changes*.
 
         :raises AttachmentFixed: one of them is one of an attachment.
@@ -102,7 +102,7 @@ class RecordPassthrough:
         for watch in watches:
             self._changes.end(client, watch, answer)
 
-    def _forward(self, client: AppClient, changes: list[Change], environ: Environ) -> Response:
+    def _forward(self, client: AppClient, changes: list[Change], environ: WSGIEnvironment) -> Response:
         for _ in range(_MAX_ATTEMPTS):
             tag = next(filter(None, [self._changes.check(client, change) for change in changes]), "")
             if not tag or client.has_preconditions:
@@ -114,7 +114,7 @@ class RecordPassthrough:
             environ["wsgi.input"].seek(0)
         return answer
 
-    def _read(self, environ: Environ, *, is_batch: bool = False) -> RecordBody:
+    def _read(self, environ: WSGIEnvironment, *, is_batch: bool = False) -> RecordBody:
         """Return the content of the body; the app can then read it again.
 
         :raises UploadError: it cannot be read, or is too large.
@@ -127,7 +127,7 @@ class RecordPassthrough:
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         return read_body(data, environ.get("CONTENT_TYPE", ""), is_batch=is_batch)
 
-    def _read_bytes(self, environ: Environ) -> bytes:
+    def _read_bytes(self, environ: WSGIEnvironment) -> bytes:
         reader = BodyReader(environ, self._settings)
         if (reader.length or 0) > _MAX_JSON:
             raise TooLarge(

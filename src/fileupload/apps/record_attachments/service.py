@@ -8,6 +8,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from wsgiref.types import WSGIEnvironment
 
 from webob import Response
 
@@ -17,7 +18,6 @@ from fileupload.apps.record_attachments.subrequests import forward, json_of
 from fileupload.apps.record_attachments.urls import RecordTemplate
 from fileupload.errors import FileMissing
 from fileupload.wsgi.file_responses import ServedFile, file_response
-from fileupload.wsgi.responses import Environ
 
 log = logging.getLogger("fileupload")
 
@@ -34,7 +34,7 @@ class RecordService:
         public = settings.base_url or settings.extra_base_url
         self._files_path = unquote(urlsplit(public).path) if settings.serve_files else ""
 
-    def respond(self, environ: Environ) -> Response | None:
+    def respond(self, environ: WSGIEnvironment) -> Response | None:
         """Return the answer, or None where the app is to answer.
 
         :raises FileMissing: there is no such file.
@@ -82,7 +82,7 @@ class RecordService:
             return False
         return True
 
-    def _serve(self, environ: Environ, location: str) -> Response:
+    def _serve(self, environ: WSGIEnvironment, location: str) -> Response:
         file = self._storage.find(location)
         if file is None:
             raise FileMissing

@@ -6,10 +6,9 @@ import json
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from webob import Request, Response
-
-from fileupload.wsgi.responses import Environ
 
 # A page asks by these what methods it may use (Fetch, CORS preflight); any other header with a method in its name may
 # put another one in the place of the request's own: X-HTTP-Method-Override, X-HTTP-Method, X-Method-Override, …
@@ -37,7 +36,7 @@ class AppFailed(Exception):
 class AppClient:
     """Asks the app, with the credentials and all other headers of a client's request."""
 
-    def __init__(self, app: Any, environ: Environ) -> None:
+    def __init__(self, app: Any, environ: WSGIEnvironment) -> None:
         """Take *environ* as it is now; what the app makes of it later is not seen here."""
         self._app = app
         self._environ = {name: value for name, value in environ.items() if name not in _OWN}
@@ -80,20 +79,20 @@ class AppClient:
         return forward(self._app, asked.environ)
 
 
-def method_overrides(environ: Environ) -> list[str]:
+def method_overrides(environ: WSGIEnvironment) -> list[str]:
     """Return the names of the headers by which an app may take another method than that of the request."""
     return [
         name for name in environ if name.startswith("HTTP_") and "METHOD" in name and not name.startswith(_PREFLIGHT)
     ]
 
 
-def without(environ: Environ, names: Iterable[str]) -> Environ:
+def without(environ: WSGIEnvironment, names: Iterable[str]) -> WSGIEnvironment:
     """Return a copy of *environ* without *names*."""
     unwanted = frozenset(names)
     return {name: value for name, value in environ.items() if name not in unwanted}
 
 
-def forward(app: Any, environ: Environ) -> Response:
+def forward(app: Any, environ: WSGIEnvironment) -> Response:
     """Return the app's answer to *environ*, with its whole body.
 
     :raises AppFailed: the app raised an error.

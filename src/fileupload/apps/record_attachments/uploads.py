@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from webob import Response
 
@@ -29,10 +30,11 @@ from fileupload.apps.record_attachments.urls import RecordAddress
 from fileupload.errors import FieldTooLarge, NoFile, StorageFailed, TooLarge, UploadError
 from fileupload.manager import UploadManager
 from fileupload.pool.base import Condition
-from fileupload.protocols.receiver import UploadRequest
-from fileupload.protocols.registry import identifier_of, open_upload, parse_query, receive
+from fileupload.protocols.registry import open_upload, receive
+from fileupload.protocols.upload_request import UploadRequest
 from fileupload.status import UploadStatus
-from fileupload.wsgi.responses import Environ, json_response
+from fileupload.wsgi.request import identifier_of, parse_query
+from fileupload.wsgi.responses import json_response
 from fileupload.wsgi.urls import application_url
 
 log = logging.getLogger("fileupload")
@@ -58,7 +60,7 @@ class RecordUploads:
         self._files = files
         self._changes = changes
 
-    def attach(self, client: AppClient, record: RecordAddress, environ: Environ) -> Response:
+    def attach(self, client: AppClient, record: RecordAddress, environ: WSGIEnvironment) -> Response:
         """Take the file in *environ*, and make it the attachment of *record*, which is created if it is not there.
 
         :raises UploadError: the request is refused, and nothing of it remains.
@@ -117,7 +119,7 @@ class RecordUploads:
         response.headers.pop("Content-Type", None)
         return response
 
-    def preflight(self, client: AppClient, record: RecordAddress, environ: Environ) -> Response:
+    def preflight(self, client: AppClient, record: RecordAddress, environ: WSGIEnvironment) -> Response:
         """Return what the app says of cross-origin writes to the record, for our methods (Fetch, CORS preflight)."""
         asked = "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
         headers = {"Access-Control-Request-Method": "PUT"} if asked else {}
@@ -129,7 +131,7 @@ class RecordUploads:
     def _canonical(self, client: AppClient, record: RecordAddress) -> RecordAddress:
         return self._api.template.at(self._api.canonical(client, record.segments)) or record
 
-    def _open(self, environ: Environ, home: RecordAddress) -> UploadRequest:
+    def _open(self, environ: WSGIEnvironment, home: RecordAddress) -> UploadRequest:
         rules = self._settings.of(home.groups)
         query = parse_query(environ)
         given = identifier_of(environ, query)
@@ -155,7 +157,7 @@ class RecordUploads:
         except FieldTooLarge:
             raise
         except TooLarge:
-            if rules.max_size_bytes and upload.max_size == rules.max_size_bytes:
+            if rules.max_size_bytes and upload.policy.max_size == rules.max_size_bytes:
                 raise size_exceeded(rules.max_size_bytes) from None
             raise
 
@@ -259,7 +261,7 @@ def _passed_on(answer: Response) -> list[tuple[str, str]]:
     return [(name, value) for name, value in answer.headerlist if name.lower() not in _BODY_HEADERS]
 
 
-def _answer(answer: Response, home: RecordAddress, environ: Environ, attachment: dict[str, Any]) -> Response:
+def _answer(answer: Response, home: RecordAddress, environ: WSGIEnvironment, attachment: dict[str, Any]) -> Response:
     response = json_response(attachment, 201 if answer.status_code == 201 else 200)
     passed = _passed_on(answer)
     for name, _ in passed:

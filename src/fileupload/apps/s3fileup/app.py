@@ -1,136 +1,128 @@
-"""The WSGI app: its addresses, who may ask, and how errors are told."""
+"""The WSGI app: its addresses, who may upload, and the form of its errors."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from webob import Response
 
-from fileupload import direct_endpoints
-from fileupload.apps.s3fileup.bodies import detach_body, parse_s3fileup_request, read_parameters
+from fileupload.apps.s3fileup.bodies import parse_s3fileup_request, read_parameters
 from fileupload.apps.s3fileup.companion import Companion
 from fileupload.apps.s3fileup.errors import NotAuthorized, UnknownAddress
 from fileupload.apps.s3fileup.settings import S3FileupSettings
 from fileupload.apps.s3fileup.uploads import FileUploads
-from fileupload.errors import MethodNotAllowed, OriginNotAllowed, UploadError, storage_error
+from fileupload.errors import UploadError
+from fileupload.factory import make_manager
 from fileupload.manager import UploadManager
-from fileupload.protocols.registry import parse_query
-from fileupload.wsgi import csrf as origin
-from fileupload.wsgi import responses
-from fileupload.wsgi.request_body import BODY_KEY
-from fileupload.wsgi.responses import Environ, StartResponse, json_response, send, with_error_headers
+from fileupload.protocols.direct import endpoints as direct_endpoints
+from fileupload.wsgi.cors import ANY_ORIGIN, CorsPolicy
+from fileupload.wsgi.csrf import check_same_origin
+from fileupload.wsgi.pipeline import Pipeline, Resource
+from fileupload.wsgi.request import Request
+from fileupload.wsgi.responses import json_response
 from fileupload.wsgi.urls import application_url
 
-log = logging.getLogger("fileupload")
+_REFUSAL = "Pages of this origin may not upload here; the setting is cors_origins."
 
 
-class S3FileupApp:
-    """Gives signed addresses to whoever may upload: ``s3put/``, ``s3get/``, ``complete``, and those of Uppy."""
+class S3Fileup:
+    """Gives signed addresses for uploads straight into the pool: ``s3put/``, ``s3get/``, ``complete``, and Uppy's.
 
-    def __init__(self, manager: UploadManager, settings: S3FileupSettings) -> None:
+    ::
+
+        app = S3Fileup(pool="s3://my-bucket/uploads")
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        """Answer alone, with the *settings* of :class:`~fileupload.apps.s3fileup.settings.S3FileupSettings`.
+
+        :raises SettingError: a setting is unknown or wrong, or the pool cannot be used.
+        """
+        parsed = S3FileupSettings.parse(settings)
+        self._set_up(make_manager(parsed), parsed)
+
+    @classmethod
+    def from_manager(cls, manager: UploadManager, settings: S3FileupSettings) -> Self:
+        """Return the app with the pool of *manager*."""
+        self = cls.__new__(cls)
+        self._set_up(manager, settings)
+        return self
+
+    def _set_up(self, manager: UploadManager, settings: S3FileupSettings) -> None:
         self.manager = manager
         self._settings = settings
-        self._origins = tuple(each for each in settings.cors_origins if each != "*")
         self._uploads = FileUploads(manager, settings)
         self._companion = Companion(self._uploads, settings)
+        cors = CorsPolicy(
+            origins=settings.cors_origins,
+            credentials=True,
+            request_headers=("Authorization",),  # by which the app in front may know a client without a cookie
+            refusal=_REFUSAL,
+        )
+        self._pipeline = Pipeline(settings, name="s3fileup", cors=cors, guard=self._guard, render_error=_render_error)
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ.setdefault("fileupload", self.manager)
-        environ.setdefault(BODY_KEY, [])
-        response = self._respond(dict(environ))
-        # Pages of origins that are named may send their cookies, of others (*) not.
-        for name, value in self._cors(environ):
-            response.headers[name] = value
-        return send(response, environ, start_response, self._settings)
+        return self._pipeline.run(Request(environ), start_response, self._route)
 
-    def _cors(self, environ: Environ) -> list[tuple[str, str]]:
-        if environ.get("HTTP_ORIGIN", "") in self._origins:
-            return origin.cors_headers(environ, self._origins)
-        return responses.cors_headers(environ, self._settings)
+    def _route(self, request: Request) -> Resource:
+        """Return the resource of a request.
 
-    def _respond(self, environ: Environ) -> Response:
-        try:
-            return self._dispatch(environ)
-        except UploadError as error:
-            log.info("%s s3fileup refused: %s", environ["REQUEST_METHOD"], error.code)
-            return self._refuse(error)
-        except OSError as error:
-            log.exception("the pool failed")
-            return self._refuse(storage_error(error))
-
-    @staticmethod
-    def _refuse(error: UploadError) -> Response:
-        # Each client looks for the sentence under another name.
-        data = {"error": error.detail, "message": error.detail, "code": error.code}
-        return with_error_headers(json_response(data, error.status), error)
-
-    def _dispatch(self, environ: Environ) -> Response:
-        """Return the answer.
-
-        :raises UploadError: the request is refused.
+        :raises UnknownAddress: there is none.
         """
-        segments = environ.get("PATH_INFO", "").strip("/").split("/")
-        query = parse_query(environ)
-        if environ["REQUEST_METHOD"] == "OPTIONS":
-            return self._preflight(environ)
-        # These two are signed themselves.
-        if segments == ["part"]:
-            return direct_endpoints.part(detach_body(environ), query, self.manager)
-        if segments == ["file"]:
-            if (method := environ["REQUEST_METHOD"]) not in {"GET", "HEAD"}:
-                raise MethodNotAllowed(method, ("GET", "HEAD"))
-            return self._uploads.file(environ, query.get("ticket", ""))
-        self._check(environ)
-        self._uploads.purge_if_due()
-        base = application_url(environ)
+        segments = request.environ.get("PATH_INFO", "").strip("/").split("/")
         if segments[0] == "s3":
-            return json_response(self._companion.answer(environ, segments[1:], base))
-        if len(segments) != 1:
+            return self._companion.resource(segments[1:])
+        resources = {
+            "s3put": Resource("s3put", dict.fromkeys(("GET", "POST"), self._begin)),
+            "s3get": Resource("s3get", dict.fromkeys(("GET", "POST"), self._link)),
+            "complete": Resource("complete", {"POST": self._complete}),
+            "file": Resource("file", {"GET": self._file}, guarded=False),  # its address is signed by itself
+            "part": direct_endpoints.part_resource(self.manager),  # so is this
+        }
+        if len(segments) != 1 or segments[0] not in resources:
             raise UnknownAddress
-        return json_response(self._for_one(environ, segments[0], base))
+        return resources[segments[0]]
 
-    def _for_one(self, environ: Environ, address: str, base: str) -> dict[str, Any]:
-        method = environ["REQUEST_METHOD"]
-        allowed = {"s3put": ("GET", "POST"), "s3get": ("GET", "POST"), "complete": ("POST",)}.get(address)
-        if allowed is None:
-            raise UnknownAddress
-        if method not in allowed:
-            raise MethodNotAllowed(method, allowed)
-        parameters = read_parameters(environ, self._settings)
-        if address == "s3put":
-            begun = self._uploads.begin(environ, parse_s3fileup_request(parameters))
-            offer = self._uploads.direct.describe(begun.bucket_id, begun.status, base)
-            return {**offer, "key": begun.key}
-        begun = self._uploads.find(parameters.get("key", ""))
-        descriptor = self._uploads.complete(begun)
-        return descriptor if address == "complete" else {"url": self._uploads.link(begun, base)}
+    def _guard(self, request: Request) -> None:
+        """Refuse clients that may not upload.
 
-    def _check(self, environ: Environ) -> None:
-        """Refuse who may not upload.
-
-        :raises OriginNotAllowed, NotAuthorized: another site's page asks, or somebody whom the app does not know.
+        :raises OriginNotAllowed: a page of another site sends the request.
+        :raises NotAuthorized: the app in front does not know the client.
         """
-        try:
-            # What begins an upload by GET is no safer than what does so by POST.
-            if "*" not in self._settings.cors_origins:
-                origin.check_same_origin({**environ, "REQUEST_METHOD": "POST"}, self._origins)
-        except OriginNotAllowed:
-            raise _not_allowed() from None
-        authorize = self._settings.authorize
-        known = authorize(environ) if authorize else environ.get("REMOTE_USER") or self._settings.anonymous
-        if not known:
+        settings = self._settings
+        if ANY_ORIGIN not in settings.cors_origins:
+            # Beginning an upload by GET is no safer than by POST.
+            check_same_origin(request.environ, settings.cors_origins, _REFUSAL, safe_methods=frozenset())
+        authorize = settings.authorize
+        if not (authorize(request.environ) if authorize else request.environ.get("REMOTE_USER") or settings.anonymous):
             raise NotAuthorized
+        self._uploads.purge_if_due()
 
-    def _preflight(self, environ: Environ) -> Response:
-        if not any(name == "Access-Control-Allow-Origin" for name, _ in self._cors(environ)):
-            raise _not_allowed()
-        response = responses.preflight()
-        # By which the app in front may know the client, where there is no cookie.
-        response.headers["Access-Control-Allow-Headers"] += ", Authorization"
-        return response
+    def _begin(self, request: Request) -> Response:
+        base = application_url(request.environ)  # before anything is begun, since it may refuse the request
+        wanted = parse_s3fileup_request(read_parameters(request, self._settings))
+        begun = self._uploads.begin(request.environ, wanted)
+        offer = self._uploads.direct.describe(begun.bucket_id, begun.status, base)
+        return json_response({**offer, "key": begun.key})
+
+    def _link(self, request: Request) -> Response:
+        """Complete the upload, if that was not done, and answer with an address under which its file can be read."""
+        base = application_url(request.environ)
+        begun = self._uploads.find(read_parameters(request, self._settings).get("key", ""))
+        self._uploads.complete(begun)
+        return json_response({"url": self._uploads.link(begun, base)})
+
+    def _complete(self, request: Request) -> Response:
+        begun = self._uploads.find(read_parameters(request, self._settings).get("key", ""))
+        return json_response(self._uploads.complete(begun))
+
+    def _file(self, request: Request) -> Response:
+        return self._uploads.file(request.environ, request.query.get("ticket", ""))
 
 
-def _not_allowed() -> OriginNotAllowed:
-    return OriginNotAllowed("Pages of this origin may not upload here; the setting is cors_origins.")
+def _render_error(error: UploadError, environ: WSGIEnvironment) -> Response:
+    # Each client looks for the sentence under another name.
+    return json_response({"error": error.detail, "message": error.detail, "code": error.code}, error.status)

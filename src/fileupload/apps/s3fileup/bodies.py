@@ -1,4 +1,4 @@
-"""What requests for addresses bring: a query, a form, or JSON, all of them small."""
+"""Parameters of requests for addresses: in a query, a form, or JSON, all of them small."""
 
 from __future__ import annotations
 
@@ -7,55 +7,54 @@ import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
+from wsgiref.types import WSGIEnvironment
 
 from fileupload.errors import MalformedRequest
+from fileupload.protocols.direct.endpoints import MAX_JSON_SIZE
 from fileupload.protocols.direct.terms import DirectUploadRequest
-from fileupload.protocols.registry import parse_query
 from fileupload.settings import Settings
 from fileupload.wsgi.headers import clean_filename, media_type, type_of
-from fileupload.wsgi.json_body import parse_json
+from fileupload.wsgi.json_body import read_json
+from fileupload.wsgi.request import Request
 from fileupload.wsgi.request_body import BodyReader
-from fileupload.wsgi.responses import Environ
 
-_MOST = 2 << 20  # bytes: the ETags of 10,000 parts, and more
 _MAX_NAME_LENGTH = 4096  # characters; more than a form or an address can hold
 _SIZE = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
-def read_json(environ: Environ, settings: Settings) -> dict[str, Any]:
-    """Return the JSON object in the body.
+def read_object(request: Request, settings: Settings) -> dict[str, Any]:
+    """Return the JSON object in the body; an empty one where the body is empty.
 
     :raises MalformedRequest, TooLarge: it is something else, or too long.
     """
-    try:
-        data = parse_json(_read(environ, settings) or b"{}")
-    except ValueError as error:
-        raise MalformedRequest(f"The body must be JSON in UTF-8: {error}.") from None
+    data = read_json(_body(request, settings), MAX_JSON_SIZE)
+    if data is None:
+        return {}
     if not isinstance(data, dict):
         raise MalformedRequest("The body must be a JSON object.")
     return data
 
 
-def read_parameters(environ: Environ, settings: Settings) -> dict[str, str]:
+def read_parameters(request: Request, settings: Settings) -> dict[str, str]:
     """Return the parameters of the query, and of a body that is a form or JSON.
 
     :raises MalformedRequest, TooLarge: the body is something else, or too long.
     """
-    parameters = parse_query(environ)
-    if environ["REQUEST_METHOD"] != "POST":
+    parameters = request.query
+    if request.method != "POST":
         return parameters
-    if type_of(environ.get("CONTENT_TYPE")) == "application/json":
-        data = read_json(environ, settings)
+    if type_of(request.environ.get("CONTENT_TYPE")) == "application/json":
+        data = read_object(request, settings)
         return parameters | {name: str(value) for name, value in data.items() if isinstance(value, str | int)}
     try:
-        text = _read(environ, settings).decode("ascii")
+        text = b"".join(_body(request, settings).chunks(MAX_JSON_SIZE)).decode("ascii")
         return parameters | dict(parse_qsl(text, keep_blank_values=True, max_num_fields=100))
     except (UnicodeDecodeError, ValueError):
         raise MalformedRequest("The body must be a form (application/x-www-form-urlencoded), or JSON.") from None
 
 
 def parse_s3fileup_request(parameters: dict[str, str]) -> DirectUploadRequest:
-    """Return the wanted in ``s3_object_name``, ``s3_object_type`` and ``s3_object_size``.
+    """Return the file that a request describes in ``s3_object_name``, ``s3_object_type`` and ``s3_object_size``.
 
     :raises MalformedRequest: one of them is missing, or not as it must be.
     """
@@ -67,7 +66,7 @@ def parse_s3fileup_request(parameters: dict[str, str]) -> DirectUploadRequest:
 
 
 def parse_uppy_request(data: dict[str, Any], *, form: bool) -> DirectUploadRequest:
-    """Return the wanted in Uppy's ``filename`` and ``type``; it does not tell the size.
+    """Return the file that a request describes in Uppy's ``filename`` and ``type``; it does not tell the size.
 
     :raises MalformedRequest: there is no name, or a very long one.
     """
@@ -94,19 +93,20 @@ def etags_of(data: dict[str, Any]) -> dict[int, str]:
         raise MalformedRequest('Send {"parts": [{"PartNumber": 1, "ETag": "…"}, …]}.') from None
 
 
-def detach_body(environ: Environ) -> Environ:
-    """Return the request with its body, and leave it without one: who takes it reads it to its end, and nobody again.
+def detach_body(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """Return a copy of *environ* that has the body, and leave *environ* without one.
 
-    A server may let us wait for ever at the end of a body that was read before.
+    The caller reads the body to its end. Nothing else may read it again: some servers block for ever in a read at the
+    end of a body that was read before.
     """
-    taken = dict(environ)
+    detached = dict(environ)
     environ.update({"CONTENT_LENGTH": "0", "wsgi.input": io.BytesIO()})
     for name in ("HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_ENCODING"):
         environ.pop(name, None)
-    return taken
+    return detached
 
 
-def _read(environ: Environ, settings: Settings) -> bytes:
-    body = BodyReader(detach_body(environ), settings)
+def _body(request: Request, settings: Settings) -> BodyReader:
+    body = BodyReader(detach_body(request.environ), settings)
     body.trusted = True  # by the app in front, which knows the client
-    return b"".join(body.chunks(_MOST))
+    return body

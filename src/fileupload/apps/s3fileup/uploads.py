@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from webob import Response
 
@@ -23,7 +24,6 @@ from fileupload.protocols.direct.uploads import DirectUploads
 from fileupload.protocols.registry import open_upload
 from fileupload.status import State, UploadStatus
 from fileupload.wsgi.file_responses import ServedFile, file_response
-from fileupload.wsgi.responses import Environ
 
 # What a form that is posted to a store calls its object, and Uppy then the upload.
 _OBJECT_KEY = re.compile(r"(?:.*/)?b/(?P<id>[0-9a-f]{32})/f/[^/]+/[^/]+", re.ASCII)
@@ -56,7 +56,7 @@ class FileUploads:
         self._webhook = Webhook(settings.callback_url, manager)
         self._token_signer = TokenSigner(manager.key_ring, b"file")
 
-    def begin(self, environ: Environ, wanted: DirectUploadRequest) -> UploadHandle:
+    def begin(self, environ: WSGIEnvironment, wanted: DirectUploadRequest) -> UploadHandle:
         """Begin an upload under a new identifier.
 
         :raises UploadError: it is refused.
@@ -119,7 +119,7 @@ class FileUploads:
             url = f"{base}/file?ticket={self._token_signer.sign(ticket)}"
         return url
 
-    def file(self, environ: Environ, ticket: str) -> Response:
+    def file(self, environ: WSGIEnvironment, ticket: str) -> Response:
         """Answer with the file of such an address.
 
         :raises AddressExpired: it is none of ours, or too old.

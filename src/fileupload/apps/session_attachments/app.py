@@ -15,11 +15,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Self
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from webob import Response
 
@@ -29,51 +29,74 @@ from fileupload.apps.session_attachments.errors import BadName, NoSuchAddress
 from fileupload.apps.session_attachments.session_cookie import SessionCookie, SessionCookieSigner
 from fileupload.apps.session_attachments.settings import SessionSettings
 from fileupload.apps.session_attachments.uploads import AttachmentUploads
-from fileupload.errors import FileMissing, MethodNotAllowed, UploadError, storage_error
+from fileupload.errors import FileMissing
+from fileupload.factory import make_manager
 from fileupload.manager import UploadManager, expire_opportunistically
-from fileupload.protocols.registry import identifier_of, parse_query
-from fileupload.wsgi.csrf import answer_preflight, check_same_origin, cors_headers, is_preflight
+from fileupload.wsgi.cors import CorsPolicy
+from fileupload.wsgi.csrf import check_same_origin
 from fileupload.wsgi.file_responses import ServedFile, file_response
 from fileupload.wsgi.headers import clean_filename
-from fileupload.wsgi.request_body import BODY_KEY
-from fileupload.wsgi.responses import Environ, StartResponse, WSGIApp, json_response, problem, send
+from fileupload.wsgi.paths import from_wsgi_path, to_wsgi_path
+from fileupload.wsgi.pipeline import Handler, Pipeline, Resource
+from fileupload.wsgi.request import Request
+from fileupload.wsgi.responses import json_response
 
-Action = Callable[[], Response]
-
-log = logging.getLogger("fileupload")
-
-_BUNDLE_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
-_FILE_METHODS = ("GET", "HEAD", "PUT", "DELETE")
+_REFUSAL = "Attachments can only be changed by pages of this site; the setting is trusted_origins."
 _MAX_ATTEMPTS = 5  # to open a file that may be replaced between the look at the bundle and the opening
 
 
-class AttachmentsMiddleware:
-    """Answers below ``path``, and lets the app see the attachments: ``environ['fileupload.attachments']``."""
+class SessionAttachments:
+    """Keeps attachments for the clients of a WSGI app, below the address of the setting ``path``.
 
-    def __init__(self, app: WSGIApp | None, manager: UploadManager, settings: SessionSettings) -> None:
-        """Stand in front of *app*; without one, all other addresses are nowhere."""
+    ::
+
+        app = SessionAttachments(app, directory="/srv/uploads")
+
+    The app sees the attachments of the client in ``environ['fileupload.attachments']``.
+    """
+
+    def __init__(self, app: WSGIApplication | None = None, **settings: Any) -> None:
+        """Stand in front of *app*; without one, any other address is answered 404.
+
+        :param settings: those of :class:`~fileupload.apps.session_attachments.settings.SessionSettings`.
+        :raises SettingError: a setting is unknown or wrong, or the pool cannot be used.
+        """
+        parsed = SessionSettings.parse(settings)
+        self._set_up(app, make_manager(parsed), parsed)
+
+    @classmethod
+    def from_manager(cls, app: WSGIApplication | None, manager: UploadManager, settings: SessionSettings) -> Self:
+        """Return the component in front of *app*, with the pool of *manager*."""
+        self = cls.__new__(cls)
+        self._set_up(app, manager, settings)
+        return self
+
+    def _set_up(self, app: WSGIApplication | None, manager: UploadManager, settings: SessionSettings) -> None:
         self.app = app
         self.manager = manager
         self._settings = settings
-        self._intake = AttachmentUploads(manager, settings)
-        self._visitors = SessionCookieSigner(manager.key_ring, settings)
-        self._remove_outdated = partial(remove_outdated, manager.pool)
-        self._base = settings.path.encode().decode("latin-1")  # as PEP 3333 gives paths
+        self._uploads = AttachmentUploads(manager, settings)
+        self._cookies = SessionCookieSigner(manager.key_ring, settings)
+        self._base = to_wsgi_path(settings.path)
+        self._pipeline = Pipeline(
+            settings,
+            name="attachments",
+            cors=CorsPolicy(origins=settings.trusted_origins, credentials=True, refusal=_REFUSAL),
+            guard=self._guard,
+        )
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        visitor = self._visitors.visitor(environ)
-        bundles = SessionBundles(self.manager.pool, visitor.session)
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        cookie = self._cookies.cookie_of(environ)
+        bundles = SessionBundles(self.manager.pool, cookie.session)
         environ.setdefault("fileupload", self.manager)
         environ["fileupload.attachments"] = bundles
+        start = _setting_cookie(start_response, cookie)
         path = self._path_below(environ)
         if path is None and self.app is not None:
-            return self.app(environ, _starting(start_response, visitor, []))
-        cors = cors_headers(environ, self._settings.trusted_origins)
-        environ.setdefault(BODY_KEY, [])
-        response = self._answer(path, environ, bundles)
-        return send(response, environ, _starting(start_response, visitor, cors), self._settings)
+            return self.app(environ, start)
+        return self._pipeline.run(Request(environ), start, partial(self._route, path or "", bundles))
 
-    def _path_below(self, environ: Environ) -> str | None:
+    def _path_below(self, environ: WSGIEnvironment) -> str | None:
         """Return what follows the address of the attachments, or None for another address."""
         path_info = environ.get("PATH_INFO", "")
         for path in (environ.get("SCRIPT_NAME", "") + path_info, path_info):
@@ -81,103 +104,93 @@ class AttachmentsMiddleware:
                 return str(path[len(self._base) :])
         return None
 
-    def _answer(self, path: str | None, environ: Environ, bundles: SessionBundles) -> Response:
-        try:
-            expire_opportunistically(
-                self.manager.pool,
-                self._settings.expire_after,
-                self._remove_outdated,
-                "attachments",
-                "uploads of attachments",
-            )
-            return self._find_action(path, environ, bundles)()
-        except UploadError as error:
-            log.info("%s attachments refused: %s", environ["REQUEST_METHOD"], error.code)
-            return problem(error, environ)
-        except OSError as error:
-            log.exception("the pool failed")
-            return problem(storage_error(error), environ)
+    def _guard(self, request: Request) -> None:
+        expire_opportunistically(
+            self.manager.pool,
+            self._settings.expire_after,
+            partial(remove_outdated, self.manager.pool),
+            "attachments",
+            "uploads of attachments",
+        )
+        check_same_origin(request.environ, self._settings.trusted_origins, _REFUSAL)
 
-    def _find_action(self, path: str | None, environ: Environ, bundles: SessionBundles) -> Action:
-        """Return what answers a request.
+    def _route(self, path: str, bundles: SessionBundles, request: Request) -> Resource:
+        """Return the resource at *path* below the address of the attachments.
 
-        :raises UploadError: it is refused.
+        :raises UploadError: there is none.
         """
-        if is_preflight(environ):
-            return partial(answer_preflight, environ, self._settings.trusted_origins)
-        check_same_origin(environ, self._settings.trusted_origins)
-        segments = _segments(path)
-        if len(segments) == 1:
-            return self._for_bundle(environ, bundles, segments[0])
-        return self._for_file(environ, bundles.bundle(segments[0]), *segments[1:])
+        bundle_name, *names = _segments(path)
+        # Opened by the handlers alone: it asks for the session, and a refused request must not begin one.
+        open_bundle = partial(bundles.bundle, bundle_name)
+        return (
+            self._file_resource(request, open_bundle, *names) if names else self._bundle_resource(request, open_bundle)
+        )
 
-    def _for_bundle(self, environ: Environ, bundles: SessionBundles, name: str) -> Action:
-        method, query = environ["REQUEST_METHOD"], parse_query(environ)
-        if "status" in query:
-            return partial(endpoints.status, environ, query, self.manager, identifier_of(environ, query))
-        if "identifier" in query and method == "POST":
-            return partial(endpoints.create_identifier, environ, self.manager)
-        bundle = bundles.bundle(name)
-        actions: dict[str, Action] = {
-            "GET": lambda: _list(bundle),
-            "POST": partial(self._receive, environ, query, bundle),
-            "PUT": partial(self._receive, environ, query, bundle),
-            "DELETE": lambda: _clear(bundle),
-        }
-        return _choose(actions, method, _BUNDLE_METHODS)
+    def _bundle_resource(self, request: Request, open_bundle: Callable[[], Bundle]) -> Resource:
+        if "status" in request.query:
+            return endpoints.status_resource(self.manager, request)
+        if "identifier" in request.query and request.method == "POST":
+            return Resource("identifier", {"POST": partial(endpoints.create_identifier, self.manager)})
+        receive = partial(self._receive, open_bundle)
+        return Resource(
+            "bundle",
+            {
+                "GET": lambda request: _list(open_bundle()),
+                "POST": receive,
+                "PUT": receive,
+                "DELETE": lambda request: _clear(open_bundle()),
+            },
+        )
 
-    def _for_file(self, environ: Environ, bundle: Bundle, name: str, verb: str = "") -> Action:
-        method = environ["REQUEST_METHOD"]
+    def _file_resource(
+        self, request: Request, open_bundle: Callable[[], Bundle], name: str, verb: str = ""
+    ) -> Resource:
+        def delete(request: Request) -> Response:
+            return _delete(open_bundle(), name)
+
         if verb:
-            return _choose(dict.fromkeys(("POST", "DELETE"), lambda: _delete(bundle, name)), method, ("POST", "DELETE"))
-        if name == "delete" and method == "POST":
-            return lambda: _clear(bundle)
-        if method == "PUT" and clean_filename(name) != name:
+            return Resource("file", {"POST": delete, "DELETE": delete})
+        if request.method == "PUT" and clean_filename(name) != name:
             raise BadName
-        actions: dict[str, Action] = {
-            "GET": lambda: _download(environ, bundle, name, self._settings),
-            "PUT": partial(self._receive_named, environ, bundle, name),
-            "DELETE": lambda: _delete(bundle, name),
+        handlers: dict[str, Handler] = {
+            "GET": lambda request: _download(request.environ, open_bundle(), name, self._settings),
+            "PUT": partial(self._receive_named, open_bundle, name),
+            "DELETE": delete,
         }
-        return _choose(actions, method, _FILE_METHODS)
+        if name == "delete":  # also the address that clears the bundle, for forms
+            handlers["POST"] = lambda request: _clear(open_bundle())
+        return Resource("file", handlers)
 
-    def _receive(self, environ: Environ, query: dict[str, str], bundle: Bundle) -> Response:
-        return _list(self._intake.receive(environ, query, bundle))
+    def _receive(self, open_bundle: Callable[[], Bundle], request: Request) -> Response:
+        return _list(self._uploads.receive(request.environ, request.query, open_bundle()))
 
-    def _receive_named(self, environ: Environ, bundle: Bundle, name: str) -> Response:
-        """Receive a plain body that has its name from the address, whatever else may name it."""
-        plain = {key: value for key, value in environ.items() if key != "HTTP_CONTENT_DISPOSITION"}
-        return self._receive(plain, {**parse_query(environ), "filename": name}, bundle)
+    def _receive_named(self, open_bundle: Callable[[], Bundle], name: str, request: Request) -> Response:
+        """Receive a plain body whose name is that of the address, whatever else may name it."""
+        environ = {key: value for key, value in request.environ.items() if key != "HTTP_CONTENT_DISPOSITION"}
+        return _list(self._uploads.receive(environ, {**request.query, "filename": name}, open_bundle()))
 
 
-def _starting(start_response: StartResponse, visitor: SessionCookie, added: list[tuple[str, str]]) -> StartResponse:
-    """Return what starts an answer with the cookie, if the session was asked for until then."""
+def _setting_cookie(start_response: StartResponse, cookie: SessionCookie) -> StartResponse:
+    """Return a ``start_response`` that adds the cookie to the answer, if the session was asked for until then."""
 
-    def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        return start_response(status, [*headers, *added, *visitor.headers()], *([exc_info] if exc_info else []))
+    def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
+        return start_response(status, [*headers, *cookie.headers()], *([exc_info] if exc_info else []))
 
     return start
 
 
-def _segments(path: str | None) -> list[str]:
-    """Return the segments of *path*, which WSGI has decoded from percent-encoding into Latin-1 (PEP 3333).
+def _segments(path: str) -> list[str]:
+    """Return the segments of *path*, as WSGI gives it.
 
     :raises NoSuchAddress: they are not those of a bundle or of a file.
     """
     try:
-        segments = (path or "").encode("latin-1").decode("utf-8").removesuffix("/").split("/")[1:]
+        segments = from_wsgi_path(path).removesuffix("/").split("/")[1:]
     except UnicodeError:
         raise NoSuchAddress from None
     if not 1 <= len(segments) <= 3 or not all(segments) or segments[2:] not in ([], ["delete"]):
         raise NoSuchAddress
     return segments
-
-
-def _choose(actions: dict[str, Action], method: str, allowed: tuple[str, ...]) -> Action:
-    action = actions.get("GET" if method == "HEAD" else method)
-    if action is None:
-        raise MethodNotAllowed(method, allowed)
-    return action
 
 
 def _list(attachments: Iterable[Attachment]) -> Response:
@@ -193,7 +206,7 @@ def _delete(bundle: Bundle, name: str) -> Response:
     return json_response([attachment is not None and attachment.delete()])
 
 
-def _download(environ: Environ, bundle: Bundle, name: str, settings: SessionSettings) -> Response:
+def _download(environ: WSGIEnvironment, bundle: Bundle, name: str, settings: SessionSettings) -> Response:
     for _ in range(_MAX_ATTEMPTS):
         if (attachment := bundle.get(name)) is None:
             break

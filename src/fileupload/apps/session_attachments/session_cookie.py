@@ -31,7 +31,7 @@ class SessionCookieSigner:
         self.max_age = math.ceil(settings.session_age) or None
         self._signer = CurrentSigner(keys, _make_signer)
 
-    def visitor(self, environ: dict[str, Any]) -> SessionCookie:
+    def cookie_of(self, environ: dict[str, Any]) -> SessionCookie:
         """Return who has sent this request; nothing is looked at yet."""
         return SessionCookie(self, environ)
 

@@ -22,10 +22,11 @@ from fileupload.apps.session_attachments.errors import BadName
 from fileupload.apps.session_attachments.settings import SessionSettings
 from fileupload.errors import AlreadyDone, LimitExceeded, Superseded, TooLarge, UploadError
 from fileupload.manager import UploadManager
-from fileupload.protocols.receiver import FileFilter, UploadRequest
-from fileupload.protocols.registry import identifier_of, open_upload, receive
+from fileupload.protocols.registry import open_upload, receive
+from fileupload.protocols.upload_request import FileFilter, UploadRequest
 from fileupload.settings import format_size
 from fileupload.status import State, UploadedFile, UploadStatus
+from fileupload.wsgi.request import identifier_of
 
 _TIMEOUT = 5.0  # seconds to wait for an upload that has arrived at the same time, and may have to give way
 _POLL_INTERVAL = 0.02
@@ -216,7 +217,7 @@ class AttachmentUploads:
 
 def _declared(upload: UploadRequest) -> int:
     """Return the most bytes that may come, as far as that is known."""
-    limit, length = upload.max_size, upload.body.length
+    limit, length = upload.policy.max_size, upload.body.length
     return min((size for size in (limit, length) if size is not None), default=0)
 
 

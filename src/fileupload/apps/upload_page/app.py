@@ -10,15 +10,16 @@ from importlib import resources
 from string import Template
 from typing import Any
 from urllib.parse import parse_qs, quote
+from wsgiref.types import WSGIEnvironment
 
 from webob import Response
 from webob.exc import HTTPFound, HTTPMethodNotAllowed, HTTPNotFound
 
 from fileupload.errors import MalformedRequest
 from fileupload.manager import UploadManager
-from fileupload.settings import format_size
+from fileupload.settings import format_size, least
 from fileupload.wsgi.conditional_requests import answer_conditions
-from fileupload.wsgi.responses import Environ, json_response, prefers_html, problem, with_no_store_headers
+from fileupload.wsgi.responses import json_response, prefers_html, problem, with_no_store_headers
 from fileupload.wsgi.urls import application_url
 
 _POLICY = (
@@ -35,11 +36,11 @@ class UploadPage:
     It stands behind the middleware, and uses what that gives to any app.
     """
 
-    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: Any) -> Iterable[bytes]:
         answer: Iterable[bytes] = self._respond(environ)(environ, start_response)
         return answer
 
-    def _respond(self, environ: Environ) -> Response:
+    def _respond(self, environ: WSGIEnvironment) -> Response:
         path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
         if "fileupload.bucket" in environ:
             return self._result_page(environ)
@@ -54,7 +55,7 @@ class UploadPage:
         return HTTPNotFound()
 
     @staticmethod
-    def _redirect(environ: Environ) -> Response:
+    def _redirect(environ: WSGIEnvironment) -> Response:
         """Answer with the address of the page, which ends with a slash."""
         query = quote(environ.get("QUERY_STRING", ""), safe=_QUERY_SAFE, encoding="latin-1")
         try:
@@ -63,7 +64,7 @@ class UploadPage:
             return problem(error, environ)
 
     @staticmethod
-    def _page(environ: Environ) -> Response:
+    def _page(environ: WSGIEnvironment) -> Response:
         manager: UploadManager = environ["fileupload"]
         settings = manager.settings
         given = parse_qs(environ.get("QUERY_STRING", ""), errors="replace").get("X-Progress-ID", [""])[0]
@@ -78,15 +79,15 @@ class UploadPage:
             "form_action": f"{upload_path}?X-Progress-ID={quote(identifier, safe='~')}",
             # An identifier that the app gave, with its claims, goes before those that anyone may get.
             "anonymous": "true" if settings.anonymous and identifier != given else "false",
-            "max_size": str(max_size or ""),
-            "max_size_text": format_size(max_size) if max_size else "",
+            "max_size": "" if max_size is None else str(max_size),
+            "max_size_text": "" if max_size is None else format_size(max_size),
             "form_hidden": "" if identifier else "hidden",
             "notice_hidden": "hidden" if identifier else "",
         }
         return _html("upload.html", values, settings.cors_origins)
 
     @staticmethod
-    def _result_page(environ: Environ) -> Response:
+    def _result_page(environ: WSGIEnvironment) -> Response:
         descriptor = json.load(environ["wsgi.input"])
         if not prefers_html(environ):
             return json_response(descriptor)
@@ -105,10 +106,10 @@ class UploadPage:
         return _html("result.html", values, settings.cors_origins, rows=rows, more=more)
 
 
-def _max_size(manager: UploadManager, identifier: str) -> int:
-    """Return the most bytes that may be sent with *identifier*; 0 for any."""
+def _max_size(manager: UploadManager, identifier: str) -> int | None:
+    """Return the most bytes that may be sent with *identifier*, or None; 0 bytes are a limit like any other."""
     claimed = manager.verify_for_upload(identifier).max_size if identifier else None
-    return min(filter(None, (manager.settings.max_size, claimed)), default=0)
+    return least(manager.settings.max_size or None, claimed)
 
 
 def _row(file: Mapping[str, Any]) -> str:
@@ -129,7 +130,7 @@ def _html(name: str, values: Mapping[str, str], framed_by: tuple[str, ...], **re
     return response
 
 
-def _static(environ: Environ, name: str) -> Response:
+def _static(environ: WSGIEnvironment, name: str) -> Response:
     kind = name.rpartition(".")[2]
     if name not in _assets() or kind not in _TYPES:
         return HTTPNotFound()

@@ -34,8 +34,9 @@ from fileupload.pool.base import Attempt, Pool
 from fileupload.pool.direct import MAX_PART_SIZE, MAX_PARTS, DirectFile, Part
 from fileupload.protocols.direct.terms import DirectUploadRequest, check_parts, part_size, part_sizes
 from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
-from fileupload.protocols.receiver import UploadRequest, with_expiry
-from fileupload.settings import Settings, format_size
+from fileupload.protocols.receiver import with_expiry
+from fileupload.protocols.upload_request import UploadRequest
+from fileupload.settings import Settings, format_size, least
 from fileupload.status import RUNNING, DirectUploadTerms, State, UploadedFile, UploadStatus, timestamp
 
 log = logging.getLogger("fileupload")
@@ -91,9 +92,9 @@ class DirectUploads:
 
         :raises UploadError: size or type are not possible here.
         """
-        upload.check_type(wanted.content_type, wanted.filename)
-        upload.check_size(wanted.size)
-        limit = min(filter(None, (upload.max_size, self._settings.max_file_size)), default=None)
+        upload.policy.check_type(wanted.content_type, wanted.filename)
+        upload.policy.check_size(wanted.size)
+        limit = least(upload.policy.max_size, upload.policy.max_file_size)
         if limit is not None and wanted.size is not None and wanted.size > limit:
             raise TooLarge(f"A file of at most {format_size(limit)} can be sent here.")
         size = part_size(
@@ -102,7 +103,7 @@ class DirectUploads:
         if size > MAX_PART_SIZE or (wanted.form and (wanted.size or 0) > MAX_PART_SIZE):
             raise TooLarge(f"A file of {format_size(wanted.size or 0)} cannot be sent in this way.")
         if wanted.size is not None and not wanted.form and wanted.size > size:
-            upload.check_space(2 * wanted.size)  # the parts, and the file that is made of them
+            upload.policy.check_space(2 * wanted.size)  # the parts, and the file that is made of them
         return DirectUploadTerms(
             acl=wanted.acl,
             form=wanted.form,

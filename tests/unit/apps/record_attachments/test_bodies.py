@@ -191,6 +191,7 @@ def test_a_body_without_a_length_is_seen(tmp_path: Path, terminated: bool) -> No
         **({"wsgi.input_terminated": True} if terminated else {}),
     }
     statuses: list[str] = []
-    b"".join(records(environ, lambda status, headers, exc_info=None: statuses.append(status)))
+    start: Any = lambda status, headers, exc_info=None: statuses.append(status)  # noqa: E731
+    b"".join(records(environ, start))
     assert statuses == ["400 Bad Request" if terminated else "200 OK"]
     assert app.body == b""

@@ -76,7 +76,8 @@ class RecordSite:
             **environ,
         }
         started: list[Any] = []
-        body = b"".join(self.filter(given, lambda status, headers, exc_info=None: started.extend([status, headers])))
+        start: Any = lambda status, headers, exc_info=None: started.extend([status, headers])  # noqa: E731
+        body = b"".join(self.filter(given, start))
         return int(started[0][:3]), started[1], body
 
 

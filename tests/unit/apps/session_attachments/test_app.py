@@ -21,6 +21,10 @@ from tests.support.waiting import PATIENCE
 from tests.support.wsgi_client import FORM_TYPE, Stream, file_part, form
 
 
+def ignore_start(*_: Any) -> Any:
+    """Take the start of an answer that is of no interest."""
+
+
 def test_a_form_brings_any_number_of_files(site: SessionSite, client: SessionClient) -> None:
     """Files in fields of any names are stored, and the answer is their list; so is that of a later GET."""
     answer = client.post("foo", ("spam.txt", b"spam\n"), ("egg.txt", b"egg\n"), ("egg.html", b"<b>"))
@@ -369,7 +373,7 @@ def test_a_download_survives_what_replaces_it(site: SessionSite, client: Session
     content = bytes(range(256)) * 4096
     client.put("b", "a", content)
     environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/attachments/b/a/", "HTTP_COOKIE": _jar(client)}
-    answer: Any = site.component(_complete(environ), lambda *_: None)
+    answer: Any = site.component(_complete(environ), ignore_start)
     with closing(answer):
         blocks = iter(answer)
         received = next(blocks)
@@ -415,7 +419,7 @@ def test_an_outer_manager_stays(make_site: Callable[..., SessionSite], tmp_path:
     environ = _complete({"PATH_INFO": "/", "fileupload": outer})
     seen = {}
     site.component.app = lambda environ, start: seen.update(environ) or [b""]
-    site.component(environ, lambda *_: None)
+    site.component(environ, ignore_start)
     assert seen["fileupload"] is outer
 
 

@@ -1,0 +1,120 @@
+"""Handlers for direct uploads: ask for addresses, list what was sent, send a part to our own server, complete."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+from webob import Response
+
+from fileupload.errors import MalformedRequest
+from fileupload.manager import UploadManager
+from fileupload.protocols.direct.part_requests import receive_part
+from fileupload.protocols.direct.terms import DirectUploadRequest
+from fileupload.protocols.direct.uploads import DirectUploads
+from fileupload.protocols.registry import open_upload
+from fileupload.protocols.upload_request import UploadRequest
+from fileupload.status import UploadStatus
+from fileupload.wsgi.json_body import read_json
+from fileupload.wsgi.pipeline import Resource
+from fileupload.wsgi.request import Request
+from fileupload.wsgi.responses import json_response, with_no_store_headers
+from fileupload.wsgi.urls import path_url
+
+MAX_JSON_SIZE = 2 << 20  # bytes: the ETags of 10,000 parts, and more
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
+
+
+def begin(manager: UploadManager, request: Request) -> Response:
+    """Begin an upload of one file, and answer to which addresses its parts can be sent.
+
+    :raises UploadError: it is refused.
+    """
+    first = _first_part(request)
+    upload = open_upload(request.environ, request.query, manager, request.identifier)
+    wanted = DirectUploadRequest.read(read_json(upload.body, MAX_JSON_SIZE))
+    uploads = DirectUploads(manager)
+    return _describe(request, uploads, upload.claims.id, uploads.begin(upload, wanted), first)
+
+
+def describe(manager: UploadManager, request: Request) -> Response:
+    """Answer to which addresses the rest of an upload can be sent, and which parts are stored.
+
+    :raises UploadError: there is no such upload.
+    """
+    first = _first_part(request)
+    uploads, bucket_id = DirectUploads(manager), manager.verify(request.identifier).id
+    return _describe(request, uploads, bucket_id, uploads.find(bucket_id), first)
+
+
+def _describe(request: Request, uploads: DirectUploads, bucket_id: str, status: UploadStatus, first: int) -> Response:
+    answer = uploads.describe(bucket_id, status, path_url(request.environ), first)
+    return json_response({"identifier": request.identifier, "received": status.received, **answer})
+
+
+def _first_part(request: Request) -> int:
+    """Return the number of the first part whose address is asked for."""
+    first = request.query.get("from", "1")
+    if _NUMBER.fullmatch(first) is None:
+        raise MalformedRequest("'from' must be the number of a part.")
+    return int(first)
+
+
+def complete(manager: UploadManager, upload: UploadRequest) -> UploadStatus:
+    """Finish the direct upload that a request names; return its status.
+
+    :raises UploadError: it cannot be finished.
+    """
+    etags = _etags(read_json(upload.body, MAX_JSON_SIZE))
+    return DirectUploads(manager).complete(upload.claims.id, etags)
+
+
+def part_resource(manager: UploadManager) -> Resource:
+    """Return the address that takes parts, and files of forms, as an object store does; it is signed by itself."""
+    return Resource(
+        "direct/part", {"PUT": partial(_put_part, manager), "POST": partial(_post_form, manager)}, guarded=False
+    )
+
+
+def _put_part(manager: UploadManager, request: Request) -> Response:
+    """Store the part in the body, and answer with its ETag."""
+    stored = receive_part(request.environ, request.query, manager)
+    response = with_no_store_headers(Response(status=200, content_type="text/plain"))
+    response.headers["ETag"] = stored.etag
+    return response
+
+
+def _post_form(manager: UploadManager, request: Request) -> Response:
+    """Store the file of a form, and answer as a store does to ``success_action_status=201``."""
+    location = path_url(request.environ)
+    response = _put_part(manager, request)
+    response.status = 201
+    response.location = location
+    return response
+
+
+def _etags(data: Any) -> dict[int, str] | None:
+    """Return the ETags in ``{"parts": [{"number": 1, "etag": "…"}, …]}``, or None where none are given.
+
+    :raises MalformedRequest: it is something else.
+    """
+    if data is None or data == {}:
+        return None
+    try:
+        return {_number(part["number"]): _text(part["etag"]).strip('"') for part in data["parts"]}
+    except (TypeError, KeyError, ValueError):
+        raise MalformedRequest('Send nothing, or {"parts": [{"number": 1, "etag": "…"}, …]}.') from None
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int):
+        raise ValueError(value)
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value

@@ -1,0 +1,85 @@
+"""Cross-origin requests: what pages of other origins may send and read (Fetch standard, CORS protocol)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from webob import Response
+
+from fileupload.errors import OriginNotAllowed
+
+ANY_ORIGIN = "*"
+
+_ORIGIN = re.compile(r"[!-~]{1,1000}", re.ASCII)
+_REQUEST_HEADERS = ("Content-Type", "Content-Disposition", "X-Progress-ID", "X-Requested-With")
+_RESPONSE_HEADERS = "Location, Content-Disposition, Content-Length, ETag"
+_MAX_AGE = 600  # seconds for which a browser may remember the answer to a preflight
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorsPolicy:
+    """Which origins may use an endpoint, and how.
+
+    :ivar origins: such as ``https://www.example.com``; ``*`` is any. Without one, no answer names an origin.
+    :ivar credentials: whether pages of the origins that are named may send cookies; pages of any origin never may.
+    :ivar request_headers: further request headers that they may send.
+    :ivar refusal: the sentence for a preflight from another origin.
+    """
+
+    origins: tuple[str, ...]
+    refusal: str
+    credentials: bool = False
+    request_headers: tuple[str, ...] = ()
+
+    def headers(self, environ: WSGIEnvironment) -> Headers:
+        """Return the headers that let the requesting page read the answer, if its origin is allowed."""
+        if not self.origins:
+            return []
+        # Caches must keep the answers to different origins apart, also the answer to a request without one.
+        headers = [("Vary", "Origin")]
+        origin = str(environ.get("HTTP_ORIGIN", ""))
+        if self._allows(origin):
+            headers.append(("Access-Control-Allow-Origin", origin))
+            if self.credentials and origin in self.origins:
+                headers.append(("Access-Control-Allow-Credentials", "true"))
+            headers.append(("Access-Control-Expose-Headers", _RESPONSE_HEADERS))
+        return headers
+
+    def preflight(self, environ: WSGIEnvironment, methods: Iterable[str]) -> Response:
+        """Return the answer to a preflight for a resource that takes *methods*.
+
+        :raises OriginNotAllowed: the page's origin is not allowed.
+        """
+        if not self._allows(str(environ.get("HTTP_ORIGIN", ""))):
+            raise OriginNotAllowed(self.refusal)
+        response = Response(status=204)
+        response.headers["Access-Control-Allow-Methods"] = ", ".join(methods)
+        response.headers["Access-Control-Allow-Headers"] = ", ".join((*_REQUEST_HEADERS, *self.request_headers))
+        response.headers["Access-Control-Max-Age"] = str(_MAX_AGE)
+        return response
+
+    def _allows(self, origin: str) -> bool:
+        # The origin is sent back in a header; where any may come, this one may be any text.
+        return _ORIGIN.fullmatch(origin) is not None and (origin in self.origins or ANY_ORIGIN in self.origins)
+
+
+def adding_headers(start_response: StartResponse, added: Headers) -> StartResponse:
+    """Return a ``start_response`` that adds headers to the answer; those that it has already are kept.
+
+    ``Vary`` is added in any case: several of them count together (RFC 9110, 12.5.5).
+    """
+    if not added:
+        return start_response
+
+    def start(status: str, headers: Headers, exc_info: Any = None, /) -> Any:
+        given = {name.lower() for name, _ in headers}
+        missing = [header for header in added if header[0] == "Vary" or header[0].lower() not in given]
+        return start_response(status, headers + missing, *([exc_info] if exc_info else []))
+
+    return start
