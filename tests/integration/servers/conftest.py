@@ -234,12 +234,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     # uWSGI is built for one Python; where it is another, that is no fault, so it is never required.
     if shutil.which("uwsgi") is None:
         names = [name for name in names if name != "uwsgi"]
-    metafunc.parametrize("server", names, indirect=True, scope="module")
+    metafunc.parametrize("server", names, indirect=True, scope="session")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Each server in turn, started once for the tests of a module."""
+    """Each server in turn, started once for all tests in this folder."""
     started = start_server(request.param, tmp_path_factory.mktemp(request.param))
     yield started
     stop_group(started.process)

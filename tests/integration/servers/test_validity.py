@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import requests
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from tests.integration.servers.conftest import Server
 
 
-def test_uploads_and_refusals_are_valid_wsgi(server: Server) -> None:
+def test_uploads_and_refusals_are_valid_wsgi(server: Server, start: Callable[..., Server]) -> None:
     """wsgiref.validate finds no fault in front of the middleware nor behind it, in any kind of request."""
+    server = start(server.name)  # in whose log is nothing of other tests
     identifier, base = server.new_identifier(), server.url + "/checked/upload"
     query = {"X-Progress-ID": identifier}
     form = {"file": ("a.bin", bytes(200_000))}
