@@ -154,6 +154,7 @@ def test_a_file_comes_as_it_was(open_world: OpenWorld, multipart: bool) -> None:
     world.expect_told()
 
 
+@pytest.mark.full_with(open_world="ceph")
 @pytest.mark.parametrize("content", [b"", b"few bytes"], ids=["empty", "small"])
 @pytest.mark.parametrize("multipart", [False, True], ids=["single", "multipart"])
 def test_a_small_file(open_world: OpenWorld, multipart: bool, content: bytes) -> None:
@@ -163,6 +164,7 @@ def test_a_small_file(open_world: OpenWorld, multipart: bool, content: bytes) ->
     world.expect_told(content)
 
 
+@pytest.mark.full_with(open_world="ceph")
 def test_what_is_cancelled_is_gone(open_world: OpenWorld) -> None:
     """Of an upload that is cancelled in the middle nothing is left, in the pool or in the store."""
     world = open_world(multipart=True)
@@ -207,6 +209,7 @@ def test_what_breaks_is_sent_again(open_world: OpenWorld, version: int, multipar
     assert broken
 
 
+@pytest.mark.full_with(open_world="ceph")
 @pytest.mark.parametrize("multipart", [False, True], ids=["single", "multipart"])
 def test_what_is_too_large(open_world: OpenWorld, version: int, multipart: bool) -> None:
     """Who sends more than is allowed is told so, and nothing is kept; but for parts that may be tried again."""

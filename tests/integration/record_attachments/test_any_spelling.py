@@ -239,6 +239,7 @@ def check_rest(rest: Rest, request: Spelled) -> None:
     rest.check_whole()
 
 
+@pytest.mark.full
 @each_example
 @given(request=st.one_of(writes(THING, envelope=False), writes("/api/things", envelope=False)))
 def test_no_spelling_sets_the_attribute_of_a_rest_app(rest: Rest, request: Spelled) -> None:
@@ -246,6 +247,7 @@ def test_no_spelling_sets_the_attribute_of_a_rest_app(rest: Rest, request: Spell
     check_rest(rest, request)
 
 
+@pytest.mark.full
 @each_example
 @given(request=st.one_of(removals(THING), removals("/api/things")))
 def test_no_spelling_leaves_a_file_of_a_rest_app(rest: Rest, request: Spelled) -> None:
@@ -267,6 +269,7 @@ def check_kinto(kinto: Kinto, request: Spelled) -> None:
     assert kinto.fetch(before["location"]).ok == (before in left)
 
 
+@pytest.mark.full
 @in_pool
 @each_example
 @given(request=st.one_of(writes(RECORD, envelope=True), writes(f"{COLLECTION}/records", envelope=True)))
@@ -275,6 +278,7 @@ def test_no_spelling_sets_the_attribute_in_kinto(kinto: Kinto, request: Spelled)
     check_kinto(kinto, request)
 
 
+@pytest.mark.full
 @in_pool
 @each_example
 @given(
@@ -288,6 +292,7 @@ def test_no_spelling_leaves_a_file_in_kinto(kinto: Kinto, request: Spelled) -> N
     check_kinto(kinto, request)
 
 
+@pytest.mark.full
 @in_pool
 @each_example
 @given(request=batches())

@@ -227,19 +227,28 @@ def _answers(port: int) -> bool:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test with every server, or, marked ``servers_that("can this")``, with those that can."""
-    if "server" not in metafunc.fixturenames:
+    fixture = next((name for name in ("own_server", "server") if name in metafunc.fixturenames), None)
+    if fixture is None:
         return
     marker = metafunc.definition.get_closest_marker("servers_that")
     names = [name for name, kind in KINDS.items() if marker is None or getattr(kind, marker.args[0])]
     # uWSGI is built for one Python; where it is another, that is no fault, so it is never required.
     if shutil.which("uwsgi") is None:
         names = [name for name in names if name != "uwsgi"]
-    metafunc.parametrize("server", names, indirect=True, scope="session")
+    metafunc.parametrize(fixture, names, indirect=True, scope="module" if fixture == "own_server" else "session")
 
 
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Each server in turn, started once for all tests in this folder."""
+    started = start_server(request.param, tmp_path_factory.mktemp(request.param))
+    yield started
+    stop_group(started.process)
+
+
+@pytest.fixture(scope="module")
+def own_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Each server in turn, for tests that inspect its log and all of its pool: it serves those of one file only."""
     started = start_server(request.param, tmp_path_factory.mktemp(request.param))
     yield started
     stop_group(started.process)

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 START = f"curl --silent --show-error --max-time {PATIENCE} --cookie jar --cookie-jar jar"
 
 
+@pytest.fixture
+def server(own_server: Server) -> Server:
+    """A server whose log and pool hold nothing of tests in other files."""
+    return own_server
+
+
 class AttachmentsClient:
     """A client with a cookie jar, and the addresses of a server."""
 

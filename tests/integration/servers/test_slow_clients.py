@@ -225,6 +225,7 @@ def test_a_slow_but_steady_client_is_left_alone(tmp_path: Path) -> None:
         stop_group(server.process)
 
 
+@pytest.mark.full
 def test_the_default_limits_end_a_trickling_client_of_gunicorn(tmp_path: Path) -> None:
     """The one thread of a server is free again though a client sends a byte now and then, with default settings."""
     module = tmp_path / "site_.py"

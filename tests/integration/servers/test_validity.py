@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import pytest
 import requests
 
 from tests.support.waiting import PATIENCE
@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     from tests.integration.servers.conftest import Server
 
 
-def test_uploads_and_refusals_are_valid_wsgi(server: Server, start: Callable[..., Server]) -> None:
+@pytest.fixture
+def server(own_server: Server) -> Server:
+    """A server whose log and pool hold nothing of tests in other files."""
+    return own_server
+
+
+def test_uploads_and_refusals_are_valid_wsgi(server: Server) -> None:
     """wsgiref.validate finds no fault in front of the middleware nor behind it, in any kind of request."""
-    server = start(server.name)  # in whose log is nothing of other tests
     identifier, base = server.new_identifier(), server.url + "/checked/upload"
     query = {"X-Progress-ID": identifier}
     form = {"file": ("a.bin", bytes(200_000))}
