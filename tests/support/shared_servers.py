@@ -78,7 +78,11 @@ class SharedServers:
             process.stdin.close()
         for process in self._processes.values():
             assert process.stdout is not None
-            process.wait(60)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()  # the kernel then ends the servers that it has started
+                process.wait()
             process.stdout.close()
         shutil.rmtree(self._folder)
 

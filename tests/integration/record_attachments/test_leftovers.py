@@ -193,6 +193,7 @@ def operations(disk: Disk, error: int, *, lasting: bool) -> Iterator[int]:
     pytest.fail("the operations never end")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("error", "lasting"), [(errno.ENOSPC, True), (errno.EIO, False)], ids=["full", "one operation"]
 )
@@ -208,6 +209,7 @@ def test_a_failing_disk(local: Local, disk: Disk, error: int, lasting: bool) -> 
         local.check()
 
 
+@pytest.mark.full
 def test_a_disk_that_fails_to_remove(local: Local, disk: Disk) -> None:
     """Whichever operation fails while a record is deleted, the app's answer is the client's, and the file is found."""
     assert local.attach(b"x").status_code == 201

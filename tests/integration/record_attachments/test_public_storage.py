@@ -97,6 +97,8 @@ class PublicStorageSite:
         assert [*pool.buckets(), *pool.index.keys(())] == []
 
 
+# The pool of an application is a folder, or in a store too.
+pytestmark = pytest.mark.full_with(make_site="swift")
 KINDS = ["swift, pool in a folder", "swift"]
 on_ceph_too = pytest.mark.parametrize("make_site", [*KINDS, "ceph"], indirect=True)
 

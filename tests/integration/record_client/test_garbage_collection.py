@@ -6,6 +6,7 @@ import base64
 import http.server
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,9 +29,8 @@ from fileupload.identifiers import new_id
 from fileupload.pool.s3.store import open_store
 from fileupload.status import State, UploadStatus, timestamp
 from tests.support.kinto_site import ALICE, CommandLine, KintoSite, running_site
-from tests.support.public_places import public_place
 from tests.support.rest_app import RestApp
-from tests.support.stores.fixtures import SWIFT_KEYS
+from tests.support.stores.fixtures import Place
 from tests.support.threaded_server import running
 
 REST_URL = "/api/{kind}/{id}"
@@ -158,7 +158,8 @@ def make_world(kinto: Any, tmp_path: Path) -> Callable[..., World]:
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World], tmp_path: Path) -> World:
     """Kinto with its files in the pool, in a public folder and in an object store, and a REST app."""
     if request.param == "store":
-        return make_world(**public_place(request.getfixturevalue("store"), SWIFT_KEYS))
+        place: Place = request.getfixturevalue("any_place")
+        return make_world(base_path=f"s3://{place.store.s3_bucket}/public-{uuid.uuid4().hex}", **place.access)
     options = {"pool": {}, "folder": {"base_path": str(tmp_path / "public")}, "rest": {"api": "rest"}}
     return make_world(**options[request.param])
 
