@@ -11,7 +11,8 @@ from typing import Any
 
 from fileupload.errors import NoFile, PoolFull, TooLarge, TypeNotAllowed, UploadError
 from fileupload.identifiers import Claims
-from fileupload.pool.base import Attempt, FileWriter, Pool
+from fileupload.pool.base import Attempt, Pool
+from fileupload.pool.parts import FileWriter
 from fileupload.settings import Settings, format_size
 from fileupload.status import State, UploadedFile, UploadStatus, seconds_of, timestamp
 from fileupload.wsgi.headers import is_in_ranges

@@ -19,8 +19,9 @@ from fileupload.errors import (
 )
 from fileupload.identifiers import Claims
 from fileupload.manager import UploadManager
-from fileupload.pool.base import Attempt, FileWriter
-from fileupload.pool.direct import DirectFile, Part, PartWriter
+from fileupload.pool.base import Attempt
+from fileupload.pool.direct import DirectFile
+from fileupload.pool.parts import FileWriter, Part, PartWriter
 from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from fileupload.protocols.multipart_form import FormProtocol
 from fileupload.protocols.receiver import FileFilter, Receiver, UploadRequest
@@ -68,7 +69,7 @@ class _PartAttempt(Attempt):
         # file; in a form it holds for the one file.
         self._limit = None if ticket.number and ticket.min_size == ticket.max_size else ticket.max_size
         sizes = [size for size in (upload.body.length, ticket.max_size) if size is not None]
-        self._size = min(sizes, default=0)  # a body is never shorter than the file in it
+        self._size = min(sizes, default=None)  # a body is never shorter than the file in it
         self._writer: _OpenEnd | None = None
 
     def create_file(self) -> FileWriter:
