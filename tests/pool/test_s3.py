@@ -95,6 +95,15 @@ def test_a_store_that_ignores_conditions(place: Place) -> None:
     assert old.get(key) == b"first"
 
 
+def test_a_store_that_was_not_checked(place: Place) -> None:
+    """As long as it is not known what conditions are worth, nothing is written under one."""
+    unchecked = S3Store(lambda: place.store.client, place.store.s3_bucket)
+    with pytest.raises(RuntimeError, match="not checked"):
+        unchecked.put(uuid.uuid4().hex, b"", new=True)
+    with pytest.raises(RuntimeError, match="not checked"):
+        ObjectPool(unchecked, uuid.uuid4().hex).direct("0" * 32, "0" * 16)
+
+
 def test_a_condition_has_one_winner(place: Place) -> None:
     """Of many who write what is to be new in one moment one is told that it is, and its bytes are what stays."""
     for turn in range(10):

@@ -1,4 +1,4 @@
-"""Files outside a pool: writes a file that appears when it is complete, and creates directories with exact modes.
+"""Local files and directories: writes a file that gets its name when it is complete, and sets exact modes.
 
 Also the umask of the process, which decides whether the mode of a new file has to be set explicitly.
 """
@@ -69,7 +69,7 @@ def make_directories(path: str, mode: int, *, parents: int | None = None) -> Non
             os.chmod(name, mode)
 
 
-def write_whole(source: BinaryIO, path: str, *, durable: bool) -> None:
+def write_complete_file(source: BinaryIO, path: str, *, durable: bool) -> None:
     """Copy all of *source* to the file *path*, which gets its name when it is complete."""
     directory, base = os.path.split(os.path.abspath(path))
     partial = os.path.join(directory, f".{base[:100]}.{os.urandom(8).hex()}.part")

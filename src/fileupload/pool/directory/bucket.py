@@ -12,7 +12,7 @@ from fileupload.errors import FileMissing, lacks_descriptors
 from fileupload.pool.base import Bucket, Condition
 from fileupload.pool.directory import filesystem as fs
 from fileupload.pool.directory.bucket_store import DirectoryBucketStore
-from fileupload.pool.local_files import write_whole
+from fileupload.pool.local_files import write_complete_file
 from fileupload.status import State, UploadStatus
 
 
@@ -48,7 +48,7 @@ class DirectoryBucket(Bucket):
     def download_to(self, path: str | os.PathLike[str], index: int = 0) -> None:
         """Copy a file of a finished upload to *path*."""
         with self.open(index) as source:
-            write_whole(source, os.fspath(path), durable=self._bucket.durable)
+            write_complete_file(source, os.fspath(path), durable=self._bucket.durable)
 
     def move_to(self, path: str | os.PathLike[str], index: int = 0) -> None:
         """Move a file of a finished upload to *path*, replacing a file of that name."""

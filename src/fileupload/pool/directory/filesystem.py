@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 
 from fileupload.errors import lacks_descriptors
 from fileupload.pool import fork_safety
-from fileupload.pool.local_files import make_directories, must_set_modes, sync_directory, with_mode, write_whole
+from fileupload.pool.local_files import make_directories, must_set_modes, sync_directory, with_mode, write_complete_file
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -295,7 +295,7 @@ def move_file(name: str, parent: int, path: str, *, durable: bool) -> None:
         if error.errno != errno.EXDEV:
             raise
         with open(open_file(name, parent), "rb") as source:
-            write_whole(source, path, durable=durable)
+            write_complete_file(source, path, durable=durable)
         remove(name, parent)
     if durable:
         sync_directory(os.path.dirname(os.path.abspath(path)))

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from fileupload.errors import FileMissing
 from fileupload.pool.base import Bucket, Condition
-from fileupload.pool.local_files import write_whole
+from fileupload.pool.local_files import write_complete_file
 from fileupload.pool.object.bucket_store import ObjectBucketStore
 from fileupload.pool.object.direct import with_sent_parts
 from fileupload.pool.object.reader import open_object
@@ -49,7 +49,7 @@ class ObjectBucket(Bucket, CopiesToStore):
     def download_to(self, path: str | os.PathLike[str], index: int = 0) -> None:
         """Copy a file of a finished upload to *path*, which gets its name once it is complete."""
         with self.open(index) as source:
-            write_whole(source, os.fspath(path), durable=True)
+            write_complete_file(source, os.fspath(path), durable=True)
 
     def copy_to(self, store: ObjectStore, key: str, index: int = 0) -> bool:
         """Let *store* copy a file of a finished upload, if the pool is in the same store."""

@@ -1,19 +1,19 @@
-"""The keys of one bucket in an object pool: who writes which, and why two writers never mix.
+"""The keys of one bucket in an object pool: the writer of each key, and why simultaneous writers do no harm.
 
 An object store has no locks and no transactions. Few stores support If-Match on PUT; all current ones support
 If-None-Match: *. So nothing here replaces a key under a condition, and each key has one writer (see ``keys`` for the
 layout):
 
-====================  ===================================  ============================================================
-key                   written by                           when
-====================  ===================================  ============================================================
-``a/<order>-<token>``  the attempt <token>                  once, when it begins or resumes; never changed
-``f/<data>/…``        the attempt that owns <data>         while it runs
-``p/<token>``         the attempt <token>                  while it runs (the presence), and when it suspends or fails
-``d``                 the attempt that finishes            once, with If-None-Match: *
-``k``                 a process that keeps the upload      at any time after ``d``
-``x``                 a process that clears the bucket     with If-None-Match: *, before a conditional removal
-====================  ===================================  ============================================================
+=====================  ================================  ===============================================================
+key                    written by                        when
+=====================  ================================  ===============================================================
+``a/<order>-<token>``  the attempt <token>               once, when it begins or resumes; never changed
+``f/<data>/…``         the attempt that uses <data>      while it runs
+``p/<token>``          the attempt <token>               while it runs (the presence), and when it is suspended or fails
+``d``                  the attempt that finishes         once, with If-None-Match: *
+``k``                  a process that keeps the upload   at any time after ``d``
+``x``                  a process that clears the bucket  with If-None-Match: *, before the removal
+=====================  ================================  ===============================================================
 
 *Owner.* The marker ``a/…`` with the highest order is that of the attempt that owns the bucket. The order is a time in
 milliseconds, but always higher than that of every marker seen before: a fencing token. An attempt checks that its
@@ -26,7 +26,7 @@ for ``d``. One of them sees the other:
 - ``begin`` sees ``d``: it removes its own marker again and reports ``AlreadyDone``.
 - ``finish`` sees the newer marker: it removes ``d`` and reports ``Superseded``. It does so only within
   DONE_ROLLBACK_WINDOW: after STALE_AFTER another attempt may have replaced a ``d`` without a marker by its own.
-- Both see each other: the bucket is taken by neither, and both clients are told to try again.
+- Both see each other: neither attempt keeps the bucket. Each client gets its error, and may send again.
 
 *Done.* ``d`` counts only as long as the attempt that it names has a marker. So a bucket is cleared by removing the
 markers: a late ``d`` of an attempt that did not notice means nothing.

@@ -24,7 +24,7 @@ from fileupload.identifiers import is_id
 MARKERS, DONE, KEPT, CLEARING = "a/", "d", "k", "x"
 BUCKETS = "b/"
 
-_FILE_KEY = re.compile(r"b/(?P<id>[0-9a-f]{32})/f/[^/]+/[^/]+", re.ASCII)
+_FILE_KEY = re.compile(r"b/(?P<id>[0-9a-f]{32})/f/[0-9A-Za-z_-]+/[0-9A-Za-z_.-]+", re.ASCII)
 
 
 def bucket_prefix(prefix: str, bucket_id: str) -> str:

@@ -128,7 +128,7 @@ class RedisPresence(PresenceStore):
         return bool(self._ask(lambda redis: redis.exists(new)))
 
     def acquire_resume_lease(self, bucket_id: str, token: str) -> bool:
-        """Set a key if it does not exist; True if Redis does not answer, because the store then decides alone."""
+        """Set a key if it does not exist; True if Redis does not answer, because then only the store decides."""
         key = self._key(bucket_id, token, "next")
         return bool(self._ask(lambda redis: redis.set(key, "", nx=True, ex=_RESUME_LEASE_TTL) or False, default=True))
 

@@ -38,7 +38,7 @@ def copy_object(
         if size > _MAX_AT_ONCE:
             made = _copy_parts(client, condition, target, {"ContentType": found["ContentType"], **headers}, size)
         else:
-            made = _copy_whole(client, condition, target, headers)
+            made = _copy_at_once(client, condition, target, headers)
     except FileExistsError:
         raise _changed(source) from None
     # Ceph ignores the condition. If source and copy have the same ETag, they have the same bytes. Otherwise (a copy in
@@ -49,7 +49,7 @@ def copy_object(
         raise _changed(source)
 
 
-def _copy_whole(
+def _copy_at_once(
     client: Any, condition: Mapping[str, Any], target: Mapping[str, str], headers: Mapping[str, str]
 ) -> str:
     """Copy in one request; return the ETag of the copy."""
