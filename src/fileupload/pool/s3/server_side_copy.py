@@ -1,4 +1,8 @@
-"""Server-side copies: an S3-compatible store copies an object by itself, and no byte passes through this process."""
+"""Server-side copies: an S3-compatible store copies an object by itself, and no byte passes through this process.
+
+boto3's managed copy is not used: it does not return the ETag that the check for Ceph needs, so it costs two more
+requests, and what it raises for an unmet condition, and does with headers, depends on the version of s3transfer.
+"""
 
 from __future__ import annotations
 
