@@ -138,10 +138,7 @@ class ObjectBucketStore:
 
         The parts of a direct upload are not counted.
         """
-        return self.or_refusal(self.status_of(self.snapshot()))
-
-    def or_refusal(self, status: UploadStatus) -> UploadStatus:
-        """Return *status*, or a recorded refusal if it is unknown."""
+        status = self.status_of(self.snapshot())
         return self._refusals.read(self.id) or status if status.state is State.UNKNOWN else status
 
     def status_of(self, snapshot: BucketSnapshot) -> UploadStatus:
