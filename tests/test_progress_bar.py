@@ -4,7 +4,8 @@ import io
 
 import pytest
 
-from fileupload.cli.progress_bar import ProgressBar, describe_progress, format_duration
+from fileupload.cli.progress_bar import ProgressBar, describe_progress
+from fileupload.formatting import format_duration
 
 
 class Terminal(io.StringIO):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from urllib.parse import urlsplit
 from fileupload.errors import SettingError
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_UNIT_NAMES = ("bytes", "KB", "MB", "GB", "TB", "PB")
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*(?:([kmgt])(?:i?b)?|b)?", re.ASCII | re.IGNORECASE)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*([smhdw])?", re.ASCII | re.IGNORECASE)
@@ -45,14 +45,6 @@ def parse_size(value: object, unit: int = 1) -> int:
 def parse_megabytes(value: object) -> int:
     """Return the bytes of *value*, in which a plain number means megabytes (of 1024 * 1024 bytes)."""
     return parse_size(value, 1 << 20)
-
-
-def format_size(size: int) -> str:
-    """Return *size* in bytes as a person would say it; 1 KB is 1024 bytes, as in the settings."""
-    value, unit = float(size), 0
-    while value >= 1024 and unit < len(_UNIT_NAMES) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{value:.1f}".removesuffix(".0") + " " + _UNIT_NAMES[unit]
 
 
 def parse_duration(value: object, unit: str = "s") -> float:
@@ -112,6 +104,25 @@ def parse_count(value: object) -> int:
     if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < 1:
         raise ValueError("a whole number from 1")
     return int(text)
+
+
+def parse_function(value: object) -> Any:
+    """Return the function that *value* is or names; None for an empty text.
+
+    :param value: a callable, or its name as ``package.module:function`` (or ``package.module.function``).
+    :raises ValueError: there is no such function.
+    """
+    if callable(value):
+        return value
+    if not (text := str(value).strip()):
+        return None
+    try:
+        found = pkgutil.resolve_name(text)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"a function as package.module:function ({error})") from None
+    if not callable(found):
+        raise ValueError("a function as package.module:function")
+    return found
 
 
 def _checksum(value: object) -> str:

@@ -16,12 +16,13 @@ from wsgiref.types import WSGIApplication
 from fileupload.apps.session_attachments.bundles import remove_outdated
 from fileupload.deploy import make_manager, make_server_app
 from fileupload.errors import SettingError
+from fileupload.formatting import format_size
 from fileupload.identifiers import is_id, new_key
 from fileupload.manager import UploadManager
 from fileupload.pool.base import Bucket
 from fileupload.server.granian import ServerOptions, configure_logging
 from fileupload.server.granian import serve as run_server
-from fileupload.settings import Settings, format_size
+from fileupload.settings import Settings
 from fileupload.status import State, UploadStatus
 
 

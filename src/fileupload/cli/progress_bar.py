@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Self, TextIO
 
-from fileupload.settings import format_size
+from fileupload.formatting import format_duration, format_size
 
 _INTERVAL = 0.1  # seconds between two drawings
 _WIDTH = 20  # characters of the bar
@@ -58,10 +58,3 @@ def describe_progress(done: int, total: int, seconds: float) -> str:
     bar = ("#" * int(share * _WIDTH)).ljust(_WIDTH, ".")
     amount = f"{format_size(done)} of {format_size(total)}"
     return f"{share:4.0%} [{bar}] {amount}, {format_size(int(speed))}/s {left}".rstrip()
-
-
-def format_duration(seconds: float) -> str:
-    """Return *seconds* as minutes and seconds, with hours where there are any: ``0:05``, ``1:00:00``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from fileupload.dotted import parse_function
-from fileupload.settings import Settings, setting
+from fileupload.settings import Settings, parse_function, setting
 
 Authorize = Callable[[dict[str, Any]], Any]
 

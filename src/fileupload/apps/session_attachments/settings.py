@@ -7,8 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fileupload.dotted import parse_function
-from fileupload.settings import Settings, parse_count, parse_days, parse_megabytes, parse_origins, parse_path, setting
+from fileupload.settings import (
+    Settings,
+    parse_count,
+    parse_days,
+    parse_function,
+    parse_megabytes,
+    parse_origins,
+    parse_path,
+    setting,
+)
 
 FindSession = Callable[[dict[str, Any]], str | None]
 

@@ -21,10 +21,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from fileupload.errors import Incomplete, Superseded, TooLarge
+from fileupload.formatting import format_size
 from fileupload.pool.direct import DirectFile, Form, Part, PartWriter
 from fileupload.pool.directory import filesystem as fs
 from fileupload.pool.directory.descriptor_limits import admission, retried
-from fileupload.settings import format_size
 from fileupload.status import RUNNING
 
 if TYPE_CHECKING:

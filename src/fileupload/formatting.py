@@ -1,0 +1,24 @@
+"""Format sizes and durations for people."""
+
+from __future__ import annotations
+
+_UNIT_NAMES = ("bytes", "KB", "MB", "GB", "TB", "PB")
+
+
+def format_size(size: int) -> str:
+    """Return *size* in bytes with the largest fitting unit; 1 KB is 1024 bytes, as in the settings.
+
+    >>> format_size(1536)
+    '1.5 KB'
+    """
+    value, unit = float(size), 0
+    while value >= 1024 and unit < len(_UNIT_NAMES) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.1f}".removesuffix(".0") + " " + _UNIT_NAMES[unit]
+
+
+def format_duration(seconds: float) -> str:
+    """Return *seconds* as minutes and seconds, with hours from the first hour on: ``0:05``, ``1:00:00``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
