@@ -145,7 +145,7 @@ def test_uploads_are_listed_cleared_and_purged(
         (["--max-size", "much"], "setting 'max_size' cannot be 'much'"),
         (["--set", "durable=maybe"], "setting 'durable' cannot be 'maybe'; it must be true or false"),
         (["--set", "durable"], "'durable' is not NAME=VALUE"),
-        (["--threads", "0"], "'0' is not a whole number from 1"),
+        (["--threads", "0"], "'0' is not a whole number of at least 1"),
         (["--port", "70000"], "'70000' is not a port from 0 to 65535"),
         (["--host", "256.1.1.1"], "cannot listen on 256.1.1.1"),
         (["--cors-origin", "a.example"], "setting 'cors_origins'"),

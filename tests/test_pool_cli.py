@@ -276,8 +276,8 @@ def test_a_folder_needs_nothing(pool_directory: str) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--abort-after", "0"), "'0' is not a whole number from 1"),
-        (("--abort-after", "2h"), "'2h' is not a whole number from 1"),
+        (("--abort-after", "0"), "'0' is not a whole number of at least 1"),
+        (("--abort-after", "2h"), "'2h' is not a whole number of at least 1"),
         (("--origin", "www.example.com"), "'www.example.com' is not origins such as https://www.example.com"),
     ],
 )

@@ -127,5 +127,5 @@ def test_functions_are_found_by_name() -> None:
 @pytest.mark.parametrize("name", ["x y", "os", "os:", "os:environ", "os:absent", "absent:f", ".os:getcwd", "1x:f"])
 def test_names_of_no_function_are_refused(name: str) -> None:
     """Anything else is refused with the form that a name must have."""
-    with pytest.raises(ValueError, match="^a function as package.module:function"):
+    with pytest.raises(ValueError, match=r"^a function as package\.module:function"):
         parse_function(name)
