@@ -78,9 +78,7 @@ class Busy(UploadError):
     title = "The upload is in progress"
 
     def __init__(self) -> None:
-        super().__init__(
-            "Another request is sending this upload. Wait until it ends, then ask for the offset."
-        )
+        super().__init__("Another request is sending this upload. Wait until it ends, then ask for the offset.")
 
 
 class NotResumable(UploadError):

@@ -1,4 +1,4 @@
-"""Format sizes and durations for people."""
+"""Format sizes in bytes for people."""
 
 from __future__ import annotations
 
@@ -15,10 +15,3 @@ def format_size(size: int) -> str:
     while value >= 1024 and unit < len(_UNIT_NAMES) - 1:
         value, unit = value / 1024, unit + 1
     return f"{value:.1f}".removesuffix(".0") + " " + _UNIT_NAMES[unit]
-
-
-def format_duration(seconds: float) -> str:
-    """Return *seconds* as minutes and seconds, with hours from the first hour on: ``0:05``, ``1:00:00``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -17,11 +17,11 @@ from fileupload.apps.record_attachments.public_storage import make_storage
 from fileupload.apps.record_attachments.settings import RecordSettings
 from fileupload.apps.record_attachments.urls import RecordTemplate
 from fileupload.cli.commands import Answer, CommandError
-from fileupload.cli.progress_bar import ProgressBar
 from fileupload.deploy import make_pool
 from fileupload.errors import SettingError
 from fileupload.record_client.collection import Collection
 from fileupload.record_client.download import download_files
+from fileupload.record_client.progress_bar import ProgressBar
 from fileupload.record_client.server import RecordServer
 from fileupload.record_client.transfers import Outcome, TransferFailed, TransferResult, printable
 from fileupload.record_client.upload import upload_files
