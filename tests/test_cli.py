@@ -103,8 +103,8 @@ def test_status_tells_of_a_failure(run: Run, server: Any, uploads: UploadManager
 def test_failures_have_a_sentence_and_a_status(run: Run, uploads: UploadManager, pool_directory: str) -> None:
     """What cannot be done is told on standard error, in JSON too if asked, and the exit status is not 0."""
     for arguments, sentence in (
-        (("status", uploads.create_identifier()), "there is no upload under this identifier"),
-        (("clear", "x" * 32), "this is no valid identifier"),
+        (("status", uploads.create_identifier()), "there is no upload with this identifier"),
+        (("clear", "x" * 32), "this identifier is not valid"),
         (("status", "0" * 32), "there is no upload"),
     ):
         done = run(*arguments, "--directory", pool_directory)

@@ -271,8 +271,8 @@ def test_what_may_not_be_written_is_told(run: CommandLine, place: Names, site: S
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"--server": "ftp://a.example"}, "is not an address such as"),
-        ({"--server": "http://alice:secret@a.example/v1"}, "must be without credentials"),
+        ({"--server": "ftp://a.example"}, "is not a URL such as"),
+        ({"--server": "http://alice:secret@a.example/v1"}, "must not contain credentials"),
         ({"--server": "http://127.0.0.1:1/v1"}, "the server cannot be reached"),
         ({"--bucket": "my blog"}, "'my blog' cannot be the id of a bucket"),
         ({"--auth": "nonsense"}, "the credentials must be user:password"),
