@@ -1,4 +1,4 @@
-"""Takes file uploads off any WSGI application, and serves them on their own."""
+"""File uploads for WSGI applications: a middleware, a dedicated upload server, and apps on top of uploads."""
 
 from fileupload.deploy import RecordAttachments, SessionAttachments, UploadMiddleware
 from fileupload.errors import FileMissing, InvalidIdentifier, SettingError, UploadError
