@@ -78,6 +78,17 @@ def test_without_an_identifier_the_page_says_what_is_missing(pool_directory: str
     assert re.search(r"<form[^>]* hidden>", app.get("/?X-Progress-ID=forged").text)
 
 
+def test_an_identifier_for_nothing_says_so(pool_directory: str) -> None:
+    """A limit of 0 bytes is shown as one; without any limit there is none to show."""
+    app = make(pool_directory)
+    identifier = app.app.manager.create_identifier(max_size=0)
+    page = app.get(f"/?X-Progress-ID={identifier}").text
+    assert 'data-max-size="0" data-max-size-text="0 bytes"' in page
+    unlimited = make(pool_directory, max_size=0)
+    page = unlimited.get(f"/?X-Progress-ID={unlimited.app.manager.create_identifier()}").text
+    assert 'data-max-size="" data-max-size-text=""' in page
+
+
 def test_the_server_works_under_a_prefix(pool_directory: str) -> None:
     """Mounted anywhere, the page posts to its own address, also without a final slash."""
     app = make(pool_directory, anonymous=True)

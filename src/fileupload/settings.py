@@ -54,6 +54,11 @@ def parse_megabytes(value: object) -> int:
     return parse_size(value, 1 << 20)
 
 
+def least(*limits: int | None) -> int | None:
+    """Return the smallest of *limits*, each of which may be None for no limit; None if there is none."""
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 def parse_duration(value: object, unit: str = "s") -> float:
     """Return a duration in seconds.
 

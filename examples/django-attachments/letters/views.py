@@ -11,7 +11,7 @@ from django.utils.encoding import iri_to_uri
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from fileupload.apps.session_attachments.bundles import Bundle
+from fileupload import Bundle
 
 from .forms import PAST_LIMITS, LetterForm
 from .mail import send_letter

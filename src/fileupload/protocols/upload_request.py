@@ -11,7 +11,7 @@ from fileupload.errors import PoolFull, TooLarge, TypeNotAllowed
 from fileupload.formatting import format_size
 from fileupload.identifiers import Claims
 from fileupload.pool.base import Pool
-from fileupload.settings import Settings
+from fileupload.settings import Settings, least
 from fileupload.status import State, UploadStatus, timestamp
 from fileupload.wsgi.headers import is_in_ranges
 from fileupload.wsgi.request_body import BodyReader
@@ -56,10 +56,9 @@ class UploadPolicy:
     @classmethod
     def of(cls, pool: Pool, settings: Settings, claims: Claims, file_filter: FileFilter) -> UploadPolicy:
         """Return the policy for an upload under an identifier with these *claims*."""
-        limits = [limit for limit in (settings.max_size or None, claims.max_size) if limit is not None]
         return cls(
             pool=pool,
-            max_size=min(limits, default=None),
+            max_size=least(settings.max_size or None, claims.max_size),
             max_file_size=settings.max_file_size or None,
             type_ranges=tuple(ranges for ranges in (settings.content_types, claims.content_types) if ranges),
             extensions=settings.extensions,
@@ -116,7 +115,7 @@ class UploadPolicy:
     def limit_from(self, of_files_before: int) -> int | None:
         """Return the total at which the next file must end, or None; see :meth:`check_total`."""
         of_this = None if self.max_file_size is None else of_files_before + self.max_file_size
-        return min((limit for limit in (self.max_size, of_this) if limit is not None), default=None)
+        return least(self.max_size, of_this)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -221,16 +221,25 @@ class ConnectionReaper:
 
     def _end_overdue(self, connections: list[_Connection], now: float) -> int:
         """Close the connections of overdue reads; return their number."""
+        reading: dict[str, list[RequestWatch]] = defaultdict(list)
         overdue: dict[str, list[RequestWatch]] = defaultdict(list)
         working: dict[str, list[RequestWatch]] = defaultdict(list)
         for watch in list(self._requests.values()):
             if not watch.reading_since:
                 working[watch.address].append(watch)
-            elif _is_overdue(watch, now, self._options.idle_timeout):
+                continue
+            reading[watch.address].append(watch)
+            if _is_overdue(watch, now, self._options.idle_timeout):
                 overdue[watch.address].append(watch)
-        return sum(
-            self._end_culprits(watches, working[address], connections, now) for address, watches in overdue.items()
-        )
+        ended = 0
+        for address, watches in overdue.items():
+            if count := self._end_culprits(watches, working[address], connections, now):
+                ended += count
+                # The connection of a read is unknown: a read that fails now most likely belonged to a slow client.
+                for watch in reading[address]:
+                    if watch.wait is not None:
+                        watch.wait.suspected = True
+        return ended
 
     def _end_culprits(
         self, overdue: list[RequestWatch], working: list[RequestWatch], connections: list[_Connection], now: float

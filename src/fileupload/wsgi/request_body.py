@@ -172,7 +172,7 @@ class BodyReader:
             chunk = self._watched_read(wanted, self._seconds_for(wanted) if seconds is None else seconds)
         except Exception as error:  # each server has errors of its own for a client that is gone
             self._ended = True
-            if self._wait.expired:
+            if self._wait.expired or self._wait.suspected:
                 raise self._too_slow() from error
             raise Incomplete(f"The connection broke after {self.received} bytes.") from error
         self.now = time.monotonic()
@@ -183,10 +183,12 @@ class BodyReader:
         if self._wait.expired and len(chunk) < wanted:
             self._ended = True
             raise self._too_slow()
-        # The connection that was ended for this read may have been that of another one, which was as slow.
-        self._wait.expired = False
         if not chunk and self.length is not None:
+            if self._wait.suspected:
+                raise self._too_slow()
             raise Incomplete(f"The body ended after {self.received} of {self.length} bytes.")
+        # The connection that was ended for this read may have been that of another one, which was as slow.
+        self._wait.expired = self._wait.suspected = False
         return chunk
 
     def _watched_read(self, wanted: int, seconds: float) -> bytes:

@@ -38,18 +38,19 @@ class Wait:
     :ivar draining_since: when the answer was sent after which it reads the rest of the body; 0 before.
     :ivar sending: whether it sends; else it reads.
     :ivar expired: set once its connection was ended for it.
+    :ivar suspected: set once a connection of the same client was ended, which may have been that of this operation.
     """
 
     __slots__ = (
         *("deadline", "draining_since", "ended_at", "expired", "grace", "idle", "mark", "moved", "rate", "sending"),
-        *("since", "size", "socket"),
+        *("since", "size", "socket", "suspected"),
     )
 
     def __init__(self, *, sending: bool = False, rate: int = 0, grace: float = math.inf) -> None:
         self.sending = sending
         self.rate = rate
         self.grace = grace
-        self.expired = False
+        self.expired = self.suspected = False
         self.since = self.ended_at = self.draining_since = 0.0
         self.deadline = self.idle = math.inf
         self.size = 0

@@ -18,6 +18,7 @@ from webob.exc import HTTPFound, HTTPMethodNotAllowed, HTTPNotFound
 from fileupload.errors import MalformedRequest
 from fileupload.formatting import format_size
 from fileupload.manager import UploadManager
+from fileupload.settings import least
 from fileupload.wsgi.conditional_requests import answer_conditions
 from fileupload.wsgi.responses import json_response, prefers_html, problem, with_no_store_headers
 from fileupload.wsgi.urls import application_url
@@ -79,8 +80,8 @@ class UploadPage:
             "form_action": f"{upload_path}?X-Progress-ID={quote(identifier, safe='~')}",
             # An identifier that the app gave, with its claims, goes before those that anyone may get.
             "anonymous": "true" if settings.anonymous and identifier != given else "false",
-            "max_size": str(max_size or ""),
-            "max_size_text": format_size(max_size) if max_size else "",
+            "max_size": "" if max_size is None else str(max_size),
+            "max_size_text": "" if max_size is None else format_size(max_size),
             "form_hidden": "" if identifier else "hidden",
             "notice_hidden": "hidden" if identifier else "",
         }
@@ -106,10 +107,10 @@ class UploadPage:
         return _html("result.html", values, settings.cors_origins, rows=rows, more=more)
 
 
-def _max_size(manager: UploadManager, identifier: str) -> int:
-    """Return the most bytes that may be sent with *identifier*; 0 for any."""
+def _max_size(manager: UploadManager, identifier: str) -> int | None:
+    """Return the most bytes that may be sent with *identifier*, or None; 0 bytes are a limit like any other."""
     claimed = manager.verify_for_upload(identifier).max_size if identifier else None
-    return min(filter(None, (manager.settings.max_size, claimed)), default=0)
+    return least(manager.settings.max_size or None, claimed)
 
 
 def _row(file: Mapping[str, Any]) -> str:

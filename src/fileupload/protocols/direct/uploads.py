@@ -37,7 +37,7 @@ from fileupload.protocols.direct.terms import DirectUploadRequest, check_parts, 
 from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from fileupload.protocols.receiver import with_expiry
 from fileupload.protocols.upload_request import UploadRequest
-from fileupload.settings import Settings
+from fileupload.settings import Settings, least
 from fileupload.status import RUNNING, DirectUploadTerms, State, UploadedFile, UploadStatus, timestamp
 
 log = logging.getLogger("fileupload")
@@ -95,7 +95,7 @@ class DirectUploads:
         """
         upload.policy.check_type(wanted.content_type, wanted.filename)
         upload.policy.check_size(wanted.size)
-        limit = min(filter(None, (upload.policy.max_size, self._settings.max_file_size)), default=None)
+        limit = least(upload.policy.max_size, upload.policy.max_file_size)
         if limit is not None and wanted.size is not None and wanted.size > limit:
             raise TooLarge(f"A file of at most {format_size(limit)} can be sent here.")
         size = part_size(

@@ -17,7 +17,7 @@ const settings = {
   url: form.dataset.uploadPath,
   single: form.dataset.anonymous !== 'true',
   identifier: form.dataset.identifier,
-  maxSize: Number(form.dataset.maxSize) || Infinity,
+  maxSize: form.dataset.maxSize === '' ? Infinity : Number(form.dataset.maxSize),
   maxSizeText: form.dataset.maxSizeText,
 };
 

@@ -1,0 +1,193 @@
+"""The HTTP pipeline: methods, preflights, errors, draining, and what passes through to the app."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+from webob import Response
+
+from fileupload.errors import TooLarge, UploadError
+from fileupload.settings import Settings
+from fileupload.wsgi.cors import CorsPolicy
+from fileupload.wsgi.pipeline import Answer, PassThrough, Pipeline, Resource
+from fileupload.wsgi.request import Request
+
+FRIEND = "https://www.example.com"
+CORS = CorsPolicy(origins=(FRIEND,), refusal="Not from there.")
+
+
+class Result:
+    """What a server would send, and the answer's iterable, which is not closed yet."""
+
+    def __init__(self, answer: Any, started: list[Any]) -> None:
+        self.answer = answer
+        self.status = int(started[0].split()[0])
+        self.headers = [(name.lower(), value) for name, value in started[1]]
+        self.body = b"".join(answer)
+
+    def header(self, name: str) -> str | None:
+        return next((value for each, value in self.headers if each == name), None)
+
+
+def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Own", "app")])
+    return [b"the app"]
+
+
+def run(pipeline: Pipeline, resource: Resource | UploadError | None, method: str = "GET", **environ: Any) -> Result:
+    def route(request: Request) -> Resource | None:
+        if isinstance(resource, UploadError):
+            raise resource
+        return resource
+
+    given: dict[str, Any] = {"REQUEST_METHOD": method, **environ}
+    setup_testing_defaults(given)
+    started: list[Any] = []
+    start: Any = lambda status, headers, exc_info=None: started.extend([status, headers])  # noqa: E731
+    return Result(pipeline.run(Request(given), start, route, app), started)
+
+
+def say(text: str) -> Callable[[Request], Answer]:
+    return lambda request: Response(text, content_type="text/plain", charset="utf-8")
+
+
+def fail(error: BaseException) -> Callable[[Request], Answer]:
+    def handler(request: Request) -> Answer:
+        raise error
+
+    return handler
+
+
+BOTH = Resource("thing", {"GET": say("shown"), "DELETE": say("removed")})
+
+
+def test_each_method_has_its_handler() -> None:
+    """The method chooses the handler; HEAD is answered as GET, without a body."""
+    pipeline = Pipeline(Settings())
+    assert run(pipeline, BOTH).body == b"shown"
+    assert run(pipeline, BOTH, "DELETE").body == b"removed"
+    head = run(pipeline, BOTH, "HEAD")
+    assert (head.status, head.body, head.header("content-length")) == (200, b"", "5")
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "OPTIONS", "TRACE", "get"])
+def test_another_method_is_refused_with_those_that_are_possible(method: str) -> None:
+    """405 names in Allow what the resource takes (RFC 9110, 15.5.6)."""
+    answer = run(Pipeline(Settings()), BOTH, method)
+    assert (answer.status, answer.header("allow")) == (405, "GET, HEAD, DELETE")
+    assert json.loads(answer.body)["code"] == "method-not-allowed"
+
+
+def test_a_resource_may_answer_other_methods_otherwise() -> None:
+    """A resource in front of an app leaves to it what it does not take itself."""
+    resource = Resource("thing", {"PUT": say("stored")}, otherwise=lambda request: PassThrough((("X-Added", "1"),)))
+    answer = run(Pipeline(Settings()), resource, "POST")
+    assert (answer.body, answer.header("x-added"), answer.header("x-own")) == (b"the app", "1", "app")
+
+
+def test_what_has_no_resource_is_the_apps() -> None:
+    """A request without a resource passes through, with the headers for other origins alone."""
+    assert run(Pipeline(Settings()), None, HTTP_ORIGIN=FRIEND).header("access-control-allow-origin") is None
+    assert (
+        run(Pipeline(Settings(), cors=CORS), None, HTTP_ORIGIN=FRIEND).header("access-control-allow-origin") == FRIEND
+    )
+
+
+def test_a_preflight_promises_what_the_resource_takes() -> None:
+    """The methods are those that have a handler; no handler is called, and no guard."""
+    pipeline = Pipeline(Settings(), cors=CORS, guard=lambda request: pytest.fail("a preflight has no credentials"))
+    asked = {"HTTP_ORIGIN": FRIEND, "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "DELETE"}
+    answer = run(pipeline, BOTH, "OPTIONS", **asked)
+    assert (answer.status, answer.header("access-control-allow-methods")) == (204, "GET, HEAD, DELETE")
+    assert answer.header("access-control-allow-origin") == FRIEND
+    stranger = run(pipeline, BOTH, "OPTIONS", **{**asked, "HTTP_ORIGIN": "https://evil.example"})
+    assert (stranger.status, stranger.header("access-control-allow-origin")) == (403, None)
+    assert json.loads(stranger.body)["detail"] == "Not from there."
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (TooLarge("It is too large."), 413, "too-large"),
+        (OSError(errno.ENOSPC, "full"), 507, "pool-full"),
+        (OSError(errno.EIO, "broken"), 500, "storage-failed"),
+    ],
+)
+def test_errors_become_answers(caplog: pytest.LogCaptureFixture, error: Exception, status: int, code: str) -> None:
+    """An error of a handler is answered in the application's form, for other origins too, and logged in one line."""
+    pipeline = Pipeline(Settings(), name="app", cors=CORS)
+    with caplog.at_level(logging.INFO, logger="fileupload"):
+        answer = run(pipeline, Resource("thing", {"GET": fail(error)}), HTTP_ORIGIN=FRIEND, QUERY_STRING="secret=1")
+    assert (answer.status, json.loads(answer.body)["code"]) == (status, code)
+    assert answer.header("access-control-allow-origin") == FRIEND
+    assert len(caplog.records) == 1
+    assert "secret" not in caplog.text
+
+
+def test_an_application_has_its_own_form_of_errors() -> None:
+    """The form is the application's; what the headers must say of an error is added to any form."""
+    pipeline = Pipeline(Settings(), render_error=lambda error, environ: Response("no", status=error.status))
+    answer = run(pipeline, BOTH, "PUT")
+    assert (answer.status, answer.body, answer.header("allow")) == (405, b"no", "GET, HEAD, DELETE")
+
+
+def test_a_route_may_refuse() -> None:
+    """An error of the route is answered like that of a handler."""
+    assert run(Pipeline(Settings()), TooLarge("It is too large.")).status == 413
+
+
+def test_the_guard_comes_before_the_method() -> None:
+    """A refused client does not learn the methods; a resource may do without the guard."""
+
+    def guard(request: Request) -> None:
+        raise TooLarge("guarded")
+
+    pipeline = Pipeline(Settings(), guard=guard)
+    assert run(pipeline, BOTH, "PUT").status == 413
+    assert run(pipeline, Resource("signed", {"GET": say("file")}, guarded=False)).body == b"file"
+
+
+def test_errors_of_the_app_are_its_own() -> None:
+    """The pipeline does not answer for the app behind."""
+    given: dict[str, Any] = {}
+    setup_testing_defaults(given)
+    start: Any = lambda *_: None  # noqa: E731
+    for error in (TooLarge("the app's"), OSError("the app's")):
+
+        def broken(environ: Any, start_response: Any, error: Exception = error) -> list[bytes]:
+            raise error
+
+        with pytest.raises(type(error)):
+            Pipeline(Settings()).run(Request(given), start, lambda request: None, broken)
+
+
+def test_the_body_is_drained_behind_the_answer() -> None:
+    """What a handler has not read is read when the answer is closed, and not before, though it detached the body."""
+    body = io.BytesIO(b"x" * 100_000)
+
+    def detach(request: Request) -> Answer:
+        request.environ["wsgi.input"] = io.BytesIO()
+        request.environ["CONTENT_LENGTH"] = "0"
+        raise TooLarge("It is too large.")
+
+    class Watch:
+        """What a server that shows its connections has for a request."""
+
+        def start(self, wait: Any) -> None: ...
+        def stop(self, wait: Any) -> None: ...
+        def end(self) -> bool:
+            return False
+
+    watched = {"wsgi.input": body, "CONTENT_LENGTH": "100000", "fileupload.watch": Watch()}
+    answer = run(Pipeline(Settings()), Resource("thing", {"PUT": detach}), "PUT", **watched)
+    assert (answer.status, body.tell()) == (413, 0)
+    answer.answer.close()
+    assert body.tell() == 100_000
