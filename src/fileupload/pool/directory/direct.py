@@ -25,12 +25,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from fileupload.errors import Incomplete, Superseded, TooLarge
+from fileupload.formatting import format_size
 from fileupload.pool.direct import DirectFile
 from fileupload.pool.directory import filesystem as fs
 from fileupload.pool.directory.bucket_store import ASSEMBLING, FILE, PART, DirectoryBucketStore, remove_parts
 from fileupload.pool.directory.descriptor_limits import admission, retried
 from fileupload.pool.parts import Form, Part, PartWriter
-from fileupload.settings import format_size
 from fileupload.status import RUNNING
 
 _COMPLETE = re.compile(PART + r"([1-9][0-9]{0,4})", re.ASCII)

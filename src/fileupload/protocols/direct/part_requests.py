@@ -16,6 +16,7 @@ from fileupload.errors import (
     UploadError,
     storage_error,
 )
+from fileupload.formatting import format_size
 from fileupload.manager import UploadManager
 from fileupload.pool.direct import DirectFile
 from fileupload.pool.parts import FileWriter, Part, PartWriter
@@ -23,7 +24,6 @@ from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from fileupload.protocols.multipart_form import prepare_form
 from fileupload.protocols.receiver import Receiver
 from fileupload.protocols.upload_request import FileFilter, UploadPolicy
-from fileupload.settings import format_size
 from fileupload.status import State, UploadStatus
 from fileupload.wsgi.request_body import BodyReader
 

@@ -10,8 +10,8 @@ from itertools import islice
 from typing import Any
 
 from fileupload.errors import Incomplete, MalformedRequest, TooLarge
+from fileupload.formatting import format_size
 from fileupload.pool.parts import MAX_PARTS, MIN_PART_SIZE, Part
-from fileupload.settings import format_size
 from fileupload.status import UploadStatus
 from fileupload.wsgi.headers import clean_filename, media_type
 

@@ -29,6 +29,7 @@ from fileupload.errors import (
     UploadError,
     storage_error,
 )
+from fileupload.formatting import format_size
 from fileupload.manager import UploadManager
 from fileupload.pool.base import Attempt, Pool
 from fileupload.pool.direct import DirectFile
@@ -37,7 +38,7 @@ from fileupload.protocols.direct.terms import DirectUploadRequest, check_parts, 
 from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from fileupload.protocols.receiver import with_expiry
 from fileupload.protocols.upload_request import UploadRequest
-from fileupload.settings import Settings, format_size, least
+from fileupload.settings import Settings, least
 from fileupload.status import RUNNING, DirectUploadTerms, State, UploadedFile, UploadStatus, timestamp
 
 log = logging.getLogger("fileupload")
