@@ -29,6 +29,7 @@ lint: .venv/.lint
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports
 
 bench: .venv/.bench
 	.venv/bin/python -m bench $(BENCH_OPTIONS)

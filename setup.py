@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 SERVER = ["granian >= 2.8"]
 S3 = ["boto3 >= 1.36"]
 REDIS = ["redis >= 5"]
-CLIENT = ["kinto-http >= 11"]
+CLIENT = ["kinto-http >= 11", "tqdm >= 4.66"]
 EXAMPLES = ["flask >= 3", "django >= 5", "pyramid >= 2", "pyramid_jinja2 >= 2.10"]
 SERVERS_TESTED = ["gunicorn >= 23", "waitress >= 3", "cheroot >= 11", "gevent >= 24"]
 KINTO = ["kinto >= 26"]
@@ -25,7 +25,7 @@ TEST = [
     "trustme >= 1.1",
     "h2 >= 4.1",
 ]
-LINT = ["mypy >= 1.11", "ruff >= 0.6", "types-WebOb", "types-requests"]
+LINT = ["mypy >= 1.11", "ruff >= 0.6", "import-linter >= 2.5", "types-WebOb", "types-requests", "types-tqdm"]
 PEERS = ["starlette >= 0.40", "uvicorn[standard] >= 0.30", "python-multipart >= 0.0.12"]
 
 setup(

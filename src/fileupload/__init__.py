@@ -1,4 +1,4 @@
-"""Takes file uploads off any WSGI application, and serves them on their own.
+"""File uploads for WSGI applications: a middleware, a dedicated upload server, and apps on top of uploads.
 
 The public names are imported when they are used (PEP 562): ``import fileupload`` loads none of the modules below it.
 """

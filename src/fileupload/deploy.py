@@ -1,6 +1,6 @@
 """Entry points of PasteDeploy, and the app of the dedicated upload server.
 
-The applications themselves are imported here too, so that ``fileupload.deploy`` has all that a deployment names.
+The applications are re-exported here: ``fileupload.deploy`` has every name that a deployment needs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 
 def make_server_app(settings: Settings) -> WSGIApplication:
-    """Return the app of a dedicated upload server: its page, behind the middleware.
+    """Return the app of a dedicated upload server: the upload page, wrapped in the middleware.
 
     :raises SettingError: the pool cannot be used.
     """
@@ -50,12 +50,12 @@ def make_server_app(settings: Settings) -> WSGIApplication:
 
 def filter_factory(global_conf: dict[str, str], **settings: str) -> Callable[[WSGIApplication], WSGIApplication]:
     """Return the factory of ``[filter:...] use = egg:fileupload``: the middleware, with the section's directives."""
-    Settings.parse(settings)  # a wrong directive stops the start before any app is made
+    Settings.parse(settings)  # an invalid directive stops the start before the app is loaded
     return lambda app: UploadMiddleware(app, **settings)
 
 
 def page_factory(global_conf: dict[str, str]) -> WSGIApplication:
-    """Return the app of ``[app:...] use = egg:fileupload#page``: the page of the server, for use behind the filter."""
+    """Return the app of ``[app:...] use = egg:fileupload#page``: the upload page, for use behind the filter."""
     return UploadPage()
 
 
@@ -67,7 +67,7 @@ def app_factory(global_conf: dict[str, str], **settings: str) -> WSGIApplication
 def records_filter_factory(
     global_conf: dict[str, str], **settings: str
 ) -> Callable[[WSGIApplication], WSGIApplication]:
-    """Return the factory of ``[filter:...] use = egg:fileupload#records``: files attached to records."""
+    """Return the factory of ``[filter:...] use = egg:fileupload#records``: record attachments in front of an app."""
     RecordSettings.parse(settings)
     return lambda app: RecordAttachments(app, **settings)
 
@@ -79,10 +79,10 @@ def attachments_filter(global_conf: dict[str, str], **settings: str) -> Callable
 
 
 def attachments_app(global_conf: dict[str, str], **settings: str) -> WSGIApplication:
-    """Return the app of ``[app:...] use = egg:fileupload#attachments``: session attachments alone."""
+    """Return the app of ``[app:...] use = egg:fileupload#attachments``: session attachments without an app."""
     return SessionAttachments(None, **settings)
 
 
 def s3fileup_app(global_conf: dict[str, str], **settings: str) -> WSGIApplication:
-    """Return the app of ``[app:...] use = egg:fileupload#s3fileup``: signed addresses for uploads."""
+    """Return the app of ``[app:...] use = egg:fileupload#s3fileup``: presigned URLs for uploads."""
     return S3Fileup(**settings)

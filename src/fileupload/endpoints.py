@@ -1,4 +1,4 @@
-"""Handlers for the addresses beside the upload itself: status, reset, new identifiers, downloads."""
+"""Handlers of status, reset, new identifiers and downloads."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fileupload.wsgi.pipeline import Handler, Resource
 from fileupload.wsgi.request import Request
 from fileupload.wsgi.responses import json_response, script_response, with_no_store_headers
 
-_LINK_TTL = 300.0  # seconds in which a download from the store must begin
+_LINK_TTL = 300.0  # lifetime in seconds of the presigned URL of a download
 _INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 def status_resource(manager: UploadManager, request: Request) -> Resource:
-    """Return the status of an upload as a resource: GET shows it; DELETE, and POST with ``clear``, reset the upload.
+    """Return the status resource of an upload: GET shows the status; DELETE, and POST with ``clear``, reset the upload.
 
-    With the setting ``jsonp``, GET with ``clear`` resets it too, since a script tag can send nothing else.
+    With the setting ``jsonp``, GET with ``clear`` resets it too: a script element can send no other method.
     """
     show, reset = partial(_show_status, manager), partial(_reset, manager)
     clears = "clear" in request.query
@@ -34,7 +34,7 @@ def status_resource(manager: UploadManager, request: Request) -> Resource:
 
 
 def _show_status(manager: UploadManager, request: Request) -> Response:
-    """Answer with the status.
+    """Answer with the status; 404 if the upload is unknown.
 
     :raises InvalidIdentifier: the identifier is not valid.
     """
@@ -43,30 +43,32 @@ def _show_status(manager: UploadManager, request: Request) -> Response:
 
 
 def _reset(manager: UploadManager, request: Request) -> Response:
-    """Remove the upload; an upload that is not there is no error.
+    """Remove the upload; a missing upload is not an error.
 
     :raises InvalidIdentifier: the identifier is not valid.
-    :raises UploadKept: the app has taken the upload for its own, and it cannot be reset.
+    :raises UploadKept: an application keeps the upload.
     """
-    manager.get_status(request.identifier)  # for its errors
+    manager.get_status(request.identifier)  # verifies the identifier
     manager.clear_upload_bucket(request.identifier)
     return _json_or_script(manager, request, {"success": True}, 200)
 
 
 def _json_or_script(manager: UploadManager, request: Request, data: dict[str, Any], code: int) -> Response:
     if manager.settings.jsonp and request.method == "GET" and "callback" in request.query:
-        # A script tag sees no answer of another status.
+        # Always 200: browsers do not run scripts of error responses.
         return script_response(request.query["callback"], data)
     return json_response(data, code)
 
 
 def create_identifier(manager: UploadManager, request: Request) -> Response:
-    """Answer with a new identifier."""
+    """Answer with a new identifier and status 201."""
     return json_response({"identifier": manager.create_identifier()}, 201)
 
 
 def download(manager: UploadManager, request: Request) -> Response:
-    """Answer with a file of a finished upload (``file=`` counts from 0), whole or in ranges.
+    """Answer with a file of a finished upload, whole or as byte ranges (RFC 9110, 14); ``file=`` is its index, from 0.
+
+    With the setting ``download_links`` the answer is a redirect to a presigned URL, if the pool has them.
 
     :raises InvalidIdentifier: the identifier is not valid.
     :raises FileMissing: there is no such file.

@@ -1,7 +1,7 @@
-"""What can go wrong, as one tree: every error knows its HTTP status, its code and its sentence.
+"""Exceptions of this package: each class has an HTTP status, a code and a title, each instance a sentence.
 
-One place, ``middleware``, turns these errors into responses; everything below only raises them. The sentence
-is written for the person at the client. It never holds a server path or a full identifier.
+``wsgi.pipeline`` turns these errors into responses; all other modules only raise them. The sentence is written for the
+user of the client. It never holds a server path or a full identifier.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import ClassVar
 
 
 class UploadError(Exception):
-    """Anything this package refuses or cannot do.
+    """Base class of the errors that clients see; the answer is a problem document (RFC 9457) or an HTML page.
 
-    :ivar status: the HTTP status code of the answer.
-    :ivar code: a stable word for programs (``code`` in the problem document and in the status).
-    :ivar title: the problem in general, the same for each error of the kind (RFC 9457, ``title``).
-    :ivar detail: what was wrong this time, and what to do.
+    :ivar status: HTTP status code of the answer.
+    :ivar code: stable identifier for programs, such as ``too-large``: ``code`` in the problem document and in the
+        status of the upload.
+    :ivar title: summary of the problem, the same for all errors of the class (RFC 9457, 3.1.3).
+    :ivar detail: sentence about this occurrence, with what the user can do (RFC 9457, 3.1.4).
     :ivar retry_after: seconds after which the same request may succeed (``Retry-After``, RFC 9110, 10.2.3), or None.
     """
 
@@ -31,129 +32,129 @@ class UploadError(Exception):
 
 
 class SettingError(ValueError):
-    """A setting is unknown, or its value is not what it should be; stops the start."""
+    """Invalid configuration: a setting is unknown, or its value is not allowed. Raised at startup only."""
 
 
 class InvalidIdentifier(UploadError):
-    """The identifier is malformed, forged or too old; which of them is not told."""
+    """Identifier that is malformed, forged or expired; the answer does not tell which."""
 
     status = 403
     code = "invalid-identifier"
     title = "The upload identifier is not valid"
 
     def __init__(self) -> None:
-        super().__init__("The upload identifier is not valid, or no longer. Reload the page to get a new one.")
+        super().__init__("The upload identifier is invalid or has expired. Reload the page to get a new one.")
 
 
 class AlreadyDone(UploadError):
-    """A second upload was sent to a bucket that is complete."""
+    """Second upload to a bucket that holds a finished upload."""
 
     status = 409
     code = "already-done"
-    title = "This upload is complete"
+    title = "The upload is already complete"
 
     def __init__(self) -> None:
         super().__init__(
-            "An upload is already complete under this identifier. Reset it first, or use a new identifier."
+            "The upload with this identifier is already complete. Reset it first, or use a new identifier."
         )
 
 
 class Superseded(UploadError):
-    """A newer attempt, or a reset, has taken the bucket away from this one."""
+    """Attempt that a newer attempt, or a reset, has replaced."""
 
     status = 409
     code = "superseded"
-    title = "The upload was replaced"
+    title = "The upload was superseded"
 
     def __init__(self) -> None:
-        super().__init__("This upload was reset, or replaced by a newer attempt with the same identifier.")
+        super().__init__("This upload was reset, or superseded by a newer attempt with the same identifier.")
 
 
 class Busy(UploadError):
-    """Another request is at this upload."""
+    """Upload that another request is sending at the moment."""
 
     status = 423
     code = "busy"
-    title = "Another request is at this upload"
+    title = "The upload is in progress"
 
     def __init__(self) -> None:
-        super().__init__("Another request is sending to this upload. Wait until it ends, then ask where to go on.")
+        super().__init__("Another request is sending this upload. Wait until it ends, then ask for the offset.")
 
 
 class NotResumable(UploadError):
-    """There is nothing under this identifier that could be gone on with."""
+    """No unfinished upload with this identifier can be resumed."""
 
     status = 404
     code = "not-resumable"
-    title = "There is no such upload to go on with"
+    title = "There is no upload to resume"
 
     def __init__(self) -> None:
-        super().__init__("There is no unfinished upload here that could be gone on with. Begin it anew.")
+        super().__init__("There is no unfinished upload with this identifier. Start it again.")
 
 
 class NotDirect(UploadError):
-    """There is no direct upload under this identifier that could be completed."""
+    """No direct upload was started with this identifier."""
 
     status = 404
     code = "not-direct"
-    title = "There is no such upload to complete"
+    title = "There is no direct upload to complete"
 
     def __init__(self) -> None:
-        super().__init__("No file was announced under this identifier. Ask for an address first.")
+        super().__init__("No direct upload was started with this identifier. Start it first, to get the URLs.")
 
 
 class AddressExpired(UploadError):
-    """A signed address is too old, or was not made here; which of them is not told."""
+    """Presigned URL that is forged or expired; the answer does not tell which."""
 
     status = 403
     code = "address-expired"
-    title = "The address is not valid"
+    title = "The URL is not valid"
 
     def __init__(self) -> None:
-        super().__init__("This address is not valid, or no longer. Ask for the upload's addresses again.")
+        super().__init__("This URL is invalid or has expired. Request the URLs of the upload again.")
 
 
 class ChecksumMismatch(UploadError):
-    """The bytes are not those of which the client gave the checksum."""
+    """File whose SHA-256 differs from the one that the client announced."""
 
     code = "checksum-mismatch"
-    title = "The file does not have the checksum that was given"
+    title = "The checksum does not match"
 
     def __init__(self) -> None:
-        super().__init__("The file that arrived has another SHA-256 than was given. Nothing was kept; send it again.")
+        super().__init__("The received file does not have the announced SHA-256. It was discarded; send it again.")
 
 
 class MalformedRequest(UploadError):
-    """A request in JSON is not what it should be."""
+    """JSON body or query parameter with an invalid form or value."""
 
     code = "malformed-request"
-    title = "The request cannot be understood"
+    title = "The request is malformed"
 
 
 class LengthRequired(UploadError):
-    """The end of the body cannot be known."""
+    """Body without a reliable end: no Content-Length, and the server does not detect truncated chunked bodies."""
 
     status = 411
     code = "length-required"
-    title = "The length of the body is needed"
+    title = "Content-Length is required"
 
 
 class InvalidLength(UploadError):
-    """Content-Length is not 1 to 19 ASCII digits, or stands beside Transfer-Encoding (RFC 9112, 6)."""
+    """Content-Length that is not 1 to 19 ASCII digits, or that comes with Transfer-Encoding (RFC 9112, 6)."""
 
     code = "invalid-length"
-    title = "The length of the body is not valid"
+    title = "Content-Length is not valid"
 
 
 class Incomplete(UploadError):
-    """The body ended before it was whole: the client has gone, or a form has no closing boundary."""
+    """Truncated body: the client disconnected, or a form has no closing boundary."""
 
     code = "incomplete"
     title = "The upload is incomplete"
 
 
 class Interrupted(UploadError):
-    """The server stopped while the upload was running."""
+    """Upload whose process died while it was running."""
 
     status = 503
     code = "interrupted"
@@ -164,21 +165,21 @@ class Interrupted(UploadError):
 
 
 class MalformedForm(UploadError):
-    """The body is no valid multipart/form-data (RFC 7578)."""
+    """Body that is not valid multipart/form-data (RFC 7578)."""
 
     code = "malformed-form"
     title = "The form is malformed"
 
 
 class NoFile(UploadError):
-    """The form is valid, and no file is in it."""
+    """Valid form without a file."""
 
     code = "no-file"
     title = "No file was sent"
 
 
 class TooLarge(UploadError):
-    """More bytes than ``max_size``, or than the identifier allows."""
+    """Upload larger than ``max_size``, or than its identifier allows."""
 
     status = 413
     code = "too-large"
@@ -186,84 +187,84 @@ class TooLarge(UploadError):
 
 
 class FieldTooLarge(TooLarge):
-    """A text field is too large, or all of them together."""
+    """Text field larger than ``max_field_size``, or text fields larger than ``max_fields_size`` together."""
 
 
 class UploadKept(UploadError):
-    """The app has taken the upload for its own."""
+    """Upload that an application keeps, and that can only be removed there."""
 
     status = 409
     code = "kept"
     title = "The upload is in use"
 
     def __init__(self) -> None:
-        super().__init__("This upload is in use, and cannot be reset. It is removed where it is used.")
+        super().__init__("The application uses this upload; it cannot be reset. Remove it in the application.")
 
 
 class LimitExceeded(UploadError):
-    """A form passes one of the limits on files, fields or part headers."""
+    """Form or collection of files over one of its limits, such as ``max_files``, ``max_fields`` or ``max_headers``."""
 
     status = 413
     code = "limit-exceeded"
-    title = "The form passes a limit"
+    title = "A limit is exceeded"
 
 
 class TypeNotAllowed(UploadError):
-    """The type or the extension of a file is not among the allowed ones."""
+    """File whose media type or filename extension is not accepted."""
 
     status = 415
     code = "type-not-allowed"
-    title = "Files of this type are not accepted"
+    title = "The file type is not accepted"
 
 
 class UnsupportedRequest(UploadError):
-    """The request's Content-Type or Content-Encoding is none that an upload can have."""
+    """Upload request with an unsupported Content-Type or Content-Encoding."""
 
     status = 415
     code = "unsupported-request"
-    title = "The request is not an upload that can be read"
+    title = "The format of the request is not supported"
 
 
 class HttpVersionNotSupported(UploadError):
-    """The body came over HTTP/2 through a server that cannot end the read of a broken stream (RFC 9110, 15.6.6)."""
+    """Body over HTTP/2 on a server whose reads never return once the stream is reset (505: RFC 9110, 15.6.6)."""
 
     status = 505
     code = "http-version-not-supported"
-    title = "Uploads are not possible over HTTP/2 here"
+    title = "HTTP/2 is not supported for uploads"
 
     def __init__(self) -> None:
-        super().__init__("This server takes uploads over HTTP/1.1 only. Send the request over HTTP/1.1.")
+        super().__init__("This server accepts uploads over HTTP/1.1 only. Send the request over HTTP/1.1.")
 
 
 class MethodNotAllowed(UploadError):
-    """The address exists, and does not take this method."""
+    """Method that the resource does not support; the answer has ``Allow`` (RFC 9110, 15.5.6)."""
 
     status = 405
     code = "method-not-allowed"
-    title = "The method is not allowed here"
+    title = "The method is not allowed"
 
     def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
-        super().__init__(f"{method} is not possible here; use {' or '.join(allowed)}.")
+        super().__init__(f"{method} is not allowed here; use {' or '.join(allowed)}.")
         self.allowed = allowed
 
 
 class BadCallback(UploadError):
-    """The script-tag interface got a callback that is no plain JavaScript name."""
+    """JSONP callback that is not a plain JavaScript name."""
 
     code = "bad-callback"
     title = "The callback is not valid"
 
 
 class OriginNotAllowed(UploadError):
-    """A page of another origin asks for something that ``cors_origins`` does not grant it."""
+    """Preflight or state-changing request from a page whose origin is not allowed (CORS, CSRF)."""
 
     status = 403
     code = "origin-not-allowed"
-    title = "Pages of this origin may not upload here"
+    title = "The origin of the page is not allowed"
 
 
 class TooSlow(UploadError):
-    """The client stayed under ``min_rate`` for longer than ``min_rate_grace``."""
+    """Client slower than ``min_rate`` for ``min_rate_grace``, or silent for ``idle_timeout``."""
 
     status = 408
     code = "too-slow"
@@ -271,18 +272,18 @@ class TooSlow(UploadError):
 
 
 class PoolFull(UploadError):
-    """The pool has no room, or would fall under ``min_free_space``."""
+    """Pool that is full, or in which less than ``min_free_space`` would remain."""
 
     status = 507
     code = "pool-full"
-    title = "There is no room for this upload"
+    title = "There is not enough free space"
 
     def __init__(self) -> None:
-        super().__init__("The server has not enough free space for this upload. Try again later.")
+        super().__init__("The server does not have enough free space for this upload. Try again later.")
 
 
 class ServerBusy(UploadError):
-    """The process has no file descriptors left for this request."""
+    """Process without enough free file descriptors for the request."""
 
     status = 503
     code = "server-busy"
@@ -294,7 +295,7 @@ class ServerBusy(UploadError):
 
 
 class StorageFailed(UploadError):
-    """The pool could not store the bytes, through no fault of the client."""
+    """I/O error of the pool."""
 
     status = 500
     code = "storage-failed"
@@ -305,14 +306,14 @@ class StorageFailed(UploadError):
 
 
 class FileMissing(UploadError, FileNotFoundError):
-    """A file of a finished upload is no longer in the pool (moved away by the app, or cleared)."""
+    """File that is not in the pool: its upload is not finished, was cleared, or the app has moved the file away."""
 
     status = 404
     code = "file-missing"
-    title = "The file is no longer here"
+    title = "The file does not exist"
 
     def __init__(self) -> None:
-        super().__init__("This file is not here: it was moved or removed, or its upload is not complete.")
+        super().__init__("This file does not exist: it was moved or removed, or its upload is not complete.")
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -320,12 +321,12 @@ _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 def lacks_descriptors(error: OSError) -> bool:
-    """Tell whether *error* says that this process, or the system, has no file descriptors left."""
+    """Return whether *error* means that this process, or the system, has no file descriptors left."""
     return error.errno in _NO_DESCRIPTORS
 
 
 def storage_error(error: OSError) -> UploadError:
-    """Return the error to answer with when the pool raised *error* while bytes were stored."""
+    """Return the client error for an OSError that a pool raised while it stored an upload."""
     if lacks_descriptors(error):
         return ServerBusy()
     return PoolFull() if error.errno in _FULL else StorageFailed()

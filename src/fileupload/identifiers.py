@@ -1,7 +1,7 @@
-"""Create, sign and verify identifiers: the only source of trusted ones.
+"""Create, sign and verify upload identifiers. All other modules trust only identifiers verified here.
 
-An identifier is ``<id>[~<claims>].<timestamp>.<signature>``: a random id of 128 bits in hex, the claims as
-URL-safe base64 of JSON, and an HMAC-SHA256 by itsdangerous. Only the id ever becomes a path or an object key.
+An identifier is ``<id>[~<claims>].<timestamp>.<signature>``: a random id of 128 bits in hex, claims as URL-safe
+base64 of JSON, and an HMAC-SHA256 by itsdangerous. Only the id becomes a path or an object key.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 def is_id(text: str) -> bool:
-    """Tell whether *text* has the shape of a bucket's id; every pool asks this before it makes a path."""
+    """Return whether *text* has the form of a bucket id; every pool checks this before it builds a path."""
     return _ID.fullmatch(text) is not None
 
 
 def new_id() -> str:
-    """Return a random id of a bucket."""
+    """Return a random bucket id (128 bits)."""
     return secrets.token_hex(16)
 
 
 def new_key() -> str:
-    """Return a new random signing key (256 bits, URL-safe text)."""
+    """Return a random signing key (256 bits, URL-safe text)."""
     return secrets.token_urlsafe(32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """What a verified identifier says.
+    """Claims of a verified identifier.
 
-    :ivar id: the name of its bucket.
-    :ivar max_size: the most bytes of files that may be sent with it, or None.
-    :ivar content_types: the only media types that may be sent with it, or empty for any.
-    :ivar expires: when no upload may be begun with it any more (seconds since the epoch), or None.
+    :ivar id: the id of its bucket.
+    :ivar max_size: maximum total size in bytes of the files of the upload; None: no limit of its own.
+    :ivar content_types: accepted media ranges; empty: all.
+    :ivar expires: time after which it can no longer start an upload (seconds since the epoch); None: never.
     """
 
     id: str
@@ -62,15 +62,23 @@ class Claims:
 
     @property
     def expired(self) -> bool:
-        """True once no upload may be begun with the identifier."""
+        """True if the identifier can no longer start an upload."""
         return self.expires is not None and time.time() > self.expires
 
 
 class Identifiers:
-    """Creates and verifies identifiers with a set of keys."""
+    """Signer of identifiers.
+
+    >>> identifiers = Identifiers(["a key that is long enough"])
+    >>> identifiers.verify(identifiers.create(max_size=1024)).max_size
+    1024
+    """
 
     def __init__(self, keys: KeyRing | Sequence[str], *, max_age: float = 0) -> None:
-        """Take the *keys*, newest first, and the age in seconds at which identifiers end (0: never)."""
+        """Use *keys*, newest first.
+
+        :param max_age: seconds after which an identifier can no longer start an upload; 0: no limit.
+        """
         self._max_age = max_age
         self._signer = CurrentSigner(keys, _make_signer)
 
@@ -84,11 +92,11 @@ class Identifiers:
     ) -> str:
         """Return a new identifier.
 
-        :param bucket_id: of a bucket that is there, for which it is to be; empty: for a new one.
-        :param max_size: the most bytes of files that may be sent with it.
-        :param content_types: the only media types that may be sent with it (``image/*`` is possible).
-        :param max_age: seconds in which an upload must begin; the setting's value if None.
-        :raises ValueError: the claims are too long for an address.
+        :param bucket_id: id of an existing bucket; empty: a new random id.
+        :param max_size: maximum total size of the files in bytes.
+        :param content_types: accepted media ranges, such as ``image/*``; empty: all.
+        :param max_age: seconds in which an upload must start; None: the value of the constructor.
+        :raises ValueError: the claims are too long for a URL.
         """
         given = {"s": max_size, "t": list(content_types) or None, "a": max_age}
         claims = {name: value for name, value in given.items() if value is not None}
@@ -101,9 +109,9 @@ class Identifiers:
         return identifier
 
     def verify(self, identifier: str) -> Claims:
-        """Return the claims of *identifier*; whether it has expired is left to the caller.
+        """Return the claims of *identifier*; the caller checks whether it has expired.
 
-        :raises InvalidIdentifier: its shape or its signature is wrong.
+        :raises InvalidIdentifier: its form or its signature is invalid.
         """
         match = IDENTIFIER_PATTERN.fullmatch(identifier)
         if match is None or not _is_canonical(match["signature"]):
@@ -130,8 +138,8 @@ def _make_signer(keys: list[bytes]) -> TimestampSigner:
 
 
 def _is_canonical(signature: str) -> bool:
-    """Tell whether *signature* is the one base64 form of its bytes.
+    """Return whether *signature* is the canonical base64 form of its bytes.
 
-    The last of its 43 characters has two bits to spare: without this check three other texts would verify.
+    The last of its 43 characters has two unused bits: without this check three other texts would verify.
     """
     return base64_encode(base64_decode(signature)).decode() == signature

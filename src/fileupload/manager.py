@@ -1,4 +1,4 @@
-"""What the app finds in ``environ['fileupload']``."""
+"""The upload manager, which the app finds in ``environ['fileupload']``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,17 @@ log = logging.getLogger("fileupload")
 
 
 class UploadManager:
-    """Identifiers and buckets, for the app; one object serves all requests, threads and forks.
+    """Identifiers and buckets of a pool, for the app. One object serves all requests, threads and forked processes.
 
-    :ivar key_ring: the keys that sign: those of the settings, or those that the pool keeps now.
+    ::
+
+        uploads = environ["fileupload"]
+        identifier = uploads.create_identifier(max_size=20, content_types=["image/*"])
+        bucket = uploads.access_upload_bucket(identifier)    # None until an upload has started
+
+    :ivar pool: the pool that stores the uploads.
+    :ivar settings: the settings of the pool and of its HTTP interface.
+    :ivar key_ring: the signing keys: those of the settings, or those that the pool stores.
     """
 
     def __init__(self, pool: Pool, settings: Settings) -> None:
@@ -27,17 +35,17 @@ class UploadManager:
         self.settings = settings
         self.key_ring = KeyRing(settings.upload_key or pool)
         if any(len(key) < 16 for key in self.signing_keys):
-            log.warning("setting 'upload_key' is short enough to be guessed; `fileupload key` makes a good one")
+            log.warning("setting 'upload_key' is short enough to be guessed; `fileupload key` generates a strong one")
         self._identifiers = Identifiers(self.key_ring, max_age=settings.max_age)
 
     @property
     def signing_keys(self) -> tuple[str, ...]:
-        """The keys that sign now, newest first."""
+        """The current signing keys, newest first."""
         return self.key_ring.keys
 
     @property
     def upload_url(self) -> str | None:
-        """Where forms must post: the address of the dedicated server, or None where this app receives."""
+        """URL of the dedicated upload server, to which forms must post; None if this app receives uploads itself."""
         return self.settings.upload_url or None
 
     def create_identifier(
@@ -47,13 +55,14 @@ class UploadManager:
         max_age: int | float | str | None = None,
         content_types: Sequence[str] = (),
     ) -> str:
-        """Return a new signed identifier, to be sent by the client as ``X-Progress-ID``.
+        """Return a new signed identifier, which the client sends as ``X-Progress-ID``.
 
-        :param max_size: the most that may be sent with it, in the unit of the setting: megabytes, or a text
-            such as ``"500K"``.
-        :param max_age: seconds, or a text such as ``"2h"``, in which an upload must begin.
-        :param content_types: the only media types that may be sent with it, such as ``image/*``.
-        :raises ValueError: one of them is not such a value.
+        :param max_size: maximum total size of the files, in megabytes, or as a text such as ``"500K"``; None: the limit
+            of the settings.
+        :param max_age: time in which an upload must start, in seconds, or as a text such as ``"2h"``; None: the limit
+            of the settings.
+        :param content_types: accepted media types, such as ``image/*``; empty: those of the settings.
+        :raises ValueError: an argument is invalid, or the identifier would be too long for a URL.
         """
         return self._identifiers.create(
             max_size=None if max_size is None else parse_megabytes(max_size),
@@ -62,11 +71,11 @@ class UploadManager:
         )
 
     def create_identifier_for(self, bucket_id: str) -> str:
-        """Return an identifier of a bucket that is there, for who may have it."""
+        """Return an identifier of an existing bucket. The caller checks that its client may have it."""
         return self._identifiers.create(bucket_id=bucket_id)
 
     def verify_identifier(self, identifier: str | None) -> bool:
-        """Tell whether an upload may begin with *identifier*."""
+        """Return whether *identifier* is valid and can still start an upload."""
         try:
             self.verify_for_upload(identifier)
         except InvalidIdentifier:
@@ -74,9 +83,9 @@ class UploadManager:
         return True
 
     def access_upload_bucket(self, identifier: str | None) -> Bucket | None:
-        """Return the bucket of *identifier*: running, failed or complete; None where there is none.
+        """Return the bucket of *identifier*, whether its upload is running, failed or finished; None if there is none.
 
-        An identifier that has grown too old to begin an upload still opens the bucket that it filled.
+        An identifier that has expired, and can start no upload, still opens its bucket.
         """
         try:
             claims = self._identifiers.verify(identifier or "")
@@ -86,9 +95,9 @@ class UploadManager:
         return bucket.with_identifier(identifier or "") if bucket else None
 
     def clear_upload_bucket(self, identifier: str | None) -> bool:
-        """Remove the upload of *identifier*, finished or running; False if there is none.
+        """Remove the upload of *identifier*, finished or running; return False if there is none.
 
-        :raises UploadKept: the app has taken it for its own.
+        :raises UploadKept: an application keeps the upload.
         """
         try:
             bucket_id = self._identifiers.verify(identifier or "").id
@@ -100,9 +109,9 @@ class UploadManager:
         return cleared
 
     def verify_for_upload(self, identifier: str | None) -> Claims:
-        """Return what *identifier* says, for an upload that is to begin.
+        """Return the claims of *identifier* before an upload starts.
 
-        :raises InvalidIdentifier: it is forged, or too old.
+        :raises InvalidIdentifier: it is forged or has expired.
         """
         claims = self.verify(identifier)
         if claims.expired:
@@ -110,16 +119,16 @@ class UploadManager:
         return claims
 
     def verify(self, identifier: str | None) -> Claims:
-        """Return what *identifier* says, however old it is.
+        """Return the claims of *identifier*, even if it has expired.
 
         :raises InvalidIdentifier: it is forged.
         """
         return self._identifiers.verify(identifier or "")
 
     def get_status(self, identifier: str | None) -> UploadStatus:
-        """Return the status of the upload of *identifier*, unknown if there is none.
+        """Return the status of the upload of *identifier*; its state is ``unknown`` if there is no upload.
 
-        :raises InvalidIdentifier: it is forged; or it is too old, and no upload was made with it in time.
+        :raises InvalidIdentifier: it is forged; or it has expired, and there is no upload.
         """
         claims = self._identifiers.verify(identifier or "")
         status = self.pool.bucket(claims.id).with_identifier(identifier or "").get_status()
@@ -128,18 +137,21 @@ class UploadManager:
         return status
 
     def purge_if_due(self) -> None:
-        """Begin to remove outdated uploads, if that is set, due, and nobody else's turn."""
+        """Start purging outdated uploads in a thread, if ``expire_after`` is set and the purge is due."""
         expire_opportunistically(self.pool, self.settings.expire_after, self.pool.purge)
 
 
 def expire_opportunistically(
     pool: Pool, after: float, remove: Callable[[float], Iterable[object]], name: str = "", what: str = "uploads"
 ) -> None:
-    """Begin to remove what is older than *after* seconds, if that is set, due, and nobody else's turn.
+    """Start removing outdated things in a thread, if this process acquires the interval lease.
 
-    :param remove: removes it, and yields each.
-    :param name: of the turn.
-    :param what: it is, for the log.
+    The lease lets one process of all that share the pool do this, once in an hour or in a quarter of *after*.
+
+    :param after: age in seconds from which things are outdated; 0: never.
+    :param remove: removes the things of that age, and yields each.
+    :param name: name of the lease.
+    :param what: name of the things in the log.
     """
     if after and pool.acquire_interval_lease(max(1.0, min(after / 4, 3600.0)), name):
         threading.Thread(target=_expire, args=(after, remove, what), name="fileupload-expiry", daemon=True).start()

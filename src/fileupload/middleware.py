@@ -1,4 +1,4 @@
-"""The middleware: receives what is sent to the upload address, and hands the app a descriptor in its place."""
+"""Middleware that receives uploads, and passes the app a descriptor in place of the body."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from fileupload.wsgi.request import Request
 
 log = logging.getLogger("fileupload")
 
-# What a request may say of its body, and no longer says when the descriptor has taken the body's place.
+# Headers about the body of the client, which are removed when the descriptor replaces it.
 _BODY_HEADERS = ("HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_DISPOSITION", "HTTP_EXPECT", "HTTP_TRAILER")
 
 
 class UploadMiddleware:
-    """Takes file uploads off a WSGI app.
+    """Upload middleware for a WSGI app.
 
     ::
 
         app = UploadMiddleware(app, directory="/srv/uploads")
 
-    Under the app, every request finds the :class:`~fileupload.manager.UploadManager` in ``environ['fileupload']``. A
-    request that is no upload passes through, otherwise untouched.
+    Each request has the :class:`~fileupload.manager.UploadManager` in ``environ['fileupload']``; otherwise, requests
+    other than uploads pass through unchanged.
     """
 
     def __init__(self, app: WSGIApplication, **settings: Any) -> None:
-        """Stand in front of *app*, with the *settings* of :class:`~fileupload.settings.Settings`.
+        """Wrap *app*, with the *settings* of :class:`~fileupload.settings.Settings`.
 
-        :raises SettingError: a setting is unknown or wrong, or the pool cannot be used.
+        :raises SettingError: a setting is unknown or invalid, or the pool cannot be used.
         """
         self._set_up(app, make_manager(Settings.parse(settings)))
 
     @classmethod
     def from_manager(cls, app: WSGIApplication, manager: UploadManager) -> Self:
-        """Return the middleware in front of *app*, with the settings and the pool of *manager*."""
+        """Return the middleware around *app*, with the settings and the pool of *manager*."""
         self = cls.__new__(cls)
         self._set_up(app, manager)
         return self
@@ -62,7 +62,7 @@ class UploadMiddleware:
         )
         self._pipeline = Pipeline(
             settings,
-            cors=cors if settings.cors_origins else None,  # without origins, preflights are the app's affair
+            cors=cors if settings.cors_origins else None,  # without origins, the app answers preflights
             guard=lambda request: manager.purge_if_due(),
         )
         self._warned_of_buffering = False
@@ -75,7 +75,7 @@ class UploadMiddleware:
         return self._pipeline.run(Request(environ), start_response, partial(self._routes.find, name), self.app)
 
     def _complete(self, upload: UploadRequest, status: UploadStatus) -> PassThrough:
-        """Put the descriptor in the place of the body; the app sees a POST, whatever the protocol was."""
+        """Replace the body by the descriptor; the app sees a POST, whatever the protocol was."""
         if upload.body.buffered:
             self._warn_of_buffering()
         environ = upload.environ
@@ -94,4 +94,4 @@ class UploadMiddleware:
     def _warn_of_buffering(self) -> None:
         if not self._warned_of_buffering:
             self._warned_of_buffering = True
-            log.warning("this WSGI server stores bodies before the app sees them: uploads work, without progress")
+            log.warning("this WSGI server buffers bodies before it calls the app: uploads work, but without progress")

@@ -1,4 +1,4 @@
-"""The addresses of the middleware: the upload address and those below it, and which handlers answer there.
+"""Routes of the middleware: the upload path and the paths below it, with their handlers.
 
 Another protocol adds its handlers here: see :meth:`UploadRoutes._upload_resource`.
 """
@@ -23,12 +23,12 @@ Completion = Callable[[UploadRequest, UploadStatus], PassThrough]
 
 
 class UploadRoutes:
-    """Finds the resource of a request to the upload address, or to one below it."""
+    """Route table of the upload path ``U`` and its sub-endpoints, such as ``U/status``."""
 
     def __init__(self, manager: UploadManager, complete: Completion) -> None:
         """Serve the uploads of *manager*.
 
-        :param complete: hands the descriptor of a finished upload to the app behind.
+        :param complete: replaces the body of a request by the descriptor of its finished upload, for the app behind.
         """
         self._manager = manager
         self._settings = manager.settings
@@ -38,19 +38,19 @@ class UploadRoutes:
         self._suffixes = () if self._settings.upload_url else tuple(self._names)
 
     def name_of(self, script_name: str, path_info: str) -> str | None:
-        """Return which of the addresses a path is: ``upload``, or one of SUB_ENDPOINTS; None for any other path."""
+        """Return the name of the endpoint at a path: ``upload``, or one of SUB_ENDPOINTS; None for any other path."""
         path = script_name + path_info
-        if not path.endswith(self._suffixes):  # nearly every request of an app ends here
+        if not path.endswith(self._suffixes):  # most requests of an app end here
             return None
         if self._settings.path:
             return self._names.get(path) or self._names.get(path_info)
         return next(name for suffix, name in self._names.items() if path.endswith(suffix))
 
     def find(self, name: str, request: Request) -> Resource | None:
-        """Return the resource at the address *name*; None where the app behind is to answer.
+        """Return the resource of the endpoint *name*; None if the request passes through to the app behind.
 
-        Only requests with an identifier are answered here. Three need none: a preflight, which cannot carry one; a
-        request for an identifier; and a part of a direct upload, whose address is signed by itself.
+        A request without an identifier passes through, with three exceptions: a CORS preflight, which cannot carry
+        one; a request for a new identifier; and a part of a direct upload, whose URL is presigned.
         """
         if request.method == "OPTIONS" and not (request.is_preflight and self._settings.cors_origins):
             return None
@@ -69,7 +69,10 @@ class UploadRoutes:
         return self._upload_resource()
 
     def _upload_resource(self) -> Resource:
-        """Return the upload address; what is neither an upload nor a download passes through to the app."""
+        """Return the resource of the upload path; its methods are those of the protocols, and GET for downloads.
+
+        Requests with any other method pass through to the app.
+        """
         handlers = dict.fromkeys((method for protocol in PROTOCOLS for method in protocol.methods), self._receive)
         if self._settings.downloads:
             handlers["GET"] = partial(endpoints.download, self._manager)
@@ -91,9 +94,9 @@ class UploadRoutes:
         return direct_endpoints.part_resource(self._manager)
 
     def _receive(self, request: Request) -> Answer:
-        """Take the upload out of the request, and hand its descriptor to the app.
+        """Receive the upload by the protocol of the request, and pass its descriptor to the app.
 
-        :raises UploadError: it is refused, or failed.
+        :raises UploadError: the upload is refused, or it fails.
         """
         protocol = find_protocol(request.environ)
         if protocol is None:
@@ -102,7 +105,7 @@ class UploadRoutes:
         return self._complete(upload, protocol.receive(upload))
 
     def _complete_direct(self, request: Request) -> Answer:
-        """Complete a direct upload, and hand its descriptor to the app.
+        """Complete a direct upload, and pass its descriptor to the app.
 
         :raises UploadError: it cannot be completed.
         """

@@ -1,7 +1,8 @@
-"""The keys that sign identifiers, addresses and cookies: always those in force, though a pool's may change.
+"""Signing keys of identifiers, upload tokens and session cookies, with key rotation at run time.
 
-A pool keeps its key where all processes find it. Should its place be removed while they run, or its key be replaced,
-they must go on sharing one: each looks again before it signs or verifies, and what was removed is put back.
+A pool stores its key where all processes can read it. If the key is replaced, or removed together with the pool's
+directory, while processes run, they must continue with one common key: each process checks the stored key before it
+signs or verifies, and the first one that misses it stores it again.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from itsdangerous import BadData
 
 log = logging.getLogger("fileupload")
 
-_INTERVAL = 60.0  # seconds after which keys are read again whose changes nothing tells of
-_FAILURE_INTERVAL = 5.0  # the same after a signature was not valid
+_INTERVAL = 60.0  # seconds after which keys without a stamp are read again
+_FAILURE_INTERVAL = 5.0  # the same after an invalid signature
 _WARNING_INTERVAL = 60.0
 
 _Signer = TypeVar("_Signer")
@@ -24,22 +25,22 @@ _Result = TypeVar("_Result")
 
 
 class KeyStore(Protocol):
-    """Keeps keys for several processes; a pool is one."""
+    """Storage of keys that several processes share; every pool is one."""
 
     def signing_keys(self, held: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """Return the keys, newest first; where there are none, *held* become them, or a new one is made."""
+        """Return the keys, newest first. If none are stored, store *held*, or a new key if *held* is empty."""
 
     def key_stamp(self) -> Hashable | None:
-        """Return what changes with the keys, at little cost; None where nothing tells of that."""
+        """Return a value that changes with the keys, at little cost; None if the store has no such value."""
 
 
 class KeyRing:
-    """The keys in force: fixed ones, or those of a store."""
+    """Current signing keys: fixed ones, or those of a store."""
 
     def __init__(self, source: KeyStore | Sequence[str]) -> None:
-        """Take keys, newest first, or where they are kept.
+        """Use the keys in *source*, newest first, or those that it stores.
 
-        :raises ValueError: there are none, or one of them is empty.
+        :raises ValueError: there are no keys, or one of them is empty.
         """
         self._store = None if isinstance(source, Sequence) else source
         self._stamp: Hashable | None = None
@@ -48,7 +49,7 @@ class KeyRing:
         if isinstance(source, Sequence):
             self._keys = tuple(source)
         else:
-            # Before the keys: what changes between the two is seen at the next look.
+            # The stamp is read before the keys: a change between the two reads is noticed at the next check.
             self._stamp = source.key_stamp()
             self._keys = source.signing_keys()
         if not self._keys or not all(self._keys):
@@ -56,19 +57,19 @@ class KeyRing:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys, newest first; the first one signs."""
+        """The keys, newest first. The first one signs; all of them verify."""
         if self._store is not None:
             try:
                 stamp = self._store.key_stamp()
             except OSError:
-                return self._keys  # what is in force cannot be known; most likely those that were
+                return self._keys  # the store is unreachable: continue with the last known keys
             expired = stamp is None and time.monotonic() - self._read >= _INTERVAL
             if expired or stamp != self._stamp:
                 self._reread(self._store, stamp)
         return self._keys
 
     def refresh(self) -> bool:
-        """Look for newer keys after a signature was not valid; tell whether there are."""
+        """Read the keys again after an invalid signature; return whether they have changed."""
         if self._store is None or self._stamp is not None or time.monotonic() - self._read < _FAILURE_INTERVAL:
             return False
         before = self._keys
@@ -76,28 +77,35 @@ class KeyRing:
         return self._keys != before
 
     def _reread(self, store: KeyStore, stamp: Hashable | None) -> None:
-        # No lock: threads that do so at the same time all find the same.
+        # No lock: threads that do this at the same time all read the same keys.
         self._read = time.monotonic()
         try:
             found = store.signing_keys(self._keys)
         except (OSError, ValueError):
             found = ()
         if found:
-            # In this order: a thread that sees the stamp finds the keys.
+            # Keys before stamp: a thread that sees the new stamp also sees the new keys.
             self._keys = found
             self._stamp = stamp
         elif self._read - self._warned >= _WARNING_INTERVAL:
             self._warned = self._read
-            log.warning("the pool's signing key cannot be read; the last one is used on")
+            log.warning("the signing key of the pool cannot be read; the last known one remains in use")
 
 
 class CurrentSigner(Generic[_Signer]):
-    """What signs and verifies with the keys in force, made once for each set of them."""
+    """Signer with the current keys; it is built once for each set of keys.
+
+    ::
+
+        signer = CurrentSigner(key_ring, lambda keys: TimestampSigner(keys, salt=b"fileupload.example"))
+        signed = signer.current.sign("text")
+        text = signer.verify(lambda current: current.unsign(signed))
+    """
 
     def __init__(self, keys: KeyRing | Sequence[str], make: Callable[[list[bytes]], _Signer]) -> None:
-        """Take the *keys*, newest first.
+        """Use *keys*, newest first.
 
-        :param make: makes it of keys, the newest last, as itsdangerous has them.
+        :param make: builds a signer from encoded keys, newest last, which is the order of itsdangerous.
         :raises ValueError: there are no keys, or one of them is empty.
         """
         self._ring = keys if isinstance(keys, KeyRing) else KeyRing(keys)
@@ -106,14 +114,14 @@ class CurrentSigner(Generic[_Signer]):
 
     @property
     def current(self) -> _Signer:
-        """The one for the keys in force."""
+        """The signer with the current keys."""
         keys, made = self._ring.keys, self._made
         if made is None or made[0] != keys:
             made = self._made = (keys, self._make([key.encode() for key in reversed(keys)]))
         return made[1]
 
     def verify(self, use: Callable[[_Signer], _Result]) -> _Result:
-        """Return what *use* reads with the current one; where it cannot, once more with newer keys, if there are.
+        """Return the result of *use* with the current signer; after BadData, try once more if there are newer keys.
 
         :raises BadData: the signature is not valid.
         """

@@ -34,6 +34,10 @@ SLICE = 64 << 10
 SWIFT = Path(swift.__file__)
 
 
+# Valkey comes from PyPI, and is there wherever the tests run.
+pytestmark = pytest.mark.full_with(redis_server="redis-server")
+
+
 @pytest.fixture
 def prefix() -> str:
     return f"nodes/{uuid.uuid4().hex}"

@@ -11,16 +11,6 @@ SOURCE = Path(fileupload.__file__).parent
 MODULES = sorted(path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
 
 
-def test_protocols_know_no_concrete_pool() -> None:
-    """Protocols import the contract of the pool, and nothing else of it."""
-    paths = list((SOURCE / "protocols").rglob("*.py"))
-    assert paths
-    for path in paths:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fileupload.pool"):
-                assert node.module in {"fileupload.pool.base", "fileupload.pool.direct"}, path
-
-
 @pytest.mark.parametrize("extra", ["granian", "kinto_http", "boto3", "redis"])
 def test_extras_are_imported_only_where_they_are_used(extra: str) -> None:
     """What only an extra brings is imported inside functions, so that the package can be imported without it."""

@@ -1,11 +1,13 @@
 """Settings: converted by one table, and refused with a sentence that says what is right."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fileupload.errors import SettingError
-from fileupload.settings import Settings
+from fileupload.settings import Settings, parse_function
 
 GOOD: list[tuple[str, Any, Any]] = [
     ("max_size", "10", 10 << 20),
@@ -112,3 +114,18 @@ def test_the_defaults_are_safe() -> None:
     assert settings.durable
     assert settings.checksum == "sha256"
     assert [settings.anonymous, settings.jsonp, settings.downloads, settings.cors_origins] == [False] * 3 + [()]
+
+
+def test_functions_are_found_by_name() -> None:
+    """A function setting takes the function or its name; an empty text means none."""
+    assert parse_function(len) is len
+    assert parse_function("") is None
+    assert parse_function("os.path:join") is parse_function("os.path.join") is os.path.join
+    assert parse_function("pathlib:Path.cwd") == Path.cwd
+
+
+@pytest.mark.parametrize("name", ["x y", "os", "os:", "os:environ", "os:absent", "absent:f", ".os:getcwd", "1x:f"])
+def test_names_of_no_function_are_refused(name: str) -> None:
+    """Anything else is refused with the form that a name must have."""
+    with pytest.raises(ValueError, match=r"^a function as package\.module:function"):
+        parse_function(name)

@@ -1,4 +1,4 @@
-"""What the commands of the command line do. Each returns an answer for people and for programs."""
+"""Commands of the command line: serve, key, identifier, status, ls, clear and purge."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from configparser import ConfigParser
 from configparser import Error as ConfigError
 from dataclasses import dataclass
 from functools import partial
@@ -16,22 +15,28 @@ from wsgiref.types import WSGIApplication
 from fileupload.apps.session_attachments.bundles import remove_outdated
 from fileupload.deploy import make_manager, make_server_app
 from fileupload.errors import SettingError
+from fileupload.formatting import format_size
 from fileupload.identifiers import is_id, new_key
 from fileupload.manager import UploadManager
 from fileupload.pool.base import Bucket
 from fileupload.server.granian import ServerOptions, configure_logging
 from fileupload.server.granian import serve as run_server
-from fileupload.settings import Settings, format_size
+from fileupload.settings import Settings
 from fileupload.status import State, UploadStatus
 
 
 class CommandError(Exception):
-    """A command cannot do what was asked; its message says why."""
+    """Failure of a command; the message says why."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found: *data* for programs, *text* for people; *failed* if not all was done that was asked."""
+    """Result of a command.
+
+    :ivar data: JSON form, printed with ``--json``.
+    :ivar text: form for people.
+    :ivar failed: True if a part of the work failed; the exit status is then 1.
+    """
 
     data: Any
     text: str
@@ -44,23 +49,23 @@ def serve(options: argparse.Namespace) -> None:
     if options.config:
         path, _, name = options.config.partition("#")
         make_app: Callable[[], WSGIApplication] = partial(_load_paste, os.path.abspath(path), name or None)
-        listening = _paste_server(path)
+        listening = _listen_options(path)
     else:
         make_app, listening = partial(make_server_app, settings_of(options)), {}
-    make_app()  # a mistake in the settings is to be told here, not by each worker
+    make_app()  # reports invalid settings here, and not in each worker
     given = {name: getattr(options, name) for name in ("host", "port", "workers", "threads", "idle_timeout")}
     listening.update((name, value) for name, value in given.items() if value is not None)
     run_server(make_app, ServerOptions(**listening), lambda address: print(address, flush=True))
 
 
 def key(options: argparse.Namespace) -> Answer:
-    """Make a signing key."""
+    """Generate a signing key."""
     made = new_key()
     return Answer({"key": made}, made)
 
 
 def identifier(options: argparse.Namespace) -> Answer:
-    """Make identifiers."""
+    """Create identifiers."""
     manager = _manager(options)
     try:
         made = [
@@ -70,12 +75,12 @@ def identifier(options: argparse.Namespace) -> Answer:
             for _ in range(options.count)
         ]
     except ValueError as error:
-        raise CommandError(f"an option is wrong; needed is {error}") from None
+        raise CommandError(f"an option is invalid; it must be {error}") from None
     return Answer({"identifiers": made} if options.count != 1 else {"identifier": made[0]}, "\n".join(made))
 
 
 def status(options: argparse.Namespace) -> Answer:
-    """Tell how an upload stands."""
+    """Show the status of an upload."""
     manager = _manager(options)
     bucket = _find(manager, options.identifier)
     found = bucket.get_status()
@@ -102,7 +107,7 @@ def clear(options: argparse.Namespace) -> Answer:
 
 
 def purge(options: argparse.Namespace) -> Answer:
-    """Remove outdated uploads, and with those of attachments what is known of them."""
+    """Remove outdated uploads; of attachments, the entries of the index too."""
     pool = _manager(options).pool
     found = [*remove_outdated(pool, options.older_than, dry_run=options.dry_run)]
     found += [bucket.id for bucket in pool.purge(options.older_than, dry_run=options.dry_run)]
@@ -113,7 +118,10 @@ def purge(options: argparse.Namespace) -> Answer:
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    """Return the settings that the options give."""
+    """Return the settings from the command-line options, and from ``$FILEUPLOAD_DIRECTORY``.
+
+    :raises SettingError: a name is unknown, or a value is invalid.
+    """
     values: dict[str, Any] = dict(options.set)
     directory = options.directory or values.get("directory") or os.environ.get("FILEUPLOAD_DIRECTORY")
     if directory or not values.get("pool"):
@@ -136,11 +144,16 @@ def _manager(options: argparse.Namespace) -> UploadManager:
 
 
 def _find(manager: UploadManager, name: str) -> Bucket:
-    """Return the bucket of an identifier, or of the id that ``ls`` shows: who reads the pool needs no signature."""
+    """Return the bucket of an identifier, or of the id that ``ls`` shows.
+
+    An id has no signature and needs none: a process that can read the pool can read every bucket.
+
+    :raises CommandError: there is no such bucket.
+    """
     bucket = manager.pool.find_bucket(name) if is_id(name) else manager.access_upload_bucket(name)
     if bucket is None:
         known = is_id(name) or manager.verify_identifier(name)
-        raise CommandError("there is no upload under this identifier" if known else "this is no valid identifier")
+        raise CommandError("there is no upload with this identifier" if known else "this identifier is not valid")
     return bucket
 
 
@@ -158,7 +171,7 @@ def _describe(found: UploadStatus) -> str:
 def _load_paste(path: str, name: str | None) -> WSGIApplication:
     from paste.deploy import loadapp
 
-    # As other servers do, so that an app beside its file is found.
+    # Other servers do the same: modules in the current directory can be imported.
     sys.path.insert(0, os.getcwd())
     try:
         app: WSGIApplication = loadapp("config:" + path, name=name)
@@ -169,15 +182,37 @@ def _load_paste(path: str, name: str | None) -> WSGIApplication:
     return app
 
 
-def _paste_server(path: str) -> dict[str, Any]:
-    """Return the host and port of ``[server:main]`` in a Paste file."""
-    parser = ConfigParser(interpolation=None)
+def open_paste_file(path: str) -> Any:
+    """Return a ``paste.deploy.loadwsgi.ConfigLoader`` of the Paste file at *path*; none of its apps is loaded.
+
+    :raises SettingError: it cannot be read, or is not a Paste file.
+    """
+    from paste.deploy.loadwsgi import ConfigLoader
+
     try:
-        if not parser.read(path):
-            raise SettingError(f"there is no file {path!r}")
+        return ConfigLoader(path)
+    except FileNotFoundError:
+        raise SettingError(f"there is no file {path!r}") from None
+    except OSError as error:
+        raise SettingError(f"{path!r} cannot be read: {error.strerror}") from None
     except (ConfigError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path!r} is no Paste file: {error}") from None
-    section = parser["server:main"] if parser.has_section("server:main") else {}
+        raise SettingError(f"{path!r} is not a valid Paste file: {error}") from None
+
+
+def _listen_options(path: str) -> dict[str, Any]:
+    """Return the host and port of ``[server:main]`` in the Paste file at *path*.
+
+    The section may use any server: only its directives are read, and the server that it names need not be installed.
+
+    :raises SettingError: the file cannot be read, or the port is not a number.
+    """
+    parser = open_paste_file(path).parser
+    if not parser.has_section("server:main"):
+        return {}
+    try:
+        section = dict(parser["server:main"])
+    except ConfigError as error:
+        raise SettingError(f"{path!r} is not a valid Paste file: {error}") from None
     listening: dict[str, Any] = {name: section[name] for name in ("host", "port") if name in section}
     if "port" in listening:
         try:

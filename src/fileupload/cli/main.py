@@ -1,4 +1,7 @@
-"""The command line: its options, and how it speaks. What each command does is in ``commands``."""
+"""Command line of fileupload: the parser of its options, and the output of answers and errors.
+
+The commands themselves are in ``commands``, ``pool_commands`` and ``record_commands``.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,23 @@ from urllib.parse import urlsplit
 
 from fileupload.cli import commands, pool_commands, record_commands
 from fileupload.errors import SettingError, UploadError
-from fileupload.settings import parse_days, parse_duration, parse_origins
+from fileupload.settings import parse_count, parse_days, parse_duration, parse_origins
 
 T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit status: 0 done, 1 failed, 2 wrongly called."""
+    """Run a command.
+
+    :param arguments: the command-line arguments; ``sys.argv`` if None.
+    :return: the exit status: 0 for success, 1 for failure, 2 for a usage error.
+    """
     options = _parser().parse_args(arguments)
     try:
         answer = options.run(options)
     except (SettingError, UploadError, commands.CommandError) as error:
         return _print_error(options, str(error))
-    except BrokenPipeError:  # the reader of a pipe has had enough
+    except BrokenPipeError:  # the reader of the pipe has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -47,21 +54,29 @@ def _print_error(options: argparse.Namespace, message: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fileupload",
-        description="Takes file uploads: a server for them, and tools for its pool.",
+        description="Upload server, and tools for its pool.",
         epilog="example: fileupload serve --anonymous --directory /srv/uploads",
     )
     commands_ = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve(commands_)
-    _add(commands_, "key", commands.key, "make a signing key", "fileupload key", pool=False)
+    _add(commands_, "key", commands.key, "generate a signing key", "fileupload key", pool=False)
     command = _add(
-        commands_, "identifier", commands.identifier, "make identifiers for a pool",
+        commands_, "identifier", commands.identifier, "create upload identifiers for a pool",
         "fileupload identifier --directory /srv/uploads --max-size 20",
     )  # fmt: skip
-    command.add_argument("--max-size", metavar="MB", help="most megabytes that may be sent with it (or 500K, 2G)")
-    command.add_argument("--max-age", metavar="TIME", help="how long an upload may begin with it: 90s, 15m, 2h, 3d")
-    command.add_argument("--content-type", action="append", default=[], metavar="TYPE", help="only such files")
-    command.add_argument("--count", type=int, default=1, metavar="N", help="make so many (default: 1)")
-    command = _add(commands_, "status", commands.status, "tell how an upload stands", "fileupload status IDENTIFIER")
+    command.add_argument("--max-size", metavar="MB", help="maximum size of the upload, in megabytes (or 500K, 2G)")
+    command.add_argument(
+        "--max-age", metavar="TIME", help="time after which it can no longer start an upload: 90s, 15m, 2h, 3d"
+    )
+    command.add_argument(
+        "--content-type",
+        action="append",
+        default=[],
+        metavar="TYPE",
+        help="accepted media type, such as image/*; may be repeated",
+    )
+    command.add_argument("--count", type=int, default=1, metavar="N", help="number of identifiers (default: 1)")
+    command = _add(commands_, "status", commands.status, "show the status of an upload", "fileupload status IDENTIFIER")
     command.add_argument("identifier", help="the identifier, or the id that `ls` shows")
     _add(commands_, "ls", commands.ls, "list the uploads of a pool", "fileupload ls --directory /srv/uploads")
     command = _add(
@@ -69,13 +84,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("identifier", help="the identifier, or the id that `ls` shows")
     command = _add(
-        commands_, "purge", commands.purge, "remove uploads in which nothing happened for long",
+        commands_, "purge", commands.purge, "remove uploads without recent activity",
         "fileupload purge --older-than 3 --dry-run",
     )  # fmt: skip
     command.add_argument(
-        "--older-than", required=True, type=_by(parse_days), metavar="TIME", help="days, or a time such as 36h or 90m"
+        "--older-than",
+        required=True,
+        type=_type_of(parse_days),
+        metavar="TIME",
+        help="age in days, or a time such as 36h or 90m",
     )
-    command.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+    command.add_argument("--dry-run", action="store_true", help="only report what would be removed")
     _add_pool(commands_)
     _add_records(commands_)
     return parser
@@ -86,103 +105,132 @@ def _add_serve(commands_: Any) -> None:
         commands_, "serve", commands.serve, "run an upload server",
         "fileupload serve --anonymous --port 8080, or: fileupload serve paste.ini",
     )  # fmt: skip
-    command.add_argument("config", nargs="?", metavar="PASTE_INI", help="serve the app of this file instead")
-    command.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    command.add_argument("config", nargs="?", metavar="PASTE_INI", help="serve the app of this Paste file instead")
+    command.add_argument("--host", help="host to listen on (default: 127.0.0.1)")
+    command.add_argument("--port", type=_port, metavar="N", help="port to listen on; 0: any free port (default: 8080)")
     command.add_argument(
-        "--port", type=_port, metavar="N", help="port to listen on; 0 takes a free one (default: 8080)"
+        "--workers",
+        type=_type_of(parse_count),
+        metavar="N",
+        help="number of worker processes (default: one per processor, at most 4)",
     )
     command.add_argument(
-        "--workers", type=_positive, metavar="N", help="processes (default: one on each processor, at most 4)"
+        "--threads",
+        type=_type_of(parse_count),
+        metavar="N",
+        help="concurrent requests per worker process (default: 1024)",
     )
-    command.add_argument("--threads", type=_positive, metavar="N", help="requests at once, in each (default: 1024)")
     command.add_argument(
         "--idle-timeout",
         "--silence",
         dest="idle_timeout",
-        type=_by(parse_duration),
+        type=_type_of(parse_duration),
         metavar="TIME",
-        help="end connections whose client sends nothing of a body, or takes nothing of an answer, for so long (60s)",
+        help="close connections whose client sends no byte of a body, or reads no byte of an answer, for this time "
+        "(default: 60s)",
     )
-    command.add_argument("--max-size", metavar="MB", help="most megabytes of an upload (or 500K, 2G); 0: any")
-    command.add_argument("--key", action="append", default=[], help="signing key; several: the newest first")
-    command.add_argument("--anonymous", action="store_true", help="let anyone upload, without an app's identifier")
     command.add_argument(
-        "--cors-origin", action="append", default=[], metavar="ORIGIN", help="such as https://a.example"
+        "--max-size", metavar="MB", help="maximum size of an upload, in megabytes (or 500K, 2G); 0: no limit"
+    )
+    command.add_argument("--key", action="append", default=[], help="signing key; may be repeated, newest first")
+    command.add_argument("--anonymous", action="store_true", help="create identifiers for any client")
+    command.add_argument(
+        "--cors-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="origin whose pages may upload, such as https://a.example; may be repeated",
     )
 
 
 def _add_pool(commands_: Any) -> None:
-    commands_ = _add_group(commands_, "pool", "set up the place of a pool", "fileupload pool setup --help")
+    commands_ = _add_group(commands_, "pool", "set up the storage of a pool", "fileupload pool setup --help")
     command = _add(
         commands_, "setup", pool_commands.setup,
-        "install in an object store the rules that end unfinished uploads and let pages upload",
+        "install the lifecycle and CORS rules of a pool in its object store",
         "fileupload pool setup --set pool=s3://my-bucket/uploads --origin https://www.example.com",
     )  # fmt: skip
     command.add_argument(
-        "--abort-after", type=_positive, default=7, metavar="DAYS",
-        help="the store aborts multipart uploads that are unfinished after so many days (default: 7)",
+        "--abort-after", type=_type_of(parse_count), default=7, metavar="DAYS",
+        help="days after which the store aborts an unfinished multipart upload (default: 7)",
     )  # fmt: skip
     command.add_argument(
-        "--origin", action="extend", type=_by(parse_origins), default=[], metavar="ORIGIN",
-        help="pages that may upload, such as https://www.example.com; may be repeated (default: cors_origins)",
+        "--origin", action="extend", type=_type_of(parse_origins), default=[], metavar="ORIGIN",
+        help="origin whose pages may upload, such as https://www.example.com; may be repeated (default: cors_origins)",
     )  # fmt: skip
-    command.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+    command.add_argument("--dry-run", action="store_true", help="only report what would be done")
 
 
 def _add_records(commands_: Any) -> None:
     commands_ = _add_group(
-        commands_, "records", "upload and download the files of records, and remove those that no record speaks of",
+        commands_, "records", "upload, download and garbage-collect the files of records",
         "fileupload records upload --help",
     )  # fmt: skip
     there = "--server http://127.0.0.1:8888/v1 --bucket blog --collection pictures"
     command = _add(
-        commands_, "upload", record_commands.upload, "upload files, a record for each",
+        commands_, "upload", record_commands.upload, "upload files, each as the attachment of a record",
         f"fileupload records upload {there} *.png", pool=False,
     )  # fmt: skip
     _add_collection(command)
-    command.add_argument("--gzip", action="store_true", help="send the files compressed; the records tell of them both")
-    command.add_argument("--force", action="store_true", help="send also the files that are there already")
+    command.add_argument(
+        "--gzip", action="store_true", help="compress the files; the records describe the original file too"
+    )
+    command.add_argument("--force", action="store_true", help="upload files that are up to date, too")
     command.add_argument("files", nargs="+", metavar="FILE", help="file to upload")
     command = _add(
         commands_, "download", record_commands.download, "download the files of all records of a collection",
         f"fileupload records download {there} --folder pictures", pool=False,
     )  # fmt: skip
     _add_collection(command)
-    command.add_argument("--folder", default=".", metavar="DIR", help="where the files go (default: here)")
+    command.add_argument(
+        "--folder", default=".", metavar="DIR", help="target directory (default: the current directory)"
+    )
     _add_gc(commands_)
 
 
 def _add_gc(commands_: Any) -> None:
     command = _add(
-        commands_, "gc", record_commands.gc, "remove the files that no record speaks of",
+        commands_, "gc", record_commands.gc, "remove the files that no record refers to (garbage collection)",
         "fileupload records gc kinto.ini --server http://127.0.0.1:8888/v1 --dry-run",
     )  # fmt: skip
     command.add_argument(
-        "config", nargs="?", metavar="PASTE_INI", help="file with the settings; without one, --set gives them"
+        "config",
+        nargs="?",
+        metavar="PASTE_INI",
+        help="Paste file with the filter; --set overrides its settings",
     )
     _add_server(command)
     command.add_argument(
-        "--older-than", type=_by(parse_days), default=3600.0, metavar="TIME",
-        help="how long an upload may take to get into its record: days, or 36h, 90m (default: 1h)",
+        "--older-than", type=_type_of(parse_days), default=3600.0, metavar="TIME",
+        help="time after which a file without a record is garbage, in days (or 36h, 90m); younger ones may still be "
+        "on their way into a record (default: 1h)",
     )  # fmt: skip
-    command.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+    command.add_argument("--dry-run", action="store_true", help="only report what would be removed")
     command.add_argument(
-        "--all-gone", action="store_true", help="believe a server other than Kinto that knows none of the records"
+        "--all-gone",
+        action="store_true",
+        help="continue even if the server (other than Kinto) knows none of the records",
     )
 
 
 def _add_collection(command: argparse.ArgumentParser) -> None:
     _add_server(command)
-    command.add_argument("--bucket", required=True, metavar="ID", help="bucket of the collection")
+    command.add_argument("--bucket", required=True, metavar="ID", help="Kinto bucket of the collection")
     command.add_argument("--collection", required=True, metavar="ID", help="collection of the records")
 
 
 def _add_server(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--server", required=True, type=_server_url, metavar="URL", help="such as http://a.example/v1")
+    command.add_argument(
+        "--server",
+        required=True,
+        type=_server_url,
+        metavar="URL",
+        help="URL of the server, such as http://a.example/v1",
+    )
     command.add_argument(
         "--auth",
         metavar="USER:PASSWORD",
-        help="or 'Bearer TOKEN' (default: $FILEUPLOAD_KINTO_AUTH, which none can see)",
+        help="credentials, or 'Bearer TOKEN' (default: $FILEUPLOAD_KINTO_AUTH, which other users cannot see)",
     )
 
 
@@ -200,10 +248,12 @@ def _add(commands_: Any, name: str, run: Any, text: str, example: str, *, pool: 
     command.set_defaults(run=run)
     command.add_argument("--json", action="store_true", help="print JSON")
     if pool:
-        command.add_argument("--directory", metavar="DIR", help="the pool (default: $FILEUPLOAD_DIRECTORY, or uploads)")
+        command.add_argument(
+            "--directory", metavar="DIR", help="pool in a directory (default: $FILEUPLOAD_DIRECTORY, or uploads)"
+        )
         command.add_argument(
             "--set", action="append", default=[], metavar="NAME=VALUE", type=_assignment,
-            help="any other setting, such as checksum=none",
+            help="any setting, such as checksum=none; may be repeated",
         )  # fmt: skip
     return command
 
@@ -215,14 +265,8 @@ def _assignment(text: str) -> tuple[str, str]:
     return name.strip(), value
 
 
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
-
-
 def _port(text: str) -> int:
-    # getaddrinfo would silently take the remainder of a division by 65536.
+    # getaddrinfo silently reduces the port modulo 65536.
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
@@ -231,14 +275,14 @@ def _port(text: str) -> int:
 def _server_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as http://127.0.0.1:8888/v1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL such as http://127.0.0.1:8888/v1")
     if "@" in parts.netloc:
-        raise argparse.ArgumentTypeError("the address must be without credentials; --auth takes them")
+        raise argparse.ArgumentTypeError("the URL must not contain credentials; use --auth")
     return text.rstrip("/")
 
 
-def _by(parse: Callable[[object], T]) -> Callable[[str], T]:
-    """Return a converter of options, which tells what *parse* would have taken."""
+def _type_of(parse: Callable[[object], T]) -> Callable[[str], T]:
+    """Return an argparse type from a converter of settings, with the description of its ValueError in the error."""
 
     def convert(text: str) -> T:
         try:

@@ -1,4 +1,4 @@
-"""What the commands for the files of records do."""
+"""Commands for the files of records: records upload, records download and records gc."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import os
 from collections import Counter
 from collections.abc import Iterable
-from configparser import ConfigParser
 from configparser import Error as ConfigError
 from functools import partial
 from typing import Any
@@ -16,12 +15,12 @@ from fileupload.apps.record_attachments.garbage_collection import Finding, Recor
 from fileupload.apps.record_attachments.public_storage import make_storage
 from fileupload.apps.record_attachments.settings import RecordSettings
 from fileupload.apps.record_attachments.urls import RecordTemplate
-from fileupload.cli.commands import Answer, CommandError
-from fileupload.cli.progress_bar import ProgressBar
+from fileupload.cli.commands import Answer, CommandError, open_paste_file
 from fileupload.deploy import make_pool
 from fileupload.errors import SettingError
 from fileupload.record_client.collection import Collection
 from fileupload.record_client.download import download_files
+from fileupload.record_client.progress_bar import ProgressBar
 from fileupload.record_client.server import RecordServer
 from fileupload.record_client.transfers import Outcome, TransferFailed, TransferResult, printable
 from fileupload.record_client.upload import upload_files
@@ -37,7 +36,7 @@ def upload(options: argparse.Namespace) -> Answer:
             outcomes = upload_files(collection, options.files, bar, compress=options.gzip, force=options.force)
     except TransferFailed as error:
         raise CommandError(str(error)) from None
-    return _tell_outcomes(outcomes, TransferResult.UPLOADED)
+    return _summarize_outcomes(outcomes, TransferResult.UPLOADED)
 
 
 def download(options: argparse.Namespace) -> Answer:
@@ -47,11 +46,11 @@ def download(options: argparse.Namespace) -> Answer:
             outcomes = download_files(collection, options.folder, bar)
     except TransferFailed as error:
         raise CommandError(str(error)) from None
-    return _tell_outcomes(outcomes, TransferResult.DOWNLOADED)
+    return _summarize_outcomes(outcomes, TransferResult.DOWNLOADED)
 
 
 def gc(options: argparse.Namespace) -> Answer:
-    """Remove the files that no record speaks of."""
+    """Remove the files that no record refers to (garbage collection)."""
     settings = _record_settings(options)
     collect = partial(
         RecordGarbage,
@@ -62,18 +61,18 @@ def gc(options: argparse.Namespace) -> Answer:
     )
     if not settings.uses_kinto_api and not options.all_gone:
         _require_a_record(collect(dry_run=True).collect())
-    return _tell_findings(list(collect(dry_run=options.dry_run).collect()), dry_run=options.dry_run)
+    return _summarize_findings(list(collect(dry_run=options.dry_run).collect()), dry_run=options.dry_run)
 
 
 def _require_a_record(findings: Iterable[Finding]) -> None:
-    """Refuse to believe a server that knows none of the records: nothing tells that it is the right one.
+    """Check that the server knows at least one of the records: otherwise it may be the wrong server.
 
-    :raises CommandError: it is such a one.
+    :raises CommandError: it knows none of them.
     """
     seen = [finding.verdict for finding in findings if finding.record]
     if Verdict.REMOVED in seen and set(seen) <= {Verdict.REMOVED, Verdict.LEFT, Verdict.UNKNOWN}:
         raise CommandError(
-            "the server knows none of these records; check --server and record_url, or say --all-gone if that is so"
+            "the server knows none of these records; check --server and record_url, or pass --all-gone if all are gone"
         )
 
 
@@ -85,7 +84,7 @@ def _credentials(options: argparse.Namespace) -> str:
     return options.auth or os.environ.get("FILEUPLOAD_KINTO_AUTH") or ""
 
 
-def _tell_outcomes(outcomes: list[Outcome], done: TransferResult) -> Answer:
+def _summarize_outcomes(outcomes: list[Outcome], done: TransferResult) -> Answer:
     counts = Counter(outcome.result for outcome in outcomes)
     lines = [
         f"{printable(outcome.name)}: {outcome.result}" + (f", {printable(outcome.detail)}" if outcome.detail else "")
@@ -103,53 +102,50 @@ def _tell_outcomes(outcomes: list[Outcome], done: TransferResult) -> Answer:
 
 
 def _record_settings(options: argparse.Namespace) -> RecordSettings:
-    """Return the settings of the filter whose files are to be looked at.
+    """Return the settings of the filter whose files are collected.
 
-    :raises SettingError: they are wrong, or what they name is not there.
+    :raises SettingError: they are invalid, or a directory that they name does not exist.
     """
     values = (_read_filter(options.config) if options.config else {}) | dict(options.set)
     if options.directory or not values.get("pool"):
         environ = os.environ.get("FILEUPLOAD_DIRECTORY")
         values["directory"] = options.directory or values.get("directory") or environ or "uploads"
     settings = RecordSettings.parse(values)
-    # Neither is to be made by a command that looks for what is too much.
+    # make_pool would create a missing directory: garbage collection must not.
     if settings.directory and not os.path.isdir(settings.directory):
         raise SettingError(f"there is no pool in {settings.directory!r}; name it with --directory")
     if settings.base_path and not settings.is_in_store and not os.path.isdir(settings.base_path):
-        raise SettingError(f"setting 'base_path' cannot be {settings.base_path!r}: there is no such folder")
+        raise SettingError(f"setting 'base_path' cannot be {settings.base_path!r}: there is no such directory")
     return settings
 
 
 def _read_filter(config: str) -> dict[str, Any]:
-    """Return the directives of the filter in a Paste file; ``file#name`` names it where there are several.
+    """Return the directives of the filter in a Paste file.
 
-    :raises SettingError: there is none.
+    :param config: path of the file; ``path#name`` selects one of several filters.
+    :raises SettingError: the file has no such filter, or several.
     """
     path, _, wanted = config.partition("#")
-    parser = ConfigParser({"here": os.path.dirname(os.path.abspath(path))}, strict=False)
-    parser.optionxform = str  # type: ignore[method-assign, assignment]  # as PasteDeploy has it: case counts
+    loader = open_paste_file(path)
     try:
-        if not parser.read(path, encoding="utf-8"):
-            raise SettingError(f"there is no file {path!r}")
         found = [
-            name
-            for name in parser.sections()
-            if name.startswith("filter:")
-            and parser.get(name, "use", fallback="") == _FILTER
-            and wanted in {"", name.removeprefix("filter:")}
+            section.removeprefix("filter:")
+            for section in loader.parser.sections()
+            if section.startswith("filter:")
+            and loader.parser.get(section, "use", fallback="") == _FILTER
+            and wanted in {"", section.removeprefix("filter:")}
         ]
         if len(found) != 1:
             raise SettingError(f"{path!r} has {len(found) or 'no'} filters with 'use = {_FILTER}'; name one with #")
-        own = set(parser[found[0]]) - set(parser.defaults()) - {"use"}
-        return {name: parser.get(found[0], name) for name in own}
-    except (ConfigError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path!r} is no Paste file: {error}") from None
+        return dict(loader.filter_context(found[0]).local_conf)
+    except (ConfigError, LookupError) as error:
+        raise SettingError(f"{path!r} is not a valid Paste file: {error}") from None
 
 
 def _find_server(options: argparse.Namespace, settings: RecordSettings) -> RecordServer:
-    """Return the server, asked whether it is one that holds records.
+    """Return the server of the records; a Kinto server is checked by its root document.
 
-    :raises CommandError: it is none. Another server would answer that all records are gone.
+    :raises CommandError: it is not a Kinto server. Any other server would answer 404 for all records.
     """
     root = RecordTemplate(settings.record_url).at_root("").rstrip("/")
     server = RecordServer(options.server.removesuffix(root), _credentials(options))
@@ -157,20 +153,20 @@ def _find_server(options: argparse.Namespace, settings: RecordSettings) -> Recor
         try:
             status, body = server.get_json(root + "/")
         except OSError as error:
-            raise CommandError(f"the server cannot be asked: {error}") from None
+            raise CommandError(f"the server cannot be reached: {error}") from None
         if status != 200 or not isinstance(body, dict) or "capabilities" not in body:
             raise CommandError(f"there is no Kinto server at {urlsplit(options.server).netloc}: it answers {status}")
     return server
 
 
-def _tell_findings(findings: list[Finding], *, dry_run: bool) -> Answer:
+def _summarize_findings(findings: list[Finding], *, dry_run: bool) -> Answer:
     counts = Counter(finding.verdict for finding in findings)
     removed = "would be removed" if dry_run else "removed"
-    words = {**{verdict: verdict.value for verdict in Verdict}, Verdict.REMOVED: removed}
-    lines = [_describe(finding, words) for finding in findings if finding.verdict in _SHOWN]
-    lines.append(", ".join(f"{counts[verdict]} {words[verdict]}" for verdict in Verdict))
+    texts = {**{verdict: verdict.value for verdict in Verdict}, Verdict.REMOVED: removed}
+    lines = [_describe(finding, texts) for finding in findings if finding.verdict in _SHOWN]
+    lines.append(", ".join(f"{counts[verdict]} {texts[verdict]}" for verdict in Verdict))
     if counts[Verdict.UNKNOWN]:
-        lines.append("What is unknown was left as it is. Who asks must be permitted to read all records.")
+        lines.append("Files with an unknown state were kept. The --auth user must be permitted to read all records.")
     data = {
         "files": [
             {"record": each.record, "location": each.location, "verdict": each.verdict.value, "reason": each.reason}
@@ -183,7 +179,7 @@ def _tell_findings(findings: list[Finding], *, dry_run: bool) -> Answer:
     return Answer(data, "\n".join(lines), failed=counts[Verdict.UNKNOWN] > 0)
 
 
-def _describe(finding: Finding, words: dict[Verdict, str]) -> str:
+def _describe(finding: Finding, texts: dict[Verdict, str]) -> str:
     place = " ".join(filter(None, (finding.record, finding.location)))
     reason = f", {printable(finding.reason)}" if finding.reason else ""
-    return f"{printable(place)}: {words[finding.verdict]}{reason}"
+    return f"{printable(place)}: {texts[finding.verdict]}{reason}"

@@ -8,11 +8,12 @@ from functools import partial
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 
 from fileupload.errors import FieldTooLarge, Incomplete, LimitExceeded, MalformedForm, UnsupportedRequest
+from fileupload.formatting import format_size
 from fileupload.protocols.base import Transfer, WholeBodyProtocol
 from fileupload.protocols.boundary_search import Delimiter
 from fileupload.protocols.receiver import Receiver
 from fileupload.protocols.upload_request import UploadPolicy, UploadRequest
-from fileupload.settings import Settings, format_size
+from fileupload.settings import Settings
 from fileupload.wsgi.headers import clean_filename, media_type, parse_parameters
 from fileupload.wsgi.request_body import BodyReader
 

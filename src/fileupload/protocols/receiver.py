@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from fileupload.errors import NoFile, UploadError
-from fileupload.pool.base import FileWriter
+from fileupload.pool.parts import FileWriter
 from fileupload.protocols.upload_request import UploadPolicy
 from fileupload.settings import Settings
 from fileupload.status import State, UploadedFile, UploadStatus, seconds_of, timestamp

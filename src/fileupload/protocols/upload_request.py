@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fileupload.errors import PoolFull, TooLarge, TypeNotAllowed
+from fileupload.formatting import format_size
 from fileupload.identifiers import Claims
 from fileupload.pool.base import Pool
-from fileupload.settings import Settings, format_size, least
+from fileupload.settings import Settings, least
 from fileupload.status import State, UploadStatus, timestamp
 from fileupload.wsgi.headers import is_in_ranges
 from fileupload.wsgi.request_body import BodyReader

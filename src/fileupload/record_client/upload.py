@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from fileupload.cli.progress_bar import ProgressBar
 from fileupload.record_client.collection import Collection
+from fileupload.record_client.progress_bar import ProgressBar
 from fileupload.record_client.transfers import (
     BLOCK,
     FormBody,

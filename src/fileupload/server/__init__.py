@@ -1,1 +1,1 @@
-"""The dedicated upload server, ``fileupload serve``."""
+"""Dedicated upload server, ``fileupload serve``."""

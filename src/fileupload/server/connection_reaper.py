@@ -1,19 +1,18 @@
-"""Ends connections of ``fileupload serve`` whose clients are idle, too slow, or do not take their answer.
+"""Closes connections of ``fileupload serve`` whose clients are idle, too slow, or do not read their answer.
 
-granian has a time limit for the head of a request, and none for what follows: the thread of a request waits for the
-next bytes of a body, or for the client to take an answer, for as long as the client likes. Neither WSGI nor granian
-tells by which connection a request came. But the kernel counts the bytes of each connection (struct tcp_info), and we
-know of each request whether it is blocked in a read, since when, and for how long it may be. So each half second, and
-only by what was counted:
+granian has a timeout for the head of a request, and none for what follows: the thread of a request waits without limit
+for the next bytes of a body, or for the client to read an answer. Neither WSGI nor granian exposes the connection of a
+request. But the kernel counts the bytes of each connection (``struct tcp_info``), and the WSGI wrapper here knows of
+each request whether it is blocked in a read, since when, and its limits. Every half second the reaper compares both:
 
-- a connection is ended that has bytes to send of which the client takes fewer than the least rate;
-- where a read is overdue, a connection from the same address is ended that is in the middle of a request and has sent
-  at less than the least rate. It cannot be one whose request is being worked on: that one has received its whole body,
-  and nothing since the work began;
-- while nearly all connections that a process may have are taken, those that are idle are ended after a second or two.
+- It closes a connection with unacknowledged bytes of which the client acknowledges fewer than the minimum rate.
+- For each overdue read, it closes one connection from the same address that is in the middle of a request and has
+  received less than the minimum rate. It spares connections whose request may be in the app: such a connection has
+  received its whole body, and nothing since the app began to work.
+- While three quarters of the connections that a process may have are in use, it closes idle ones after 1 to 2 s.
 
-There is a thread for each connection (see ``server``), so no request waits for a thread: a connection that received
-bytes and sent none is in the middle of a request. On systems without these counters nothing is ended.
+Each connection has a thread (see ``granian``), so no request waits for a thread: a connection that has received bytes
+and sent none is in the middle of a request. On systems without these counters the reaper is not used.
 """
 
 from __future__ import annotations
@@ -38,26 +37,26 @@ from fileupload.wsgi.watchdog import WATCH_KEY
 
 log = logging.getLogger("fileupload")
 
-_TICK = 0.5  # seconds between two looks
-_SLACK = 0.5  # seconds by which times of the kernel and of this process may differ
-_MAX_LAG = 60.0  # seconds that the last bytes of a body may have waited for the thread that reads them
+_TICK = 0.5  # seconds between two checks
+_SLACK = 0.5  # seconds by which timestamps of the kernel and of this process may differ
+_MAX_LAG = 60.0  # seconds by which the read of the last bytes of a body may be delayed
 _MAX_HEAD_LAG = 5.0  # the same for the head of a request without a body
-_MAX_DOUBT = 5.0  # seconds after which a connection that is not drained is ended, though it might be another
-_SECOND_TRY = 3.0  # seconds after which an ended connection that is still there is shut down in both directions
-_CROWDED = 0.75  # of the connections that a process may have
-_CROWDED_NEW = 1.0  # seconds that a connection may then be there without a byte
-_CROWDED_IDLE = 2.0  # seconds that it may then be idle after an answer
+_MAX_DOUBT = 5.0  # seconds after which an undrained connection is closed even if its identity is uncertain
+_FULL_CLOSE_DELAY = 3.0  # seconds after which a half-closed connection is shut down in both directions
+_CROWDED = 0.75  # share of the capacity from which idle connections are closed
+_CROWDED_NEW = 1.0  # seconds for the first byte of a new connection, when crowded
+_CROWDED_IDLE = 2.0  # seconds of idle time after an answer, when crowded
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReaperOptions:
-    """What the reaper allows.
+    """Limits of the reaper.
 
-    :ivar port: the port whose connections it looks at.
-    :ivar capacity: the connections that this process may have at once.
-    :ivar idle_timeout: seconds without a byte in the middle of a body, or of an answer; infinity for no limit.
-    :ivar min_rate: bytes a second that a client must take of an answer; 0 for no limit.
-    :ivar grace: seconds over which that is measured.
+    :ivar port: server port of the checked connections.
+    :ivar capacity: maximum number of connections of this process.
+    :ivar idle_timeout: seconds without a byte within a body or an answer; infinity: no timeout.
+    :ivar min_rate: bytes per second that a client must acknowledge of an answer; 0: no minimum.
+    :ivar grace: seconds over which the rate is measured.
     """
 
     port: int
@@ -69,12 +68,14 @@ class ReaperOptions:
 
 @dataclass
 class _Connection:
-    """A connection of this process, as seen at the last looks.
+    """Connection of this process, with the counters of the last checks. Times are monotonic.
 
-    :ivar mark: until when it received at the least rate, and the bytes until then.
-    :ivar base: bytes received before the request that it is in the middle of, as far as that was seen.
-    :ivar sending: bytes acknowledged, and when, since which it has bytes to send without a pause.
-    :ivar ended_at: when it was ended; 0 if it was not.
+    :ivar seen: time of the first check.
+    :ivar mark: last time at which it received at the minimum rate, and the bytes received until then.
+    :ivar base: bytes received before the current request, as far as the checks have seen.
+    :ivar sending: time since which it always had bytes to send, and the bytes acknowledged until then; None: it has
+        none.
+    :ivar ended_at: time at which it was closed; 0: not closed.
     """
 
     address: str
@@ -100,7 +101,7 @@ class _Connection:
 
     @property
     def in_request(self) -> bool:
-        """Whether bytes have come since the last answer."""
+        """True if bytes were received since the last answer."""
         counters = self.counters
         if not counters.received or counters.pending:
             return False
@@ -108,20 +109,20 @@ class _Connection:
 
     @property
     def may_be_in_request(self) -> bool:
-        """Whether bytes may have come since the last answer: in the same millisecond the order is not known."""
+        """True if bytes may have been received since the last answer: within a millisecond the order is unknown."""
         counters = self.counters
         return self.in_request or (counters.received > 0 and counters.since_received == counters.since_sent)
 
 
 class ConnectionReaper:
-    """A WSGI app around *app*, and a thread that looks at the connections of this process."""
+    """WSGI middleware that times requests, with a thread that checks the connections of this process."""
 
     def __init__(self, app: WSGIApplication, options: ReaperOptions) -> None:
         self._app = app
         self._options = options
         self._requests: dict[int, RequestWatch] = {}
         self._connections: dict[int, _Connection] = {}  # by inode
-        self._others: set[int] = set()  # inodes of sockets that are none of them
+        self._others: set[int] = set()  # inodes of all other sockets
         threading.Thread(target=self._run, name="fileupload-reaper", daemon=True).start()
 
     def __call__(self, environ: WSGIEnvironment, start_response: Any) -> Iterable[bytes]:
@@ -134,7 +135,7 @@ class ConnectionReaper:
         except BaseException:
             del self._requests[key]
             raise
-        if isinstance(answer, list):  # which the server takes as a whole
+        if isinstance(answer, list):  # the server sends a list as a whole
             del self._requests[key]
             return answer
         watch.answering = True
@@ -144,31 +145,31 @@ class ConnectionReaper:
         while True:
             time.sleep(_TICK)
             try:
-                self._look(time.monotonic())
+                self._check(time.monotonic())
             except Exception:
-                log.exception("idle and slow connections could not be looked for")
+                log.exception("idle and slow connections could not be checked")
 
-    def _look(self, now: float) -> None:
-        self._count(now)
+    def _check(self, now: float) -> None:
+        self._update_counters(now)
         connections = [each for each in self._connections.values() if not each.ended_at]
-        ended = [each for each in connections if self._takes_too_little(each, now)]
+        ended = [each for each in connections if self._reads_too_slowly(each, now)]
         for connection in ended:
             self._end(connection, socket.SHUT_RDWR, now)
         late = self._end_overdue(connections, now)
         crowd = self._end_idle(connections, now)
         for connection in self._connections.values():
-            if connection.ended_at and now - connection.ended_at >= _SECOND_TRY:
+            if connection.ended_at and now - connection.ended_at >= _FULL_CLOSE_DELAY:
                 self._end(connection, socket.SHUT_RDWR, now)
         if ended or late or crowd:
             log.warning(
-                "connections ended: %d whose clients sent too slowly, %d that did not take the answer, %d idle",
+                "connections closed: %d with a slow sender, %d with an unread answer, %d idle",
                 late, len(ended), crowd,
             )  # fmt: skip
 
-    def _count(self, now: float) -> None:
-        """Look at all connections of this process."""
+    def _update_counters(self, now: float) -> None:
+        """Update the counters of all connections of this process."""
         found = set()
-        # Which request came by which connection is not known: of a client's limits, the mildest holds for all of them.
+        # The connection of a request is unknown: the lowest rate of a client applies to all its connections.
         rates: dict[str, int] = {}
         for watch in list(self._requests.values()):
             if watch.rate is not None:
@@ -180,12 +181,12 @@ class ConnectionReaper:
                     inode = int(link[8:-1])
                     found.add(inode)
                     if inode not in self._others:
-                        self._count_one(int(name), inode, rates, now)
+                        self._update_connection(int(name), inode, rates, now)
         self._others &= found
         for inode in self._connections.keys() - found:
             del self._connections[inode]
 
-    def _count_one(self, fd: int, inode: int, rates: dict[str, int], now: float) -> None:
+    def _update_connection(self, fd: int, inode: int, rates: dict[str, int], now: float) -> None:
         with duplicate(fd) as sock:
             known = self._connections.get(inode)
             if known is None:
@@ -202,8 +203,8 @@ class ConnectionReaper:
             known.fd = fd
             known.update(counters, now, rates.get(known.address, self._options.min_rate))
 
-    def _takes_too_little(self, connection: _Connection, now: float) -> bool:
-        """Tell whether the client takes its answer too slowly; the window begins anew where it does not."""
+    def _reads_too_slowly(self, connection: _Connection, now: float) -> bool:
+        """Return whether the client reads its answer too slowly; start a new window otherwise."""
         if connection.sending is None:
             return False
         since, acknowledged = connection.sending
@@ -219,7 +220,7 @@ class ConnectionReaper:
         return taken < options.min_rate * seconds
 
     def _end_overdue(self, connections: list[_Connection], now: float) -> int:
-        """End the connections of reads that have taken too long; return how many."""
+        """Close the connections of overdue reads; return their number."""
         reading: dict[str, list[RequestWatch]] = defaultdict(list)
         overdue: dict[str, list[RequestWatch]] = defaultdict(list)
         working: dict[str, list[RequestWatch]] = defaultdict(list)
@@ -234,7 +235,7 @@ class ConnectionReaper:
         for address, watches in overdue.items():
             if count := self._end_culprits(watches, working[address], connections, now):
                 ended += count
-                # Which read waits for which connection is not known: one that breaks now was too slow, most likely.
+                # The connection of a read is unknown: a read that fails now most likely belonged to a slow client.
                 for watch in reading[address]:
                     if watch.wait is not None:
                         watch.wait.suspected = True
@@ -243,7 +244,7 @@ class ConnectionReaper:
     def _end_culprits(
         self, overdue: list[RequestWatch], working: list[RequestWatch], connections: list[_Connection], now: float
     ) -> int:
-        """End one connection for each overdue read of a client, the slowest first; return how many."""
+        """Close one connection of a client for each of its overdue reads, the slowest first; return their number."""
         candidates = [
             each
             for each in connections
@@ -254,7 +255,7 @@ class ConnectionReaper:
         reads = [watch for watch in overdue if watch not in drains]
         culprits = self._slow_senders(reads, candidates, now) + _undrained(drains, candidates, now)
         if culprits:
-            # Which of these reads waits for which of these connections is not known, and does not matter.
+            # Which of these reads belongs to which of these connections is unknown, and makes no difference.
             for watch in overdue:
                 if watch.wait is not None:
                     watch.wait.expired = True
@@ -263,7 +264,7 @@ class ConnectionReaper:
     def _slow_senders(
         self, overdue: list[RequestWatch], candidates: list[_Connection], now: float
     ) -> list[_Connection]:
-        """Return the connections in the middle of a request that are as slow as those that the reads wait for."""
+        """Return at most one connection for each overdue read: in the middle of a request, and idle or too slow."""
         if not overdue:
             return []
         waits = [watch.wait for watch in overdue if watch.wait is not None]
@@ -277,11 +278,11 @@ class ConnectionReaper:
         return sorted(slow, key=lambda each: (not each.in_request, each.mark[0]))[: len(overdue)]
 
     def _end_idle(self, connections: list[_Connection], now: float) -> int:
-        """End idle connections where there are nearly as many as there may be; return how many."""
+        """Close idle connections if the process is crowded; return their number."""
         if len(connections) < self._options.capacity * _CROWDED:
             return 0
-        # A request that is worked on looks like a head that is not complete, and an answer whose next piece is not
-        # ready like one that is over: of a client that has requests, only what is certain is ended.
+        # By its counters, a request in the app looks like an incomplete head, and an answer whose next piece is not
+        # ready looks finished: of a client with running requests, only connections without a byte are closed.
         busy = {watch.address for watch in list(self._requests.values())}
         idle = [each for each in connections if not each.ended_at and _is_idle(each, each.address in busy, now)]
         return sum(self._end(connection, socket.SHUT_RDWR, now) for connection in idle)
@@ -289,7 +290,7 @@ class ConnectionReaper:
     def _end(self, connection: _Connection, how: int, now: float) -> bool:
         connection.ended_at = now
         with suppress(OSError), duplicate(connection.fd) as sock:
-            # The descriptor may be another connection's by now.
+            # The descriptor may belong to another connection by now.
             inode = os.fstat(sock.fileno()).st_ino
             if self._connections.get(inode) is connection:
                 shut_down(sock, how, discard=how == socket.SHUT_RDWR)
@@ -298,10 +299,10 @@ class ConnectionReaper:
 
 
 def _may_be_worked_on(connection: _Connection, working: list[RequestWatch], now: float) -> bool:
-    """Tell whether the request of *connection* may be one of those that are worked on.
+    """Return whether the request of *connection* may be one of *working*, which are in the app.
 
-    Such a one has received its whole body, and its last bytes came just before the work began. Only a disk that stalls
-    may let the bytes of a body wait for longer.
+    Such a connection has received its whole body, and its last bytes came just before the work began. Only a stalled
+    disk can delay the read of these bytes.
     """
     received = connection.counters.received - connection.base
     last = now - connection.counters.since_received
@@ -313,11 +314,11 @@ def _may_be_worked_on(connection: _Connection, working: list[RequestWatch], now:
 
 
 def _undrained(drains: list[RequestWatch], candidates: list[_Connection], now: float) -> list[_Connection]:
-    """Return the connections that were answered when the *drains* began, and from which the rest has not come.
+    """Return the connections that were answered when the *drains* began, and that have not sent the rest of the body.
 
-    A connection that is idle since then may be kept alive for a next request, which any server may end at any time
-    (RFC 9112, 9.3.1). One that is in the middle of a request may have begun a next one: it is ended only where there
-    are no more of them than reads.
+    An idle one may be a kept-alive connection, which a server may close at any time (RFC 9112, 9.5). One in the middle
+    of a request may have started a new request: it is closed only if there are no more such connections than drains,
+    or after ``_MAX_DOUBT`` seconds.
     """
     starts = sorted(watch.wait.draining_since for watch in drains if watch.wait is not None)
     if not starts:
@@ -353,7 +354,7 @@ def _is_overdue(watch: RequestWatch, now: float, idle_timeout: float) -> bool:
 
 
 def _client_address(sock: KernelSocket, port: int) -> str | None:
-    """Return the address of the client of a connection to *port*; None for any other socket."""
+    """Return the IP address of the client of a connection to *port*; None for any other socket."""
     if sock.family not in {socket.AF_INET, socket.AF_INET6}:
         return None
     try:

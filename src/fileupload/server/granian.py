@@ -1,4 +1,4 @@
-"""``fileupload serve``: an upload server on granian, which streams bodies best of the WSGI servers."""
+"""``fileupload serve``: an upload server on granian, the measured WSGI server with the lowest cost per byte."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from fileupload.server.connection_reaper import ConnectionReaper, ReaperOptions
 from fileupload.settings import Settings
 from fileupload.wsgi.connection import HAS_COUNTERS
 
-HEADER_TIMEOUT = 10.0  # seconds for the head of a request, from the connection or the last answer on
-_RESERVE = 64  # threads
-_SHUTDOWN_GRACE = 30  # seconds that running uploads have to end after SIGTERM
+HEADER_TIMEOUT = 10.0  # seconds for the head of a request, counted from the connection or from the last answer
+_RESERVE = 64  # threads beyond the number of connections
+_SHUTDOWN_GRACE = 30  # seconds for running uploads to finish after SIGTERM
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """How to listen.
+    """Options of the server.
 
-    :ivar port: 0 takes a free one.
-    :ivar workers: processes; 0 for one on each processor, but at most four.
-    :ivar threads: requests that each process serves at once; a slow client occupies one. They are made as
-        they are needed.
-    :ivar idle_timeout: seconds after which a connection ends whose client sends nothing more of a body, or takes
-        nothing more of an answer; 0: never.
+    :ivar port: port to listen on; 0: any free port.
+    :ivar workers: number of worker processes; 0: one per processor, at most four.
+    :ivar threads: concurrent requests per worker process; a slow client occupies one thread. Threads are started on
+        demand.
+    :ivar idle_timeout: seconds without a byte of a body, or of an answer, after which a connection is closed; 0: no
+        timeout.
     """
 
     host: str = "127.0.0.1"
@@ -49,11 +49,11 @@ class ServerOptions:
 
 
 def serve(make_app: Callable[[], WSGIApplication], options: ServerOptions, announce: Callable[[str], None]) -> None:
-    """Serve the app that *make_app* returns in each worker, until SIGINT or SIGTERM.
+    """Run the server until SIGINT or SIGTERM.
 
-    :param make_app: picklable, called once in each process.
-    :param announce: called with the address once connections are accepted.
-    :raises SettingError: granian is not installed, or the address cannot be used.
+    :param make_app: returns the WSGI app; picklable, called once in each worker process.
+    :param announce: called with the URL of the server once it accepts connections.
+    :raises SettingError: granian is not installed, or the host and port cannot be used.
     """
     try:
         from granian import Granian
@@ -70,18 +70,18 @@ def serve(make_app: Callable[[], WSGIApplication], options: ServerOptions, annou
             port=port,
             interface=Interfaces.WSGI,
             workers=options.workers or min(4, len(os.sched_getaffinity(0))),
-            # Over HTTP/2, a read never returns once its stream was reset or its connection was closed, and one
-            # connection has as many streams as it likes. Over HTTP/1.1 a connection has one request at a time.
+            # Over HTTP/2, a read never returns once its stream is reset or its connection is closed, and the number of
+            # streams of a connection is not limited. Over HTTP/1.1 a connection has one request at a time.
             http=HTTPModes.http1,
-            # Holds for the whole head and for the time before it: without a byte, and between two requests.
+            # The timeout covers the whole head, and the idle time before it on a new or a kept-alive connection.
             http1_settings=HTTP1Settings(header_read_timeout=int(HEADER_TIMEOUT * 1000)),
-            # No connection waits for a thread: the threads in reserve are for what is drained behind an answer,
-            # while the next request of the connection begins. Connections beyond that wait in the kernel.
+            # No connection waits for a thread: a thread that drains a body after the answer uses one of the reserve
+            # while the next request of its connection starts. Connections beyond the limit wait in the kernel.
             blocking_threads=options.threads + _RESERVE,
             backpressure=options.threads,
             backlog=max(4096, options.threads),
-            log_level=LogLevels.error,  # it warns of many threads, which is what slow clients need
-            log_access=False,  # addresses hold identifiers, and identifiers are secrets
+            log_level=LogLevels.error,  # it warns about many threads, which slow clients need
+            log_access=False,  # URLs contain identifiers, which are secrets
             respawn_failed_workers=True,
             workers_kill_timeout=_SHUTDOWN_GRACE,
         )
@@ -90,14 +90,14 @@ def serve(make_app: Callable[[], WSGIApplication], options: ServerOptions, annou
 
 
 def _load(make_app: Callable[[], WSGIApplication], port: int, options: ServerOptions) -> WSGIApplication:
-    """Return the app, in a worker process that ends when its parent does."""
+    """Return the app of a worker process, behind the connection reaper; the process ends when its parent ends."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     app = make_app()
     if not HAS_COUNTERS or not os.path.isdir("/proc/self/fd"):
         return app
-    # Of an app from a Paste file the settings are known only if its first part is ours.
+    # The settings of an app from a Paste file are known only if its outermost component is one of this package.
     settings = getattr(getattr(app, "manager", None), "settings", None) or Settings()
     return ConnectionReaper(
         app,
@@ -112,16 +112,16 @@ def _load(make_app: Callable[[], WSGIApplication], port: int, options: ServerOpt
 
 
 def _end_with(parent: Any) -> None:
-    # A worker that outlives a killed parent would keep the port, and answer with a configuration of the past.
+    # A worker that survives a killed parent would keep the port, and serve an outdated configuration.
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextlib.contextmanager
 def _reserved(host: str, port: int) -> Any:
-    """Keep the address free of others until the workers listen there; gives the port.
+    """Reserve the host and port until the workers listen there; the context value is the port.
 
-    The workers bind with SO_REUSEPORT, which would let a second server share the port of a first one unnoticed.
+    The workers bind with SO_REUSEPORT, so that without this check a second server could silently share the port.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -147,13 +147,13 @@ def _announce_when_listening(host: str, port: int, announce: Callable[[str], Non
 
 
 def _allow_many_files() -> None:
-    """Raise the limit of open files as far as it goes: an upload needs five, its socket included."""
+    """Raise the soft limit of open files to the hard limit: an upload needs five descriptors, with its socket."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def configure_logging() -> None:
-    """Write this package's log to standard error."""
+    """Write the log of this package to standard error."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("fileupload").setLevel(logging.INFO)

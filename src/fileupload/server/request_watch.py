@@ -1,4 +1,4 @@
-"""What the connection reaper knows of a request: whether it waits for its client, since when, and how long it may."""
+"""Timing of a request for the connection reaper: whether it waits for its client, since when, and its deadlines."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from fileupload.wsgi.watchdog import Wait
 
 
 class RequestWatch:
-    """What the reaper knows of one request; the :class:`~fileupload.wsgi.watchdog.Watch` in its environ.
+    """Timing of one request; the :class:`~fileupload.wsgi.watchdog.Watch` in its environ.
 
-    :ivar address: of the client.
-    :ivar length: the bytes of the body that the client declared; None if it did not.
-    :ivar wait: what it waits for, as far as the reader of the body tells; None where another reads it.
-    :ivar rate: bytes a second below which the client is too slow, as the reader of the body tells; None before.
-    :ivar reading_since: when its read began (monotonic); 0 outside of reads.
-    :ivar working_since: when its last read was over, or it began.
-    :ivar answering: whether its answer is being sent.
+    :ivar address: IP address of the client.
+    :ivar length: declared length of the body in bytes; None if the body is chunked.
+    :ivar wait: the current wait of the body reader, with its limits; None if other code reads the body.
+    :ivar rate: minimum transfer rate in bytes per second, from the last wait of the body reader; None before the first.
+    :ivar reading_since: monotonic time at which the current read began; 0 outside of reads.
+    :ivar working_since: monotonic time at which the last read ended, or the request began.
+    :ivar answering: True while the answer is sent.
     """
 
     __slots__ = ("address", "answering", "length", "rate", "reading_since", "wait", "working_since")
@@ -37,22 +37,22 @@ class RequestWatch:
         self.answering = False
 
     def start(self, wait: Wait) -> None:
-        """Watch *wait* from now on."""
+        """Record that the body reader waits for the client, with the limits of *wait*."""
         self.wait = wait
         if not wait.sending:
             self.rate = wait.rate
 
     def stop(self, wait: Wait) -> None:
-        """Stop watching *wait*: it is over."""
+        """Record that *wait* is over."""
         self.wait = None
 
     def end(self) -> bool:
-        """Leave it to the server to end the connection after the answer."""
+        """Return False: the connection of the request is unknown here, and the server closes it after the answer."""
         return False
 
 
 class TimedInput:
-    """``wsgi.input`` that tells the request's watch since when a read waits."""
+    """Wrapper of ``wsgi.input`` that records the time of each read in the watch of the request."""
 
     def __init__(self, stream: Any, watch: RequestWatch) -> None:
         self._read = stream.read
@@ -85,7 +85,7 @@ class TimedInput:
 
 
 class TimedAnswer:
-    """An answer that is sent piece by piece; the request is over when the server closes it."""
+    """Wrapper of a streamed answer that calls *end* when the server closes it."""
 
     def __init__(self, pieces: Iterable[bytes], end: Callable[[], object]) -> None:
         self._pieces = pieces

@@ -19,7 +19,8 @@ from fileupload.errors import (
     UnsupportedRequest,
     UploadError,
 )
-from fileupload.settings import Settings, format_size
+from fileupload.formatting import format_size
+from fileupload.settings import Settings
 from fileupload.wsgi.headers import parse_length
 from fileupload.wsgi.watchdog import Wait, watch_of
 

@@ -356,7 +356,7 @@ def test_an_upload_is_retried_after_the_server_was_gone(
     kill_group(server.process)
     entry = row(page, "film.mkv")
     expect_state(entry, "failed")
-    expect(entry).to_contain_text("The connection to the server broke off. Check your connection, then retry.")
+    expect(entry).to_contain_text("The connection to the server was lost. Check your connection, then retry.")
     serve("--anonymous", port=port)
     speed_up()
     with page.expect_request(lambda request: request.method == "POST") as request:

@@ -103,8 +103,8 @@ def test_status_tells_of_a_failure(run: Run, server: Any, uploads: UploadManager
 def test_failures_have_a_sentence_and_a_status(run: Run, uploads: UploadManager, pool_directory: str) -> None:
     """What cannot be done is told on standard error, in JSON too if asked, and the exit status is not 0."""
     for arguments, sentence in (
-        (("status", uploads.create_identifier()), "there is no upload under this identifier"),
-        (("clear", "x" * 32), "this is no valid identifier"),
+        (("status", uploads.create_identifier()), "there is no upload with this identifier"),
+        (("clear", "x" * 32), "this identifier is not valid"),
         (("status", "0" * 32), "there is no upload"),
     ):
         done = run(*arguments, "--directory", pool_directory)
@@ -145,7 +145,7 @@ def test_uploads_are_listed_cleared_and_purged(
         (["--max-size", "much"], "setting 'max_size' cannot be 'much'"),
         (["--set", "durable=maybe"], "setting 'durable' cannot be 'maybe'; it must be true or false"),
         (["--set", "durable"], "'durable' is not NAME=VALUE"),
-        (["--threads", "0"], "'0' is not a whole number from 1"),
+        (["--threads", "0"], "'0' is not a whole number of at least 1"),
         (["--port", "70000"], "'70000' is not a port from 0 to 65535"),
         (["--host", "256.1.1.1"], "cannot listen on 256.1.1.1"),
         (["--cors-origin", "a.example"], "setting 'cors_origins'"),

@@ -231,9 +231,9 @@ def test_a_store_without_rules_says_so(swift_pool: Pool) -> None:
     done = swift_pool.setup("--origin", PAGE)
     assert (done.returncode, done.stderr) == (1, "")
     lifecycle, cors = done.stdout.splitlines()
-    assert lifecycle.startswith("No lifecycle rule: the store says 'MalformedXML")
+    assert lifecycle.startswith("No lifecycle rule: the store answers 'MalformedXML")
     assert "fileupload purge" in lifecycle
-    assert cors.startswith("No CORS rule: the store says 'NotImplemented")
+    assert cors.startswith("No CORS rule: the store answers 'NotImplemented")
     assert "cors_preflight_allow_origin" in cors
     told = swift_pool.setup("--origin", PAGE, "--json")
     assert told.returncode == 1
@@ -266,7 +266,7 @@ def test_a_wrong_place_is_told(place: Place, changed: dict[str, str], answer: st
 def test_a_folder_needs_nothing(pool_directory: str) -> None:
     """For a pool in a folder nothing is to be set up; there cannot be a folder and a store."""
     done = run("--directory", pool_directory)
-    assert (done.returncode, done.stdout) == (0, "Nothing is to be set up for a pool in a folder.\n")
+    assert (done.returncode, done.stdout) == (0, "A pool in a directory needs no setup.\n")
     assert not os.path.exists(pool_directory)
     both = run("--directory", pool_directory, pool="s3://some-bucket/pool")
     assert both.returncode == 1
@@ -276,8 +276,8 @@ def test_a_folder_needs_nothing(pool_directory: str) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--abort-after", "0"), "'0' is not a whole number from 1"),
-        (("--abort-after", "2h"), "'2h' is not a whole number from 1"),
+        (("--abort-after", "0"), "'0' is not a whole number of at least 1"),
+        (("--abort-after", "2h"), "'2h' is not a whole number of at least 1"),
         (("--origin", "www.example.com"), "'www.example.com' is not origins such as https://www.example.com"),
     ],
 )

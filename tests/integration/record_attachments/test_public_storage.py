@@ -379,7 +379,7 @@ def place(**changed: Any) -> RecordSettings:
 )
 def test_the_pool_is_no_public_place(base_path: str) -> None:
     """Files do not lie where the pool is, nor the pool among them: a location could be the name of an upload."""
-    with pytest.raises(SettingError, match=r"setting 'base_path' cannot be .*: the pool is there"):
+    with pytest.raises(SettingError, match=r"setting 'base_path' cannot be .*: it overlaps setting 'pool'"):
         place(base_path=base_path)
     assert place(base_path="s3://pool/some/prefix2").is_in_store
 

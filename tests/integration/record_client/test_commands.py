@@ -9,6 +9,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -270,8 +271,8 @@ def test_what_may_not_be_written_is_told(run: CommandLine, place: Names, site: K
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"--server": "ftp://a.example"}, "is not an address such as"),
-        ({"--server": "http://alice:secret@a.example/v1"}, "must be without credentials"),
+        ({"--server": "ftp://a.example"}, "is not a URL such as"),
+        ({"--server": "http://alice:secret@a.example/v1"}, "must not contain credentials"),
         ({"--server": "http://127.0.0.1:1/v1"}, "the server cannot be reached"),
         ({"--bucket": "my blog"}, "'my blog' cannot be the id of a bucket"),
         ({"--auth": "nonsense"}, "the credentials must be user:password"),
@@ -327,6 +328,7 @@ def test_a_terminal_shows_the_progress(place: Names, tmp_path: Path) -> None:
     with (tmp_path / "large.txt").open("wb") as file:
         file.truncate(25 << 20)
     master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
     command = [sys.executable, "-m", "fileupload", "records", "upload", *place, "--auth", "alice:secret", "large.txt"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=slave)
     os.close(slave)
@@ -338,9 +340,11 @@ def test_a_terminal_shows_the_progress(place: Names, tmp_path: Path) -> None:
         pass
     os.close(master)
     assert process.wait(PATIENCE) == 0
-    assert b"] " in seen
-    assert b" of 25 MB, " in seen
-    assert seen.endswith(b"\r\x1b[K")
+    assert b"%|" in seen
+    assert b"/25.0M [" in seen
+    assert b"B/s]" in seen
+    assert seen.endswith(b"\r")
+    assert seen.split(b"\r")[-2].strip() == b""
 
 
 def test_downloads_replace_what_has_changed(

@@ -438,7 +438,7 @@ def test_the_command_needs_someone_who_may_read(gc: Callable[..., Any], uploaded
     done = gc(auth="mallory:x")
     assert done.returncode == 1
     assert "unknown, the server answers 403" in done.stdout
-    assert "Who asks must be permitted to read all records." in done.stdout
+    assert "The --auth user must be permitted to read all records." in done.stdout
     assert uploaded.stored() == [b"a.txt", b"b.txt"]
 
 
@@ -449,7 +449,7 @@ def test_the_command_does_not_believe_another_server(gc: Callable[..., Any], upl
     assert done.returncode == 1
     assert "there is no Kinto server at 127.0.0.1" in done.stderr
     down = gc(server="http://127.0.0.1:1/v1")
-    assert (down.returncode, "the server cannot be asked" in down.stderr) == (1, True)
+    assert (down.returncode, "the server cannot be reached" in down.stderr) == (1, True)
     assert uploaded.stored() == [b"a.txt", b"b.txt"]
 
 
@@ -460,9 +460,9 @@ def test_the_command_does_not_believe_another_server(gc: Callable[..., Any], upl
         (("other.ini",), "'other.ini' has no filters with 'use = egg:fileupload#records'; name one with #"),
         (("two.ini",), "has 2 filters"),
         (("two.ini#b",), "there is no pool in 'b-pool'"),
-        (("wrong.ini",), "is no Paste file"),
+        (("wrong.ini",), "is not a valid Paste file"),
         (("--directory", "absent"), "there is no pool in 'absent'"),
-        (("--directory", ".", "--set", "base_path=absent"), "there is no such folder"),
+        (("--directory", ".", "--set", "base_path=absent"), "there is no such directory"),
         (("--directory", ".", "--set", "record_url=x"), "setting 'record_url' cannot be 'x'"),
         (("--older-than", "soon"), "'soon' is not a time"),
     ],

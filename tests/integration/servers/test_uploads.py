@@ -138,7 +138,7 @@ def test_status_is_told_while_the_bytes_arrive(server: Server) -> None:
     after = server.status(identifier)
     assert after["state"] == "done"
     assert after.get("buffered", False) is not server.kind.streams
-    assert server.log.read_text().count("stores bodies before") == (0 if server.kind.streams else 1)
+    assert server.log.read_text().count("buffers bodies before") == (0 if server.kind.streams else 1)
     if server.kind.streams:
         assert len(seen) >= 3, f"of {sent} bytes only {seen} were told"
 

@@ -80,7 +80,7 @@ class ReaperSite:
         """Look as if so many seconds had passed since the test began."""
         now = self.start + after
         self.shift = max(0.0, now - time.monotonic())
-        self.reaper._look(now)
+        self.reaper._check(now)
 
     def close(self) -> None:
         for pair in self.pairs:

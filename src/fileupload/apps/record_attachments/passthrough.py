@@ -19,7 +19,8 @@ from fileupload.apps.record_attachments.paths import AddressKind, GuardedAddress
 from fileupload.apps.record_attachments.subrequests import AppClient, AppFailed, forward
 from fileupload.apps.record_attachments.urls import RecordTemplate
 from fileupload.errors import TooLarge
-from fileupload.settings import Settings, format_size
+from fileupload.formatting import format_size
+from fileupload.settings import Settings
 from fileupload.wsgi.request_body import BodyReader
 
 _MAX_ATTEMPTS = 3  # to write a record that others change meanwhile

@@ -1,4 +1,4 @@
-"""The settings of record attachments, for all records and for those below one address."""
+"""Settings of record attachments, for all records and for the records of a resource."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ ANY = "any"
 _EXTENSION = re.compile(r"[a-z0-9][a-z0-9_-]*", re.ASCII)
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/[a-z0-9!#$&^_.+-]{1,127}", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)\}", re.ASCII)
-# The canned ACLs of S3 that make sense for an object that is ours.
+# The canned ACLs of S3 for objects whose writer owns the bucket.
 _ACLS = ("private", "public-read", "authenticated-read", "bucket-owner-read", "bucket-owner-full-control")
 _PATTERN_NAMES = frozenset({"filename", "datetime", "rid"})
 
 
 def _extension_groups(value: object) -> tuple[str, ...]:
-    """Return the extensions of groups and extensions with ``+`` between them; none for any."""
+    """Return the extensions in a list of groups and extensions such as ``images+pdf``; empty if ``any`` is listed."""
     words = [word for part in str(value).lower().split("+") for word in part.split()]
     if not words or not all(word in _GROUPS or word == ANY or _EXTENSION.fullmatch(word) for word in words):
         raise ValueError(f"groups ({', '.join(sorted(_GROUPS))}, {ANY}) and extensions, with + between them")
@@ -46,7 +46,7 @@ def _extension_groups(value: object) -> tuple[str, ...]:
 
 
 def _mimetypes(value: object) -> tuple[tuple[str, str], ...]:
-    """Return media types by extension, from ``.ftl:application/vnd.fluent;.db:application/vnd.sqlite3``."""
+    """Return pairs of extension and media type from ``.ftl:application/vnd.fluent;.db:application/vnd.sqlite3``."""
     types = {}
     for rule in filter(None, (part.strip() for part in str(value).lower().split(";"))):
         extension, _, kind = (part.strip() for part in rule.partition(":"))
@@ -60,7 +60,7 @@ def _folder(value: object) -> str:
     text = str(value).strip().strip("/")
     plain = _PLACEHOLDER.sub("x", text)
     if any(part.startswith(".") for part in plain.split("/")) or set(plain) & set("{}\\\0") or "//" in plain:
-        raise ValueError("a relative folder such as {bucket_id}/{collection_id}, without dots")
+        raise ValueError("a relative path such as {bucket_id}/{collection_id}, without segments that begin with a dot")
     return text
 
 
@@ -68,7 +68,7 @@ def _filename_pattern(value: object) -> str:
     text = str(value).strip()
     names = set(_PLACEHOLDER.findall(text))
     if not names or not names <= _PATTERN_NAMES or set(_PLACEHOLDER.sub("", text)) & set("{}/\\\0"):
-        raise ValueError("a name with one of {filename}, {datetime} and {rid} in it, such as {rid}-{filename}")
+        raise ValueError("a filename with {filename}, {datetime} or {rid} in it, such as {rid}-{filename}")
     return text
 
 
@@ -80,9 +80,9 @@ def _base_url(value: object) -> str:
     text = str(value).strip()
     parts = urlsplit(text)
     if text and not ((parts.scheme in {"http", "https"} and parts.netloc) or text.startswith("/")):
-        raise ValueError("an address such as https://cdn.example.com/files/, a path such as /files/, or nothing")
+        raise ValueError("a URL such as https://cdn.example.com/files/, a path such as /files/, or empty")
     if parts.query or parts.fragment:
-        raise ValueError("an address without a query")
+        raise ValueError("a URL without a query")
     return text if not text or text.endswith("/") else text + "/"
 
 
@@ -97,51 +97,66 @@ def _path(value: object) -> str:
     if text.startswith("s3:"):
         return parse_s3_url(text)
     if "\0" in text:
-        raise ValueError("the path of a folder")
+        raise ValueError("the path of a directory")
     return text
 
 
 def _acl(value: object) -> str:
     if (text := str(value).strip()) and text not in _ACLS:
-        raise ValueError(f"one of {', '.join(_ACLS)}, or nothing")
+        raise ValueError(f"one of {', '.join(_ACLS)}, or empty")
     return text
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordSettings(Settings):
-    """The pool's settings, and those of records.
+    """Settings of record attachments, converted: sizes in bytes, times in seconds.
 
-    :ivar resources: what holds for the records below the first values of their address, such as ``("blog",)``.
+    :ivar resources: settings that override the others for some records, by the first values of the record's address,
+        such as ``("blog",)``.
     """
 
-    record_url: str = setting(_record_url, KINTO_RECORD, "Where records live; its last placeholder is the record's.")
-    api: str = setting(_api, "", "How the app speaks: kinto or rest; else kinto at Kinto's addresses.")
-    base_path: str = setting(_path, "", "A public folder, or s3://bucket/prefix, for the files in place of the pool.")
-    base_acl: str = setting(_acl, "", "ACL of the files in an object store, such as public-read; empty: none is sent.")
-    base_url: str = setting(_base_url, "", "What stands before the locations of files; empty: they are relative.")
-    extra_base_url: str = setting(_base_url, "", "What clients put before relative locations, advertised only.")
+    record_url: str = setting(
+        _record_url, KINTO_RECORD, "URL path template of records; its last placeholder is the record id."
+    )
+    api: str = setting(_api, "", "API of the app: kinto or rest; empty: kinto if record_url is Kinto's, else rest.")
+    base_path: str = setting(
+        _path, "", "Public directory, or s3://bucket/prefix, that stores the files; empty: the pool."
+    )
+    base_acl: str = setting(
+        _acl, "", "Canned ACL of the files in an object store, such as public-read; empty: no ACL is sent."
+    )
+    base_url: str = setting(_base_url, "", "URL prefix of file locations; empty: locations are relative.")
+    extra_base_url: str = setting(
+        _base_url, "", "URL prefix that is only advertised to clients, which put it before relative locations."
+    )
     serve_files: bool = setting(parse_boolean, False, "Serve the files at the path of base_url (or extra_base_url).")
-    readonly: bool = setting(parse_boolean, False, "The heartbeat writes nothing.")
-    folder: str = setting(_folder, "", "Folder of the files; {bucket_id} and such stand for parts of the address.")
-    keep_old_files: bool = setting(parse_boolean, False, "Files stay when they are replaced or their record goes.")
-    randomize: bool = setting(parse_boolean, True, "Files get random names.")
+    readonly: bool = setting(parse_boolean, False, "The heartbeat endpoint does not write to the storage.")
+    folder: str = setting(
+        _folder, "", "Directory of the files; placeholders of record_url such as {bucket_id} are filled in."
+    )
+    keep_old_files: bool = setting(parse_boolean, False, "Keep files that are replaced, or whose record is deleted.")
+    randomize: bool = setting(parse_boolean, True, "Store files under random names.")
     filename_pattern: str = setting(
-        _filename_pattern, "{filename}", "Their names else, of {filename}, {datetime} and {rid}."
+        _filename_pattern, "{filename}", "Pattern of names that are not random, with {filename}, {datetime} and {rid}."
     )
     extensions: tuple[str, ...] = setting(
-        _extension_groups, _extension_groups("default"), "Groups of extensions, or extensions, with + between them."
+        _extension_groups,
+        _extension_groups("default"),
+        "Accepted filename extensions and groups of extensions, separated by +.",
     )
     mimetypes: tuple[tuple[str, str], ...] = setting(
-        _mimetypes, (), "Media types by extension, before what clients say."
+        _mimetypes, (), "Media types by extension, which override those that clients send."
     )
-    max_size_bytes: int = setting(parse_size, 0, "Most bytes of a file; 0: no limit but max_size.")
+    max_size_bytes: int = setting(parse_size, 0, "Maximum size of a file; 0: only max_size.")
     resources: Mapping[tuple[str, ...], Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
-        """Convert *values*, by name; ``resources.<value>[.<value>].<name>`` holds for some records.
+        """Return the settings with *values* converted.
 
-        :raises SettingError: a name is unknown, or a value is wrong.
+        :param values: by setting name, or by ``resources.<value>[.<value>].<name>`` for the records whose addresses
+            begin with these values.
+        :raises SettingError: a name is unknown, or a value is invalid.
         """
         own = {name: value for name, value in values.items() if not name.startswith("resources.")}
         parsed = super().parse(own)
@@ -160,25 +175,27 @@ class RecordSettings(Settings):
                 resources.setdefault(tuple(path), {}).update(cls._parse_rule(name, rule, value))
         for folder in (parsed.folder, *(rules.get("folder", "") for rules in resources.values())):
             if unknown := set(_PLACEHOLDER.findall(folder)) - set(names):
-                raise SettingError(f"setting 'folder' cannot hold {{{min(unknown)}}}; there are {', '.join(names)}")
+                raise SettingError(
+                    f"setting 'folder' cannot hold {{{min(unknown)}}}; record_url has {', '.join(names)}"
+                )
         return dataclasses.replace(parsed, resources=resources)
 
     def _check_place(self) -> None:
-        """Check that the files have a place of their own.
+        """Check the storage location of the files.
 
-        :raises SettingError: it is the pool's, or a folder that is to have an ACL.
+        :raises SettingError: it overlaps the pool, or ``base_acl`` is set without an object store.
         """
         if self.base_acl and not self.is_in_store:
             raise SettingError("setting 'base_acl' is for files in an object store; 'base_path' must name it")
         pool, public = f"{self.pool}/", f"{self.base_path}/"
-        # A location could else be the name of something in the pool.
+        # Otherwise the location of a file could be the key of an object of the pool.
         if self.pool and self.is_in_store and (pool.startswith(public) or public.startswith(pool)):
-            raise SettingError(f"setting 'base_path' cannot be {self.base_path!r}: the pool is there, 'pool'")
+            raise SettingError(f"setting 'base_path' cannot be {self.base_path!r}: it overlaps setting 'pool'")
 
     @classmethod
     def _parse_rule(cls, name: str, rule: str, value: Any) -> dict[str, Any]:
         if rule not in RULES:
-            raise SettingError(f"setting {name!r} cannot be; for some records there are {', '.join(sorted(RULES))}")
+            raise SettingError(f"setting {name!r} is unknown; for some records one can set {', '.join(sorted(RULES))}")
         field = next(field for field in dataclasses.fields(cls) if field.name == rule)
         try:
             return {rule: field.metadata["convert"](value)}
@@ -186,7 +203,7 @@ class RecordSettings(Settings):
             raise SettingError(f"setting {name!r} cannot be {value!r}; it must be {error}") from None
 
     def of(self, groups: tuple[str, ...]) -> RecordSettings:
-        """Return the settings for records below *groups*, the values of their address; the longer path wins."""
+        """Return the settings of the records whose addresses have the values *groups*; the longest match wins."""
         rules: dict[str, Any] = {}
         for length in range(1, len(groups) + 1):
             rules.update(self.resources.get(groups[:length], {}))
@@ -194,12 +211,12 @@ class RecordSettings(Settings):
 
     @property
     def is_in_store(self) -> bool:
-        """Whether the files have a place in an object store, beside the pool."""
+        """True if ``base_path`` is in an object store."""
         return self.base_path.startswith("s3:")
 
     @property
     def uses_kinto_api(self) -> bool:
-        """Whether the app speaks as Kinto does."""
+        """True if the app has the API of Kinto."""
         return self.api == "kinto" or (not self.api and self.record_url == KINTO_RECORD)
 
 

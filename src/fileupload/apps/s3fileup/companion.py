@@ -14,7 +14,7 @@ from fileupload.apps.s3fileup.errors import CallbackFailed, UnknownAddress, Unkn
 from fileupload.apps.s3fileup.settings import S3FileupSettings
 from fileupload.apps.s3fileup.uploads import FileUploads, UploadHandle
 from fileupload.errors import MalformedRequest, TooLarge
-from fileupload.settings import format_size
+from fileupload.formatting import format_size
 from fileupload.wsgi.headers import type_of
 from fileupload.wsgi.pipeline import Resource
 from fileupload.wsgi.request import Request

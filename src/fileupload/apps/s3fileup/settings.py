@@ -1,4 +1,4 @@
-"""The settings of the app: those of the pool and of uploads, and its own."""
+"""Settings of s3fileup: those of the pool, and its own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from fileupload.dotted import parse_function
-from fileupload.settings import Settings, setting
+from fileupload.settings import Settings, parse_function, setting
 
 Authorize = Callable[[dict[str, Any]], Any]
 
@@ -20,7 +19,7 @@ def _callback_url(value: object) -> str:
     text = str(value).strip()
     parts = urlsplit(text)
     if text and not (parts.scheme in {"http", "https"} and parts.hostname and not parts.fragment):
-        raise ValueError("an address such as https://app.example.com/uploaded")
+        raise ValueError("a URL such as https://app.example.com/uploaded")
     return text
 
 
@@ -32,10 +31,15 @@ def _acl(value: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class S3FileupSettings(Settings):
-    """All settings of the app, converted."""
+    """Settings of s3fileup, converted: sizes in bytes, times in seconds."""
 
     authorize: Authorize | None = setting(  # noqa: RUF009 (a function is as immutable as the others)
-        parse_function, None, "Tells from the environ who may upload, as package.module:function; empty: REMOTE_USER."
+        parse_function,
+        None,
+        "Function of the WSGI environ that is true if the request may upload, as package.module:function; "
+        "empty: REMOTE_USER must be set.",
     )
-    callback_url: str = setting(_callback_url, "", "Gets the descriptor of each complete upload; empty: nobody does.")
-    acl: str = setting(_acl, "", "The canned ACL of the files in an object store; empty: none.")
+    callback_url: str = setting(
+        _callback_url, "", "URL of a webhook that receives the descriptor of each finished upload; empty: no webhook."
+    )
+    acl: str = setting(_acl, "", "Canned ACL of the files in an object store; empty: no ACL is sent.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from fileupload.apps.s3fileup.settings import S3FileupSettings
 from fileupload.apps.s3fileup.webhook import OWNER, Webhook, is_owned
 from fileupload.errors import AddressExpired, AlreadyDone, FileMissing, InvalidIdentifier
 from fileupload.manager import UploadManager
+from fileupload.pool.direct import OBJECT_ACL
 from fileupload.protocols.direct.terms import DirectUploadRequest
 from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from fileupload.protocols.direct.uploads import DirectUploads
@@ -25,25 +25,19 @@ from fileupload.protocols.registry import open_upload
 from fileupload.status import State, UploadStatus
 from fileupload.wsgi.file_responses import ServedFile, file_response
 
-# What a form that is posted to a store calls its object, and Uppy then the upload.
-_OBJECT_KEY = re.compile(r"(?:.*/)?b/(?P<id>[0-9a-f]{32})/f/[^/]+/[^/]+", re.ASCII)
-
 
 @dataclass(frozen=True)
 class UploadHandle:
     """An upload that was begun here, or found again.
 
     :ivar key: the identifier by which the client speaks of it.
+    :ivar upload_id: the name of the direct upload, which is the same until another is begun.
     """
 
     key: str
     bucket_id: str
     status: UploadStatus
-
-    @property
-    def upload_id(self) -> str:
-        """The name of the attempt, which is the same until another is begun."""
-        return _data_of(self.status.attempt)
+    upload_id: str
 
 
 class FileUploads:
@@ -53,6 +47,7 @@ class FileUploads:
         self.direct = DirectUploads(manager)
         self._manager = manager
         self._settings = settings
+        self._pool_options = {OBJECT_ACL: settings.acl} if settings.acl else {}
         self._webhook = Webhook(settings.callback_url, manager)
         self._token_signer = TokenSigner(manager.key_ring, b"file")
 
@@ -64,25 +59,30 @@ class FileUploads:
         identifier = self._manager.create_identifier()
         detach_body(environ)  # the file does not come with this request
         upload = open_upload(environ, {}, self._manager, identifier, owner=OWNER)
-        status = self.direct.begin(upload, replace(wanted, acl=self._settings.acl))
-        return UploadHandle(identifier, upload.claims.id, status)
+        status = self.direct.begin(upload, replace(wanted, pool_options=self._pool_options))
+        return self._handle(identifier, upload.claims.id, status)
 
     def find(self, key: str) -> UploadHandle:
         """Return the upload that *key* names: an identifier, or the key of the object that a form has made.
 
         :raises UnknownKey: there is none, or it is another application's.
         """
-        match = _OBJECT_KEY.fullmatch(key)
+        pool = self._manager.pool
+        of_form = pool.bucket_id_of_form_key(key)
         try:
-            bucket_id = match["id"] if match else self._manager.verify(key).id
+            bucket_id = of_form or self._manager.verify(key).id
         except InvalidIdentifier:
             raise UnknownKey from None
-        status = self._manager.pool.bucket(bucket_id).get_status()
+        status = pool.bucket(bucket_id).get_status()
         if status.state is State.UNKNOWN or not is_owned(status):
             raise UnknownKey
-        if match and not self._manager.pool.direct(bucket_id, status.attempt).is_form_key(key):
+        if of_form and not pool.direct(bucket_id, status.attempt).is_form_key(key):
             raise UnknownKey
-        return UploadHandle(self._manager.create_identifier_for(bucket_id) if match else key, bucket_id, status)
+        return self._handle(self._manager.create_identifier_for(bucket_id) if of_form else key, bucket_id, status)
+
+    def _handle(self, key: str, bucket_id: str, status: UploadStatus) -> UploadHandle:
+        upload_id = self._manager.pool.direct(bucket_id, status.attempt).upload_id
+        return UploadHandle(key, bucket_id, status, upload_id)
 
     def complete(self, begun: UploadHandle, etags: Mapping[int, str] | None = None) -> dict[str, Any]:
         """Finish an upload, if that was not done before, and tell the application; return its descriptor.
@@ -154,8 +154,3 @@ class FileUploads:
             return
         if self._manager.pool.bucket(begun.bucket_id).get_status().state is State.DONE:
             raise AlreadyDone
-
-
-def _data_of(attempt: str) -> str:
-    """Return what stays of an attempt's name however often it is resumed."""
-    return attempt.rpartition("_")[2]

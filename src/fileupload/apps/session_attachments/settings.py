@@ -1,4 +1,4 @@
-"""The settings of session attachments: those of the pool and of uploads, and their own."""
+"""Settings of session attachments: those of the pool, and their own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fileupload.dotted import parse_function
-from fileupload.settings import Settings, parse_count, parse_days, parse_megabytes, parse_origins, parse_path, setting
+from fileupload.settings import (
+    Settings,
+    parse_count,
+    parse_days,
+    parse_function,
+    parse_megabytes,
+    parse_origins,
+    parse_path,
+    setting,
+)
 
 FindSession = Callable[[dict[str, Any]], str | None]
 
@@ -17,40 +25,47 @@ _COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", re.ASCII)  # RFC 
 
 def _cookie_name(value: object) -> str:
     if not _COOKIE_NAME.fullmatch(text := str(value).strip()):
-        raise ValueError("1 to 64 letters, digits and signs that a cookie's name may have")
+        raise ValueError("a cookie name of 1 to 64 token characters (RFC 6265, 4.1.1)")
     return text
 
 
 def _mount(value: object) -> str:
     if not (text := parse_path(value)):
-        raise ValueError("a path such as /attachments, with a slash before and none behind")
+        raise ValueError("a path such as /attachments, with a leading and without a trailing slash")
     return text
 
 
 def _trusted_origins(value: object) -> tuple[str, ...]:
     if "*" in (origins := parse_origins(value)):
-        raise ValueError("origins such as https://www.example.com; to trust them all would be to check nothing")
+        raise ValueError("origins such as https://www.example.com; * would disable the CSRF check")
     return origins
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionSettings(Settings):
-    """All settings of session attachments, converted. Sizes are bytes here, times are seconds.
+    """Settings of session attachments, converted: sizes in bytes, times in seconds.
 
-    In ini files and in keywords the plain numbers of sizes are megabytes, those of ``expire_after`` and
-    ``session_age`` days.
+    In ini files and in keywords, plain numbers of ``max_bundle_size`` and ``max_session_size`` are megabytes too, and
+    those of ``session_age`` are days.
     """
 
-    path: str = setting(_mount, "/attachments", "Where the attachments are.")
-    max_size: int = setting(parse_megabytes, 50 << 20, "Most bytes of files in an upload; 0: no limit.")
-    expire_after: float = setting(parse_days, 3 * 86400.0, "Remove attachments of this age in passing; 0: never.")
-    max_bundle_size: int = setting(parse_megabytes, 250 << 20, "Most bytes in a bundle; 0: no limit.")
-    max_bundle_files: int = setting(parse_count, 100, "Most files in a bundle.")
-    max_session_size: int = setting(parse_megabytes, 1 << 30, "Most bytes in all bundles of a session; 0: no limit.")
-    max_session_files: int = setting(parse_count, 1000, "Most files in all bundles of a session.")
-    session: FindSession | None = setting(  # noqa: RUF009 (a function is as immutable as the others)
-        parse_function, None, "Makes a session's secret of the environ, as package.module:function; empty: a cookie."
+    path: str = setting(_mount, "/attachments", "Path of the attachments.")
+    max_size: int = setting(parse_megabytes, 50 << 20, "Maximum total size of the files of an upload; 0: no limit.")
+    expire_after: float = setting(
+        parse_days, 3 * 86400.0, "Age after which attachments are purged in the background; 0: never."
     )
-    session_age: float = setting(parse_days, 14 * 86400.0, "How long the cookie lives; 0: until the browser is closed.")
-    cookie_name: str = setting(_cookie_name, "fileupload_session", "The name of the cookie.")
-    trusted_origins: tuple[str, ...] = setting(_trusted_origins, (), "Origins of other sites that may change things.")
+    max_bundle_size: int = setting(parse_megabytes, 250 << 20, "Quota of a bundle in bytes; 0: no limit.")
+    max_bundle_files: int = setting(parse_count, 100, "Quota of a bundle in files.")
+    max_session_size: int = setting(parse_megabytes, 1 << 30, "Quota of a session in bytes; 0: no limit.")
+    max_session_files: int = setting(parse_count, 1000, "Quota of a session in files.")
+    session: FindSession | None = setting(  # noqa: RUF009 (a function is as immutable as the others)
+        parse_function,
+        None,
+        "Function that returns the secret of a session from the WSGI environ, as package.module:function; "
+        "empty: a session cookie.",
+    )
+    session_age: float = setting(
+        parse_days, 14 * 86400.0, "Lifetime of the session cookie; 0: until the browser is closed."
+    )
+    cookie_name: str = setting(_cookie_name, "fileupload_session", "Name of the session cookie.")
+    trusted_origins: tuple[str, ...] = setting(_trusted_origins, (), "Origins of other sites that pass the CSRF check.")

@@ -21,10 +21,10 @@ from fileupload.apps.session_attachments.bundles import Attachment, Bundle, bund
 from fileupload.apps.session_attachments.errors import BadName
 from fileupload.apps.session_attachments.settings import SessionSettings
 from fileupload.errors import AlreadyDone, LimitExceeded, Superseded, TooLarge, UploadError
+from fileupload.formatting import format_size
 from fileupload.manager import UploadManager
 from fileupload.protocols.registry import open_upload, receive
 from fileupload.protocols.upload_request import FileFilter, UploadRequest
-from fileupload.settings import format_size
 from fileupload.status import State, UploadedFile, UploadStatus
 from fileupload.wsgi.request import identifier_of
 

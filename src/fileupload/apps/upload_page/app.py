@@ -16,8 +16,9 @@ from webob import Response
 from webob.exc import HTTPFound, HTTPMethodNotAllowed, HTTPNotFound
 
 from fileupload.errors import MalformedRequest
+from fileupload.formatting import format_size
 from fileupload.manager import UploadManager
-from fileupload.settings import format_size, least
+from fileupload.settings import least
 from fileupload.wsgi.conditional_requests import answer_conditions
 from fileupload.wsgi.responses import json_response, prefers_html, problem, with_no_store_headers
 from fileupload.wsgi.urls import application_url

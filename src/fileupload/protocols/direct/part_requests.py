@@ -16,14 +16,14 @@ from fileupload.errors import (
     UploadError,
     storage_error,
 )
+from fileupload.formatting import format_size
 from fileupload.manager import UploadManager
-from fileupload.pool.base import FileWriter
-from fileupload.pool.direct import DirectFile, Part, PartWriter
+from fileupload.pool.direct import DirectFile
+from fileupload.pool.parts import FileWriter, Part, PartWriter
 from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from fileupload.protocols.multipart_form import prepare_form
 from fileupload.protocols.receiver import Receiver
 from fileupload.protocols.upload_request import FileFilter, UploadPolicy
-from fileupload.settings import format_size
 from fileupload.status import State, UploadStatus
 from fileupload.wsgi.request_body import BodyReader
 
@@ -66,7 +66,7 @@ class _PartSink:
         # holds for the one file.
         self._limit = None if token.number and token.min_size == token.max_size else token.max_size
         sizes = [size for size in (body.length, token.max_size) if size is not None]
-        self._size = min(sizes, default=0)  # a body is never shorter than the file in it
+        self._size = min(sizes, default=None)  # a body is never shorter than the file in it
         self._writer: _OpenPart | None = None
 
     def create_file(self) -> FileWriter:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from fileupload.errors import Incomplete, MalformedRequest, TooLarge
-from fileupload.pool.direct import MAX_PARTS, MIN_PART_SIZE, Part
-from fileupload.settings import format_size
+from fileupload.formatting import format_size
+from fileupload.pool.parts import MAX_PARTS, MIN_PART_SIZE, Part
 from fileupload.status import UploadStatus
 from fileupload.wsgi.headers import clean_filename, media_type
 
@@ -30,7 +30,7 @@ class DirectUploadRequest:
     :ivar sha256: the hex digest that it will have, or None.
     :ivar form: the client would post it as a form.
     :ivar single_part: not in parts, whatever their size may be.
-    :ivar acl: the canned ACL that it gets in an object store.
+    :ivar pool_options: options for the pool (see :mod:`fileupload.pool.direct`).
     """
 
     filename: str
@@ -39,7 +39,7 @@ class DirectUploadRequest:
     sha256: str | None = None
     form: bool = False
     single_part: bool = False
-    acl: str = ""
+    pool_options: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, data: Any) -> DirectUploadRequest:

@@ -29,14 +29,16 @@ from fileupload.errors import (
     UploadError,
     storage_error,
 )
+from fileupload.formatting import format_size
 from fileupload.manager import UploadManager
 from fileupload.pool.base import Attempt, Pool
-from fileupload.pool.direct import MAX_PART_SIZE, MAX_PARTS, DirectFile, Part
+from fileupload.pool.direct import DirectFile
+from fileupload.pool.parts import MAX_PART_SIZE, MAX_PARTS, Part
 from fileupload.protocols.direct.terms import DirectUploadRequest, check_parts, part_size, part_sizes
 from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from fileupload.protocols.receiver import with_expiry
 from fileupload.protocols.upload_request import UploadRequest
-from fileupload.settings import Settings, format_size, least
+from fileupload.settings import Settings, least
 from fileupload.status import RUNNING, DirectUploadTerms, State, UploadedFile, UploadStatus, timestamp
 
 log = logging.getLogger("fileupload")
@@ -105,11 +107,11 @@ class DirectUploads:
         if wanted.size is not None and not wanted.form and wanted.size > size:
             upload.policy.check_space(2 * wanted.size)  # the parts, and the file that is made of them
         return DirectUploadTerms(
-            acl=wanted.acl,
             form=wanted.form,
-            part_size=0 if wanted.size is None else size,
+            part_size=None if wanted.size is None else size,
             max_size=limit,
             sha256=wanted.sha256,
+            pool_options=wanted.pool_options,
         )
 
     def find(self, bucket_id: str) -> UploadStatus:
@@ -138,7 +140,7 @@ class DirectUploads:
         answer: dict[str, Any] = {"size": status.size, "expires": timestamp(expires), "headers": {}}
         if offer.form:
             return {**answer, **self._form(bucket_id, status, direct, base)}
-        if status.size is None:
+        if status.size is None or offer.part_size is None:
             raise NotDirect
         answer["method"] = "PUT"
         sizes = part_sizes(status.size, offer.part_size)
@@ -172,7 +174,7 @@ class DirectUploads:
         """
         offer, direct = status.direct, self._pool.direct(bucket_id, status.attempt)
         assert offer is not None
-        sizes = part_sizes(status.size, offer.part_size) if status.size is not None else None
+        sizes = part_sizes(status.size, offer.part_size) if status.size is not None and offer.part_size else None
         unique = dict.fromkeys(numbers)  # a query has room for many thousand repetitions
         if len(unique) > MAX_ADDRESSES:
             raise MalformedRequest(f"At most {MAX_ADDRESSES} parts can be named in one request.")

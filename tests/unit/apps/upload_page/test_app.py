@@ -9,7 +9,8 @@ import pytest
 import webtest
 
 from fileupload.deploy import make_server_app
-from fileupload.settings import Settings, format_size
+from fileupload.formatting import format_size
+from fileupload.settings import Settings
 
 PAGE = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 

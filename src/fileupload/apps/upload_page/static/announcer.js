@@ -1,7 +1,7 @@
-/* Announcements for screen readers: few, and gathered, so that nobody is talked over. */
+/* Announcements for screen readers, gathered so that one does not interrupt another. */
 
 const QUIET_TIME = 900;  // milliseconds in which announcements are gathered into one
-const AT_MOST = 4;       // of several, the last ones say how it stands
+const AT_MOST = 4;       // the newest ones are announced
 
 const pending = [];
 let speaker = null;

@@ -11,13 +11,13 @@
 (() => {
   'use strict';
 
-  /* How long to wait before each question about an upload whose connection broke. While the server had all bytes it
-   * may still be finishing, so that deserves patience. */
+  /* Milliseconds before each status request after a lost connection. A server that has all bytes may still be
+   * finishing the upload, so the page polls longer. */
   const PAUSES_AFTER_ALL_SENT = [0, 500, 1000, 2000, 4000, 8000, 15000];
   const PAUSES_AFTER_SOME_SENT = [300, 1000];
   const QUESTION_TIMEOUT = 20000;
 
-  /* The code by which the server says only that the body broke off, which this side knows better. */
+  /* Codes of truncated bodies, which the page reports as a lost connection. */
   const BROKEN_OFF = new Set(['incomplete']);
 
   class UploadError extends Error {
@@ -55,7 +55,7 @@
     });
   }
 
-  /* XMLHttpRequest, because fetch tells nothing of the progress of what it sends. */
+  /* XMLHttpRequest, because fetch has no upload progress. */
   function post(url, body, {signal, onprogress, onsent}) {
     return new Promise((resolve, reject) => {
       const request = new XMLHttpRequest();
@@ -80,7 +80,7 @@
     return {status: response.status, text: await response.text()};
   }
 
-  /* A file that was changed or removed since it was chosen fails like a broken connection does. */
+  /* A file that was changed or removed since it was chosen fails like a lost connection. */
   async function isReadable(file) {
     try {
       await file.slice(0, 1).arrayBuffer();
@@ -111,7 +111,7 @@
       this.#controller?.abort();
       this.#controller = new AbortController();
       this.result = this.#attempt(this.#controller.signal);
-      this.result.catch(() => {});  // whoever waits for the result still sees the error
+      this.result.catch(() => {});  // callers that await the result still get the error
       return this.result;
     }
 
@@ -130,7 +130,7 @@
         this.#options.onsent();
       };
       try {
-        await this.#cancelled;  // lest a late removal hit the new attempt
+        await this.#cancelled;  // a late DELETE would remove the new attempt
         await this.#claim(signal);
         signal.throwIfAborted();
         const {onprogress} = this.#options;
@@ -147,7 +147,7 @@
       }
     }
 
-    /* Under an identifier that nobody has used, whatever is found complete later is this upload. */
+    /* Makes sure that the identifier is unused, so that an upload found complete later is this one. */
     async #claim(signal) {
       this.identifier ??= await this.#askIdentifier(signal);
       if (this.#unused) {
@@ -155,7 +155,7 @@
       }
       const status = await this.#askStatus(signal);
       if (status?.state === 'done') {
-        throw new UploadError('already-done', {status: 409, title: 'This upload is complete'});
+        throw new UploadError('already-done', {status: 409, title: 'The upload is already complete'});
       }
       this.#unused = status !== null;
     }
@@ -182,19 +182,19 @@
       }
       const error = errorFrom(status, text);
       if (error.code === 'already-done' && this.#unused) {
-        // Browsers send a request again by themselves when its connection breaks before the answer.
+        // Browsers repeat a request whose connection breaks before the answer.
         const found = await this.#askStatus(signal);
         if (found?.state === 'done') {
           return found;
         }
       }
       if (this.#own && status === 403) {
-        this.identifier = null;  // expired: the next try deserves a new one
+        this.identifier = null;  // expired: the next attempt needs a new one
       }
       throw error;
     }
 
-    /* The answer was lost, the upload need not be: its status says how it ended. */
+    /* Finds out from the status how an upload ended whose answer was lost. */
     async #afterBreak(error, allSent, signal) {
       for (const milliseconds of allSent ? PAUSES_AFTER_ALL_SENT : PAUSES_AFTER_SOME_SENT) {
         await pause(milliseconds, signal);

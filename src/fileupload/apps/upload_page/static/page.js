@@ -5,7 +5,7 @@ import {createRow, drawRow, fillProgress, percentText, portion} from './rows.js'
 import {count, describe, endSentence, limitHint, sizeText, tooLarge} from './words.js';
 
 const AT_ONCE = 3;
-const REFRESH = 500;        // milliseconds between two drawings of what moves
+const REFRESH = 500;        // milliseconds between two updates of the progress
 const SPEED_WINDOW = 6000;  // milliseconds over which the speed is measured
 const TITLE = document.title;
 const ONE_ONLY = 'This link takes one upload.';
@@ -30,7 +30,7 @@ const RUNNING = new Set(['sending', 'finishing']);
 const inState = (...states) => entries.filter((entry) => states.includes(entry.state));
 const sum = (list, value) => list.reduce((total, entry) => total + value(entry), 0);
 
-/* ---- choosing ---- */
+/* ---- choosing files ---- */
 
 function addFiles(files, folders = []) {
   if (files.length + folders.length === 0) {

@@ -20,7 +20,7 @@ export function createRow(entry, actions) {
   return row;
 }
 
-/* Draws what changes with the state; fillProgress is for what changes all the time. */
+/* Draws the parts that change with the state; fillProgress draws those that change with each byte. */
 export function drawRow(entry) {
   const {row, state, error, results} = entry;
   const hadFocus = row.contains(document.activeElement);
@@ -105,7 +105,7 @@ function createResult(entry, file) {
 async function copy(node, button) {
   try {
     await navigator.clipboard.writeText(node.textContent);
-  } catch {  // no clipboard outside of secure contexts: select it and copy the older way
+  } catch {  // no clipboard API outside of secure contexts: select the text and use execCommand
     window.getSelection().selectAllChildren(node);
     document.execCommand('copy');
   }

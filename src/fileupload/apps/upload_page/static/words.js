@@ -1,4 +1,4 @@
-/* What the upload page says: sizes, times, and errors in plain words with what to do next. */
+/* Texts of the upload page: sizes, times, and error messages with advice. */
 
 const UNITS = ['bytes', 'KB', 'MB', 'GB', 'TB'];  // of 1024, as the server says them
 
@@ -32,9 +32,9 @@ export function endSentence(text) {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
-/* For these codes the page knows better words than the server's, which speaks to programs too. */
+/* Messages that replace those of the server for these codes. */
 const SENTENCES = {
-  'connection': 'The connection to the server broke off.',
+  'connection': 'The connection to the server was lost.',
   'unreadable': 'This file can no longer be read: it was changed, moved or deleted since it was chosen.',
   'folder': 'This is a folder, and only files can be uploaded.',
   'invalid-identifier': 'The identifier of this upload is not valid, or has expired.',
@@ -42,7 +42,7 @@ const SENTENCES = {
 };
 
 const NEW_LINK = 'Go back to the application and open a new upload link.';
-const NEW_IDENTIFIER = 'Retry, and it is sent under a new one.';
+const NEW_IDENTIFIER = 'Retry, to send it with a new identifier.';
 
 const ADVICE = {
   'connection': 'Check your connection, then retry.',
@@ -50,16 +50,16 @@ const ADVICE = {
   'folder': 'Open it, and choose the files inside.',
   'invalid-identifier': NEW_LINK,
   'already-done': NEW_LINK,
-  'origin-not-allowed': 'Tell whoever runs this server.',
+  'origin-not-allowed': 'Tell the administrator of this server.',
   'too-large': 'Choose a smaller file.',
   'limit-exceeded': 'Choose fewer files at a time.',
   'type-not-allowed': 'Choose a file of another type.',
   'too-slow': 'Retry over a faster connection.',
-  'pool-full': 'If it does not help, tell whoever runs this server.',
+  'pool-full': 'If it does not help, tell the administrator of this server.',
   'interrupted': '',
 };
 
-/* What to do about an answer that has no code of ours, such as that of a proxy on the way. */
+/* Advice for answers without an error code, such as those of a proxy. */
 const ADVICE_FOR_STATUS = {
   0: ADVICE.connection,
   401: 'Log in again, then retry.',
@@ -67,12 +67,12 @@ const ADVICE_FOR_STATUS = {
   413: ADVICE['too-large'],
 };
 
-const OTHERWISE = 'Wait a moment, then retry. If it fails again, tell whoever runs this server.';
+const OTHERWISE = 'Wait a moment, then retry. If it fails again, tell the administrator of this server.';
 
-/* Sending the same bytes again cannot help after these. */
+/* Codes of errors after which a retry with the same file cannot succeed. */
 const FINAL = new Set(['too-large', 'limit-exceeded', 'type-not-allowed', 'unreadable', 'folder', 'http-413']);
 
-/* Says what went wrong, what to do next, and whether a retry is no use; *single*: the page has one identifier. */
+/* Returns message, advice, and whether a retry is useless; *single*: all uploads of the page share one identifier. */
 export function describe(error, single) {
   const said = error.detail || error.title || `The server answered with error ${error.status}`;
   const advice = ADVICE[error.code] ?? ADVICE_FOR_STATUS[error.status] ?? OTHERWISE;

@@ -1,0 +1,17 @@
+"""Format sizes in bytes for people."""
+
+from __future__ import annotations
+
+_UNIT_NAMES = ("bytes", "KB", "MB", "GB", "TB", "PB")
+
+
+def format_size(size: int) -> str:
+    """Return *size* in bytes with the largest fitting unit; 1 KB is 1024 bytes, as in the settings.
+
+    >>> format_size(1536)
+    '1.5 KB'
+    """
+    value, unit = float(size), 0
+    while value >= 1024 and unit < len(_UNIT_NAMES) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.1f}".removesuffix(".0") + " " + _UNIT_NAMES[unit]
