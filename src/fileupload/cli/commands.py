@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import Callable
 from configparser import Error as ConfigError
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from wsgiref.types import WSGIApplication
 
 from fileupload.apps.session_attachments.bundles import remove_outdated
+from fileupload.cli.answer import Answer, CommandError
 from fileupload.deploy import make_manager, make_server_app
 from fileupload.errors import SettingError
 from fileupload.formatting import format_size
@@ -23,24 +23,6 @@ from fileupload.server.granian import ServerOptions, configure_logging
 from fileupload.server.granian import serve as run_server
 from fileupload.settings import Settings
 from fileupload.status import State, UploadStatus
-
-
-class CommandError(Exception):
-    """Failure of a command; the message says why."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Result of a command.
-
-    :ivar data: JSON form, printed with ``--json``.
-    :ivar text: form for people.
-    :ivar failed: True if a part of the work failed; the exit status is then 1.
-    """
-
-    data: Any
-    text: str
-    failed: bool = False
 
 
 def serve(options: argparse.Namespace) -> None:
