@@ -19,7 +19,7 @@ from fileupload.pool.object.multipart_writer import DEFAULT_PART_SIZE, ObjectWri
 from fileupload.pool.object.reader import open_object
 from fileupload.pool.object.store import CopiesToStore, ObjectStore
 from fileupload.pool.s3.store import open_store
-from fileupload.wsgi.file_responses import content_disposition
+from fileupload.wsgi.headers import content_disposition
 
 _CHUNK = 1 << 20
 _PART_UPLOAD_THREADS = 16  # parts that a process sends at once
