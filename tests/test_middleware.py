@@ -228,4 +228,4 @@ def test_the_server_that_buffers_is_named_once(pool_directory: str, caplog: pyte
         identifier = uploads.create_identifier()
         app.put(f"/upload?X-Progress-ID={identifier}", BODY, extra_environ={"SERVER_SOFTWARE": "waitress"})
         assert app.get(f"/upload/status?X-Progress-ID={identifier}").json["buffered"] is True
-    assert len([record for record in caplog.records if "stores bodies" in record.getMessage()]) == 1
+    assert len([record for record in caplog.records if "buffers bodies" in record.getMessage()]) == 1
