@@ -17,6 +17,7 @@ lint: .venv/.lint
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports
 
 bench: .venv/.bench
 	.venv/bin/python -m bench $(BENCH_OPTIONS)

@@ -24,7 +24,7 @@ TEST = [
     "trustme >= 1.1",
     "h2 >= 4.1",
 ]
-LINT = ["mypy >= 1.11", "ruff >= 0.6", "types-WebOb", "types-requests", "types-tqdm"]
+LINT = ["mypy >= 1.11", "ruff >= 0.6", "import-linter >= 2.5", "types-WebOb", "types-requests", "types-tqdm"]
 PEERS = ["starlette >= 0.40", "uvicorn[standard] >= 0.30", "python-multipart >= 0.0.12"]
 
 setup(

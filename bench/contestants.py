@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from fileupload.wsgi.request_body import MAX_READ, MAX_READS
+from fileupload.wsgi.request_body import MAX_READ, traits_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = Path(__file__).with_name("peers")
 
 # The largest reads of our own reader on these servers, so that the bare loops do what it does.
 GRANIAN_READ = MAX_READ
-GUNICORN_READ = MAX_READS["gunicorn"]
+GUNICORN_READ = traits_of("gunicorn").largest_read
 DJANGO_READ = 64 << 10  # its own default
 
 

@@ -53,3 +53,13 @@ def test_an_application_loads_what_it_needs(name: str, left_out: tuple[str, ...]
     wrong = {each for each in loaded if each.startswith(tuple(f"fileupload.{part}" for part in left_out))}
     assert wrong == set()
     assert not loaded & EXTRAS
+
+
+def test_help_loads_no_command() -> None:
+    """`fileupload --help` needs the settings and nothing else: no server, application, pool or dependency."""
+    code = "from fileupload.cli.main import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass"
+    loaded = loaded_by(code)
+    own = {name for name in loaded if name.startswith("fileupload.")}
+    parts = {"cli", "cli.main", "cli.answer", "errors", "settings"}
+    assert own == {f"fileupload.{part}" for part in parts}
+    assert not loaded & {"webob", "itsdangerous", "filelock", *EXTRAS}

@@ -1,11 +1,20 @@
 """The status: one JSON form, which comes back as it went."""
 
 import json
+from typing import Any
 
 import pytest
 
 from fileupload.errors import TooLarge
-from fileupload.status import State, UploadedFile, UploadStatus, seconds_of, timestamp
+from fileupload.status import (
+    DirectUploadTerms,
+    InvalidRecord,
+    State,
+    UploadedFile,
+    UploadStatus,
+    seconds_of,
+    timestamp,
+)
 
 FILES = (
     UploadedFile(field="a", filename="ü.txt", content_type="text/plain", size=3, sha256="ab"),
@@ -27,6 +36,47 @@ def test_a_record_comes_back_as_it_went(status: UploadStatus) -> None:
     assert "identifier" not in record
     again = UploadStatus.from_record(record)
     assert again.to_record() == status.to_record()
+
+    assert UploadStatus.from_stored(status.to_stored()) == again
+
+
+@pytest.mark.parametrize(
+    ("stored", "terms"),
+    [
+        (
+            {"acl": "public-read", "form": False, "part_size": 0, "max_size": 7, "sha256": None},
+            DirectUploadTerms(max_size=7, pool_options={"acl": "public-read"}),
+        ),
+        (
+            {"acl": "", "form": True, "part_size": 5 << 20, "max_size": None, "sha256": "ab"},
+            DirectUploadTerms(form=True, part_size=5 << 20, sha256="ab"),
+        ),
+    ],
+)
+def test_terms_have_the_record_of_earlier_versions(stored: dict[str, Any], terms: DirectUploadTerms) -> None:
+    """Earlier versions store 0 for an unknown part size, and an ACL among the terms; both directions are read."""
+    record = RUNNING.to_record() | {"direct": stored}
+    read = UploadStatus.from_record(record)
+    assert read.direct == terms
+    known = {"acl", "form", "part_size", "max_size", "sha256"}
+    assert read.to_record()["direct"].keys() <= known
+    assert {"acl": "", **read.to_record()["direct"]} == stored
+
+
+@pytest.mark.parametrize(
+    "changed", [{"attempt": "../x"}, {"attempt": 1}, {"state": "odd"}, {"files": 1}, {"direct": 1}]
+)
+def test_a_changed_record_is_invalid(changed: dict[str, Any]) -> None:
+    """A record with a value that cannot be is refused by one error."""
+    with pytest.raises(InvalidRecord):
+        UploadStatus.from_record(RUNNING.to_record() | changed)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"1", b'"x"', b"{}", b'{"state": "done"}', b"\xff\xfe"])
+def test_something_else_is_no_record(text: bytes) -> None:
+    """What is no record, or not a complete one, is refused by the same error."""
+    with pytest.raises(InvalidRecord):
+        UploadStatus.from_stored(text)
 
 
 def test_a_running_status_speaks_of_the_body() -> None:

@@ -1,14 +1,16 @@
-"""What is known of an upload: frozen values, and their JSON form.
+"""The status of an upload: frozen values, with their JSON form and their stored record.
 
-The JSON form is the one interface to clients, to the app and to the pool, so it is made and read here alone.
+The JSON form is the interface to clients and to the app. A pool stores a *record*, which is the JSON form without the
+identifier, with a few keys that are never shown. Both are written and read in this module only.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -17,7 +19,7 @@ from fileupload.errors import UploadError
 
 
 class State(StrEnum):
-    """Where an upload stands."""
+    """The state of an upload, as in the ``state`` of its JSON form."""
 
     STARTING = "starting"
     UPLOADING = "uploading"
@@ -26,11 +28,14 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
-# What reading a record raises that was not written here, or not whole.
-FOREIGN = (ValueError, KeyError, TypeError, AttributeError)
-_ATTEMPT = re.compile(r"[0-9A-Za-z_-]{0,64}", re.ASCII)
-_FLAGS = ("resumable", "suspended", "kept")  # what a pool keeps beside the JSON form
 RUNNING = frozenset({State.STARTING, State.UPLOADING})
+
+_ATTEMPT_ID = re.compile(r"[0-9A-Za-z_-]{0,64}", re.ASCII)
+_FLAGS = ("resumable", "suspended", "kept")  # keys of a record that the JSON form does not have
+
+
+class InvalidRecord(ValueError):
+    """The data is not a record: it was not written by :meth:`UploadStatus.to_record`, or is truncated."""
 
 
 def timestamp(seconds: float | None = None) -> str:
@@ -39,18 +44,11 @@ def timestamp(seconds: float | None = None) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _plain_name(name: str) -> str:
-    """Return the *name* of an attempt, which a pool makes a path or a key of.
-
-    :raises ValueError: it might lead elsewhere.
-    """
-    if _ATTEMPT.fullmatch(name) is None:
-        raise ValueError("not the name of an attempt")
-    return name
-
-
 def seconds_of(moment: str) -> float:
-    """Return the seconds since the epoch of a :func:`timestamp`."""
+    """Return the seconds since the epoch of a :func:`timestamp`.
+
+    :raises ValueError: *moment* is not such a text.
+    """
     return datetime.fromisoformat(moment).timestamp()
 
 
@@ -58,11 +56,11 @@ def seconds_of(moment: str) -> float:
 class UploadedFile:
     """One file of an upload.
 
-    :ivar field: the name of the form field it came in; empty for a plain body.
-    :ivar filename: the name that the client gave, without folders; never a path on the server.
-    :ivar content_type: the media type that the client gave, in lower case, without parameters.
-    :ivar size: its bytes.
-    :ivar sha256: the hex digest of its bytes, or None with ``checksum = none``.
+    :ivar field: name of the form field that held the file; empty for a plain body.
+    :ivar filename: name given by the client, without directories; never a path on the server.
+    :ivar content_type: media type given by the client, in lower case, without parameters.
+    :ivar size: size in bytes.
+    :ivar sha256: hex digest of the bytes, or None with ``checksum = none``.
     """
 
     field: str
@@ -72,7 +70,7 @@ class UploadedFile:
     sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON form, as it stands in ``files``."""
+        """Return the JSON form, an item of ``files``."""
         return {
             "field": self.field,
             "filename": self.filename,
@@ -95,39 +93,60 @@ class UploadedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class DirectUploadTerms:
-    """What was agreed of a file that the client sends to the pool by itself.
+    """The terms of a direct upload: the file that the client may send straight to the pool.
 
-    :ivar part_size: the bytes of each of its parts but the last; 0 where the client chooses them.
-    :ivar max_size: the most bytes that it may have, where its size is not known; None for any.
-    :ivar sha256: the hex digest that it must have, or None.
-    :ivar form: whether it comes in a form, in the place of parts.
-    :ivar acl: the canned ACL of an object store that it gets, or an empty text.
+    :ivar form: True if the client posts a form; False if it sends parts.
+    :ivar part_size: size in bytes of each part but the last; None if the client chooses the sizes.
+    :ivar max_size: maximum size of the file in bytes, where its size is not known beforehand; None for no limit.
+    :ivar sha256: hex digest that the file must have, or None.
+    :ivar pool_options: options that only the pool interprets (see :mod:`fileupload.pool.direct`).
     """
 
-    acl: str = ""
     form: bool = False
-    part_size: int = 0
+    part_size: int | None = None
     max_size: int | None = None
     sha256: str | None = None
+    pool_options: Mapping[str, str] = field(default_factory=dict)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the form in which a pool stores the terms."""
+        return {
+            **self.pool_options,
+            "form": self.form,
+            "part_size": self.part_size or 0,  # pools of earlier versions store None as 0
+            "max_size": self.max_size,
+            "sha256": self.sha256,
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_record` returned; the keys that it does not know are the pool's options."""
+        own = {"form", "part_size", "max_size", "sha256"}
+        return cls(
+            form=bool(record.get("form", False)),
+            part_size=record.get("part_size") or None,
+            max_size=record.get("max_size"),
+            sha256=record.get("sha256"),
+            pool_options={key: str(value) for key, value in record.items() if value and key not in own},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class UploadStatus(Mapping[str, Any]):
-    """What is known of an upload; of a finished one, this is the descriptor that the app receives.
+    """The status of an upload; that of a finished one is the descriptor that the app receives.
 
     It reads like an object (``status.state``) and like its JSON form (``status["content-type"]``).
 
-    :ivar identifier: the signed identifier, where the asker gave it; the pool does not keep it.
-    :ivar filename: the name of the first file, once known.
-    :ivar size: bytes; of the whole body while it runs (None if unknown), of the first file when done.
-    :ivar received: bytes; of the body while it runs, of the first file when done.
-    :ivar buffered: True where the WSGI server stored the body before the app saw it, so that no progress
-        can be told.
-    :ivar resumable: True for an upload that may come in several requests, and so survives a crash; never shown.
-    :ivar suspended: True while nobody is at such an upload; told by the pool, never shown.
+    :ivar identifier: the signed identifier, if the caller knows it; pools do not store it.
+    :ivar filename: name of the first file, once it is known.
+    :ivar size: bytes of the whole body while the upload runs (None if unknown), of the first file when it is done.
+    :ivar received: bytes received of the body while the upload runs, size of the first file when it is done.
+    :ivar buffered: True if the WSGI server buffered the body before the app saw it, so that there is no progress.
+    :ivar resumable: True if the upload may come in several requests, and so survives a crash; never shown.
+    :ivar suspended: True while no request works on a resumable upload; set by the pool, never shown.
     :ivar kept: True for a finished upload that is exempt from purging; never shown.
-    :ivar direct: what was agreed, where the client sends its file to the pool by itself; never shown.
-    :ivar attempt: the pool's name for the attempt that this status speaks of; never shown.
+    :ivar direct: the terms, for a direct upload; never shown.
+    :ivar attempt: the pool's name of the attempt that this status describes; never shown.
     :ivar owner: the application that began the attempt, such as ``session:<session>``; empty for an upload to the
         middleware, and for one that was stored before owners were recorded; never shown.
     """
@@ -156,11 +175,11 @@ class UploadStatus(Mapping[str, Any]):
 
     @property
     def running(self) -> bool:
-        """True while someone is at it: bytes may arrive at any moment."""
+        """True while a request works on the upload, so that bytes may arrive at any moment."""
         return self.state in RUNNING and not self.suspended
 
     def done(self, files: tuple[UploadedFile, ...], fields: Mapping[str, tuple[str, ...]]) -> UploadStatus:
-        """Return this status as it is once *files* and *fields* are complete."""
+        """Return the status of the finished upload with these *files* (at least one) and *fields*."""
         first = files[0]
         now = timestamp()
         return replace(
@@ -177,7 +196,7 @@ class UploadStatus(Mapping[str, Any]):
         )
 
     def failed(self, error: UploadError, *, at: str | None = None) -> UploadStatus:
-        """Return this status as it is after *error*, which happened now or *at* that time."""
+        """Return the status of the upload that failed with *error*, now or *at* that :func:`timestamp`."""
         now = at or timestamp()
         return replace(
             self,
@@ -191,7 +210,7 @@ class UploadStatus(Mapping[str, Any]):
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON form; keys without a meaning in this state are left out."""
+        """Return the JSON form, without the keys that have no meaning in this state."""
         if self.state is State.UNKNOWN:
             return {"identifier": self.identifier, "state": str(self.state)}
         data: dict[str, Any] = {
@@ -215,7 +234,7 @@ class UploadStatus(Mapping[str, Any]):
         return data
 
     def to_record(self) -> dict[str, Any]:
-        """Return the JSON form that a pool keeps: without the identifier, with the attempt."""
+        """Return the record: the JSON form without the identifier, with the keys that are never shown."""
         record = self.to_json()
         del record["identifier"]
         record["attempt"] = self.attempt
@@ -225,15 +244,41 @@ class UploadStatus(Mapping[str, Any]):
             if getattr(self, name):
                 record[name] = True
         if self.direct is not None:
-            record["direct"] = asdict(self.direct)
+            record["direct"] = self.direct.to_record()
         return record
 
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_record` made.
+    def to_stored(self) -> bytes:
+        """Return the record as JSON text, in the form in which pools store it."""
+        return json.dumps(self.to_record()).encode()
 
-        :raises: one of :data:`FOREIGN`, if it is something else.
+    @classmethod
+    def from_record(cls, record: Any) -> Self:
+        """Read what :meth:`to_record` returned.
+
+        :raises InvalidRecord: it is something else.
         """
+        try:
+            return cls._from_record(record)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InvalidRecord(f"not a record: {type(error).__name__}") from error
+
+    @classmethod
+    def from_stored(cls, data: bytes | str) -> Self:
+        """Read what :meth:`to_stored` returned.
+
+        :raises InvalidRecord: it is something else, such as a truncated text.
+        """
+        try:
+            record = json.loads(data)
+        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+            raise InvalidRecord("not a JSON text") from error
+        return cls.from_record(record)
+
+    @classmethod
+    def _from_record(cls, record: Mapping[str, Any]) -> Self:
+        # A pool makes a path or a key of it: a planted record must not lead out of the bucket.
+        if _ATTEMPT_ID.fullmatch(record["attempt"]) is None:
+            raise ValueError("not the name of an attempt")
         return cls(
             state=State(record["state"]),
             filename=record["filename"],
@@ -246,8 +291,8 @@ class UploadStatus(Mapping[str, Any]):
             resumable=bool(record.get("resumable", False)),
             suspended=bool(record.get("suspended", False)),
             kept=bool(record.get("kept", False)),
-            direct=DirectUploadTerms(**record["direct"]) if "direct" in record else None,
-            attempt=_plain_name(record["attempt"]),
+            direct=DirectUploadTerms.from_record(record["direct"]) if "direct" in record else None,
+            attempt=record["attempt"],
             owner=str(record.get("owner", "")),
             started=record.get("started"),
             updated=record.get("updated"),

@@ -214,7 +214,7 @@ def test_what_is_too_large(open_world: OpenWorld, version: int, multipart: bool)
     world.send()
     if version == 5 and not multipart and isinstance(world.site.pool, ObjectPool):
         # An address for PUT does not bound the length at the store; it is found when the page completes.
-        expect(world.dashboard).to_contain_text("at most 6291456 can be; nothing was kept")
+        expect(world.dashboard).to_contain_text("at most 6291456 are allowed; nothing was kept")
     else:
         expect(world.dashboard).to_contain_text("Upload failed")
     if version == 6 and multipart:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fileupload.pool.directory import filesystem as fs
+from fileupload.pool import local_files
 from tests.protocols.driver import Site, field_part, file_part, form
 
 MADE_BY_SERVER = re.compile(
@@ -146,7 +146,7 @@ def test_the_pool_is_its_owners_alone(tmp_path: Path, umask: int) -> None:
         assert site.post(form(file_part("x")), identifier).status == 200
     finally:
         os.umask(old)
-        fs.note_umask()
+        local_files.note_umask()
     assert (tmp_path / "new").stat().st_mode & 0o022 == 0
     paths = [path for path in [site.directory, *site.directory.rglob("*")] if path.name != ".turn.lock"]
     assert len(paths) > 8

@@ -460,7 +460,7 @@ def test_s3fileup_leaves_the_upload_of_another(place: dict[str, Any], manager: U
         with pytest.raises(UnknownKey):
             uploads.find(theirs.identifier)
         if kind not in {"finished", "kept"}:
-            uploads.cancel(UploadHandle(theirs.identifier, theirs.id, theirs.before[0]))
+            uploads.cancel(UploadHandle(theirs.identifier, theirs.id, theirs.before[0], ""))
         theirs.check()
 
 

@@ -65,8 +65,7 @@ def open_store(life: Life, values: str, every: str) -> tuple[Pool, list[int]]:
     theirs.meta.events.register("before-call.s3", life.step)
     clients = [theirs, ours]
     store = S3Store(clients.pop, urlsplit(settings.pool).netloc)  # each process asks for one, which nobody else uses
-    store.check("")
-    return ObjectPool(store, urlsplit(settings.pool).path), [len(CONTENT)]
+    return ObjectPool(store.checked(""), urlsplit(settings.pool).path), [len(CONTENT)]
 
 
 KINDS: dict[str, Callable[..., tuple[Pool, list[int]]]] = {"directory": open_directory, "store": open_store}

@@ -9,7 +9,8 @@ import requests
 
 from fileupload.errors import Superseded
 from fileupload.pool.base import Attempt, Pool
-from fileupload.pool.direct import DirectFile, Form, Part
+from fileupload.pool.direct import DirectFile
+from fileupload.pool.parts import Form, Part
 from fileupload.status import DirectUploadTerms, State, UploadedFile, UploadStatus, timestamp
 from tests.waiting import PATIENCE
 

@@ -138,14 +138,14 @@ def test_a_file_moves_to_another_file_system(pool: DirectoryPool) -> None:
 def test_a_foreign_status_is_no_status(pool: DirectoryPool, content: bytes) -> None:
     """A status that was not written here counts as none, and a new attempt replaces it."""
     contract.complete(pool)
-    (Path(pool.path_of(contract.ID)) / "status.json").write_bytes(content)
+    (Path(pool.bucket_store(contract.ID).path_of()) / "status.json").write_bytes(content)
     assert pool.find_bucket(contract.ID) is None
     contract.complete(pool)
 
 
 def planted(pool: DirectoryPool, outside: Path) -> Iterator[str]:
     """Replace each thing in a finished bucket, in turn, by a link that leads outside."""
-    bucket = Path(pool.path_of(contract.ID))
+    bucket = Path(pool.bucket_store(contract.ID).path_of())
     attempt = json.loads((bucket / "status.json").read_text())["attempt"]
     for path in (bucket / attempt / "0", bucket / "status.json", bucket / attempt, bucket, bucket.parent):
         kept = path.with_name("kept")
@@ -175,9 +175,9 @@ def test_planted_links_lead_nowhere(pool: DirectoryPool, tmp_path: Path) -> None
 
 def test_what_a_crash_left_is_purged(crashed: DirectoryPool) -> None:
     """An interrupted upload, and a folder without a status, are removed once they are old."""
-    os.mkdir(crashed.path_of(contract.OTHER)[: -len(contract.OTHER)])
-    os.mkdir(crashed.path_of(contract.OTHER))
-    os.utime(crashed.path_of(contract.OTHER), (0, 0))
+    os.mkdir(crashed.bucket_store(contract.OTHER).path_of()[: -len(contract.OTHER)])
+    os.mkdir(crashed.bucket_store(contract.OTHER).path_of())
+    os.utime(crashed.bucket_store(contract.OTHER).path_of(), (0, 0))
     assert {bucket.id for bucket in crashed.purge(3600)} <= {contract.ID, contract.OTHER}
     assert list(crashed.buckets()) == []
 
@@ -287,13 +287,13 @@ def test_a_refusal_leaves_no_half_status_on_a_full_disk(pool: DirectoryPool, mon
         with pytest.raises(OSError, match="No space"):
             pool.record_refusal(contract.ID, refusal)
     assert pool.bucket(contract.ID).get_status().error == "big"
-    assert {path.name for path in Path(pool.path_of(contract.ID)).iterdir()} == {"status.json", "lock"}
+    assert {path.name for path in Path(pool.bucket_store(contract.ID).path_of()).iterdir()} == {"status.json", "lock"}
 
 
 def test_a_lock_that_comes_late_leaves_no_folder(pool: DirectoryPool) -> None:
     """Who asks for a bucket's lock when all else of it has just been removed takes the folder away too."""
     attempt = pool.begin(contract.ID, contract.starting())
-    folder = Path(pool.path_of(contract.ID))
+    folder = Path(pool.bucket_store(contract.ID).path_of())
     for path in (folder / "status.json", folder / "lock"):
         path.unlink()
     shutil.rmtree(folder / attempt.token)

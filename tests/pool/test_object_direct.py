@@ -20,9 +20,9 @@ from botocore.exceptions import ConnectionClosedError
 from fileupload.errors import AlreadyDone, Busy, Incomplete, Superseded, UploadError
 from fileupload.manager import UploadManager
 from fileupload.pool.base import Pool
-from fileupload.pool.direct import MIN_PART_SIZE
 from fileupload.pool.object.multipart_writer import DEFAULT_PART_SIZE
 from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.parts import MIN_PART_SIZE
 from fileupload.pool.s3.store import S3Store
 from fileupload.protocols.direct.uploads import DirectUploads
 from fileupload.settings import Settings
@@ -210,7 +210,7 @@ def test_a_late_part_where_a_store_does_not_seal(
         return
     attempt = pool.resume(sending.ID)
     direct = pool.direct(sending.ID, attempt.token)
-    with pytest.raises(OSError, match="the store says"):
+    with pytest.raises(OSError, match="the object store answered"):
         direct.assemble(direct.parts(), hashed=False)
     assert [part.number for part in direct.parts()] == [1, 2, 3]
     with pytest.raises(Incomplete):
@@ -260,7 +260,7 @@ def test_answers_are_lost(pool: ObjectPool, losses: Losses) -> None:
         losses.left = -1
         assert sending.read(pool, bucket) == b"bytes", number
         assert pool.clear(bucket)
-        assert list(pool.store.list(pool.key(bucket))) == []
+        assert list(pool.store.list(pool.bucket_store(bucket).key())) == []
         if ended:
             break
     assert number > 20

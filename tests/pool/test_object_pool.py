@@ -77,7 +77,7 @@ def crash(place: Place, prefix: str, resumable: str) -> ObjectPool:
     subprocess.run([sys.executable, "-c", _DIE_WHILE_UPLOADING, *arguments], check=False, timeout=60)
     pool = ObjectPool(place.store, prefix, dead_after=1.0)
     deadline = time.monotonic() + 30
-    while pool.status(contract.ID).running and time.monotonic() < deadline:
+    while pool.bucket(contract.ID).get_status().running and time.monotonic() < deadline:
         time.sleep(0.2)
     return pool
 
@@ -137,8 +137,8 @@ def test_done_without_its_attempt_is_not_done(pool: ObjectPool) -> None:
     contract.store(attempt, b"late")
     pool.clear(contract.ID)
     record = contract.starting().done(contract.uploaded(4), {}).to_record() | {"attempt": attempt.token}
-    pool.store.put(pool.key(contract.ID, "d"), repr(record).replace("'", '"').encode())
-    assert pool.status(contract.ID).state is State.UNKNOWN
+    pool.store.put(pool.bucket_store(contract.ID).key("d"), repr(record).replace("'", '"').encode())
+    assert pool.bucket(contract.ID).get_status().state is State.UNKNOWN
     with pytest.raises(Superseded):
         attempt.finish(contract.starting())
 
@@ -147,10 +147,10 @@ def test_two_attempts_of_one_moment_end_in_one_upload(pool: ObjectPool, reopened
     """Of two attempts that both take themselves for the owner, one finishes, and its bytes are what is read."""
     first = pool.begin(contract.ID, contract.starting())
     contract.store(first, b"first")
-    view = pool.snapshot(contract.ID)
+    snapshot = pool.bucket_store(contract.ID).snapshot()
     contract.complete(reopened, contract.ID, b"second")
-    assert pool.put_done(contract.ID, b"{}") is False
-    assert first.marker == view.newest
+    assert pool.bucket_store(contract.ID).write_done(b"{}") is False
+    assert first.marker == snapshot.newest
     bucket = pool.find_bucket(contract.ID)
     assert bucket is not None
     assert contract.read(bucket) == b"second"
@@ -162,15 +162,17 @@ def test_what_finishes_while_another_begins_stays(
     """Who begins anew and has not yet seen that the upload was just finished does not take its file away."""
     first = pool.begin(contract.ID, contract.starting())
     contract.store(first, b"first")
-    look = reopened.snapshot
+    beginning = reopened.bucket_store(contract.ID)
+    look = beginning.snapshot
 
-    def look_too_early(bucket_id: str) -> BucketSnapshot:
-        view = look(bucket_id)
-        if not view.done:
+    def look_too_early() -> BucketSnapshot:
+        snapshot = look()
+        if not snapshot.done:
             first.finish(contract.starting().done(contract.uploaded(5), {}))
-        return view
+        return snapshot
 
-    monkeypatch.setattr(reopened, "snapshot", look_too_early)
+    monkeypatch.setattr(beginning, "snapshot", look_too_early)
+    monkeypatch.setattr(reopened, "bucket_store", lambda _: beginning)
     with pytest.raises(AlreadyDone):
         reopened.begin(contract.ID, contract.starting())
     bucket = pool.find_bucket(contract.ID)
@@ -200,14 +202,15 @@ def test_what_is_cleared_is_not_told_to_be_kept(
     """Who keeps an upload after the last look of a clear waits for its end, and learns that the upload has gone."""
     contract.complete(pool)
     looked = threading.Event()
-    look = reopened.snapshot
+    keeping = reopened.bucket_store(contract.ID)
+    look = keeping.snapshot
     asked: list[bool] = []
 
-    def look_and_tell(bucket_id: str) -> BucketSnapshot:
-        view = look(bucket_id)
-        if any(key.endswith("/k") for key in view.keys):
+    def look_and_tell() -> BucketSnapshot:
+        snapshot = look()
+        if any(key.endswith("/k") for key in snapshot.keys):
             looked.set()
-        return view
+        return snapshot
 
     def is_not_kept(status: UploadStatus) -> bool:
         asked.append(status.kept)
@@ -216,14 +219,15 @@ def test_what_is_cleared_is_not_told_to_be_kept(
             assert looked.wait(PATIENCE)
         return not status.kept
 
-    monkeypatch.setattr(reopened, "snapshot", look_and_tell)
+    monkeypatch.setattr(keeping, "snapshot", look_and_tell)
+    monkeypatch.setattr(reopened, "bucket_store", lambda _: keeping)
     kept: list[Future[None]] = []
     with ThreadPoolExecutor(1) as threads:
         assert pool.clear(contract.ID, condition=is_not_kept) is True
         with pytest.raises(FileMissing):
             kept[0].result(PATIENCE)
     assert pool.find_bucket(contract.ID) is None
-    assert [each.key for each in pool.store.list(pool.key(contract.ID))] == []
+    assert [each.key for each in pool.store.list(pool.bucket_store(contract.ID).key())] == []
 
 
 def test_a_signed_address_gives_the_file(pool: ObjectPool) -> None:

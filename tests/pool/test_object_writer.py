@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fileupload.pool.direct import MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE
 from fileupload.pool.object import multipart_writer as object_writer
 from fileupload.pool.object.multipart_writer import (
     DEFAULT_PART_SIZE,
@@ -24,6 +23,7 @@ from fileupload.pool.object.multipart_writer import (
     next_part_size,
     part_size,
 )
+from fileupload.pool.parts import MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE
 from fileupload.pool.s3.store import S3Store
 
 MEBIBYTE, GIBIBYTE, TEBIBYTE = 1 << 20, 1 << 30, 1 << 40

@@ -15,6 +15,7 @@ import redis
 
 from fileupload.errors import Busy, SettingError, Superseded
 from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.object.presence import ObjectPresence
 from fileupload.pool.object.redis_presence import RedisPresence
 from fileupload.pool.s3.store import S3Store
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
@@ -36,9 +37,8 @@ def node(store: S3Store, redis_server: Redis, prefix: str) -> Callable[..., Obje
     """Return what makes the pool as another node has it."""
 
     def make(dead_after: float = 30.0, presence: type[RedisPresence] = RedisPresence) -> ObjectPool:
-        pool = ObjectPool(store, prefix, dead_after=dead_after)
-        pool.presence = presence(redis_server.url, prefix, pool.presence)
-        return pool
+        in_redis = presence(redis_server.url, prefix, ObjectPresence(store, prefix + "/"))
+        return ObjectPool(store, prefix, presence=in_redis, dead_after=dead_after)
 
     return make
 
@@ -92,7 +92,7 @@ def test_progress_is_live_between_nodes(node: Callable[..., ObjectPool]) -> None
     attempt = here.begin(ID, replace(running(0), state=State.STARTING))
     for received in (1, 2, 3):
         attempt.publish(running(received))
-        assert there.status(ID).received == received
+        assert there.bucket(ID).get_status().received == received
     assert not [each.key for each in here.store.list(here.prefix) if "/p/" in each.key]
     attempt.fail(running(3))
 
@@ -120,10 +120,10 @@ def test_who_resumes_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> No
     here, there = node(), node(dead_after=1e-9)
     older = here.begin(ID, resumable(0))
     older.publish(resumable(0))
-    here.heartbeats.end(older)
+    here._heartbeats.end(older)
     older.create_file().write(b"some")
     here.presence.withdraw(ID, older.token)
-    wait_until(lambda: not there.status(ID).running)
+    wait_until(lambda: not there.bucket(ID).get_status().running)
     newer = there.resume(ID)
     with pytest.raises(Superseded):
         older.publish(resumable(4))
@@ -141,7 +141,7 @@ def test_a_clear_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> None:
         older.publish(running(2))
     newer = here.begin(ID, running(0))
     newer.publish(running(1))
-    assert there.status(ID).received == 1
+    assert there.bucket(ID).get_status().received == 1
 
 
 def test_of_two_who_resume_one_writes(node: Callable[..., ObjectPool], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_wrong_news_is_contradicted(node: Callable[..., ObjectPool], client: red
     attempt.publish(running(1))
     assert owner(client) == attempt.token
     attempt.publish(running(2))
-    assert node().status(ID).received == 2
+    assert node().bucket(ID).get_status().received == 2
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfe", b"[]", b"{}", b"null"])
@@ -212,7 +212,7 @@ def test_what_is_no_status_is_none(node: Callable[..., ObjectPool], client: redi
     client.set(key, text)
     pool = node()
     assert pool.presence.get(ID, attempt.token) == text.decode(errors="replace")
-    status = pool.status(ID)
+    status = pool.bucket(ID).get_status()
     assert (status.running, status.received, status.filename) == (True, 0, "a")
 
 
@@ -229,11 +229,11 @@ def test_a_note_that_was_lost_is_made_again(node: Callable[..., ObjectPool], cli
 def test_none_is_dead_in_an_emptied_redis(node: Callable[..., ObjectPool], client: redis.Redis) -> None:
     """Whose sign of life was lost with all that Redis knew is taken for dead only when no other has followed."""
     here, there = node().presence, node().presence
-    here.publish(ID, "token", "{}")
+    here.publish(ID, "token", b"{}")
     client.flushall()
     assert there.is_alive(ID, "token", age=1000, limit=0.001)
     wait_until(lambda: not there.is_alive(ID, "token", age=1000, limit=0.001))
-    here.publish(ID, "token", "{}")
+    here.publish(ID, "token", b"{}")
     assert there.is_alive(ID, "token", age=1000, limit=0.001)
     here.withdraw(ID, "token")
     assert not there.is_alive(ID, "token", age=1000, limit=1000)
@@ -242,7 +242,7 @@ def test_none_is_dead_in_an_emptied_redis(node: Callable[..., ObjectPool], clien
 def test_none_is_dead_when_redis_has_gone(node: Callable[..., ObjectPool], redis_server: Redis) -> None:
     """Whose sign of life cannot be asked for is taken for dead only when it would have come in the store."""
     presence = node().presence
-    presence.publish(ID, "token", "{}")
+    presence.publish(ID, "token", b"{}")
     redis_server.stop()
     assert presence.is_alive(ID, "token", age=1000, limit=1000)
     assert not presence.is_alive(ID, "token", age=1000, limit=1e-9)
@@ -294,10 +294,10 @@ def test_no_upload_fails_with_redis(
     attempt.publish(resumable(4))
     come("published")
     attempt.publish(resumable(4))
-    assert there.status(ID).running
+    assert there.bucket(ID).get_status().running
     attempt.suspend(resumable(4))
     come("suspended")
-    assert there.status(ID).suspended
+    assert there.bucket(ID).get_status().suspended
     older = there.resume(ID)
     come("resumed")
     writer, stored = older.append_file()
@@ -316,7 +316,7 @@ def test_no_upload_fails_with_redis(
     come("finished")
     assert read(there) == b"others"
     assert there.clear(ID)
-    assert here.status(ID).state is State.UNKNOWN
+    assert here.bucket(ID).get_status().state is State.UNKNOWN
 
 
 def test_redis_goes_away_and_comes_back(
@@ -329,16 +329,16 @@ def test_redis_goes_away_and_comes_back(
     attempt.publish(running(1))
     redis_server.stop()
     attempt.publish(running(2))
-    assert there.status(ID).received == 2
+    assert there.bucket(ID).get_status().received == 2
     redis_server.start()
     attempt.publish(running(3))
-    assert there.status(ID).received == 3
+    assert there.bucket(ID).get_status().received == 3
     # Both ask it again as if nothing had been.
     monkeypatch.setattr("fileupload.pool.object.redis_presence._RETRY_INTERVAL", 1e9)
     attempt.publish(running(4))
-    assert there.status(ID).received == 4
+    assert there.bucket(ID).get_status().received == 4
     here.presence.withdraw(ID, attempt.token)
-    assert there.status(ID).received == 0
+    assert there.bucket(ID).get_status().received == 0
 
 
 def test_what_has_ended_is_known_to_the_store(node: Callable[..., ObjectPool], redis_server: Redis) -> None:
@@ -352,7 +352,7 @@ def test_what_has_ended_is_known_to_the_store(node: Callable[..., ObjectPool], r
     assert redis_server.process is not None
     redis_server.process.send_signal(signal.SIGCONT)
     assert there.presence.get(ID, attempt.token) is not None
-    assert there.status(ID).suspended
+    assert there.bucket(ID).get_status().suspended
     there.resume(ID)
 
 

@@ -86,13 +86,22 @@ def test_a_store_that_ignores_conditions(place: Place) -> None:
     def forget_condition(request: Any, **_: Any) -> None:
         del request.headers["If-None-Match"]
 
-    old = S3Store(make, place.store.s3_bucket)
-    old.check(uuid.uuid4().hex)
-    assert old.conditional_write_delay
+    old = S3Store(make, place.store.s3_bucket).checked(uuid.uuid4().hex)
+    assert not old.traits.checks_conditions
+    assert old.traits.conditional_write_delay
     key = uuid.uuid4().hex
     assert old.put(key, b"first", new=True)
     assert not old.put(key, b"second", new=True)
     assert old.get(key) == b"first"
+
+
+def test_a_store_that_was_not_checked(place: Place) -> None:
+    """As long as it is not known what conditions are worth, nothing is written under one."""
+    unchecked = S3Store(lambda: place.store.client, place.store.s3_bucket)
+    with pytest.raises(RuntimeError, match="not checked"):
+        unchecked.put(uuid.uuid4().hex, b"", new=True)
+    with pytest.raises(RuntimeError, match="not checked"):
+        ObjectPool(unchecked, uuid.uuid4().hex).direct("0" * 32, "0" * 16)
 
 
 def test_a_condition_has_one_winner(place: Place) -> None:
@@ -113,8 +122,8 @@ def test_a_condition_has_one_winner(place: Place) -> None:
 
 def test_what_conditions_are_worth_is_found_out(store: S3Store, ceph_store: S3Store) -> None:
     """Swift decides a moment after the last writer; Ceph decides at once, so that no upload waits."""
-    assert store.conditional_write_delay > 0
-    assert ceph_store.conditional_write_delay == 0
+    assert store.traits.conditional_write_delay > 0
+    assert ceph_store.traits.conditional_write_delay == 0
 
 
 def test_a_store_behind_tls(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fileupload.errors import Incomplete, MalformedRequest, TooLarge
-from fileupload.pool.direct import MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE, Part
+from fileupload.pool.parts import MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE, Part
 from fileupload.protocols.direct.terms import DirectUploadRequest, check_parts, part_size, part_sizes
 from fileupload.status import DirectUploadTerms, State, UploadStatus
 

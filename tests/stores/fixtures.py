@@ -62,8 +62,7 @@ def new_store(address: str, keys: tuple[str, str]) -> S3Store:
     """Return an empty ``s3_bucket`` of the store at *address*."""
     store, _ = open_store(Settings.parse(access(address, keys)), f"s3://pool-{uuid.uuid4().hex[:12]}")
     store.client.create_bucket(Bucket=store.s3_bucket)
-    store.check("")
-    return store
+    return store.checked("")
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import Callable
 from configparser import Error as ConfigError
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from wsgiref.types import WSGIApplication
 
 from fileupload.apps.session_attachments.bundles import remove_outdated
+from fileupload.cli.answer import Answer, CommandError
 from fileupload.deploy import make_manager, make_server_app
 from fileupload.errors import SettingError
 from fileupload.formatting import format_size
@@ -25,24 +25,6 @@ from fileupload.settings import Settings
 from fileupload.status import State, UploadStatus
 
 
-class CommandError(Exception):
-    """Failure of a command; the message says why."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Result of a command.
-
-    :ivar data: JSON form, printed with ``--json``.
-    :ivar text: form for people.
-    :ivar failed: True if a part of the work failed; the exit status is then 1.
-    """
-
-    data: Any
-    text: str
-    failed: bool = False
-
-
 def serve(options: argparse.Namespace) -> None:
     """Run the server until it is stopped."""
     configure_logging()
@@ -51,7 +33,7 @@ def serve(options: argparse.Namespace) -> None:
         make_app: Callable[[], WSGIApplication] = partial(_load_paste, os.path.abspath(path), name or None)
         listening = listen_options(path)
     else:
-        make_app, listening = partial(make_server_app, settings_of(options)), {}
+        make_app, listening = partial(make_server_app, settings_of(options, max_size=options.max_size)), {}
     make_app()  # reports invalid settings here, and not in each worker
     given = {name: getattr(options, name) for name in ("host", "port", "workers", "threads", "idle_timeout")}
     listening.update((name, value) for name, value in given.items() if value is not None)
@@ -117,9 +99,10 @@ def purge(options: argparse.Namespace) -> Answer:
     return Answer({"removed": removed, "dry-run": options.dry_run}, "\n".join(lines))
 
 
-def settings_of(options: argparse.Namespace) -> Settings:
+def settings_of(options: argparse.Namespace, *, max_size: str | None = None) -> Settings:
     """Return the settings from the command-line options, and from ``$FILEUPLOAD_DIRECTORY``.
 
+    :param max_size: the value of the server's option; other commands have one of the same name for something else.
     :raises SettingError: a name is unknown, or a value is invalid.
     """
     values: dict[str, Any] = dict(options.set)
@@ -127,7 +110,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     if directory or not values.get("pool"):
         values["directory"] = directory or "uploads"
     given = {
-        "max_size": getattr(options, "max_size", None) if options.run is serve else None,
+        "max_size": max_size,
         "upload_key": getattr(options, "key", None),
         "anonymous": getattr(options, "anonymous", None),
         "cors_origins": getattr(options, "cors_origin", None),

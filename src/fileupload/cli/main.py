@@ -10,10 +10,11 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from fileupload.cli import commands, pool_commands, record_commands
+from fileupload.cli.answer import Answer, CommandError
 from fileupload.errors import SettingError, UploadError
 from fileupload.settings import parse_count, parse_days, parse_duration, parse_origins
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         answer = options.run(options)
-    except (SettingError, UploadError, commands.CommandError) as error:
+    except (SettingError, UploadError, CommandError) as error:
         return _print_error(options, str(error))
     except BrokenPipeError:  # the reader of the pipe has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -51,6 +52,16 @@ def _print_error(options: argparse.Namespace, message: str) -> int:
     return 1
 
 
+def _command(module: str, name: str) -> Callable[[argparse.Namespace], Answer | None]:
+    """Return a command that is imported when it runs, so that ``--help`` loads none of them."""
+
+    def run(options: argparse.Namespace) -> Answer | None:
+        answer: Answer | None = getattr(import_module(f"fileupload.cli.{module}"), name)(options)
+        return answer
+
+    return run
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fileupload",
@@ -59,9 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands_ = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve(commands_)
-    _add(commands_, "key", commands.key, "generate a signing key", "fileupload key", pool=False)
+    _add(commands_, "key", _command("commands", "key"), "generate a signing key", "fileupload key", pool=False)
     command = _add(
-        commands_, "identifier", commands.identifier, "create upload identifiers for a pool",
+        commands_, "identifier", _command("commands", "identifier"), "create upload identifiers for a pool",
         "fileupload identifier --directory /srv/uploads --max-size 20",
     )  # fmt: skip
     command.add_argument("--max-size", metavar="MB", help="maximum size of the upload, in megabytes (or 500K, 2G)")
@@ -76,15 +87,31 @@ def _parser() -> argparse.ArgumentParser:
         help="accepted media type, such as image/*; may be repeated",
     )
     command.add_argument("--count", type=int, default=1, metavar="N", help="number of identifiers (default: 1)")
-    command = _add(commands_, "status", commands.status, "show the status of an upload", "fileupload status IDENTIFIER")
-    command.add_argument("identifier", help="the identifier, or the id that `ls` shows")
-    _add(commands_, "ls", commands.ls, "list the uploads of a pool", "fileupload ls --directory /srv/uploads")
     command = _add(
-        commands_, "clear", commands.clear, "remove an upload, finished or running", "fileupload clear IDENTIFIER"
+        commands_,
+        "status",
+        _command("commands", "status"),
+        "show the status of an upload",
+        "fileupload status IDENTIFIER",
+    )
+    command.add_argument("identifier", help="the identifier, or the id that `ls` shows")
+    _add(
+        commands_,
+        "ls",
+        _command("commands", "ls"),
+        "list the uploads of a pool",
+        "fileupload ls --directory /srv/uploads",
+    )
+    command = _add(
+        commands_,
+        "clear",
+        _command("commands", "clear"),
+        "remove an upload, finished or running",
+        "fileupload clear IDENTIFIER",
     )
     command.add_argument("identifier", help="the identifier, or the id that `ls` shows")
     command = _add(
-        commands_, "purge", commands.purge, "remove uploads without recent activity",
+        commands_, "purge", _command("commands", "purge"), "remove uploads without recent activity",
         "fileupload purge --older-than 3 --dry-run",
     )  # fmt: skip
     command.add_argument(
@@ -102,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_serve(commands_: Any) -> None:
     command = _add(
-        commands_, "serve", commands.serve, "run an upload server",
+        commands_, "serve", _command("commands", "serve"), "run an upload server",
         "fileupload serve --anonymous --port 8080, or: fileupload serve paste.ini",
     )  # fmt: skip
     command.add_argument("config", nargs="?", metavar="PASTE_INI", help="serve the app of this Paste file instead")
@@ -146,7 +173,7 @@ def _add_serve(commands_: Any) -> None:
 def _add_pool(commands_: Any) -> None:
     commands_ = _add_group(commands_, "pool", "set up the storage of a pool", "fileupload pool setup --help")
     command = _add(
-        commands_, "setup", pool_commands.setup,
+        commands_, "setup", _command("pool_commands", "setup"),
         "install the lifecycle and CORS rules of a pool in its object store",
         "fileupload pool setup --set pool=s3://my-bucket/uploads --origin https://www.example.com",
     )  # fmt: skip
@@ -168,7 +195,7 @@ def _add_records(commands_: Any) -> None:
     )  # fmt: skip
     there = "--server http://127.0.0.1:8888/v1 --bucket blog --collection pictures"
     command = _add(
-        commands_, "upload", record_commands.upload, "upload files, each as the attachment of a record",
+        commands_, "upload", _command("record_commands", "upload"), "upload files, each as the attachment of a record",
         f"fileupload records upload {there} *.png", pool=False,
     )  # fmt: skip
     _add_collection(command)
@@ -178,7 +205,8 @@ def _add_records(commands_: Any) -> None:
     command.add_argument("--force", action="store_true", help="upload files that are up to date, too")
     command.add_argument("files", nargs="+", metavar="FILE", help="file to upload")
     command = _add(
-        commands_, "download", record_commands.download, "download the files of all records of a collection",
+        commands_, "download", _command("record_commands", "download"),
+        "download the files of all records of a collection",
         f"fileupload records download {there} --folder pictures", pool=False,
     )  # fmt: skip
     _add_collection(command)
@@ -190,7 +218,8 @@ def _add_records(commands_: Any) -> None:
 
 def _add_gc(commands_: Any) -> None:
     command = _add(
-        commands_, "gc", record_commands.gc, "remove the files that no record refers to (garbage collection)",
+        commands_, "gc", _command("record_commands", "gc"),
+        "remove the files that no record refers to (garbage collection)",
         "fileupload records gc kinto.ini --server http://127.0.0.1:8888/v1 --dry-run",
     )  # fmt: skip
     command.add_argument(

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from fileupload.cli.commands import Answer, settings_of
+from fileupload.cli.answer import Answer
+from fileupload.cli.commands import settings_of
 from fileupload.errors import SettingError
 from fileupload.pool.s3.bucket_rules import METHODS, RuleRefused, RuleResult, install_cors, install_lifecycle
 from fileupload.pool.s3.store import open_store

@@ -15,7 +15,8 @@ from fileupload.apps.record_attachments.garbage_collection import Finding, Recor
 from fileupload.apps.record_attachments.public_storage import make_storage
 from fileupload.apps.record_attachments.settings import RecordSettings
 from fileupload.apps.record_attachments.urls import RecordTemplate
-from fileupload.cli.commands import Answer, CommandError, open_paste_file
+from fileupload.cli.answer import Answer, CommandError
+from fileupload.cli.commands import open_paste_file
 from fileupload.deploy import make_pool
 from fileupload.errors import SettingError
 from fileupload.record_client.collection import Collection

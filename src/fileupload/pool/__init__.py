@@ -1,1 +1,1 @@
-"""Pools: where uploads live. ``base`` is the contract; the other modules keep it."""
+"""Pools store uploads: the contract (``base``, ``direct``, ``parts``, ``index``), and its implementations."""

@@ -1,22 +1,29 @@
-"""The contract of a pool, in types and words. Protocols, apps and commands know nothing else.
+"""The contract of a pool, which stores uploads. Protocols, apps and commands use only these classes.
 
-What every pool promises:
+Every pool keeps these promises:
 
-* An upload is *done* by one atomic change of its status, made after its bytes are stored (and durable, if the
-  pool is). No crash, at any instant, leaves a bucket that says done and holds other bytes than were sent.
-* Each attempt writes in a place of its own. Beginning a newer one takes the bucket away from an older one, which
-  learns of it when it next publishes, or at the latest when it finishes: it then raises ``Superseded`` and has
-  changed nothing.
-* A finished bucket takes no further attempt until it is cleared.
-* Whether a running attempt is alive is known to all processes and hosts, and a crash cannot fake it.
+* An upload becomes *done* by one atomic change of its status, after its bytes are stored (and durable, if the pool is).
+  No crash, at any moment, leaves a bucket that is done and holds other bytes than were sent.
+* Each attempt writes to a place of its own. A newer attempt takes the bucket over; the older one learns of it when it
+  next publishes, at the latest when it finishes: it then raises ``Superseded`` and has changed nothing.
+* A finished bucket accepts no further attempt until it is cleared.
+* All processes and hosts can tell whether a running attempt is alive; after a crash it does not look alive for long.
 * All state is in the pool; processes and hosts may come and go.
-* What applications know of the buckets they made can lie in the pool too: in its index.
+* Applications can store what they know of their buckets in the pool's index (see :mod:`fileupload.pool.index`).
 
-Ids are checked by the pool itself (``identifiers.is_id``) before they become a path or a key.
+Pools validate ids (:func:`fileupload.identifiers.is_id`) before they use them in a path or a key.
 
-An upload that comes in several requests begins with a status that is ``resumable``. Between two requests its attempt is
-suspended, after a crash it reads as if it were; ``Pool.resume`` takes it up, for one at a time, and where to go on is
-measured from the stored bytes.
+A normal upload::
+
+    attempt = pool.begin(bucket_id, UploadStatus(state=State.STARTING, started=timestamp()))
+    writer = attempt.create_file()
+    writer.write(b"some bytes")
+    writer.close()
+    attempt.finish(status.done((file,), {}))
+
+An upload that comes in several requests begins with a status that is ``resumable``. At the end of each request its
+attempt is suspended; after a crash it reads as if it were. :meth:`Pool.resume` continues it, for one request at a time,
+and ``Attempt.append_file`` returns the offset, which is measured from the stored bytes.
 """
 
 from __future__ import annotations
@@ -25,51 +32,41 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import BinaryIO, Self
 
 from fileupload.identifiers import is_id
+from fileupload.pool.direct import DirectFile
+from fileupload.pool.index import Index
+from fileupload.pool.parts import FileWriter
 from fileupload.status import State, UploadedFile, UploadStatus, seconds_of
 
-if TYPE_CHECKING:
-    from fileupload.pool.direct import DirectFile
-    from fileupload.pool.index import Index
-    from fileupload.pool.object.store import ObjectStore
+Condition = Callable[[UploadStatus], bool]  # on the status of a bucket, for a change of the bucket
 
-Condition = Callable[[UploadStatus], bool]  # what must hold of the status of a bucket for a change to be made
-
-STALLED_AFTER = 24 * 3600.0  # seconds without news after which a running attempt counts as stalled
+STALLED_AFTER = 24 * 3600.0  # seconds without a publication after which a running attempt counts as stalled
 
 
 def is_stalled(status: UploadStatus, older_than: float = 0.0) -> bool:
-    """Tell whether an attempt is running, and has published nothing for *older_than* seconds and STALLED_AFTER.
+    """Return whether an attempt is running, and has published nothing for *older_than* seconds and STALLED_AFTER.
 
-    Its client went away without an end of the connection that the server could see, as happens with HTTP/2 behind a
-    proxy. Its process is alive, so that it is not interrupted, and nothing else would ever end it.
+    Its client has disappeared without an end of the connection that the server could see, as happens with HTTP/2 behind
+    a proxy. Its process is alive, so the attempt is not interrupted, and nothing else would ever end it.
     """
-    news = status.updated or status.started
-    age = time.time() - (seconds_of(news) if news else 0.0)
+    moment = status.updated or status.started
+    age = time.time() - (seconds_of(moment) if moment else 0.0)
     return status.running and age >= max(older_than, STALLED_AFTER)
 
 
-class FileWriter(ABC):
-    """Takes the bytes of one file of an attempt."""
-
-    @abstractmethod
-    def write(self, data: bytes) -> None:
-        """Store all of *data* behind what is there.
-
-        :raises OSError: it could not be stored.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """End the file; after this its bytes are stored, durably if the pool is."""
+def matches(unless_kept: bool, condition: Condition | None, status: UploadStatus) -> bool:
+    """Return whether :meth:`Pool.clear` with these arguments removes an upload with that *status*."""
+    return not (unless_kept and status.kept) and (condition is None or condition(status))
 
 
 class Attempt(ABC):
-    """One try at filling a bucket, owned by whoever began or resumed it, until ``finish``, ``fail`` or ``suspend``.
+    """One attempt to fill a bucket. The request that began or resumed it owns it until it calls
+    ``finish``, ``fail`` or ``suspend``.
 
-    :ivar status: the last one that was given to the pool.
+    :ivar token: the pool's name of the attempt.
+    :ivar status: the last status that was given to the pool.
     """
 
     token: str
@@ -77,181 +74,193 @@ class Attempt(ABC):
 
     @abstractmethod
     def create_file(self) -> FileWriter:
-        """Begin the next file. The previous one must be closed."""
+        """Create the next file. The previous one must be closed.
+
+        :raises Superseded: the attempt no longer owns the bucket.
+        :raises OSError: the file could not be created.
+        """
 
     @abstractmethod
     def append_file(self) -> tuple[FileWriter, int]:
-        """Open the last file of a resumed attempt, which was not closed; return its writer, and the bytes stored of it.
+        """Open the last file of a resumed attempt, which was not closed.
 
-        :raises FileMissing: it has none.
+        :return: its writer, and the offset: the bytes of it that are stored.
+        :raises FileMissing: the attempt has no file.
         """
 
     @abstractmethod
     def discard_file(self) -> None:
-        """Forget the file that was begun last, as if it had never been; it must be closed."""
+        """Remove the file that was created last, which must be closed."""
 
     @abstractmethod
     def publish(self, status: UploadStatus) -> None:
-        """Let all processes and hosts see *status*, that of a running upload.
+        """Show *status*, of a running upload, to all processes and hosts.
 
-        :raises Superseded: the bucket is no longer this attempt's.
+        :raises Superseded: the attempt no longer owns the bucket.
         """
 
     @abstractmethod
     def suspend(self, status: UploadStatus) -> None:
-        """Let go of a resumable upload: what is stored stays, durably if the pool is, and others may go on.
+        """End this request's work on a resumable upload: the stored bytes stay, and another request may resume.
 
-        A file that is being written need not be closed before. Where ``finish`` has failed, it takes that back.
+        A file that is being written need not be closed. After a ``finish`` that failed, the upload is not done.
 
-        :raises Superseded: the bucket is no longer this attempt's.
+        :raises Superseded: the attempt no longer owns the bucket.
         """
 
     @abstractmethod
     def finish(self, status: UploadStatus) -> None:
         """Make the upload done: *status* and the files become visible together, or not at all.
 
-        :raises Superseded: the bucket is no longer this attempt's; nothing of the attempt is left.
+        :param status: the final one, as :meth:`UploadStatus.done` returns it.
+        :raises Superseded: the attempt no longer owns the bucket; all it has written is removed.
+        :raises OSError: the pool failed. The upload may be done; ``suspend`` or ``fail`` undoes that.
         """
 
     @abstractmethod
     def fail(self, status: UploadStatus) -> None:
-        """Give up: *status* is what is left of the attempt, or nothing at all where it was superseded."""
+        """Remove the files, and leave *status* as the reason; leave nothing if the attempt was superseded."""
 
 
 class Bucket(ABC):
-    """One upload in the pool, as the app sees it."""
+    """One upload in the pool, as the app sees it.
+
+    :ivar id: 32 hex digits.
+    :ivar identifier: the signed identifier by which it was requested, or an empty text.
+    """
 
     id: str
     identifier: str = ""
 
     @abstractmethod
     def get_status(self) -> UploadStatus:
-        """Return what is known of the upload now."""
+        """Return the current status of the upload; its state is *unknown* if there is none."""
 
     @abstractmethod
     def get_filename(self, index: int = 0) -> str | None:
-        """Return the path of a file of a finished upload, or None: not finished, moved away, or no path.
+        """Return the path of a file of a finished upload.
 
-        A pool that is no folder always answers None; ``open`` works with every pool.
+        :return: None if the upload is not finished, or the file was moved away; always None in an object store.
+            :meth:`open` works with every pool.
         """
 
     @abstractmethod
     def open(self, index: int = 0) -> BinaryIO:
-        """Return a file of a finished upload, opened for reading bytes.
+        """Return a file of a finished upload, opened for reading bytes::
 
-        :raises FileMissing: there is none, or not any more.
+            with bucket.open() as file:
+                shutil.copyfileobj(file, target)
+
+        :param index: number of the file, from 0, in the order of the form.
+        :raises FileMissing: there is no such file, or it was moved away or removed.
         """
 
     @abstractmethod
     def download_to(self, path: str | os.PathLike[str], index: int = 0) -> None:
-        """Copy a file of a finished upload to *path*, where it appears when it is whole; one of that name is replaced.
+        """Copy a file of a finished upload to *path*, replacing a file of that name once the copy is complete.
 
-        :raises FileMissing: there is no such file, or not any more.
-        :raises OSError: it could not be put there.
+        :raises FileMissing: there is no such file, or it was moved away or removed.
+        :raises OSError: it could not be written to *path*.
         """
 
     def url(self, index: int = 0, *, expires: float = 3600.0) -> str | None:
-        """Return an address under which anyone can read a file for *expires* seconds; None in a pool without addresses.
+        """Return a presigned URL with which anyone can read a file of a finished upload.
 
+        :param expires: seconds for which it is valid.
+        :return: None if the pool has no URLs, such as a directory.
         :raises FileMissing: there is no such file.
         """
         return None
 
-    def copy_to(self, store: ObjectStore, key: str, index: int = 0) -> bool:
-        """Let *store* itself copy a file of a finished upload to *key*; False if the pool is not in that store.
-
-        :raises FileMissing: there is no such file, or not any more.
-        """
-        return False
-
     @abstractmethod
     def move_to(self, path: str | os.PathLike[str], index: int = 0) -> None:
-        """Move a file of a finished upload to *path*, where a file of that name is replaced.
+        """Move a file of a finished upload to *path*, replacing a file of that name.
 
-        A rename where that is possible, else a copy that appears under its name when it is whole. The bucket
-        keeps its status, and so takes no other upload, until it is cleared. The file stays readable for its owner
-        alone.
+        The file is renamed if that is possible. Otherwise it is copied, and gets its name once the copy is complete.
+        The bucket keeps its status, and so accepts no other upload, until it is cleared. Only the owner can read the
+        file.
 
-        :raises FileMissing: there is no such file, or not any more.
-        :raises OSError: the file could not be put there; it is still in the bucket.
+        :raises FileMissing: there is no such file, or it was moved away or removed.
+        :raises OSError: it could not be written to *path*; the bucket still has it.
         """
 
     @abstractmethod
     def remove_file(self, index: int = 0, *, condition: Condition | None = None) -> bool:
-        """Remove the bytes of a file of a finished upload; False if they were not there any more.
+        """Remove the bytes of a file of a finished upload.
 
-        The bucket keeps its status, and so takes no other upload, until it is cleared.
+        The bucket keeps its status, and so accepts no other upload, until it is cleared.
 
-        :param condition: of the upload whose file it is; where it does not hold nothing is removed.
+        :param condition: on the upload that has the file; if it does not hold, nothing is removed.
+        :return: False if nothing was removed.
         """
 
     @abstractmethod
     def keep(self, *, condition: Condition | None = None) -> None:
-        """Exempt a finished upload from ``purge``, until it is cleared.
+        """Exempt a finished upload from ``purge`` until it is cleared.
 
-        :param condition: of that upload, decided together with the change.
-        :raises FileMissing: it is not finished, or the condition does not hold.
+        :param condition: on the upload, checked in one step with the change.
+        :raises FileMissing: the upload is not finished, or the condition does not hold.
         """
 
     @abstractmethod
     def clear_upload(self) -> bool:
-        """Remove the upload, finished or running; False if there is none any more."""
+        """Remove the upload, finished or running; False if there is none."""
 
     def is_complete(self) -> bool:
-        """Tell whether the upload is done."""
+        """Return whether the upload is done."""
         return bool(self.get_status().state == "done")
 
     @property
     def files(self) -> tuple[UploadedFile, ...]:
-        """The files of the finished upload, in the order of the form; empty before."""
+        """The files of the finished upload, in the order of the form; empty before it is finished."""
         return self.get_status().files
 
     def with_identifier(self, identifier: str) -> Self:
-        """Return this bucket, knowing the signed *identifier* by which it was asked for."""
+        """Set the signed *identifier* by which this bucket was requested, and return the bucket."""
         self.identifier = identifier
         return self
 
 
 class Pool(ABC):
-    """The place where uploads live.
+    """A store of uploads, shared by any number of processes and hosts.
 
-    :ivar index: what applications know of their buckets.
+    :ivar index: the pool's index, where applications store what they know of their buckets.
     """
 
     index: Index
 
     @abstractmethod
     def signing_keys(self, held: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """Return the keys that the pool keeps, newest first.
+        """Return the signing keys that the pool stores, newest first.
 
-        Where there are none, *held* are put there, or a new one is made; of several processes that do so at the same
-        time one succeeds, and all return its keys.
+        If it stores none, it stores *held*, or else a new key. Of several processes that do so at the same time one
+        succeeds, and all return its keys.
         """
 
     def key_stamp(self) -> Hashable | None:
-        """Return what changes with the keys, at little cost; None where nothing tells of that."""
+        """Return a value that changes when the stored keys change; None if the pool has no cheap way to tell."""
         return None
 
     @abstractmethod
     def bucket(self, bucket_id: str) -> Bucket:
-        """Return the bucket of an id, without a look at whether it is there."""
+        """Return the bucket of that id, without a check whether it exists."""
 
     def find_bucket(self, bucket_id: str) -> Bucket | None:
-        """Return the bucket of that id, or None."""
+        """Return the bucket of that id, or None if there is none or *bucket_id* is not an id."""
         bucket = self.bucket(bucket_id) if is_id(bucket_id) else None
         return None if bucket is None or bucket.get_status().state is State.UNKNOWN else bucket
 
     @abstractmethod
     def buckets(self) -> Iterator[Bucket]:
-        """Yield all buckets, in no order; ones that come and go meanwhile may be missed."""
+        """Yield all buckets, in any order. Buckets that are created or removed meanwhile may be missing."""
 
     @abstractmethod
     def is_done(self, bucket_id: str) -> bool:
-        """Tell whether the bucket is finished, so that :meth:`begin` refuses it; cheap where there is no bucket."""
+        """Return whether the bucket is finished, so that :meth:`begin` would refuse it; cheap if it does not exist."""
 
     @abstractmethod
     def begin(self, bucket_id: str, status: UploadStatus) -> Attempt:
-        """Begin an attempt, with *status* as its first; the bucket is made if there is none.
+        """Begin an attempt with its first *status*; the bucket is created if it does not exist.
 
         A running older attempt is superseded.
 
@@ -260,59 +269,75 @@ class Pool(ABC):
 
     @abstractmethod
     def resume(self, bucket_id: str) -> Attempt:
-        """Take up the resumable attempt of a bucket where it was left, by its suspension or by a crash.
+        """Continue the resumable attempt of a bucket after it was suspended or its process has crashed.
 
-        :raises NotResumable: there is none, or it is finished.
-        :raises AlreadyDone: the upload is complete.
-        :raises Busy: someone is at it.
+        :raises NotResumable: there is no such attempt, or it has failed.
+        :raises AlreadyDone: the upload is finished.
+        :raises Busy: another request is working on it.
         """
 
     @abstractmethod
     def direct(self, bucket_id: str, attempt: str, terms: UploadStatus | None = None) -> DirectFile:
-        """Return the file of the resumable attempt *attempt* that the client sends to the pool by itself.
+        """Return the direct upload of a resumable attempt: the file that the client sends straight to the pool.
 
-        :param terms: the status in which it stands how others may read the file in an object store, if they may.
+        :param attempt: the name of the attempt, as in its status.
+        :param terms: the status of the upload. It must be given to ``begin`` and ``assemble``, if its terms have
+            options for the pool.
         """
+
+    def bucket_id_of_form_key(self, key: str) -> str | None:
+        """Return the id of the bucket to which the object *key* of a posted form belongs.
+
+        The key alone proves nothing: check it with :meth:`DirectFile.is_form_key`.
+
+        :return: None if it is not such a key, or the pool has no keys.
+        """
+        return None
 
     @abstractmethod
     def record_refusal(self, bucket_id: str, status: UploadStatus) -> None:
-        """Keep *status*, of an upload that was refused before it began, for at most an hour.
+        """Store *status*, of an upload that was refused before it began, for at most an hour.
 
-        It makes no bucket: :meth:`buckets` and :meth:`purge` know nothing of it. Where there is none, ``get_status``
-        tells the refusal, until the bucket is begun or cleared. Only so many are kept, and long texts in them are cut;
-        any of them may be lost. In a bucket that is there it replaces the reason of an upload that failed, if it has
-        the same owner; anything else in that bucket is left as it is.
+        No bucket is created: :meth:`buckets` and :meth:`purge` ignore refusals. If there is no bucket, ``get_status``
+        returns the refusal, until a bucket is begun or cleared. The number of refusals is limited, long texts in them
+        are cut, and any of them may be lost. If the bucket exists, the refusal replaces the reason of a failed upload
+        of the same owner; any other bucket is left as it is.
         """
 
     @abstractmethod
     def clear(self, bucket_id: str, *, unless_kept: bool = False, condition: Condition | None = None) -> bool:
-        """Remove a bucket with all it holds; False if there is none.
+        """Remove a bucket with everything in it.
 
         An application that removes a bucket because its own index names it must give a *condition* on the owner: the
         client may have used the same identifier for an upload to another application since.
 
-        :param unless_kept: not if it is to be kept; then too, False.
-        :param condition: only if it holds of the status, else False. Status and removal are one step: an upload that
-            begins, finishes or is kept in between is not removed. The status is unknown where a crash has left bytes
-            without one.
+        :param unless_kept: do not remove an upload that is kept.
+        :param condition: on the status of the bucket. Check and removal are one step: an upload that begins, finishes
+            or is kept in between is not removed. The state is *unknown* if a crash has left bytes without a status.
+        :return: False if nothing was removed.
         """
 
     @abstractmethod
     def purge(self, older_than: float, *, dry_run: bool = False) -> Iterator[Bucket]:
         """Remove, and yield, the buckets in which nothing happened for *older_than* seconds.
 
-        An upload that is to be kept is never touched. A running one is removed only if it is stalled: nothing was
-        published of it, and its files have not grown, for *older_than* seconds and for STALLED_AFTER. Its attempt is
-        then superseded.
+        Kept uploads are never removed. A running one is removed only if it is stalled: its attempt has published
+        nothing and its files have not grown for *older_than* seconds and for STALLED_AFTER. The attempt is then
+        superseded.
+
+        :param dry_run: yield the buckets, but remove nothing.
         """
 
     @abstractmethod
     def acquire_interval_lease(self, interval: float, name: str = "") -> bool:
-        """Return True for one caller among all processes and hosts in each *interval* seconds.
+        """Return True for one caller among all processes and hosts in each *interval* seconds::
 
-        :param name: of what it is a turn; lower-case letters.
+            if pool.acquire_interval_lease(3600, "reports"):
+                send_reports()
+
+        :param name: the purpose of the lease, in lower-case letters.
         """
 
     @abstractmethod
     def free_space(self) -> int | None:
-        """Return the bytes that may still be stored, or None where there is no such limit."""
+        """Return the bytes that can still be stored, or None if there is no such limit."""

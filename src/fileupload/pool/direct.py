@@ -1,119 +1,90 @@
-"""The contract of direct uploads: files that clients send to the pool by themselves, in parts.
+"""The contract of direct uploads: files that clients send straight to the pool, in parts or by a form.
 
-The parts come in any order, several at once, and again if need be: of one number the last counts that was whole. They
-become a file when the owner of the attempt says so, and change nothing from then on. What is sent to a bucket that was
-finished, cleared or begun anew is refused, or lost.
+Parts may arrive in any order, several at once, and repeatedly: of each number, the last complete one counts. They
+become a file when the owner of the attempt calls :meth:`DirectFile.assemble`, and change nothing afterwards. A part for
+a bucket that was finished, cleared or begun again is refused, or ignored.
+
+The terms of a direct upload (:class:`fileupload.status.DirectUploadTerms`) may carry options for the pool. Pools ignore
+the options that they do not know.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-from fileupload.pool.base import FileWriter
+from fileupload.pool.parts import Form, Part, PartWriter
 
-MIN_PART_SIZE = 5 << 20  # bytes; what stores want of all parts but the last
-MAX_PART_SIZE = 5 << 30
-MAX_PARTS = 10_000
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part that is stored whole.
-
-    :ivar number: from 1; 0 for what holds all of them.
-    :ivar etag: changes with its bytes.
-    :ivar age: seconds since it was stored, by the store's own clock, where that is known.
-    """
-
-    number: int
-    etag: str
-    size: int
-    age: float = field(default=0.0, compare=False)
-
-
-@dataclass(frozen=True)
-class Form:
-    """Where a form with one file, and these fields before it, can be posted to."""
-
-    url: str
-    fields: Mapping[str, str]
-
-
-class PartWriter(FileWriter):
-    """Takes the bytes of one part; it counts once it is closed.
-
-    :ivar part: what is then stored.
-    """
-
-    part: Part
-
-    @abstractmethod
-    def abandon(self) -> None:
-        """Leave nothing of a part that was not closed."""
+OBJECT_ACL = "acl"  # a pool option: the canned ACL that the file gets in an object store, such as ``public-read``
 
 
 class DirectFile(ABC):
-    """The one file of an attempt that is resumable, and suspended while the client sends.
+    """The one file of a resumable attempt, which is suspended while the client sends.
 
-    :ivar streams_through_server: whether all bytes pass through this process when the file is assembled, so that their
-        hash costs little.
+    :ivar upload_id: a name that stays the same however often the attempt is resumed.
+    :ivar streams_through_server: whether all bytes pass through this process when the file is assembled, so that
+        hashing them costs little.
     """
 
+    upload_id: str
     streams_through_server = False
 
     @abstractmethod
     def begin(self, *, form: bool) -> None:
-        """Prepare it; for the owner of the attempt, once.
+        """Prepare the upload; called once, by the owner of the attempt.
 
-        :param form: the client will post a form, in the place of parts.
+        :param form: the client will post a form; otherwise it sends parts.
         """
 
     @abstractmethod
     def part_url(self, number: int, size: int | None, expires: float) -> str | None:
-        """Return the address to which anyone can PUT that part for *expires* seconds.
+        """Return a presigned URL to which anyone can PUT a part.
 
-        :param size: the bytes that it must have, or None for any.
-        :return: None where our own server has to take it, by :meth:`receive_part`.
+        :param number: the number of the part, from 1.
+        :param size: the exact size of the part in bytes; None for any size.
+        :param expires: seconds for which the URL is valid.
+        :return: None if our own server has to receive the part, with :meth:`receive_part`.
+        :raises Superseded: there is no such upload in the pool.
         """
 
     @abstractmethod
     def form(self, min_size: int, max_size: int, content_type: str, expires: float) -> Form | None:
-        """Return where anyone can post a file of *min_size* to *max_size* bytes for *expires* seconds.
+        """Return a presigned form with which anyone can post a file of *min_size* to *max_size* bytes.
 
-        :return: None where our own server has to take it, as its only part.
+        :param expires: seconds for which the form is valid.
+        :return: None if our own server has to receive the file, as the only part.
         """
 
     def is_form_key(self, key: str) -> bool:
-        """Tell whether *key* is what the form was given as its own, which nobody else knows."""
+        """Return whether *key* is the secret object key of the form, known only to the client that received it."""
         return False
 
     @abstractmethod
-    def receive_part(self, number: int, size: int = 0, limit: int | None = None) -> PartWriter:
-        """Begin to receive a part that is sent to our own server.
+    def receive_part(self, number: int, size: int | None = None, limit: int | None = None) -> PartWriter:
+        """Begin to receive a part that the client sends to our own server.
 
-        A part of this number that is still being received is superseded: its client has sent it again, most likely
-        over a new connection. Its writer raises ``Superseded`` at its next operation, and its bytes are freed.
+        An older request that is still sending a part of this number is superseded, because the client has most likely
+        sent the part again over a new connection. The older writer raises ``Superseded`` at its next operation, and its
+        bytes are freed.
 
-        :param size: the bytes that the request declares; 0 where it declares none.
-        :param limit: the most bytes of all parts together, those that are still being received included.
-        :raises TooLarge: they would have more.
-        :raises Superseded: the upload was finished, cleared or begun anew.
+        :param size: the size in bytes that the request declares; None if it declares none.
+        :param limit: maximum bytes of all parts together, those that are being received included; None for no limit.
+        :raises TooLarge: the parts would exceed *limit*.
+        :raises Superseded: the upload was finished, cleared or begun again.
         """
 
     @abstractmethod
     def parts(self) -> Sequence[Part]:
-        """Return the parts that are stored, by their numbers; where the file was assembled, one with number 0."""
+        """Return the complete parts in the order of their numbers; after :meth:`assemble`, one with the number 0."""
 
     @abstractmethod
     def assemble(self, parts: Sequence[Part], *, hashed: bool) -> str | None:
-        """Make the file of exactly these *parts*; for the owner of the attempt, who has resumed it.
+        """Make the file of exactly these *parts*; called by the owner, which has resumed the attempt.
 
-        :return: the hex SHA-256 of its bytes, if *hashed*.
-        :raises Incomplete: a part is not there any more as it was.
+        :return: the hex SHA-256 of the file, if *hashed*; otherwise None.
+        :raises Incomplete: a part was replaced or removed since it was listed.
         """
 
     @abstractmethod
     def abandon(self) -> None:
-        """Remove all of it."""
+        """Remove the parts and the file."""

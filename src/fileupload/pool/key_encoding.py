@@ -1,4 +1,4 @@
-"""Any text as a name that file systems and object stores keep as it is."""
+"""Encodes any text as a name that file systems and object stores keep unchanged."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ import re
 from fileupload.pool.index import MAX_SEGMENT_BYTES
 
 _ENCODED = "~"
-# What stands as it is: nothing that a file system might take for something else, or for the same.
+# Texts that need no encoding: lower case only, because some file systems ignore case, and without a leading dot.
 _PLAIN = re.compile(r"[a-z0-9_-][a-z0-9_.-]{0,139}", re.ASCII)
 
 
-def encode_segment(word: str) -> str:
-    """Return *word* as a name that any file system keeps as it is.
+def encode_segment(segment: str) -> str:
+    """Return *segment* as a name that any file system keeps unchanged.
+
+    >>> encode_segment("letter.pdf"), encode_segment("../x")
+    ('letter.pdf', '~5oni8uo')
 
     :raises ValueError: it is empty, or longer than :data:`MAX_SEGMENT_BYTES` bytes.
     """
-    data = word.encode("utf-8", "surrogatepass")
+    data = segment.encode("utf-8", "surrogatepass")
     if not 1 <= len(data) <= MAX_SEGMENT_BYTES:
         raise ValueError(f"a text of 1 to {MAX_SEGMENT_BYTES} bytes")
-    if _PLAIN.fullmatch(word):
-        return word
+    if _PLAIN.fullmatch(segment):
+        return segment
     return _ENCODED + base64.b32hexencode(data).decode().rstrip("=").lower()
 
 
 def decode_segment(name: str) -> str:
-    """Return the word that :func:`encode_segment` made *name* of.
+    """Return the text that :func:`encode_segment` has encoded as *name*.
 
-    :raises ValueError: it made no such name.
+    :raises ValueError: *name* is not such a name.
     """
     if not name.startswith(_ENCODED):
         return name

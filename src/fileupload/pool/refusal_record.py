@@ -1,8 +1,9 @@
-"""The record of a refusal: what a slot of a pool's register of refusals holds.
+"""The record of a refusal: the content of one slot in a pool's register of refusals.
 
-An upload that is refused before its first byte must cost next to nothing: a client can cause thousands of refusals in
-a second, above all when the disk is full. So a refusal makes no bucket. It is written into one of a fixed number of
-slots, chosen by the id; of two ids that share a slot the newer refusal is kept. After an hour it counts as absent.
+An upload that is refused before its first byte must cost next to nothing, because a client can cause thousands of
+refusals in a second, above all when the disk is full. So a refusal creates no bucket. It is written to one of a fixed
+number of slots, chosen by the bucket's id; of two refusals that share a slot the newer one is kept. Readers ignore a
+refusal that is older than an hour.
 """
 
 from __future__ import annotations
@@ -13,23 +14,23 @@ import time
 import zlib
 from dataclasses import replace
 
-from fileupload.status import FOREIGN, UploadStatus, seconds_of
+from fileupload.status import UploadStatus, seconds_of
 
 SLOT_SIZE = 1024  # bytes
 REFUSAL_LIFETIME = 3600.0  # seconds
 
 _HEADER = struct.Struct(">4sIH")  # magic, CRC-32 of the payload, its length
 _MAGIC = b"FUR1"
-_TEXT_LIMITS = (256, 64, 16, 0)  # characters of each text, tried in turn until the record fits
+_TEXT_LIMITS = (256, 64, 16, 0)  # characters of each text, tried in this order until the record fits
 
 
 def slot_of(bucket_id: str, slots: int) -> int:
-    """Return the number of the slot of a bucket; ids are random, so that any part of one is a hash."""
+    """Return the number of a bucket's slot. Ids are random, so a part of one serves as a hash."""
     return int(bucket_id[:8], 16) % slots
 
 
 def encode_refusal(bucket_id: str, status: UploadStatus) -> bytes:
-    """Return the content of a slot, at most SLOT_SIZE bytes; texts that do not fit are cut."""
+    """Return the content of a slot, at most SLOT_SIZE bytes; texts that are too long are cut."""
     for limit in _TEXT_LIMITS:
         cut = replace(
             status,
@@ -45,7 +46,10 @@ def encode_refusal(bucket_id: str, status: UploadStatus) -> bytes:
 
 
 def decode_refusal(data: bytes, bucket_id: str) -> UploadStatus | None:
-    """Return the refusal of a bucket that a slot holds; None for another bucket's, an old one or a torn write."""
+    """Return the refusal of a bucket from the content of its slot.
+
+    :return: None if the slot is empty or torn, or holds an old refusal or that of another bucket.
+    """
     if len(data) < _HEADER.size:
         return None
     magic, checksum, length = _HEADER.unpack_from(data)
@@ -56,7 +60,7 @@ def decode_refusal(data: bytes, bucket_id: str) -> UploadStatus | None:
         record = json.loads(payload)
         status = UploadStatus.from_record(record["status"])
         age = time.time() - seconds_of(status.finished or "")
-    except FOREIGN:
+    except (ValueError, LookupError, TypeError):  # InvalidRecord is a ValueError
         return None
-    # A moment in the future comes from a clock that was set back since.
+    # A time in the future comes from a clock that was set back since.
     return status if record["id"] == bucket_id and abs(age) < REFUSAL_LIFETIME else None

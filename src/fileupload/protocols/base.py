@@ -1,4 +1,4 @@
-"""The contract of protocols, and the course of those in which one request is one upload."""
+"""The interface of protocols, and the base of those in which one request is one upload."""
 
 from __future__ import annotations
 
@@ -25,57 +25,57 @@ from fileupload.status import UploadStatus
 log = logging.getLogger("fileupload")
 
 
-# Reads the body of a request to its end, and gives the receiver what is in it; raises UploadError where it is wrong.
+# Reads a request's body to its end, and passes its files and fields to the receiver. Raises UploadError.
 Transfer = Callable[[Receiver], None]
 
 
 class Protocol(ABC):
-    """One way in. A new protocol is a class like this, named in ``registry.PROTOCOLS``.
+    """A way to send an upload over HTTP. A new protocol is a subclass, listed in ``registry.PROTOCOLS``.
 
-    :cvar methods: those of its requests to the upload address.
+    :cvar methods: the HTTP methods of its requests to the upload address.
     """
 
     methods: ClassVar[tuple[str, ...]]
 
     def matches(self, environ: dict[str, Any]) -> bool:
-        """Tell whether a request with one of the methods, and an identifier, is of this protocol."""
+        """Return whether a request to the upload address, with an identifier, uses this protocol."""
         return environ["REQUEST_METHOD"] in self.methods
 
     @abstractmethod
     def receive(self, request: UploadRequest) -> UploadStatus:
         """Store the upload in *request*; return the status of the finished upload.
 
-        :raises UploadError: the upload failed; its bucket holds nothing but the status that says so.
+        :raises UploadError: the upload failed; its bucket keeps only a status with the error.
         """
 
 
 class WholeBodyProtocol(Protocol):
     """A protocol in which one request is one upload.
 
-    :cvar may_be_empty: whether a body without a byte is a whole upload.
+    :cvar may_be_empty: whether an empty body is a valid upload.
     """
 
     may_be_empty: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, request: UploadRequest) -> Transfer:
-        """Return what reads the body, by what its headers say.
+        """Return the function that reads and stores the body; nothing is read yet.
 
-        :raises UploadError: the upload can be refused before its first byte.
+        :raises UploadError: the headers alone suffice to refuse the upload.
         """
 
     def receive(self, request: UploadRequest) -> UploadStatus:
-        """Store the whole body, or nothing of it."""
+        """Store the whole body, or nothing of it; see :meth:`Protocol.receive`."""
         try:
             transfer = self.prepare(request)
             self._await_body(request)
             status = request.first_status()
             request.policy.file_filter.begin(request)
             attempt = request.pool.begin(request.claims.id, status)
-        except (AlreadyDone, ServerBusy):  # the second says nothing of this upload, and would ask for descriptors
+        except (AlreadyDone, ServerBusy):  # ServerBusy: to record it, too, would need a file descriptor
             raise
         except UploadError as error:
-            self._keep_refusal(request, request.first_status().failed(error))
+            self._record_refusal(request, request.first_status().failed(error))
             raise
         except OSError as error:
             log.exception("an upload could not begin")
@@ -83,10 +83,10 @@ class WholeBodyProtocol(Protocol):
         return self._fill(request, attempt, status, transfer)
 
     def _await_body(self, request: UploadRequest) -> None:
-        """Wait for the first byte, before anything is stored: until then an identifier costs nothing.
+        """Wait for the first byte, before an attempt begins: a client that sends only headers uses no storage.
 
-        :raises AlreadyDone: the upload is finished; the client need not send it to learn that.
-        :raises Incomplete: the body ended without a byte.
+        :raises AlreadyDone: the upload is finished; the client learns it before it sends the body again.
+        :raises Incomplete: the body is empty, and the protocol does not allow that.
         """
         if request.pool.is_done(request.claims.id):
             raise AlreadyDone
@@ -122,11 +122,11 @@ class WholeBodyProtocol(Protocol):
 
     @staticmethod
     def _fail(attempt: Attempt, receiver: Receiver, error: UploadError) -> None:
-        # On a full disk not even this may be possible; what is left then reads as interrupted.
+        # On a full disk even this write may fail. Readers then see the dead attempt's status as "interrupted".
         with suppress(OSError, Superseded):
             attempt.fail(receiver.failed(error))
 
     @staticmethod
-    def _keep_refusal(request: UploadRequest, status: UploadStatus) -> None:
+    def _record_refusal(request: UploadRequest, status: UploadStatus) -> None:
         with suppress(OSError):
             request.pool.record_refusal(request.claims.id, status)

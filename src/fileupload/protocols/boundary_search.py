@@ -1,8 +1,8 @@
-"""Finding a form's delimiter in a chunk, as fast as the C library can.
+"""The search for a form's delimiter in a chunk, by the C library's ``memmem``.
 
-Nearly all chunks of a large file hold nothing of the delimiter, and to see that is most of the work of parsing a
-form. The C library does it in less than half the time of ``bytes.find`` (measured with glibc 2.36: 3 against 8 µs
-for 64 KiB), which is worth 6 % of an upload's speed.
+Nearly all chunks of a large file hold no delimiter, and to establish that is most of the work of parsing a form.
+``memmem`` takes less than half the time of ``bytes.find`` (measured with glibc 2.36: 3 against 8 µs for 64 KiB), which
+makes an upload 6 % faster.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 
 def _contains() -> Callable[[bytes, int, bytes, int], object]:
-    """Return a function that tells whether bytes of a length contain others of a length."""
+    """Return a function with the signature of ``memmem``, whose result is true if the bytes contain the others."""
     if sys.platform == "linux":
         try:
             from ctypes import PyDLL, c_char_p, c_size_t, c_void_p
@@ -31,16 +31,16 @@ contains = _contains()
 
 
 class Delimiter:
-    """What stands between the parts of a form (RFC 2046, 5.1.1: CRLF, two hyphens, the boundary)."""
+    """The delimiter between the parts of a form (RFC 2046, 5.1.1: CRLF, two hyphens, the boundary)."""
 
     def __init__(self, boundary: str) -> None:
         self._delimiter = b"\r\n--" + boundary.encode("ascii")
         self._length = len(self._delimiter)
 
     def is_absent(self, chunk: bytes) -> bool:
-        """Tell for sure that no delimiter is in *chunk*, and that none can begin in it.
+        """Return whether *chunk* holds no delimiter, and no delimiter can begin in it.
 
-        If what came before *chunk* was content to its last byte, then so is *chunk*.
+        If the bytes before *chunk* were content to their last byte, then *chunk* is content, too.
         """
         if contains(chunk, len(chunk), self._delimiter, self._length):
             return False

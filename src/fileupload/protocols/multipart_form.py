@@ -1,4 +1,4 @@
-"""multipart/form-data (RFC 7578): browser forms, ``curl -F``, ``requests``, ``FormData``."""
+"""The protocol of forms, multipart/form-data (RFC 7578): browsers, ``FormData``, ``curl -F``, ``requests``."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from fileupload.settings import Settings
 from fileupload.wsgi.headers import clean_filename, media_type, parse_parameters
 from fileupload.wsgi.request_body import BodyReader
 
-# RFC 2046, 5.1.1: 1 to 70 characters, the last no space. It names fewer of them; real clients send others too.
+# RFC 2046, 5.1.1: 1 to 70 characters, the last no space. Its set of characters is smaller; clients send others too.
 _BOUNDARY = re.compile(r"[ -~]{0,69}[!-~]", re.ASCII)
-# As browsers write it; whatever else is looked at more closely.
+# The form that browsers send, which is unambiguous; any other is parsed strictly in _check_part.
 _PLAIN_DISPOSITION = re.compile(r'form-data; name="[^"]*"(?:; filename="[^"]*")?', re.ASCII)
-# What clients call the charset of their text fields, and how it is read; Apache HttpClient 4 says ISO-8859-1.
+# Charsets that clients declare for text fields, and Python's codec of each; Apache HttpClient 4 sends ISO-8859-1.
 _CHARSETS = {
     **dict.fromkeys(("", "utf-8", "utf8", "us-ascii", "ascii"), "utf-8"),
     **dict.fromkeys(("iso-8859-1", "iso8859-1", "latin1", "latin-1"), "latin-1"),
 }
-_PART_OVERHEAD = 1024  # bytes that the headers of a part may be expected to need
+_PART_OVERHEAD = 1024  # bytes that the boundary and the headers of one part are expected to take
 
 
 class FormProtocol(WholeBodyProtocol):
-    """The files of a form become the files of the bucket, its text fields are kept beside them."""
+    """Stores the files of a form as the files of the bucket, and its text fields in the descriptor."""
 
-    # Every POST to the upload address is a form, or a mistake that deserves an answer.
+    # A POST to the upload address that is no form is answered with an error, not passed on to the app.
     methods = ("POST",)
 
     def prepare(self, request: UploadRequest) -> Transfer:
-        """Refuse by type, boundary and length."""
+        """Check type, boundary and length; return the function that stores the form."""
         content_type = request.environ.get("CONTENT_TYPE", "")
         return prepare_form(request.body, content_type, request.settings, request.policy)
 
 
 def prepare_form(body: BodyReader, content_type: str, settings: Settings, policy: UploadPolicy) -> Transfer:
-    """Return what reads the form in *body*, by its *content_type* and declared length.
+    """Return the function that reads and stores the form in *body*.
 
-    :raises UploadError: it can be refused before its first byte.
+    :raises UploadError: its *content_type* or its declared length suffices to refuse it.
     """
     boundary = _parse_boundary(content_type)
-    # The declared length covers more than the files, so only what could never be right is refused here.
+    # The declared length includes fields and part headers. Only a length that no valid form can have is refused here.
     policy.check_size(None if body.length is None else max(0, body.length - _overhead(settings)))
     return partial(_transfer, body, boundary, settings, policy)
 
@@ -67,7 +67,7 @@ def _transfer(body: BodyReader, boundary: str, settings: Settings, policy: Uploa
 
 
 class _Form:
-    """Feeds the parser, and sorts its events into files and fields."""
+    """Feeds a form's bytes to the parser, and passes its files and fields to a receiver."""
 
     def __init__(self, boundary: str, settings: Settings, policy: UploadPolicy, receiver: Receiver) -> None:
         self._policy = policy
@@ -80,44 +80,46 @@ class _Form:
             max_segment_count=settings.max_files + settings.max_fields,
         )
         self._holds_no_delimiter = Delimiter(boundary).is_absent
-        self._in_content = False  # the last chunk was content of a file to its last byte
+        self._in_content = False  # whether the last chunk was only content of a file, to its last byte
         self._files = 0
         self._fields = 0
         self._fields_size = 0
-        self._field: bytearray | None = None  # the text field that is being read
+        self._field: bytearray | None = None  # the bytes of the current text field; None in a file
         self._name = ""
         self._charset = "utf-8"
-        self._declared = False  # whether the part has a length of its own, which the parser compares
-        self._unnamed: str | None = None  # the type of the file, where its name is still to be missed
+        self._declared = False  # whether the part has a Content-Length, with which the parser compares its bytes
+        self._unnamed: str | None = None  # the type of a file without a name and, so far, without content
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body.
+        """Parse the next bytes of the body.
 
-        :raises UploadError, MultipartError: they are not what may stand there.
+        :raises UploadError, MultipartError: the form is malformed, or passes a limit.
         """
-        # Nearly all chunks of a large file are content as a whole, and need not go through the parser.
+        # Nearly all chunks of a large file hold only content, and need not go through the parser.
         if self._in_content and self._holds_no_delimiter(chunk):
             self._receiver.write(chunk)
             return
         event = None
         for event in self._parser.parse(chunk):
-            self._take(event)
-        # The parser gave the chunk itself back: it keeps nothing of it. (Of single bytes Python has but one each.)
-        given_back = event is chunk and len(chunk) > 1 and self._field is None
-        self._in_content = given_back and self._unnamed is None and not self._declared
+            self._handle(event)
+        # If the parser's last event is the chunk object itself, then its buffer is empty, and the next chunk may go
+        # past it. (CPython shares bytes objects of length 1, so identity proves nothing there.) A part with a
+        # Content-Length must go through the parser, which counts its bytes.
+        returned_whole = event is chunk and len(chunk) > 1 and self._field is None
+        self._in_content = returned_whole and self._unnamed is None and not self._declared
 
     def require_end(self) -> None:
-        """Refuse a form without its closing boundary: several servers end a body in silence when the client dies.
+        """Refuse a form without its closing boundary: with several servers, a broken connection looks like the end.
 
-        :raises Incomplete: it has none.
+        :raises Incomplete: the closing boundary is missing.
         """
         try:
             self._parser.close()
         except MultipartError:
             raise Incomplete("The form ended before its closing boundary.") from None
 
-    def _take(self, event: MultipartSegment | bytes | None) -> None:
-        """Take one event: the head of a part, bytes of its content, or None at its end."""
+    def _handle(self, event: MultipartSegment | bytes | None) -> None:
+        """Handle one event of the parser: the headers of a part, bytes of its content, or None at its end."""
         if event is None:
             self._end()
         elif isinstance(event, MultipartSegment):
@@ -146,7 +148,7 @@ class _Form:
             raise LimitExceeded(f"The form has more than {self._settings.max_files} files.")
         filename = clean_filename(part.filename)
         content_type = media_type(part.content_type, filename)
-        # A file without a name is an input in which none was chosen, until its first byte.
+        # Browsers send an empty file without a name for an empty file input. Its type matters only if content comes.
         self._unnamed = None if filename else content_type
         if filename:
             self._policy.check_type(content_type, filename)
@@ -159,7 +161,7 @@ class _Form:
         if len(self._field) > self._settings.max_field_size:
             raise FieldTooLarge(
                 f"The text field {self._name!r} has more than {format_size(self._settings.max_field_size)};"
-                " a file needs a filename."
+                " a file must be sent with a filename."
             )
         if self._fields_size > self._settings.max_fields_size:
             raise FieldTooLarge(f"The text fields have more than {format_size(self._settings.max_fields_size)}.")
@@ -171,7 +173,7 @@ class _Form:
         try:
             text = self._field.decode(self._charset)
         except UnicodeDecodeError:
-            raise MalformedForm(f"The text field {self._name!r} is not UTF-8.") from None
+            raise MalformedForm(f"The text field {self._name!r} is not in UTF-8.") from None
         self._receiver.add_field(self._name, text)
         self._field = None
 
@@ -179,8 +181,8 @@ class _Form:
 def _parse_boundary(content_type: str) -> str:
     """Return the boundary in the Content-Type of a form (RFC 7578, 4.1).
 
-    :raises UnsupportedRequest: it is not the type of a form.
-    :raises MalformedForm: its boundary is missing or malformed.
+    :raises UnsupportedRequest: the type is not multipart/form-data.
+    :raises MalformedForm: the boundary is missing or malformed.
     """
     try:
         value, parameters = parse_parameters(content_type)
@@ -197,12 +199,15 @@ def _parse_boundary(content_type: str) -> str:
 
 
 def _overhead(settings: Settings) -> int:
-    """Return the bytes that an honest form may have beside those of its files."""
+    """Return how many bytes a valid form may have beside those of its files."""
     return settings.max_fields_size + (settings.max_files + settings.max_fields) * _PART_OVERHEAD
 
 
 def _check_part(part: MultipartSegment) -> None:
-    """Refuse a part whose headers can be read in two ways (RFC 7578, 4.2; ``filename*`` has no meaning)."""
+    """Refuse a part whose headers are ambiguous (RFC 7578, 4.2: ``filename*`` has no meaning in a form).
+
+    :raises MalformedForm: two parsers could find different names in it, or its charset is not supported.
+    """
     if not part.name:
         raise MalformedForm("A part of the form has no name.")
     dispositions = [value for name, value in part.headerlist if name == "Content-Disposition"]
@@ -213,8 +218,8 @@ def _check_part(part: MultipartSegment) -> None:
             _, parameters = parse_parameters(dispositions[0], strict=True)
         except ValueError as error:
             raise MalformedForm(f"The Content-Disposition of a part cannot be read: {error}.") from None
-        # The parser is more lenient than the grammar, and must have found the same.
+        # The parser is more lenient than the grammar; both must have found the same parameters.
         if "name" not in parameters or ("filename" in parameters) != (part.filename is not None):
-            raise MalformedForm("The Content-Disposition of a part can be read in two ways.")
+            raise MalformedForm("The Content-Disposition of a part is ambiguous.")
     if (part.charset or "").lower() not in _CHARSETS and part.filename is None:
         raise MalformedForm(f"The text field {part.name!r} must be UTF-8, not {part.charset!r}.")

@@ -1,4 +1,4 @@
-"""PUT with a plain body: ``curl -T file '…/upload?X-Progress-ID=ID&filename=name'``."""
+"""The protocol of a plain PUT: ``curl -T file '…/upload?X-Progress-ID=ID&filename=name'``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fileupload.protocols.upload_request import UploadRequest
 from fileupload.wsgi.headers import clean_filename, disposition_filename, media_type, type_of
 from fileupload.wsgi.request_body import BodyReader
 
-# What many clients call a body when nobody told them better; a file of this type does not exist.
+# Many clients send this type by default (curl --data, urllib), whatever the body is; no file has it.
 _FORM_TYPE = "application/x-www-form-urlencoded"
 
 
@@ -22,14 +22,15 @@ class RawProtocol(WholeBodyProtocol):
     may_be_empty = True
 
     def prepare(self, request: UploadRequest) -> Transfer:
-        """Refuse by length, name and type."""
+        """Check length, name and type; return the function that stores the body."""
         if "HTTP_CONTENT_RANGE" in request.environ:
-            # RFC 9110, 14.5: to store a part as if it were the whole would corrupt the file.
-            raise UnsupportedRequest("Content-Range is not possible here; send the whole file.")
-        if not request.body.end_is_certain:
+            # RFC 9110, 14.5: a partial PUT that is stored as a whole file would corrupt it.
+            raise UnsupportedRequest("Content-Range is not supported here; send the whole file.")
+        if not request.body.detects_truncation:
+            # A form needs no length: its closing boundary proves that it is complete.
             raise LengthRequired(
-                "Send the length of the file as Content-Length: without it, this server could not tell a broken"
-                " connection from the end of the file. A form (multipart/form-data) may be sent without."
+                "Send the length of the file as Content-Length: without it, this server cannot distinguish a broken"
+                " connection from the end of the file. A form (multipart/form-data) may be sent without it."
             )
         policy = request.policy
         policy.check_size(request.body.length)

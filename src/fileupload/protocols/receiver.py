@@ -1,4 +1,4 @@
-"""The receiver: stores the bytes of an upload, within its policy, with hash and progress."""
+"""The receiver: stores the files of an upload within its policy, computes their hashes and publishes the progress."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import replace
 from typing import Protocol
 
 from fileupload.errors import NoFile, UploadError
-from fileupload.pool.base import FileWriter
+from fileupload.pool.parts import FileWriter
 from fileupload.protocols.upload_request import UploadPolicy
 from fileupload.settings import Settings
 from fileupload.status import State, UploadedFile, UploadStatus, seconds_of, timestamp
 from fileupload.wsgi.request_body import BodyReader
 
-_SPACE_CHECK_INTERVAL = 16 << 20  # the most bytes between two looks at the free space
-_UPLOADS_IN_STEP = 64  # so many uploads may fill the same free space at once without using it up between two looks
+_SPACE_CHECK_INTERVAL = 16 << 20  # bytes, at most, between two checks of the free space
+_CONCURRENT_UPLOADS = 64  # this many uploads together cannot use up the free space between two checks
 
 
 class Sink(Protocol):
-    """Where a receiver stores files: an attempt, or one part of a direct upload."""
+    """The interface by which a receiver stores files: an attempt, or one part of a direct upload."""
 
     def create_file(self) -> FileWriter:
         """Begin the next file."""
@@ -28,9 +28,9 @@ class Sink(Protocol):
         """Remove the last file."""
 
     def publish(self, status: UploadStatus) -> None:
-        """Show other processes how far the upload is.
+        """Publish *status* to other processes.
 
-        :raises Superseded: the bucket belongs to another attempt.
+        :raises Superseded: a newer attempt has taken over the bucket.
         """
 
 
@@ -38,7 +38,14 @@ class Receiver:
     """Stores the files and fields of one upload in a sink.
 
     A protocol calls :meth:`begin_file`, :meth:`write` and :meth:`end_file` for each file, :meth:`add_field` for each
-    text field and :meth:`publish_if_due` between two reads; then :meth:`complete` returns the descriptor.
+    text field and :meth:`publish_if_due` between two reads; then :meth:`complete` returns the final status::
+
+        receiver.begin_file("", "a.txt", "text/plain")
+        for chunk in body.chunks():
+            receiver.write(chunk)
+            receiver.publish_if_due()
+        receiver.end_file()
+        attempt.finish(receiver.complete())
     """
 
     def __init__(
@@ -51,21 +58,21 @@ class Receiver:
         hashes: bool,
         progress_interval: float,
     ) -> None:
-        """Receive into *sink*.
+        """Store into *sink*.
 
-        :param body: tells how much has come, and when.
+        :param body: the reader of the body, for the bytes received and the time of the last read.
         :param status: the status of the upload before its first byte.
-        :param hashes: whether the SHA-256 of each file is computed.
+        :param hashes: whether to compute the SHA-256 of each file.
         :param progress_interval: seconds between two publications of the progress.
         """
         self.status = status
         self._sink = sink
         self._policy = policy
         self._body = body
-        self._limit: int | None = None  # of the bytes in all, where the current file must end
-        self._total = 0
+        self._limit: int | None = None  # the value of _total that the current file must not pass
+        self._total = 0  # bytes of all files
         self._total_before = 0  # bytes of the files before the current one
-        self._space_check = 0
+        self._space_check = 0  # the value of _total beyond which the free space is checked again
         self._files: list[UploadedFile] = []
         self._fields: dict[str, list[str]] = {}
         self._current: tuple[str, str, str] = ("", "", "")
@@ -96,30 +103,30 @@ class Receiver:
     def write(self, data: bytes) -> None:
         """Store *data* in the current file.
 
-        :raises TooLarge, PoolFull: a limit is passed.
-        :raises OSError: the pool cannot store it.
+        :raises TooLarge, PoolFull: the upload passes a limit.
+        :raises OSError: the pool cannot store the bytes.
         """
         self._total += len(data)
         if self._limit is not None and self._total > self._limit:
             self._policy.check_total(self._total, self._total_before)
         if self._total > self._space_check:
-            # Other uploads store bytes meanwhile: the less room there is, the sooner comes the next look.
+            # Other uploads fill the pool at the same time: the less space is free, the sooner the next check.
             room = self._policy.check_space(len(data))
-            self._space_check = self._total + min(_SPACE_CHECK_INTERVAL, room // _UPLOADS_IN_STEP)
+            self._space_check = self._total + min(_SPACE_CHECK_INTERVAL, room // _CONCURRENT_UPLOADS)
         assert self._write is not None
         if self._hashes:
-            # In line, while the chunk is in the processor's cache.
+            # Before the write: the chunk is still in the processor's cache.
             self._hash.update(data)
         self._write(data)
 
     def end_file(self) -> None:
-        """End the current file."""
+        """Close the current file, and add it to the files of the upload."""
         assert self._writer is not None
         self._writer.close()
         field, filename, content_type = self._current
         size = self._total - self._total_before
         if size == 0 and not filename and field:
-            # What browsers send for a file input in which nothing was chosen.
+            # Browsers send an empty file without a name for an empty file input.
             self._sink.discard_file()
             return
         self._files.append(
@@ -133,7 +140,7 @@ class Receiver:
         )
 
     def add_field(self, name: str, value: str) -> None:
-        """Keep a text field.
+        """Add a text field.
 
         :raises UploadError: the application's filter rejects it.
         """
@@ -141,9 +148,11 @@ class Receiver:
         self._fields.setdefault(name, []).append(value)
 
     def publish_if_due(self) -> None:
-        """Publish the progress, if by the time of the next call it would be older than ``progress_interval``.
+        """Publish the progress, if it would be older than ``progress_interval`` at the time of the next call.
 
-        :raises Superseded: the bucket belongs to another attempt.
+        An upload with much still to come publishes once at its start, so that its progress appears without delay.
+
+        :raises Superseded: a newer attempt has taken over the bucket.
         """
         body = self._body
         due = body.now + body.last_read_seconds >= self._next_publish
@@ -158,9 +167,9 @@ class Receiver:
         return replace(self.status, received=self._body.received).failed(error)
 
     def complete(self) -> UploadStatus:
-        """Return the status of the upload, now that all its files are stored.
+        """Return the final status of the upload: done, with its files and fields.
 
-        :raises NoFile: no file came.
+        :raises NoFile: the upload has no file.
         """
         if not self._files:
             raise NoFile("No file was sent; choose one, and send it as a file field of the form.")
@@ -168,7 +177,7 @@ class Receiver:
 
 
 def with_expiry(status: UploadStatus, settings: Settings) -> UploadStatus:
-    """Return the *status* of a finished upload with the time at which it expires, if it does."""
+    """Return the *status* of a finished upload with its expiry time, if the setting ``expire_after`` is on."""
     if not settings.expire_after or status.finished is None:
         return status
     return replace(status, expires=timestamp(seconds_of(status.finished) + settings.expire_after))

@@ -1,4 +1,4 @@
-"""The protocols, and how an application opens the upload in a request and receives it by the one that matches."""
+"""The registry of protocols: finds the protocol of a request, opens the upload in it, and receives it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROTOCOLS: tuple[Protocol, ...] = (FormProtocol(), RawProtocol())
 
 
 def find_protocol(environ: dict[str, Any]) -> Protocol | None:
-    """Return the protocol of a request to an upload address, with an identifier; None if it brings no upload."""
+    """Return the protocol of a request to an upload address, with an identifier; None if it holds no upload."""
     return next((protocol for protocol in PROTOCOLS if protocol.matches(environ)), None)
 
 
@@ -35,16 +35,16 @@ def open_upload(
 ) -> UploadRequest:
     """Return the upload in a request; nothing of its body is read yet.
 
-    :param settings: limits in the place of the manager's.
-    :param file_filter: accepts or rejects its files and fields.
-    :param begun: whether the upload has begun with an earlier request; its identifier may be too old by now.
-    :param owner: the application that begins the upload, as its status records it.
-    :raises UploadError: its body cannot be read as it is declared, or the identifier is not valid.
+    :param settings: the limits, instead of the manager's.
+    :param file_filter: accepts or rejects the files and fields.
+    :param begun: whether an earlier request began the upload; an expired identifier is then accepted.
+    :param owner: the application that begins the upload, recorded in its status.
+    :raises UploadError: the body's declared length or coding is not valid, or the identifier is not.
     """
     settings = settings or manager.settings
     body = BodyReader(environ, settings)
     claims = manager.verify(identifier)
-    body.trusted = True  # also with an expired identifier: its client must be able to read the answer
+    body.trusted = True  # also with an expired identifier: only a drained body lets its client read the answer
     if claims.expired and not begun:
         raise InvalidIdentifier
     return UploadRequest(
@@ -61,9 +61,9 @@ def open_upload(
 
 
 def receive(upload: UploadRequest) -> UploadStatus:
-    """Store *upload* by the protocol that matches; return the status of the finished upload.
+    """Store *upload* by the protocol of its request; return the status of the finished upload.
 
-    :raises UploadError: it is refused, or failed.
+    :raises UploadError: the upload is refused, or failed.
     """
     protocol = find_protocol(upload.environ)
     if protocol is None:

@@ -1,4 +1,4 @@
-"""A request that brings an upload, and the policy that says what may come with it."""
+"""A request that holds an upload, the policy with its limits, and the application's filter of files."""
 
 from __future__ import annotations
 
@@ -20,28 +20,42 @@ from fileupload.wsgi.request_body import BodyReader
 class FileFilter:
     """Hook that accepts or rejects files and fields. The default accepts everything.
 
-    An application's filter raises an UploadError with its own sentence to reject one.
+    To reject one, a subclass raises an :class:`~fileupload.errors.UploadError` with a sentence for the client::
+
+        class Images(FileFilter):
+            def check_file(self, field, filename, content_type):
+                if not content_type.startswith("image/"):
+                    raise TypeNotAllowed("Send an image.")
     """
 
     def begin(self, request: UploadRequest) -> None:
-        """Record that an attempt begins: called when the first byte has come, before anything is stored."""
+        """Note that an attempt begins: called after the first byte has arrived, before anything is stored.
+
+        :raises UploadError: the upload is rejected.
+        """
 
     def check_file(self, field: str, filename: str, content_type: str) -> None:
-        """Accept or reject a file when its headers have come, before its bytes."""
+        """Accept or reject a file: called after its headers have arrived, before its content.
+
+        :raises UploadError: the file is rejected.
+        """
 
     def check_field(self, name: str) -> None:
-        """Accept or reject a text field."""
+        """Accept or reject a text field.
+
+        :raises UploadError: the field is rejected.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
 class UploadPolicy:
-    """What may come in an upload: the limits of the settings, those of the identifier, and the application's filter.
+    """The limits of an upload: those of the settings, those of the identifier, and the application's filter.
 
-    :ivar pool: where the bytes are stored, for its free space.
-    :ivar max_size: the most bytes of all files together, or None.
-    :ivar max_file_size: the most bytes of one file, or None.
-    :ivar type_ranges: each a tuple of media ranges such as ``image/*``; a file's type must be in one of each tuple.
-    :ivar extensions: the only ones that a file's name may have; empty for any.
+    :ivar pool: the pool that stores the files, for its free space.
+    :ivar max_size: the maximum size of all files together, in bytes, or None.
+    :ivar max_file_size: the maximum size of one file, in bytes, or None.
+    :ivar type_ranges: tuples of media ranges such as ``image/*``; a file's type must match one range of every tuple.
+    :ivar extensions: the allowed filename extensions; empty for any.
     :ivar min_free_space: bytes that must stay free in the pool, or None.
     """
 
@@ -67,9 +81,9 @@ class UploadPolicy:
         )
 
     def check_type(self, content_type: str, filename: str) -> None:
-        """Accept or reject a file by the type and the name that the client gives it.
+        """Check the type and the name that the client declares for a file.
 
-        :raises TypeNotAllowed: its type or its extension is not among the allowed ones.
+        :raises TypeNotAllowed: the type or the extension is not allowed.
         """
         for ranges in self.type_ranges:
             if not is_in_ranges(content_type, ranges):
@@ -78,18 +92,18 @@ class UploadPolicy:
             raise TypeNotAllowed(f"The name of the file must end in .{', .'.join(self.extensions)}.")
 
     def check_size(self, size: int | None) -> None:
-        """Accept or reject *size* bytes of files.
+        """Check the declared size of all files together.
 
-        :param size: None where the client does not declare it.
-        :raises TooLarge: they are more than the limit.
-        :raises PoolFull: the pool has no room for them.
+        :param size: in bytes, or None if the client does not declare it.
+        :raises TooLarge: the size is more than ``max_size``.
+        :raises PoolFull: the pool has no space for them.
         """
         if self.max_size is not None and size is not None and size > self.max_size:
             raise TooLarge(f"At most {format_size(self.max_size)} can be sent here.")
         self.check_space(size or 0)
 
     def check_space(self, wanted: int) -> int:
-        """Return the bytes that still have room in the pool after *wanted* more.
+        """Return how many bytes can still be stored after *wanted* more.
 
         :raises PoolFull: less than ``min_free_space`` would stay free.
         """
@@ -102,10 +116,11 @@ class UploadPolicy:
         return room
 
     def check_total(self, total: int, of_files_before: int) -> None:
-        """Reject an upload whose files have *total* bytes by now.
+        """Check the size of the files so far.
 
+        :param total: the bytes of all files, with the current one.
         :param of_files_before: the bytes of the files before the current one.
-        :raises TooLarge: they, or those of the current file, are more than the limit.
+        :raises TooLarge: *total* is more than ``max_size``, or the current file more than ``max_file_size``.
         """
         if self.max_size is not None and total > self.max_size:
             raise TooLarge(f"At most {format_size(self.max_size)} can be sent here.")
@@ -113,16 +128,16 @@ class UploadPolicy:
             raise TooLarge(f"A file of at most {format_size(self.max_file_size)} can be sent here.")
 
     def limit_from(self, of_files_before: int) -> int | None:
-        """Return the total at which the next file must end, or None; see :meth:`check_total`."""
+        """Return the largest total that :meth:`check_total` accepts during the next file, or None for any."""
         of_this = None if self.max_file_size is None else of_files_before + self.max_file_size
         return least(self.max_size, of_this)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UploadRequest:
-    """A request that brings an upload, with all that a protocol needs to receive it.
+    """A request that holds an upload, with everything that a protocol needs to receive it.
 
-    :ivar owner: the application that begins the upload, as its status records it; empty for the middleware.
+    :ivar owner: the application that begins the upload, recorded in its status; empty for the middleware.
     """
 
     environ: dict[str, Any]

@@ -1,1 +1,1 @@
-"""What every HTTP front of this package needs, once."""
+"""The HTTP layer that all applications of this package share."""

@@ -1,8 +1,8 @@
-"""The TCP connection behind a WSGI request: found where the server shows it, measured and ended by the kernel.
+"""The TCP connection of a WSGI request: its socket, the kernel's byte counters, and its shutdown.
 
-WSGI has no name for the connection of a request (PEP 3333). Most servers let it be reached all the same, by a key of
-the environ of their own or through the file object that they give as ``wsgi.input``. granian shows nothing;
-``fileupload serve`` finds its connections in another way (see ``connection_reaper``).
+WSGI defines no access to the connection of a request (PEP 3333). With most servers the socket can be reached
+nevertheless, by a key that the server adds to the environ, or through the file object in ``wsgi.input``. granian
+exposes nothing; ``fileupload serve`` finds its connections in another way (see ``connection_reaper``).
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-# The C class. gevent replaces socket.socket, and its sockets must not be used by another thread than their own.
+# The class of the C module: gevent replaces socket.socket, and its sockets must not be used by another thread.
 KernelSocket = _socket.socket
 
 HAS_COUNTERS = hasattr(socket, "TCP_INFO")
 
-# Keys of the environ in which servers keep the socket of a request.
+# Keys of the environ under which servers expose the socket of a request.
 _ENVIRON_KEYS = ("gunicorn.socket", "werkzeug.socket")
-# From ``wsgi.input`` to its socket: cheroot wraps a buffered reader in ``rfile``, wsgiref gives the reader itself,
-# gevent has both a reader and, until 100 Continue was sent, the socket.
+# Attributes that lead from ``wsgi.input`` to the socket: cheroot wraps a buffered reader in ``rfile``, wsgiref gives
+# the reader itself, gevent has a reader and, until 100 Continue was sent, the socket.
 _STREAM_ATTRIBUTES = ("rfile", "raw", "_sock")
 _MAX_STEPS = 8
-_NO_LINGERING = struct.pack("ii", 1, 0)  # close() discards what is not sent, and resets the connection
+_NO_LINGERING = struct.pack("ii", 1, 0)  # close() discards unsent data, and resets the connection
 
-# struct tcp_info (linux/tcp.h): state; milliseconds since data was last sent and received; bytes acknowledged and
-# received; bytes that the peer has not taken yet.
+# Fields of struct tcp_info (linux/tcp.h): state; segments not acknowledged; milliseconds since data was last sent and
+# received; bytes acknowledged, bytes received, bytes not sent yet.
 _STATE = struct.Struct("=B")
 _UNACKNOWLEDGED = struct.Struct("=24xI")
 _TIMES = struct.Struct("=44xI4xI")
@@ -39,11 +39,11 @@ _TCP_INFO_SIZE = 148
 
 
 class Counters(NamedTuple):
-    """What the kernel counts for one connection.
+    """The kernel's counters of one connection.
 
-    :ivar received: bytes that have arrived, in all.
-    :ivar acknowledged: bytes that the peer has acknowledged, in all.
-    :ivar pending: whether bytes are still to be sent, or to be acknowledged.
+    :ivar received: bytes that have arrived so far.
+    :ivar acknowledged: bytes that the peer has acknowledged so far.
+    :ivar pending: whether bytes are not sent yet, or not acknowledged.
     :ivar since_received: seconds since data last arrived.
     :ivar since_sent: seconds since data was last sent.
     """
@@ -56,7 +56,7 @@ class Counters(NamedTuple):
 
 
 def socket_of(environ: dict[str, Any]) -> Any:
-    """Return the socket of a request, or None where the server does not show it."""
+    """Return the socket of a request, or None if the server does not expose it."""
     for key in _ENVIRON_KEYS:
         if (found := environ.get(key)) is not None:
             return found
@@ -72,7 +72,7 @@ def socket_of(environ: dict[str, Any]) -> Any:
 
 def _uwsgi_socket() -> Any:
     try:
-        return _Descriptor(importlib.import_module("uwsgi").connection_fd())  # exists only inside of uWSGI
+        return _Descriptor(importlib.import_module("uwsgi").connection_fd())  # the module exists only inside uWSGI
     except (ImportError, AttributeError):
         return None
 
@@ -88,7 +88,7 @@ class _Descriptor:
 
 
 def counters_of(sock: Any) -> Counters | None:
-    """Return what the kernel counts for the connection of *sock*; None where it does not count, or has closed it."""
+    """Return the kernel's counters of the connection of *sock*; None if it has none, or the socket is closed."""
     if not HAS_COUNTERS:
         return None
     try:
@@ -99,9 +99,9 @@ def counters_of(sock: Any) -> Counters | None:
 
 
 def read_counters(sock: KernelSocket) -> Counters | None:
-    """Return what the kernel counts for *sock*; None where the kernel tells less than is needed.
+    """Return the kernel's counters of *sock*; None if this kernel does not have all of them.
 
-    :raises OSError: it is no TCP connection.
+    :raises OSError: *sock* is no TCP connection.
     """
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
     if len(info) < _TCP_INFO_SIZE:
@@ -113,11 +113,13 @@ def read_counters(sock: KernelSocket) -> Counters | None:
 
 
 def end_connection(sock: Any, how: int, *, discard: bool = False) -> bool:
-    """Shut *sock* down in the kernel, whatever thread or greenlet is blocked in it; False if it is closed already.
+    """Shut down the connection of *sock*, also if a thread or greenlet is blocked in it.
 
-    A blocked read then returns what has come so far. After ``SHUT_RD`` an answer can still be sent.
+    A blocked read then returns the bytes that have arrived. After ``SHUT_RD`` an answer can still be sent.
 
-    :param discard: forget what the peer has not taken; else the kernel would offer it for many minutes.
+    :param how: as for :meth:`socket.socket.shutdown`.
+    :param discard: drop the data that the peer has not received; otherwise the kernel retransmits it for minutes.
+    :return: False if the connection is closed already.
     """
     with suppress(OSError), duplicate(sock.fileno()) as copy:
         shut_down(copy, how, discard=discard)
@@ -126,9 +128,9 @@ def end_connection(sock: Any, how: int, *, discard: bool = False) -> bool:
 
 
 def shut_down(sock: KernelSocket, how: int, *, discard: bool) -> None:
-    """Shut *sock* down, for all descriptors of its connection.
+    """Shut down the connection of *sock*, for all descriptors that refer to it.
 
-    :raises OSError: it is shut down already.
+    :raises OSError: the connection is shut down already.
     """
     if discard:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
@@ -137,9 +139,11 @@ def shut_down(sock: KernelSocket, how: int, *, discard: bool) -> None:
 
 @contextmanager
 def duplicate(fd: int) -> Iterator[KernelSocket]:
-    """Give a second descriptor for the connection of *fd*, which is closed on leaving.
+    """Yield a second socket for the connection of *fd*, and close it at the end.
 
-    :raises OSError: there is no such descriptor, or it is none of a socket.
+    The duplicate stays valid if the server closes *fd* meanwhile, whose number another connection may then get.
+
+    :raises OSError: *fd* is closed, or is no socket.
     """
     copy = os.dup(fd)
     try:

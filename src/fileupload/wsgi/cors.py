@@ -1,4 +1,4 @@
-"""Cross-origin requests: what pages of other origins may send and read (Fetch standard, CORS protocol)."""
+"""Cross-origin resource sharing (CORS, Fetch standard): headers of answers, and answers to preflights."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Headers = list[tuple[str, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class CorsPolicy:
-    """Which origins may use an endpoint, and how.
+    """The origins that may use an application, and the requests that their pages may send.
 
-    :ivar origins: such as ``https://www.example.com``; ``*`` is any. Without one, no answer names an origin.
-    :ivar credentials: whether pages of the origins that are named may send cookies; pages of any origin never may.
-    :ivar request_headers: further request headers that they may send.
-    :ivar refusal: the sentence for a preflight from another origin.
+    :ivar origins: such as ``https://www.example.com``; ``*`` for any. If empty, no answer has CORS headers.
+    :ivar credentials: whether pages of the listed origins may send cookies; ``*`` never allows that.
+    :ivar request_headers: further request headers that the pages may send.
+    :ivar refusal: the error sentence for a preflight from another origin.
     """
 
     origins: tuple[str, ...]
@@ -38,10 +38,10 @@ class CorsPolicy:
     request_headers: tuple[str, ...] = ()
 
     def headers(self, environ: WSGIEnvironment) -> Headers:
-        """Return the headers that let the requesting page read the answer, if its origin is allowed."""
+        """Return the headers that allow the requesting page to read the answer, if its origin is allowed."""
         if not self.origins:
             return []
-        # Caches must keep the answers to different origins apart, also the answer to a request without one.
+        # The answer depends on the origin, also if the request has none: caches must not mix them up.
         headers = [("Vary", "Origin")]
         origin = str(environ.get("HTTP_ORIGIN", ""))
         if self._allows(origin):
@@ -52,9 +52,9 @@ class CorsPolicy:
         return headers
 
     def preflight(self, environ: WSGIEnvironment, methods: Iterable[str]) -> Response:
-        """Return the answer to a preflight for a resource that takes *methods*.
+        """Return the answer to a preflight for a resource with these *methods*.
 
-        :raises OriginNotAllowed: the page's origin is not allowed.
+        :raises OriginNotAllowed: the origin is not allowed.
         """
         if not self._allows(str(environ.get("HTTP_ORIGIN", ""))):
             raise OriginNotAllowed(self.refusal)
@@ -65,14 +65,14 @@ class CorsPolicy:
         return response
 
     def _allows(self, origin: str) -> bool:
-        # The origin is sent back in a header; where any may come, this one may be any text.
+        # The answer repeats the origin in a header. With "*" it could be any text, so its characters are checked.
         return _ORIGIN.fullmatch(origin) is not None and (origin in self.origins or ANY_ORIGIN in self.origins)
 
 
 def adding_headers(start_response: StartResponse, added: Headers) -> StartResponse:
-    """Return a ``start_response`` that adds headers to the answer; those that it has already are kept.
+    """Return a ``start_response`` that adds the headers that the answer does not have already.
 
-    ``Vary`` is added in any case: several of them count together (RFC 9110, 12.5.5).
+    ``Vary`` is always added: the values of several ``Vary`` headers are combined (RFC 9110, 12.5.5).
     """
     if not added:
         return start_response

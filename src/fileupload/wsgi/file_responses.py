@@ -1,4 +1,4 @@
-"""Answers that are files: whole or in ranges, conditional, and never taken for something else than they are."""
+"""Responses with files: whole or a byte range, conditional, and with headers that keep a browser from running them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
-from urllib.parse import quote
 from wsgiref.types import WSGIEnvironment
 
 from webob import Response
 
 from fileupload.settings import Settings
 from fileupload.wsgi.conditional_requests import answer_conditions
+from fileupload.wsgi.headers import content_disposition
 from fileupload.wsgi.responses import with_no_store_headers
 from fileupload.wsgi.watchdog import Wait, watch_of
 
@@ -21,10 +21,11 @@ _BLOCK = 256 << 10
 
 @dataclass(frozen=True, kw_only=True)
 class ServedFile:
-    """What the client is told of a file.
+    """The headers of a file that is served.
 
-    :ivar etag: changes with the bytes.
-    :ivar inline: whether a browser may show it in the place of saving it; only for types that run nothing.
+    :ivar size: in bytes.
+    :ivar etag: a strong entity tag, without quotes; it changes with the content.
+    :ivar inline: whether a browser may display the file instead of saving it; only for types that run no scripts.
     """
 
     name: str
@@ -37,35 +38,28 @@ class ServedFile:
 def file_response(
     environ: WSGIEnvironment, file: ServedFile, open_file: Callable[[], BinaryIO], settings: Settings
 ) -> Response:
-    """Answer with *file*, whole or in the ranges that the client asks for (RFC 9110, 13 and 14).
+    """Return *file*, or the byte range that the client requests (RFC 9110, 13 and 14).
 
-    :param open_file: opens its bytes; called once, and they are closed with the answer.
-    :param settings: tell how slowly the client may take them.
-    :raises FileMissing: *open_file* did.
+    :param open_file: opens the file; it is called once, and the file is closed with the answer.
+    :param settings: the limits for a slow client: ``min_rate``, ``min_rate_grace`` and ``idle_timeout``.
+    :raises FileMissing: *open_file* raised it.
     """
     response = Response(
-        app_iter=_FileBytes(open_file(), 0, file.size, _Sending(environ, settings)),
+        app_iter=_FileBytes(open_file(), 0, file.size, _SendWatch(environ, settings)),
         content_length=file.size,
         conditional_response=True,
         accept_ranges="bytes",
         etag=file.etag,
     )
     with_no_store_headers(response).headers["Content-Type"] = file.content_type
-    # Whatever the client called it, the browser is to keep it, not to run it.
+    # The declared type is the client's: a browser must save the file, or show it in a sandbox, never run its scripts.
     response.headers["Content-Disposition"] = content_disposition(file.name, inline=file.inline)
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     return answer_conditions(environ, response)
 
 
-def content_disposition(filename: str, *, inline: bool = False) -> str:
-    """Return a Content-Disposition (RFC 6266) that names *filename*, in ASCII and as it is."""
-    plain = "".join(c if " " <= c <= "~" and c not in '"\\%' else "_" for c in filename) or "file"
-    kind = "inline" if inline else "attachment"
-    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(filename or 'file', safe='')}"
-
-
-class _Sending:
-    """Watches how long the server takes to send each piece of an answer, which is as long as the client likes."""
+class _SendWatch:
+    """Limits the time in which a client receives each block of an answer."""
 
     def __init__(self, environ: WSGIEnvironment, settings: Settings) -> None:
         self._watch = watch_of(environ)
@@ -85,28 +79,32 @@ class _Sending:
 
 
 class _FileBytes:
-    """The bytes of a file from *start* to *stop*; the server closes it with the answer, however much it sent."""
+    """The bytes of a file from *start* to *stop*, in blocks.
 
-    def __init__(self, file: BinaryIO, start: int, stop: int, sending: _Sending) -> None:
+    A server calls ``close()`` even if it did not send all of them, for example because the client has disconnected.
+    """
+
+    def __init__(self, file: BinaryIO, start: int, stop: int, watch: _SendWatch) -> None:
         self._file = file
         self._start = start
         self._stop = stop
-        self._sending = sending
+        self._watch = watch
 
     def app_iter_range(self, start: int, stop: int) -> _FileBytes:
-        return _FileBytes(self._file, start, stop, self._sending)
+        """Return the bytes of a range; WebOb calls this method for a partial response."""
+        return _FileBytes(self._file, start, stop, self._watch)
 
     def __iter__(self) -> Iterator[bytes]:
         self._file.seek(self._start)
         left = self._stop - self._start
         while data := self._file.read(min(left, _BLOCK)):
             left -= len(data)
-            self._sending.start(len(data))
+            self._watch.start(len(data))
             try:
-                yield data
+                yield data  # the server resumes the generator when it has sent the block
             finally:
-                self._sending.stop()
+                self._watch.stop()
 
     def close(self) -> None:
-        self._sending.stop()
+        self._watch.stop()
         self._file.close()

@@ -1,15 +1,17 @@
-"""Header values of requests and of parts: parsed strictly, and refused when ambiguous. No I/O."""
+"""Parsing and formatting of header values, of requests and of form parts. Ambiguous values are refused. No I/O."""
 
 from __future__ import annotations
 
 import mimetypes
 import re
 import unicodedata
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
+
+from fileupload.wsgi.paths import from_wsgi_path
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
 _PARAMETER = re.compile(rf'[ \t]*;[ \t]*({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))', re.ASCII | re.DOTALL)
-# Only what every parser reads alike. The form parser passes over `x*=`, and would look for names in its quotes.
+# Only parameters that all parsers read alike. The form parser skips `x*=`, and would find parameters in its quotes.
 _STRICT_PARAMETER = re.compile(
     rf'[ ]*;[ ]*([\w-]+(?:\*(?![ ]*=[ ]*"[^"]*[;\\]))?)[ ]*=[ ]*(?:"((?:[^"\\]|\\.)*)"|({_WORD}))', re.ASCII
 )
@@ -26,9 +28,13 @@ DEFAULT_TYPE = "application/octet-stream"
 def parse_parameters(header: str, *, strict: bool = False) -> tuple[str, dict[str, str]]:
     """Return the value in lower case, and the parameters, of a header such as Content-Type.
 
-    :param strict: refuse what is neither token nor quoted string, or may mean something else to others.
-    :raises ValueError: a parameter is malformed, or stands twice (which of the two counts is what attackers
-        play on).
+    >>> parse_parameters('Text/Plain; charset="utf-8"')
+    ('text/plain', {'charset': 'utf-8'})
+
+    :param strict: refuse values that are neither token nor quoted string, and names that other parsers treat
+        differently.
+    :raises ValueError: a parameter is malformed, or given twice. Parsers differ in which of the two they use, which
+        an attacker can exploit.
     """
     match = _VALUE.match(header)
     assert match is not None
@@ -38,7 +44,7 @@ def parse_parameters(header: str, *, strict: bool = False) -> tuple[str, dict[st
     while parameter := pattern.match(header, position):
         name, quoted, plain = parameter.groups()
         if name.lower() in parameters:
-            raise ValueError(f"the parameter {name.lower()!r} stands twice")
+            raise ValueError(f"the parameter {name.lower()!r} is given twice")
         parameters[name.lower()] = plain if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted)
         position = parameter.end()
     if _END.fullmatch(header, position) is None:
@@ -57,12 +63,12 @@ def parse_length(text: str) -> int:
 
 
 def type_of(header: str | None) -> str:
-    """Return what stands before the parameters in a Content-Type, in lower case; compare it as a whole."""
+    """Return the media type in a Content-Type, without parameters and in lower case; empty if there is none."""
     return (header or "").partition(";")[0].strip().lower()
 
 
 def media_type(header: str | None, filename: str) -> str:
-    """Return the media type in *header*, or what the name of the file tells, in lower case."""
+    """Return the media type in a Content-Type, in lower case; without a valid one, guess it from *filename*."""
     text = type_of(header)
     if _MEDIA_TYPE.fullmatch(text) and len(text) <= 255:
         return text
@@ -70,14 +76,14 @@ def media_type(header: str | None, filename: str) -> str:
 
 
 def is_in_ranges(content_type: str, ranges: tuple[str, ...]) -> bool:
-    """Tell whether *content_type* is one of *ranges* (``type/subtype`` or ``type/*``)."""
+    """Return whether *content_type* matches one of *ranges* (``type/subtype`` or ``type/*``)."""
     return content_type in ranges or content_type.partition("/")[0] + "/*" in ranges
 
 
 def clean_filename(name: str) -> str:
     """Return the last component of *name*, without control characters; empty if nothing is left.
 
-    Folders are taken off for both kinds of slash, whatever system the client or the server has.
+    Both kinds of slash separate components: the client's system may be another than the server's.
     """
     base = name.replace("\\", "/").rpartition("/")[2]
     base = "".join(character for character in base if unicodedata.category(character) not in {"Cc", "Cs"})
@@ -85,7 +91,7 @@ def clean_filename(name: str) -> str:
 
 
 def disposition_filename(header: str) -> str:
-    """Return the filename in the Content-Disposition of a request (RFC 6266), or an empty text.
+    """Return the filename in the Content-Disposition of a request (RFC 6266); empty if it has none.
 
     :raises ValueError: the header is malformed.
     """
@@ -100,8 +106,19 @@ def disposition_filename(header: str) -> str:
 
 
 def as_utf8(text: str) -> str:
-    """Return the UTF-8 text behind *text*, a header as WSGI gives it (PEP 3333: bytes as Latin-1)."""
+    """Return a header value of the environ as UTF-8 text, or as Latin-1 if it is not UTF-8."""
     try:
-        return text.encode("latin-1").decode("utf-8")
+        return from_wsgi_path(text)
     except UnicodeError:
         return text
+
+
+def content_disposition(filename: str, *, inline: bool = False) -> str:
+    """Return a Content-Disposition (RFC 6266) with *filename*, in ASCII and, exactly, in UTF-8 (RFC 8187).
+
+    >>> print(content_disposition("ä.txt"))
+    attachment; filename="_.txt"; filename*=UTF-8''%C3%A4.txt
+    """
+    plain = "".join(c if " " <= c <= "~" and c not in '"\\%' else "_" for c in filename) or "file"
+    kind = "inline" if inline else "attachment"
+    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(filename or 'file', safe='')}"

@@ -1,4 +1,4 @@
-"""JSON in requests and answers: what is read is strict JSON (RFC 8259), and what is written always is."""
+"""Reading and writing of strict JSON (RFC 8259)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fileupload.wsgi.request_body import BodyReader
 def read_json(body: BodyReader, limit: int) -> Any:
     """Return the JSON value in *body*; None if the body is empty.
 
-    :param limit: the most bytes that it may have.
-    :raises MalformedRequest: it is no JSON.
-    :raises TooLarge: it has more bytes.
+    :param limit: the maximum size of the body, in bytes.
+    :raises MalformedRequest: the body is not JSON.
+    :raises TooLarge: the body is larger than *limit*.
     """
     text = b"".join(body.chunks(limit))
     if not text.strip():
@@ -26,19 +26,43 @@ def read_json(body: BodyReader, limit: int) -> Any:
         raise MalformedRequest(f"The body must be JSON in UTF-8: {error}.") from None
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Return what *text* says.
+def parse_json(text: str | bytes, *, unique_keys: bool = False) -> Any:
+    """Return the JSON value in *text*.
 
-    :raises ValueError: it is no JSON, and in which way, as a part of a sentence: also ``NaN``, ``Infinity`` and numbers
-        too large for a float, which others could not read from us; numbers with more digits than Python converts;
-        values nested too deep.
+    Python's parser accepts more than RFC 8259 allows. Values that other parsers cannot read are refused: ``NaN``,
+    ``Infinity``, numbers too large for a float, numbers with more digits than Python converts, too deep nesting.
+
+    :param unique_keys: refuse an object with two equal keys; parsers differ in which of the two they use.
+    :raises ValueError: *text* is refused, with the reason as part of a sentence; :class:`json.JSONDecodeError` if it
+        is not JSON at all.
     """
+    hook = _unique if unique_keys else None
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_short)
+        return json.loads(
+            text, object_pairs_hook=hook, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_short
+        )
     except RecursionError:
         raise ValueError("the values are nested too deep") from None
     except UnicodeDecodeError:
         raise ValueError("it is not in UTF-8") from None
+
+
+def parse_json_or_none(data: bytes) -> Any:
+    """Return the JSON value in another server's answer, or None if *data* is not JSON.
+
+    Like Python's parser, it accepts more than RFC 8259 allows: an application may send NaN.
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has two equal keys (RFC 8259, 4)")
+    return found
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -60,9 +84,9 @@ def _short(text: str) -> int:
 
 
 def encode_json(data: Any) -> bytes:
-    """Return *data* as JSON in UTF-8.
+    r"""Return *data* as JSON in UTF-8.
 
-    A lone surrogate, which JSON may hold and UTF-8 may not, is written as its escape.
+    A lone surrogate, which JSON allows and UTF-8 does not, is written as its escape, such as ``\ud800``.
     """
-    # In the text that json.dumps makes, such a character stands in strings alone, where \udXXX is its escape.
+    # json.dumps writes such a character only inside of strings, where its Python escape is its JSON escape, too.
     return json.dumps(data, ensure_ascii=False).encode("utf-8", "backslashreplace")

@@ -1,8 +1,8 @@
-"""The HTTP front of all applications here: route, handler, answer.
+"""The HTTP pipeline of all applications of this package: route, handler, answer.
 
-A *route* finds the :class:`Resource` of a request, which has a handler for each method. What must be the same for every
-answer happens in :class:`Pipeline`, and nowhere else: errors become answers, other origins are told what they may do,
-HEAD is answered as GET, an unknown method with 405, and the rest of a refused body is drained behind the answer.
+A *route* finds the :class:`Resource` of a request, which has a handler for each method. The rules that hold for every
+answer are in :class:`Pipeline`, and nowhere else: errors become responses, CORS headers are added, HEAD is answered as
+GET, an unknown method with 405, and the rest of a refused request's body is drained after the answer.
 
     def route(request: Request) -> Resource | None:
         return Resource("status", {"GET": show, "DELETE": reset}) if request.environ["PATH_INFO"] == "/status" else None
@@ -32,9 +32,9 @@ log = logging.getLogger("fileupload")
 
 @dataclass(frozen=True)
 class PassThrough:
-    """The app behind answers the request.
+    """An answer by which the app behind handles the request.
 
-    :ivar headers: what is added to its answer.
+    :ivar headers: headers to add to the app's answer.
     """
 
     headers: tuple[tuple[str, str], ...] = ()
@@ -59,11 +59,11 @@ class Resource:
         otherwise: Handler | None = None,
         guarded: bool = True,
     ) -> None:
-        """Take the *handlers*.
+        """Answer with *handlers*, by method.
 
-        :param name: of the address, for the log; it holds nothing that the client chose.
-        :param otherwise: answers the methods that have no handler.
-        :param guarded: whether the pipeline's guard comes before the handler.
+        :param name: the name of the address in the log; it must contain no text from the client.
+        :param otherwise: the handler of all other methods, instead of 405.
+        :param guarded: whether the pipeline calls its guard before the handler.
         """
         self.name = name
         self.guarded = guarded
@@ -78,7 +78,7 @@ class Resource:
     def answer(self, request: Request) -> Answer:
         """Answer *request* with the handler of its method.
 
-        :raises MethodNotAllowed: there is none.
+        :raises MethodNotAllowed: the method has no handler.
         """
         method = "GET" if request.method == "HEAD" and "HEAD" not in self._handlers else request.method
         handler = self._handlers.get(method, self._otherwise)
@@ -87,12 +87,12 @@ class Resource:
         return handler(request)
 
 
-# Finds the resource of a request: None if the app behind is to answer, UploadError if there is none.
+# Returns the resource of a request, or None if the app behind answers it; raises UploadError if neither does.
 Route = Callable[[Request], Resource | None]
 
 
 class Pipeline:
-    """Answers requests."""
+    """Answers the requests to one application, by the rules that all applications share."""
 
     def __init__(
         self,
@@ -103,13 +103,13 @@ class Pipeline:
         guard: Callable[[Request], None] | None = None,
         render_error: Callable[[UploadError, WSGIEnvironment], Response] = problem,
     ) -> None:
-        """Take what is the same for all requests to an application.
+        """Answer with these rules.
 
-        :param settings: the limits for draining.
-        :param name: what the log calls the application, beside the name of the resource.
-        :param cors: what other origins may do. Without it, preflights go to the handlers of ``OPTIONS``.
+        :param settings: the limits for draining: ``drain_time`` and ``drain_size``.
+        :param name: the application's name in the log, before the name of the resource.
+        :param cors: the CORS policy. Without one, preflights go to the handlers of ``OPTIONS``.
         :param guard: called before a handler; it raises UploadError to refuse the request.
-        :param render_error: makes the answer to an error, in the form that the application's clients know.
+        :param render_error: returns the response for an error, in the form that the application's clients expect.
         """
         self._settings = settings
         self._name = name
@@ -120,13 +120,13 @@ class Pipeline:
     def run(
         self, request: Request, start_response: StartResponse, route: Route, app: WSGIApplication | None = None
     ) -> Iterable[bytes]:
-        """Answer *request* by its *route*, or have *app* answer it.
+        """Answer *request* by its *route*, or pass it through to *app*.
 
-        An app that raises is not caught: its errors are its server's affair.
+        Exceptions of *app* are not caught; the server handles them.
         """
         environ = request.environ
         environ.setdefault(BODY_KEY, [])
-        received = dict(environ)  # a handler may detach the body; what is left of it must be drained all the same
+        received = dict(environ)  # a handler may detach the body from environ; the rest of it must still be drained
         start = adding_headers(start_response, self._cors.headers(environ) if self._cors else [])
         answer = self._answer(request, route)
         if isinstance(answer, PassThrough):
@@ -160,9 +160,10 @@ class Pipeline:
 def send(
     response: Response, environ: WSGIEnvironment, start_response: StartResponse, settings: Settings
 ) -> Iterable[bytes]:
-    """Send *response*, and drain what is left of the request's body after it.
+    """Send *response*, and drain the rest of the request's body after it.
 
-    The answer goes out first, and so at once: a server calls ``close()`` of it when it has been sent (PEP 3333).
+    A server calls ``close()`` of the answer when the answer has been sent (PEP 3333), so the client does not wait for
+    the draining.
     """
     body = unread_body(environ, settings)
     if body is not None:
@@ -172,7 +173,7 @@ def send(
 
 
 class _DrainingAnswer:
-    """An answer; when the server has sent it, what is left of the request's body is drained."""
+    """An answer that drains the rest of the request's body when the server closes it."""
 
     def __init__(self, answer: Iterable[bytes], body: BodyReader) -> None:
         self._answer = answer

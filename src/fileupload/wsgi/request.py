@@ -10,7 +10,7 @@ _MAX_QUERY_FIELDS = 100
 
 
 class Request:
-    """A request: its environ, and what handlers ask of it most.
+    """A request: its environ, and the values that handlers often need.
 
     :ivar environ: the WSGI environ itself, not a copy; an app behind receives the same one.
     :ivar method: the method; methods are case-sensitive (RFC 9110, 9.1).
@@ -19,34 +19,34 @@ class Request:
     def __init__(self, environ: WSGIEnvironment, method: str | None = None) -> None:
         """Wrap *environ*.
 
-        :param method: in the place of ``REQUEST_METHOD``.
+        :param method: the method, if it is another than ``REQUEST_METHOD``.
         """
         self.environ = environ
         self.method = str(environ["REQUEST_METHOD"]) if method is None else method
 
     @cached_property
     def query(self) -> dict[str, str]:
-        """The fields of the query, of each name the first value."""
+        """The fields of the query, with the first value of each name."""
         return parse_query(self.environ)
 
     @property
     def identifier(self) -> str:
-        """The identifier of an upload that the request gives, in its query or a header; empty if it gives none."""
+        """The identifier of an upload, from the query or the header X-Progress-ID; empty if there is none."""
         return identifier_of(self.environ, self.query)
 
     @property
     def is_preflight(self) -> bool:
-        """Whether a browser asks what a page of another origin may send (Fetch standard, CORS preflight)."""
+        """Whether the request is a CORS preflight (Fetch standard)."""
         return self.method == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in self.environ
 
 
 def identifier_of(environ: WSGIEnvironment, query: dict[str, str]) -> str:
-    """Return the identifier that a request gives, in its query or in the header X-Progress-ID; empty if none."""
+    """Return the identifier in a request's query, or else in its header X-Progress-ID; empty if there is none."""
     return query.get("X-Progress-ID") or str(environ.get("HTTP_X_PROGRESS_ID", ""))
 
 
 def parse_query(environ: WSGIEnvironment) -> dict[str, str]:
-    """Return the fields of the query, of each name the first value; a query that cannot be read has none."""
+    """Return the fields of the query, with the first value of each name; none if the query has too many fields."""
     text = environ.get("QUERY_STRING", "")
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS, errors="replace")

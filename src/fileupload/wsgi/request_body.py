@@ -1,4 +1,4 @@
-"""The body of a request: a bounded, adaptive reader of ``wsgi.input``."""
+"""The reader of a request's body: bounded reads of ``wsgi.input``, their adaptive size, minimum rate and draining."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from fileupload.errors import (
@@ -24,60 +26,83 @@ from fileupload.settings import Settings
 from fileupload.wsgi.headers import parse_length
 from fileupload.wsgi.watchdog import Wait, watch_of
 
-MIN_READ = 4096
+MIN_READ = 4096  # bytes
+MAX_READ = 96 << 10  # bytes
 _LARGE_REMAINDER = 64 << 10  # bytes
-_TARGET_READ_SECONDS = (
-    0.1  # seconds that one read should take: servers block until a read is filled, so it sets the progress
-)
+# Seconds that one read should take. Servers block until a read is filled, so this limits how often progress appears.
+_TARGET_READ_SECONDS = 0.1
 
-# The best largest read, by the start of SERVER_SOFTWARE. gunicorn copies what is left over at each read; the others do
-# best while a chunk stays in the processor's cache for the parser, the hash and the write. On granian, 96 KiB are as
-# fast as 128, and keep an upload at full speed under 2 MiB of memory.
-MAX_READS = {"gunicorn": 1 << 20}
-MAX_READ = 96 << 10
-
-# Servers on which a read over HTTP/2 never returns once its stream was reset or its connection was closed.
-_HANGS_ON_HTTP_2 = ("Granian",)
-
-# Servers that close a connection with the end of an answer, unless a read of the body is under way then.
-_CLOSES_WITHOUT_READER = ("Granian",)
-
-# What a request without a valid identifier may cost after its answer: seconds of a thread, and threads of a process.
+# Limits for draining the body of a request without a valid identifier: seconds of a thread, and threads of a process.
 UNTRUSTED_DRAIN_TIME = 1.0
 _MAX_UNTRUSTED_DRAINS = 64
 _untrusted_drains = threading.BoundedSemaphore(_MAX_UNTRUSTED_DRAINS)
 
-BODY_KEY = "fileupload.body"  # of the environ: the BodyReader of the request, in a list that copies of it share
+BODY_KEY = "fileupload.body"  # key of the environ: a list with the request's BodyReaders, shared by copies of environ
 
-# Servers that ask a client who expects it for the body (100 Continue) only when it is first read.
-_ASK_LATE = ("Granian", "gevent")
 
-# Servers that tell a chunked body that broke off from one that ended (by an error, or by never calling us).
-# Of a server that is not here it is not known, or known to be otherwise (granian).
-_TELLS_BROKEN_CHUNKS = ("gunicorn", "waitress", "Cheroot", "gevent", "Werkzeug")
+@dataclass(frozen=True, kw_only=True)
+class ServerTraits:
+    """The behaviour of a WSGI server in reading bodies. The defaults hold for servers that are not in SERVERS.
+
+    :ivar name: the start of its ``SERVER_SOFTWARE``.
+    :ivar largest_read: the largest useful read, in bytes. gunicorn copies the rest of its buffer at each read. The
+        others are fastest while a chunk stays in the processor's cache for the parser, the hash and the write; on
+        granian, 96 KiB are as fast as 128, and keep an upload at full speed under 2 MiB of memory.
+    :ivar buffers_bodies: whether it stores the whole body before it calls the app.
+    :ivar detects_truncation: whether it reports that a chunked body broke off, by an error or by not calling the app;
+        otherwise a truncated body looks like a complete one.
+    :ivar lazy_100_continue: whether it sends ``100 Continue`` only when the body is first read.
+    :ivar closes_unread: whether it closes the connection at the end of an answer, unless a thread reads the body then.
+    :ivar hangs_on_http_2: whether a read over HTTP/2 never returns after the stream was reset or the connection closed.
+    """
+
+    name: str
+    largest_read: int = MAX_READ
+    buffers_bodies: bool = False
+    detects_truncation: bool = False
+    lazy_100_continue: bool = False
+    closes_unread: bool = False
+    hangs_on_http_2: bool = False
+
+
+SERVERS = (
+    ServerTraits(name="Granian", lazy_100_continue=True, closes_unread=True, hangs_on_http_2=True),
+    ServerTraits(name="gunicorn", largest_read=1 << 20, detects_truncation=True),
+    ServerTraits(name="waitress", buffers_bodies=True, detects_truncation=True),
+    ServerTraits(name="Cheroot", detects_truncation=True),
+    ServerTraits(name="gevent", detects_truncation=True, lazy_100_continue=True),
+    ServerTraits(name="Werkzeug", detects_truncation=True),
+)
+_UNKNOWN_SERVER = ServerTraits(name="")
+
+
+@lru_cache(maxsize=16)  # SERVER_SOFTWARE comes from the server, and so has few values
+def traits_of(server_software: str) -> ServerTraits:
+    """Return the traits of the server with this ``SERVER_SOFTWARE``."""
+    return next((traits for traits in SERVERS if server_software.startswith(traits.name)), _UNKNOWN_SERVER)
 
 
 class BodyReader:
-    """Reads one body, never past its end, and knows how much came and when.
+    """Reads one body, never past its end, and records how much has arrived and when.
 
-    :ivar length: the bytes that the client declared, or None for a chunked body.
+    :ivar length: the declared length in bytes, or None for a chunked body.
     :ivar received: the bytes read so far.
     :ivar now: the time (monotonic) of the last read's end.
     :ivar last_read_seconds: the seconds that the last read took.
-    :ivar buffered: True where the server has stored the whole body before it called us.
-    :ivar end_is_certain: whether an end without an error is the true end of the body.
-    :ivar trusted: whether the request has shown a valid identifier; else its body is not drained for long.
+    :ivar buffered: whether the server stored the whole body before it called the app.
+    :ivar detects_truncation: whether a body that broke off raises an error, and so an end without one is its true end.
+    :ivar trusted: whether the request has a valid identifier; without one, its body is drained for a second at most.
     """
 
     def __init__(self, environ: dict[str, Any], settings: Settings, *, unwanted: bool = False) -> None:
-        """Look at the headers; nothing is read.
+        """Check the headers of the body; nothing is read.
 
-        :param unwanted: the body is only to be drained, whatever coding it has.
+        :param unwanted: whether the body is only drained; then any Content-Encoding is accepted.
         :raises InvalidLength, LengthRequired, UnsupportedRequest, HttpVersionNotSupported: the body cannot be read as
             it is declared.
         """
-        server = str(environ.get("SERVER_SOFTWARE", ""))
-        if str(environ.get("SERVER_PROTOCOL", "")).startswith("HTTP/2") and server.startswith(_HANGS_ON_HTTP_2):
+        traits = traits_of(str(environ.get("SERVER_SOFTWARE", "")))
+        if traits.hangs_on_http_2 and str(environ.get("SERVER_PROTOCOL", "")).startswith("HTTP/2"):
             raise HttpVersionNotSupported
         self.length = _declared_length(environ, unwanted=unwanted)
         self.trusted = False
@@ -85,61 +110,61 @@ class BodyReader:
         self.now = time.monotonic()
         self.last_read_seconds = 0.0
         self._waited = 0.0  # seconds spent in reads
-        self._first = b""  # the byte that was awaited, and is not yet yielded
+        self._first = b""  # the byte that wait_for_first_byte has read, and chunks has not yielded yet
         self._stream = environ["wsgi.input"]
         self._settings = settings
         self._ended = self.length == 0
         self._watch = watch_of(environ)
         self._wait = Wait(rate=settings.min_rate, grace=settings.min_rate_grace)
         self._drainer: threading.Thread | None = None
-        self._must_read_early = server.startswith(_CLOSES_WITHOUT_READER)
-        self._hidden = 0  # bytes that the server must not know of for now
-        self._window_start = 0.0  # of the time in reads over which the rate is measured, and the bytes until then
+        self._closes_unread = traits.closes_unread
+        self._hidden = 0  # the value of the stream's ``remaining``, while it is set to 0; see prepare_to_drain
+        # The window over which the rate is measured: the values of _waited and of received at its start.
+        self._window_start = 0.0
         self._window_received = 0
-        self.buffered = "waitress.client_disconnected" in environ or server.startswith("waitress")
-        self.end_is_certain = self.length is not None or server.startswith(_TELLS_BROKEN_CHUNKS)
-        # To drain such a body would be to ask for it.
-        self._not_asked_for = "HTTP_EXPECT" in environ and server.startswith(_ASK_LATE)
-        self._largest = settings.read_size or next(
-            (size for name, size in MAX_READS.items() if server.startswith(name)), MAX_READ
-        )
+        self.buffered = traits.buffers_bodies or "waitress.client_disconnected" in environ
+        self.detects_truncation = self.length is not None or traits.detects_truncation
+        # The client sends the body only after 100 Continue, and the first read would send that.
+        self._awaits_continue = "HTTP_EXPECT" in environ and traits.lazy_100_continue
+        self._largest = settings.read_size or traits.largest_read
         if (known := environ.get(BODY_KEY)) is not None:
             known.append(self)
 
     def wait_for_first_byte(self) -> bool:
-        """Read one byte, which :meth:`chunks` yields before the others; False if the body ended without one.
+        """Read one byte, which :meth:`chunks` yields before the others; return False if the body is empty.
 
         :raises Incomplete: the connection broke.
+        :raises TooSlow: nothing arrived in time.
         """
         if not self.received:
             self._first = self._read(1)
         return self.received > 0
 
     def chunks(self, limit: int | None = None) -> Iterator[bytes]:
-        """Yield the body as it comes.
+        """Yield the body as it arrives, in chunks whose size adapts to the client's rate.
 
-        :param limit: the most bytes it may have.
-        :raises Incomplete: it broke off, or ended before its declared length.
-        :raises TooLarge: it has more bytes than *limit*.
+        :param limit: the maximum size of the body in bytes, or None.
+        :raises Incomplete: the body broke off, or ended before its declared length.
+        :raises TooLarge: the body is larger than *limit*.
         :raises TooSlow: the client stayed under ``min_rate`` for ``min_rate_grace`` seconds.
         """
         size = min(MIN_READ, self._largest)
-        if not self._first:  # else the wait for the first byte counts, too
+        if not self._first:  # otherwise the rate includes the wait for the first byte
             self._window_start, self._window_received = self._waited, self.received
         while chunk := self._read_on(size):
             yield chunk
             if limit is not None and self.received > limit:
-                raise TooLarge(f"The body has more than the {format_size(limit)} that are possible here.")
+                raise TooLarge(f"The body is larger than the {format_size(limit)} that are allowed here.")
             size = self._next_size(size, len(chunk))
-            # Only the time spent in reads counts: a disk that stalls is not the client's fault. And all of it does,
-            # since the last read may have gone far past the grace time.
+            # Only the time spent in reads counts: a disk that stalls is not the client's fault. The whole window
+            # counts, not only the grace time: the last read may have lasted far longer.
             if (window := self._waited - self._window_start) >= self._settings.min_rate_grace:
                 if self.received - self._window_received < self._settings.min_rate * window:
                     raise self._too_slow()
                 self._window_start, self._window_received = self._waited, self.received
 
     def _read_on(self, size: int) -> bytes:
-        """Return the next bytes, the first time together with the byte that was awaited."""
+        """Return the next bytes; at the first call, with the byte of :meth:`wait_for_first_byte` before them."""
         if not self._first:
             return self._read(size)
         first, self._first = self._first, b""
@@ -151,18 +176,20 @@ class BodyReader:
         return TooSlow(f"Fewer than {self._settings.min_rate} bytes a second arrived.")
 
     def _seconds_for(self, size: int) -> float:
-        """Return how long a read of *size* bytes may take before the client is too slow, whatever then came of them."""
+        """Return the seconds after which a read of *size* bytes proves that the client is under the minimum rate."""
         rate, grace = self._settings.min_rate, self._settings.min_rate_grace
         if not rate:
             return math.inf
         in_window = max(grace, (self.received - self._window_received + size) / rate)
-        # What came fast before does not excuse a read that comes to a halt now.
+        # Bytes that arrived fast before do not extend the time of a read that stalls now.
         return max(0.0, min(max(grace, size / rate), in_window - (self._waited - self._window_start)))
 
     def _read(self, size: int, seconds: float | None = None) -> bytes:
-        """Return the next bytes, at most *size*, and none at the end.
+        """Return the next bytes, at most *size*; none at the end.
 
-        :param seconds: after which the read ends, where the connection is known; by default, the client's least rate.
+        :param seconds: the timeout of the read, if the connection is known; by default from the minimum rate.
+        :raises Incomplete: the body broke off, or ended before its declared length.
+        :raises TooSlow: the watchdog has ended the read.
         """
         if self._ended:
             return b""
@@ -170,7 +197,7 @@ class BodyReader:
         before = time.monotonic()
         try:
             chunk = self._watched_read(wanted, self._seconds_for(wanted) if seconds is None else seconds)
-        except Exception as error:  # each server has errors of its own for a client that is gone
+        except Exception as error:  # each server raises its own exceptions for a client that has disconnected
             self._ended = True
             if self._wait.expired or self._wait.suspected:
                 raise self._too_slow() from error
@@ -208,44 +235,44 @@ class BodyReader:
         if self.last_read_seconds > _TARGET_READ_SECONDS:
             size = int(got * _TARGET_READ_SECONDS / self.last_read_seconds)
         elif self.last_read_seconds < _TARGET_READ_SECONDS / 4:
-            # What has come so far bounds the growth: the first bytes lie ready in the kernel, and tell nothing
-            # of the pace of those that follow.
+            # The bytes received so far bound the growth: the first bytes are in the kernel's buffer already, and say
+            # nothing about the rate of those that follow.
             size = min(size * 2, max(size, self.received // 4))
         return max(min(MIN_READ, self._largest), min(size, self._largest))
 
     @property
     def has_large_remainder(self) -> bool:
-        """Whether so much is still to come that it takes a while."""
+        """Whether more than 64 KiB are still to be received, as far as that is known."""
         return not self._ended and (self.length is None or self.length - self.received > _LARGE_REMAINDER)
 
     def reads(self, stream: object) -> bool:
-        """Tell whether *stream* is what this reads."""
+        """Return whether this reader reads *stream*."""
         return self._stream is stream
 
     @property
     def finished(self) -> bool:
-        """Whether nothing of the body is left."""
+        """Whether the body was read to its end, or broke off."""
         return self._ended
 
     def prepare_to_drain(self) -> None:
-        """Prepare the server for an answer behind which the body is drained; it is about to be sent.
+        """Prepare the server for an answer after which the body is drained; call this before the answer is sent.
 
-        From cheroot, what is left of the body is hidden: it would read all of it before it sends the answer's head.
-        On granian a thread begins to read now: where no read is under way when the answer ends, it closes the
-        connection, and the client, which still sends, may lose the answer.
+        cheroot reads the whole rest of a body before it sends an answer's headers, so the rest is hidden from it.
+        granian closes the connection at the end of an answer unless a read is in progress, and a client that still
+        sends may then lose the answer; so a thread begins to read now.
         """
-        if self._must_read_early:
+        if self._closes_unread:
             self._drainer = threading.Thread(target=self._drain_within_bounds, name="fileupload-drain", daemon=True)
             self._drainer.start()
         if isinstance(remaining := getattr(self._stream, "remaining", None), int) and not self._hidden:
             self._hidden, self._stream.remaining = remaining, 0
 
     def drain(self) -> None:
-        """Read on, within bounds, what a refused client still sends, once the answer is on its way.
+        """Read and discard the rest of a refused request's body, within limits, after the answer was sent.
 
-        A server that closes a connection with unread bytes resets it, and the client may never see the answer
-        (RFC 9112, 9.6). A request without a valid identifier gets a second at most, and only where a blocked read can
-        be ended.
+        A server that closes a connection with unread bytes resets it, and the client may never read the answer
+        (RFC 9112, 9.6). The body of a request without a valid identifier is drained for a second at most, and only
+        where the watchdog can end a blocked read.
         """
         if self._hidden:
             self._stream.remaining, self._hidden = self._hidden, 0
@@ -255,7 +282,7 @@ class BodyReader:
             self._drain_within_bounds()
 
     def _drain_within_bounds(self) -> None:
-        if self._ended or (self._not_asked_for and not self.received):
+        if self._ended or (self._awaits_continue and not self.received):
             return
         if self.trusted or self.buffered:
             self._drain(self._settings.drain_time)
@@ -265,8 +292,8 @@ class BodyReader:
             finally:
                 _untrusted_drains.release()
         if not self._ended and self._watch is not None and self._watch.end():
-            # Some servers read what is left by themselves, for as long as the client likes, or take what lies in a
-            # buffer of theirs for the next request. After the end of the connection no more than that can come.
+            # Some servers read the rest of a body themselves, without a time limit, or parse what is left in their
+            # buffer as the next request. After the shutdown nothing more arrives; this empties the buffer.
             with suppress(Exception):
                 while self._stream.read(64 << 10):
                     pass
@@ -300,12 +327,12 @@ def _declared_length(environ: dict[str, Any], *, unwanted: bool) -> int | None:
     if coding and coding.strip().lower() != "chunked":
         raise InvalidLength("Transfer-Encoding can only be chunked.")
     if not environ.get("wsgi.input_terminated"):
-        raise LengthRequired("Send the length of the body as Content-Length; this server cannot do without.")
+        raise LengthRequired("Send the length of the body as Content-Length; this server needs it.")
     return None
 
 
 def unread_body(environ: dict[str, Any], settings: Settings) -> BodyReader | None:
-    """Return what reads the body of a request that was answered; None if nothing of it is left, or can be read."""
+    """Return the reader of an answered request's body; None if the body was read to its end, or cannot be read."""
     readers: list[BodyReader] = environ.get(BODY_KEY) or []
     announced = environ.get("CONTENT_LENGTH") not in {None, "", "0"} or "HTTP_TRANSFER_ENCODING" in environ
     if announced and not any(reader.reads(environ["wsgi.input"]) for reader in readers):

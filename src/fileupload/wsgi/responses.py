@@ -1,4 +1,4 @@
-"""Responses: errors as problem documents or small pages, JSON, scripts."""
+"""Responses: problem documents and pages for errors, JSON, JSONP."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _CALLBACK = re.compile(r"[A-Za-z_$][\w$]{0,63}(?:\.[A-Za-z_$][\w$]{0,63}){0,3}",
 
 @cache
 def _error_page() -> Template:
-    # It has its style in itself: behind any app, there is no other address that we could take for it.
+    # The page contains its style: any URL for a style sheet could belong to the app behind.
     return Template(resources.files("fileupload.wsgi").joinpath("message.html").read_text(encoding="utf-8"))
 
 
 def prefers_html(environ: WSGIEnvironment) -> bool:
-    """Tell whether the client would rather have a page than JSON (RFC 9110, 12.5.1)."""
+    """Return whether the request's Accept header prefers HTML to JSON (RFC 9110, 12.5.1)."""
     accept = create_accept_header(environ.get("HTTP_ACCEPT"))
     offers = accept.acceptable_offers(["application/json", "text/html"])
     return bool(offers and offers[0][0] == "text/html")
 
 
 def with_no_store_headers(response: Response) -> Response:
-    """Return *response*, kept out of caches and taken for nothing else than it says it is."""
+    """Return *response* with headers that forbid caching, and guessing another content type."""
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
@@ -43,27 +43,27 @@ def with_no_store_headers(response: Response) -> Response:
 def json_response(
     data: dict[str, Any] | list[Any], status: int = 200, content_type: str = "application/json"
 ) -> Response:
-    """Return *data* as JSON."""
+    """Return a response with *data* as JSON."""
     response = Response(encode_json(data), status=status)
     response.headers["Content-Type"] = content_type
     return with_no_store_headers(response)
 
 
 def script_response(callback: str, data: dict[str, Any]) -> Response:
-    """Return a script that calls *callback* with *data*.
+    """Return a script that calls *callback* with *data* (JSONP).
 
-    :raises BadCallback: it is no plain JavaScript name.
+    :raises BadCallback: *callback* is no plain JavaScript name.
     """
     if _CALLBACK.fullmatch(callback) is None:
-        raise BadCallback("The callback must be a JavaScript name, with dots at most.")
-    # The comment before it keeps the answer from beginning with characters of the client's choice, and the
-    # escaped separators would end a line in older engines.
+        raise BadCallback("The callback must be a JavaScript name, which may contain dots.")
+    # The leading comment prevents a response that begins with bytes of the client's choice, which a plugin could run
+    # as a file of its own type ("Rosetta Flash"). json.dumps escapes U+2028 and U+2029, which older engines refuse.
     body = f"/**/{callback}({json.dumps(data)});".replace("</", "<\\/")
     return with_no_store_headers(Response(body.encode(), content_type="text/javascript", charset="utf-8"))
 
 
 def problem(error: UploadError, environ: WSGIEnvironment) -> Response:
-    """Return the answer to *error*: a problem document (RFC 9457), or a page where the client asks for one."""
+    """Return the response for *error*: a problem document (RFC 9457), or a page if the client prefers HTML."""
     data = {"status": error.status, "title": error.title, "detail": error.detail, "code": error.code}
     if prefers_html(environ):
         body = _error_page().substitute(
@@ -79,7 +79,10 @@ def problem(error: UploadError, environ: WSGIEnvironment) -> Response:
 
 
 def with_error_headers(response: Response, error: UploadError) -> Response:
-    """Return *response*, the answer to *error* in any form, with what its headers have to tell."""
+    """Return *response*, an answer to *error* in any form, with the headers that the error requires.
+
+    These are ``Allow`` (RFC 9110, 10.2.1) for a method that is not allowed, and ``Retry-After`` (10.2.3).
+    """
     if isinstance(error, MethodNotAllowed):
         response.allow = error.allowed
     if error.retry_after is not None:

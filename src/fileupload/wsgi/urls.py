@@ -1,12 +1,12 @@
-"""The URL by which a client has reached an application, rebuilt of what it sent (PEP 3333, "URL Reconstruction")."""
+"""The URL by which a client has reached an application, from the environ (PEP 3333, "URL Reconstruction")."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import quote
 
 from fileupload.errors import MalformedRequest
+from fileupload.wsgi.paths import quote_wsgi_path
 
 _HOST = re.compile(
     r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]{1,255}|\[[0-9A-Fa-fv:.]{2,64}\])(?::[0-9]{0,5})?",  # RFC 3986, 3.2.2
@@ -24,7 +24,7 @@ def application_url(environ: dict[str, Any]) -> str:
     scheme = environ["wsgi.url_scheme"]
     host = environ.get("HTTP_HOST") or _server_name(environ)
     if _HOST.fullmatch(host) is None:
-        raise MalformedRequest("The header Host is not the name of a host, with a port or without.")
+        raise MalformedRequest("The header Host must be the name of a host, with or without a port.")
     return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS.get(scheme, ':'))}{_quoted(environ.get('SCRIPT_NAME', ''))}"
 
 
@@ -42,5 +42,4 @@ def _server_name(environ: dict[str, Any]) -> str:
 
 
 def _quoted(path: str) -> str:
-    """Return *path*, which WSGI has decoded from any bytes into Latin-1 (PEP 3333), percent-encoded again."""
-    return quote(path.encode("latin-1"), safe=_PATH_SAFE)
+    return quote_wsgi_path(path, _PATH_SAFE)

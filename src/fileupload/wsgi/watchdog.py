@@ -1,10 +1,9 @@
-"""Deadlines by the clock for operations that block on a client: reading a body, sending an answer.
+"""Timeouts for operations that block on a client: reading a body, sending an answer.
 
-A WSGI server blocks in ``wsgi.input.read`` until as many bytes have come as were asked for, and in sending until the
-client has taken them. A client that sends a byte now and then would hold the thread for hours: no time limit that is
-looked at between two reads ends that. So each blocking operation is announced as a :class:`Wait`, and one thread in
-each process looks at all of them a few times a second. It shuts down the connection of those that are overdue, which
-ends the operation at once.
+``wsgi.input.read(n)`` blocks until *n* bytes have arrived, and sending blocks until the client has received enough. A
+client that sends one byte now and then would hold the thread for hours, and a time limit that is checked between two
+reads could not end that. So each blocking operation is registered as a :class:`Wait`, and one thread in each process
+checks all of them a few times a second. It shuts down the connection of an overdue one, which unblocks the operation.
 """
 
 from __future__ import annotations
@@ -19,26 +18,26 @@ from typing import Any, Protocol
 
 from fileupload.wsgi.connection import counters_of, end_connection, socket_of
 
-WATCH_KEY = "fileupload.watch"  # of the environ: the watch that a server of ours has for the request
+WATCH_KEY = "fileupload.watch"  # key of the environ: the Watch of the request, set by ``fileupload serve``
 
-_TICK = 0.25  # seconds between two looks
+_TICK = 0.25  # seconds between two checks
 _SECOND_TRY = 5.0  # seconds after which a connection is shut down in both directions, if the operation still blocks
-_IDLE_LIFE = 30.0  # seconds without anything to watch, after which the thread ends
+_IDLE_LIFE = 30.0  # seconds without a registered operation after which the thread ends
 
 
 class Wait:
     """One blocking operation.
 
     :ivar since: when it began (monotonic).
-    :ivar deadline: when it must be over (monotonic); infinity for no limit.
-    :ivar idle: seconds that may pass without a byte; infinity for no limit.
+    :ivar deadline: when it must have ended (monotonic); infinity for no limit.
+    :ivar idle: the idle timeout: seconds that may pass without a byte; infinity for no limit.
     :ivar size: the bytes that it waits for.
-    :ivar rate: bytes a second below which the client is too slow; 0 for any.
-    :ivar grace: seconds for which the client may be under that rate, where the kernel counts what it sends.
-    :ivar draining_since: when the answer was sent after which it reads the rest of the body; 0 before.
+    :ivar rate: the minimum rate of the client, in bytes a second; 0 for none.
+    :ivar grace: seconds for which the client may stay under that rate, if the kernel's counters are known.
+    :ivar draining_since: when the draining of a body began, after its answer; 0 before.
     :ivar sending: whether it sends; else it reads.
-    :ivar expired: set once its connection was ended for it.
-    :ivar suspected: set once a connection of the same client was ended, which may have been that of this operation.
+    :ivar expired: whether the watchdog has ended its connection.
+    :ivar suspected: whether a connection of the same client was ended that may have been that of this operation.
     """
 
     __slots__ = (
@@ -54,13 +53,17 @@ class Wait:
         self.since = self.ended_at = self.draining_since = 0.0
         self.deadline = self.idle = math.inf
         self.size = 0
-        # Bytes that were moved, and until when the client was fast enough; and when the last of them were seen to move.
+        # The byte count and the time at which the client was last fast enough; the count and time of its last byte.
         self.mark: tuple[int, float] = (-1, 0.0)
         self.moved: tuple[int, float] = (-1, 0.0)
         self.socket: Any = None
 
     def begin(self, *, size: int, seconds: float, idle: float) -> None:
-        """Note that the operation begins now, on *size* bytes, and may take so many *seconds*."""
+        """Begin the operation now, on *size* bytes.
+
+        :param seconds: the time that it may take; infinity for no limit.
+        :param idle: the idle timeout in seconds; infinity for none.
+        """
         self.since = time.monotonic()
         self.size = size
         self.deadline = self.since + seconds
@@ -69,33 +72,33 @@ class Wait:
 
 
 class Watch(Protocol):
-    """Watches the operations of one request."""
+    """The interface by which the blocking operations of one request are watched."""
 
     def start(self, wait: Wait) -> None:
-        """Watch *wait* from now on."""
+        """Begin to watch *wait*."""
 
     def stop(self, wait: Wait) -> None:
-        """Stop watching *wait*: it is over."""
+        """Stop watching *wait*, which has ended."""
 
     def end(self) -> bool:
-        """End the connection after an answer that was sent; False where the server does so by itself."""
+        """End the connection after the answer was sent; return False if the server does so by itself."""
 
 
 class Watchdog:
-    """Watches the waits of all requests of this process whose sockets are known."""
+    """Watches the operations of all requests of this process whose sockets are known."""
 
     def __init__(self) -> None:
         self._reset()
 
     def _reset(self) -> None:
-        # Also in a new child process: the lock may have been held by another thread during the fork, and the waits
-        # are those of threads that the child does not have.
+        # Also called in a forked child: another thread of the parent may have held the lock during the fork, and the
+        # registered operations belong to threads that do not exist in the child.
         self._waits: dict[int, Wait] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def start(self, wait: Wait) -> None:
-        """Watch *wait* from now on."""
+        """Begin to watch *wait*."""
         self._waits[id(wait)] = wait
         if self._thread is None:
             with self._lock:
@@ -104,9 +107,9 @@ class Watchdog:
                     self._thread.start()
 
     def stop(self, wait: Wait) -> None:
-        """Stop watching *wait*; after this its connection is not touched any more."""
-        # Under the lock: as long as this thread has not gone on, the server cannot have closed the socket, whose
-        # descriptor would then belong to another connection.
+        """Stop watching *wait*; after the return, the watchdog does not touch its connection."""
+        # The lock prevents a race: while the watchdog uses the socket, this thread waits here, and the server cannot
+        # close it. A closed descriptor could already belong to another connection.
         with self._lock:
             self._waits.pop(id(wait), None)
 
@@ -139,11 +142,11 @@ def _end_if_due(wait: Wait, now: float) -> None:
 
 
 def _is_too_slow(wait: Wait, now: float) -> bool:
-    """Tell by the kernel's counters whether the client sends, or takes, less than it must."""
+    """Return whether the client is idle, or under its minimum rate, by the kernel's counters."""
     counters = counters_of(wait.socket) if now - wait.since >= min(wait.grace / 4, wait.idle / 4, 1.0) else None
     if counters is None:
         return False
-    # The time of the last acknowledgement does not tell: a client that takes nothing acknowledges probes.
+    # The time of the last acknowledgement proves nothing: a client that reads nothing still acknowledges probes.
     count = counters.acknowledged if wait.sending else counters.received
     if count != wait.moved[0]:
         wait.moved = (count, now if wait.moved[0] >= 0 else wait.since)
@@ -158,27 +161,27 @@ with suppress(AttributeError):  # Windows has no fork
 
 
 class SocketWatch:
-    """Watches the operations of a request by its socket."""
+    """Watches the operations of a request whose socket is known."""
 
     def __init__(self, sock: Any) -> None:
         self._socket = sock
 
     def start(self, wait: Wait) -> None:
-        """Watch *wait* from now on."""
+        """Begin to watch *wait*."""
         wait.socket = self._socket
         WATCHDOG.start(wait)
 
     def stop(self, wait: Wait) -> None:
-        """Stop watching *wait*: it is over."""
+        """Stop watching *wait*, which has ended."""
         WATCHDOG.stop(wait)
 
     def end(self) -> bool:
-        """End the connection after an answer that was sent."""
+        """End the connection after the answer was sent; return False if it is closed already."""
         return end_connection(self._socket, socket.SHUT_RDWR)
 
 
 def watch_of(environ: dict[str, Any]) -> Watch | None:
-    """Return what watches the request of *environ*; None where its connection is not known."""
+    """Return the watch of a request, or None if its connection is not known."""
     watch: Watch | None = environ.get(WATCH_KEY)
     if watch is None and (found := socket_of(environ)) is not None:
         watch = SocketWatch(found)

@@ -21,7 +21,7 @@ from fileupload.apps.record_attachments.garbage_collection import RecordGarbage
 from fileupload.apps.record_attachments.public_storage import make_storage
 from fileupload.apps.record_attachments.settings import RecordSettings
 from fileupload.deploy import RecordAttachments
-from fileupload.pool.directory import pool as directory
+from fileupload.pool.directory import bucket_store
 from tests.attachments.records import flask_app
 from tests.attachments.records.world import (
     ALICE,
@@ -178,7 +178,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk()
     put_below_pool(monkeypatch, disk, public_storage)
     # An attempt that could not even be given up is asked at once whether it is alive.
-    monkeypatch.setattr(directory, "_STALE_AFTER", 0.0)
+    monkeypatch.setattr(bucket_store, "_STALE_AFTER", 0.0)
     return disk
 
 

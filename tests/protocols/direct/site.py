@@ -128,7 +128,7 @@ class DirectSite:
             found = files_in(Path(self.pool.directory, bucket_id[:2], bucket_id))
             return [str(path) for path in found if path.name not in NOT_BYTES]
         assert isinstance(self.pool, ObjectPool)
-        below = self.pool.key(bucket_id, "f", "")
+        below = self.pool.bucket_store(bucket_id).key("f", "")
         # The note of a form's key stays as long as the upload.
         keys = [each.key for each in self.pool.store.list(below) if not each.key.endswith(".form")]
         return keys + [upload for _, upload, _ in self.pool.store.list_multipart_uploads(below)]

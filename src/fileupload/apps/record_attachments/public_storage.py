@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import BinaryIO
 
@@ -14,12 +13,13 @@ from fileupload.apps.record_attachments.storage import PoolStorage, Storage, Sto
 from fileupload.errors import FileMissing, SettingError, lacks_descriptors
 from fileupload.identifiers import new_id
 from fileupload.pool.base import Bucket, Pool
-from fileupload.pool.directory import filesystem as fs
+from fileupload.pool.fork_safety import ForkSafeExecutor
+from fileupload.pool.local_files import make_directories
 from fileupload.pool.object.multipart_writer import DEFAULT_PART_SIZE, ObjectWriter
 from fileupload.pool.object.reader import open_object
-from fileupload.pool.object.store import ObjectStore
+from fileupload.pool.object.store import CopiesToStore, ObjectStore
 from fileupload.pool.s3.store import open_store
-from fileupload.wsgi.file_responses import content_disposition
+from fileupload.wsgi.headers import content_disposition
 
 _CHUNK = 1 << 20
 _PART_UPLOAD_THREADS = 16  # parts that a process sends at once
@@ -37,7 +37,7 @@ class FolderStorage(Storage):
         """
         super().__init__(pool)
         try:
-            fs.make_directories(base_path, 0o755)
+            make_directories(base_path, 0o755)
         except OSError as error:
             raise SettingError(f"setting 'base_path' cannot be {base_path!r}: {error.strerror}") from None
         self._base = os.path.realpath(base_path)
@@ -53,7 +53,7 @@ class FolderStorage(Storage):
         path = self._path(file.location)
         while True:
             try:
-                fs.make_directories(os.path.dirname(path), 0o755)
+                make_directories(os.path.dirname(path), 0o755)
                 bucket.move_to(path)
             except FileMissing:
                 raise
@@ -110,7 +110,7 @@ class ObjectStorage(Storage):
         self._store = store
         self._prefix = prefix
         self._acl = acl
-        self._senders = ThreadPoolExecutor(_PART_UPLOAD_THREADS, thread_name_prefix="fileupload-public")
+        self._senders = ForkSafeExecutor(_PART_UPLOAD_THREADS, "fileupload-public")
         self.address = store.public_url(prefix + "x").removesuffix("x")
 
     def is_taken(self, location: str) -> bool:
@@ -126,7 +126,7 @@ class ObjectStorage(Storage):
         disposition = content_disposition(file.filename, inline=file.is_shown)
         store = self._store.with_object_headers(file.mimetype, disposition=disposition, acl=self._acl)
         key = self._prefix + file.location
-        if not bucket.copy_to(store, key):
+        if not (isinstance(bucket, CopiesToStore) and bucket.copy_to(store, key)):
             self._send(file, bucket, ObjectWriter(store, self._senders, key, expected=file.size))
 
     @staticmethod

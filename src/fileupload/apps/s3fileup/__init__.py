@@ -1,1 +1,1 @@
-"""An app to mount: signed addresses for uploads straight into the pool, as django-s3fileup and Uppy ask for them."""
+"""An app to mount: presigned URLs for direct uploads, with the requests of django-s3fileup and of Uppy."""

@@ -1,4 +1,4 @@
-"""The WSGI app: its addresses, who may upload, and the form of its errors."""
+"""The WSGI app: its addresses, the authorisation of its clients, and the form of its errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REFUSAL = "Pages of this origin may not upload here; the setting is cors_origin
 
 
 class S3Fileup:
-    """Gives signed addresses for uploads straight into the pool: ``s3put/``, ``s3get/``, ``complete``, and Uppy's.
+    """A WSGI app with presigned URLs for direct uploads, at ``s3put/``, ``s3get/``, ``complete``, and Uppy's ``s3/``.
 
     ::
 
@@ -36,9 +36,10 @@ class S3Fileup:
     """
 
     def __init__(self, **settings: Any) -> None:
-        """Answer alone, with the *settings* of :class:`~fileupload.apps.s3fileup.settings.S3FileupSettings`.
+        """Create the app with its own pool.
 
-        :raises SettingError: a setting is unknown or wrong, or the pool cannot be used.
+        :param settings: those of :class:`~fileupload.apps.s3fileup.settings.S3FileupSettings`.
+        :raises SettingError: a setting is unknown or invalid, or the pool cannot be used.
         """
         parsed = S3FileupSettings.parse(settings)
         self._set_up(make_manager(parsed), parsed)
@@ -58,7 +59,7 @@ class S3Fileup:
         cors = CorsPolicy(
             origins=settings.cors_origins,
             credentials=True,
-            request_headers=("Authorization",),  # by which the app in front may know a client without a cookie
+            request_headers=("Authorization",),  # the app in front may authenticate clients by it
             refusal=_REFUSAL,
         )
         self._pipeline = Pipeline(settings, name="s3fileup", cors=cors, guard=self._guard, render_error=_render_error)
@@ -70,7 +71,7 @@ class S3Fileup:
     def _route(self, request: Request) -> Resource:
         """Return the resource of a request.
 
-        :raises UnknownAddress: there is none.
+        :raises UnknownAddress: the address does not exist.
         """
         segments = request.environ.get("PATH_INFO", "").strip("/").split("/")
         if segments[0] == "s3":
@@ -79,22 +80,23 @@ class S3Fileup:
             "s3put": Resource("s3put", dict.fromkeys(("GET", "POST"), self._begin)),
             "s3get": Resource("s3get", dict.fromkeys(("GET", "POST"), self._link)),
             "complete": Resource("complete", {"POST": self._complete}),
-            "file": Resource("file", {"GET": self._file}, guarded=False),  # its address is signed by itself
-            "part": direct_endpoints.part_resource(self.manager),  # so is this
+            # Neither is guarded: their URLs carry their own authorisation.
+            "file": Resource("file", {"GET": self._file}, guarded=False),
+            "part": direct_endpoints.part_resource(self.manager),
         }
         if len(segments) != 1 or segments[0] not in resources:
             raise UnknownAddress
         return resources[segments[0]]
 
     def _guard(self, request: Request) -> None:
-        """Refuse clients that may not upload.
+        """Refuse requests that are not authorised.
 
-        :raises OriginNotAllowed: a page of another site sends the request.
-        :raises NotAuthorized: the app in front does not know the client.
+        :raises OriginNotAllowed: a page of another site has sent the request (CSRF).
+        :raises NotAuthorized: the client is not authorised to upload.
         """
         settings = self._settings
         if ANY_ORIGIN not in settings.cors_origins:
-            # Beginning an upload by GET is no safer than by POST.
+            # No method is safe (RFC 9110, 9.2.1): s3put and s3get change something also by GET.
             check_same_origin(request.environ, settings.cors_origins, _REFUSAL, safe_methods=frozenset())
         authorize = settings.authorize
         if not (authorize(request.environ) if authorize else request.environ.get("REMOTE_USER") or settings.anonymous):
@@ -102,27 +104,27 @@ class S3Fileup:
         self._uploads.purge_if_due()
 
     def _begin(self, request: Request) -> Response:
-        base = application_url(request.environ)  # before anything is begun, since it may refuse the request
+        base = application_url(request.environ)  # first, since it may refuse the request
         wanted = parse_s3fileup_request(read_parameters(request, self._settings))
-        begun = self._uploads.begin(request.environ, wanted)
-        offer = self._uploads.direct.describe(begun.bucket_id, begun.status, base)
-        return json_response({**offer, "key": begun.key})
+        handle = self._uploads.begin(request.environ, wanted)
+        description = self._uploads.direct.describe(handle.bucket_id, handle.status, base)
+        return json_response({**description, "key": handle.key})
 
     def _link(self, request: Request) -> Response:
-        """Complete the upload, if that was not done, and answer with an address under which its file can be read."""
+        """Complete the upload, if it is not complete yet, and answer with a URL from which its file can be read."""
         base = application_url(request.environ)
-        begun = self._uploads.find(read_parameters(request, self._settings).get("key", ""))
-        self._uploads.complete(begun)
-        return json_response({"url": self._uploads.link(begun, base)})
+        handle = self._uploads.find(read_parameters(request, self._settings).get("key", ""))
+        self._uploads.complete(handle)
+        return json_response({"url": self._uploads.link(handle, base)})
 
     def _complete(self, request: Request) -> Response:
-        begun = self._uploads.find(read_parameters(request, self._settings).get("key", ""))
-        return json_response(self._uploads.complete(begun))
+        handle = self._uploads.find(read_parameters(request, self._settings).get("key", ""))
+        return json_response(self._uploads.complete(handle))
 
     def _file(self, request: Request) -> Response:
         return self._uploads.file(request.environ, request.query.get("ticket", ""))
 
 
 def _render_error(error: UploadError, environ: WSGIEnvironment) -> Response:
-    # Each client looks for the sentence under another name.
+    # django-s3fileup reads "error", Uppy reads "message".
     return json_response({"error": error.detail, "message": error.detail, "code": error.code}, error.status)

@@ -1,4 +1,4 @@
-"""Parameters of requests for addresses: in a query, a form, or JSON, all of them small."""
+"""The parameters of requests to the app: in the query, in a form, or in JSON."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from fileupload.wsgi.json_body import read_json
 from fileupload.wsgi.request import Request
 from fileupload.wsgi.request_body import BodyReader
 
-_MAX_NAME_LENGTH = 4096  # characters; more than a form or an address can hold
+_MAX_NAME_LENGTH = 4096  # characters; more than a form or a URL can hold
 _SIZE = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 def read_object(request: Request, settings: Settings) -> dict[str, Any]:
-    """Return the JSON object in the body; an empty one where the body is empty.
+    """Return the JSON object in the body; an empty object for an empty body.
 
-    :raises MalformedRequest, TooLarge: it is something else, or too long.
+    :raises MalformedRequest: the body is no JSON object.
+    :raises TooLarge: the body is too large.
     """
     data = read_json(_body(request, settings), MAX_JSON_SIZE)
     if data is None:
@@ -36,9 +37,10 @@ def read_object(request: Request, settings: Settings) -> dict[str, Any]:
 
 
 def read_parameters(request: Request, settings: Settings) -> dict[str, str]:
-    """Return the parameters of the query, and of a body that is a form or JSON.
+    """Return the parameters of the query, and those of a form or a JSON object in the body.
 
-    :raises MalformedRequest, TooLarge: the body is something else, or too long.
+    :raises MalformedRequest: the body is neither.
+    :raises TooLarge: the body is too large.
     """
     parameters = request.query
     if request.method != "POST":
@@ -54,21 +56,21 @@ def read_parameters(request: Request, settings: Settings) -> dict[str, str]:
 
 
 def parse_s3fileup_request(parameters: dict[str, str]) -> DirectUploadRequest:
-    """Return the file that a request describes in ``s3_object_name``, ``s3_object_type`` and ``s3_object_size``.
+    """Return the file in the parameters ``s3_object_name``, ``s3_object_type`` and ``s3_object_size``.
 
-    :raises MalformedRequest: one of them is missing, or not as it must be.
+    :raises MalformedRequest: a parameter is missing or invalid.
     """
     name, size = _filename(parameters, "s3_object_name"), parameters.get("s3_object_size", "")
     if _SIZE.fullmatch(size) is None:
-        raise MalformedRequest("'s3_object_size' must be the bytes of the file, a whole number from 0.")
+        raise MalformedRequest("'s3_object_size' must be the size of the file in bytes, an integer from 0.")
     content_type = media_type(parameters.get("s3_object_type"), name)
     return DirectUploadRequest(filename=name, content_type=content_type, size=int(size), single_part=True)
 
 
 def parse_uppy_request(data: dict[str, Any], *, form: bool) -> DirectUploadRequest:
-    """Return the file that a request describes in Uppy's ``filename`` and ``type``; it does not tell the size.
+    """Return the file in Uppy's parameters ``filename`` and ``type``; Uppy does not send the size.
 
-    :raises MalformedRequest: there is no name, or a very long one.
+    :raises MalformedRequest: the name is missing or too long.
     """
     name, content_type = _filename(data, "filename"), data.get("type")
     given = content_type if isinstance(content_type, str) else ""
@@ -78,14 +80,14 @@ def parse_uppy_request(data: dict[str, Any], *, form: bool) -> DirectUploadReque
 def _filename(data: Mapping[str, Any], parameter: str) -> str:
     given = data.get(parameter)
     if not isinstance(given, str) or len(given) > _MAX_NAME_LENGTH or not (name := clean_filename(given)):
-        raise MalformedRequest(f"{parameter!r} must be the name of the file, in {_MAX_NAME_LENGTH} characters at most.")
+        raise MalformedRequest(f"{parameter!r} must be the name of the file, at most {_MAX_NAME_LENGTH} characters.")
     return name
 
 
 def etags_of(data: dict[str, Any]) -> dict[int, str]:
-    """Return the ETags in ``{"parts": [{"PartNumber": 1, "ETag": "…"}, …]}`` by their numbers.
+    """Return the ETags in ``{"parts": [{"PartNumber": 1, "ETag": "…"}, …]}`` by part number.
 
-    :raises MalformedRequest: it is something else.
+    :raises MalformedRequest: *data* is of another form.
     """
     try:
         return {int(part["PartNumber"]): str(part["ETag"]).strip('"') for part in data["parts"]}
@@ -94,10 +96,10 @@ def etags_of(data: dict[str, Any]) -> dict[int, str]:
 
 
 def detach_body(environ: WSGIEnvironment) -> WSGIEnvironment:
-    """Return a copy of *environ* that has the body, and leave *environ* without one.
+    """Return a copy of *environ* with the body, and replace the body in *environ* by an empty one.
 
-    The caller reads the body to its end. Nothing else may read it again: some servers block for ever in a read at the
-    end of a body that was read before.
+    The caller reads the body to its end. No other code may read it again: with some servers, a read after the end of a
+    body blocks forever.
     """
     detached = dict(environ)
     environ.update({"CONTENT_LENGTH": "0", "wsgi.input": io.BytesIO()})
@@ -108,5 +110,5 @@ def detach_body(environ: WSGIEnvironment) -> WSGIEnvironment:
 
 def _body(request: Request, settings: Settings) -> BodyReader:
     body = BodyReader(detach_body(request.environ), settings)
-    body.trusted = True  # by the app in front, which knows the client
+    body.trusted = True  # the guard has accepted the client
     return body

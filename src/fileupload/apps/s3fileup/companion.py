@@ -1,4 +1,4 @@
-"""The calls that Uppy's AwsS3 plugin makes to its Companion, for uploads in one piece and in parts."""
+"""The endpoints of Companion that Uppy's AwsS3 plugin uses, for single uploads and for multipart uploads."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 
 
 class Companion:
-    """Answers the calls."""
+    """The resources below ``s3/``."""
 
     def __init__(self, uploads: FileUploads, settings: S3FileupSettings) -> None:
         self._uploads = uploads
         self._settings = settings
 
     def resource(self, segments: Sequence[str]) -> Resource:
-        """Return the resource at an address below ``s3``, by its further *segments*.
+        """Return the resource at the address ``s3/`` with these *segments* below it.
 
-        :raises UnknownAddress: there is none.
+        :raises UnknownAddress: the address does not exist.
         """
         match segments:
             case ["params"]:
@@ -55,35 +55,35 @@ class Companion:
         raise UnknownAddress
 
     def _begin_single(self, request: Request) -> Response:
-        # Uppy 6 posts forms, whatever the method says, and asks for no type of answer. Uppy 5 does what the method
-        # says, and of a form it wants an ETag back, which not every store gives.
+        # Uppy 6 always posts a form, whatever method the answer names, and sends no Accept for JSON. Uppy 5 uses the
+        # method in the answer; after a POST it needs an ETag, which not every store sends, so it gets a PUT.
         base = application_url(request.environ)
         form = "application/json" not in map(type_of, request.environ.get("HTTP_ACCEPT", "").split(","))
-        begun = self._uploads.begin(request.environ, parse_uppy_request(dict(request.query), form=form))
+        handle = self._uploads.begin(request.environ, parse_uppy_request(dict(request.query), form=form))
         answer = {"headers": {}, "expires": int(self._settings.direct_expires)}
         if not form:
-            urls = self._uploads.direct.part_urls(begun.bucket_id, begun.status, base, [1])
-            return json_response({"method": "PUT", "url": urls[1], "fields": {"key": begun.key}, **answer})
-        offer = self._uploads.direct.describe(begun.bucket_id, begun.status, base)
-        # A store needs the key of its object; our own server needs the name of the upload.
-        fields = offer["fields"] or {"key": begun.key}
-        return json_response({"method": "POST", "url": offer["url"], "fields": fields, **answer})
+            urls = self._uploads.direct.part_urls(handle.bucket_id, handle.status, base, [1])
+            return json_response({"method": "PUT", "url": urls[1], "fields": {"key": handle.key}, **answer})
+        description = self._uploads.direct.describe(handle.bucket_id, handle.status, base)
+        # Uppy later names the upload by the field "key": a store requires its own; this server accepts the identifier.
+        fields = description["fields"] or {"key": handle.key}
+        return json_response({"method": "POST", "url": description["url"], "fields": fields, **answer})
 
     def _begin_parts(self, request: Request) -> Response:
-        application_url(request.environ)  # refuses what the next calls would refuse
+        application_url(request.environ)  # refuses a Host header that the next requests could not use
         wanted = parse_uppy_request(read_object(request, self._settings), form=False)
-        begun = self._uploads.begin(request.environ, wanted)
-        return json_response({"key": begun.key, "uploadId": begun.upload_id})
+        handle = self._uploads.begin(request.environ, wanted)
+        return json_response({"key": handle.key, "uploadId": handle.upload_id})
 
     def _find(self, request: Request, upload_id: str) -> UploadHandle:
-        begun = self._uploads.find(request.query.get("key", ""))
-        if begun.upload_id != upload_id:
+        handle = self._uploads.find(request.query.get("key", ""))
+        if handle.upload_id != upload_id:
             raise UnknownKey
-        return begun
+        return handle
 
     def _list(self, upload_id: str, request: Request) -> Response:
-        begun = self._find(request, upload_id)
-        parts = self._uploads.direct.parts(begun.bucket_id, begun.status)
+        handle = self._find(request, upload_id)
+        parts = self._uploads.direct.parts(handle.bucket_id, handle.status)
         return json_response([{"PartNumber": part.number, "Size": part.size, "ETag": part.etag} for part in parts])
 
     def _cancel(self, upload_id: str, request: Request) -> Response:
@@ -91,33 +91,33 @@ class Companion:
         return json_response({})
 
     def _complete(self, upload_id: str, request: Request) -> Response:
-        base, begun = application_url(request.environ), self._find(request, upload_id)
-        # The upload is complete, and Uppy could do nothing about an application that does not answer.
+        base, handle = application_url(request.environ), self._find(request, upload_id)
+        # The upload is complete, and Uppy could not react to an application that does not answer its webhook. The
+        # delivery is retried later.
         with suppress(CallbackFailed):
-            self._uploads.complete(begun, etags_of(read_object(request, self._settings)))
-        return json_response({"location": self._uploads.link(begun, base), "key": begun.key})
+            self._uploads.complete(handle, etags_of(read_object(request, self._settings)))
+        return json_response({"location": self._uploads.link(handle, base), "key": handle.key})
 
     def _sign_batch(self, upload_id: str, request: Request) -> Response:
-        begun = self._find(request, upload_id)
+        handle = self._find(request, upload_id)
         numbers = request.query.get("partNumbers", "").split(",")
-        return json_response({"presignedUrls": self._sign(begun, numbers, application_url(request.environ))})
+        return json_response({"presignedUrls": self._sign(handle, numbers, application_url(request.environ))})
 
     def _sign_one(self, upload_id: str, number: str, request: Request) -> Response:
-        begun = self._find(request, upload_id)
-        (url,) = self._sign(begun, [number], application_url(request.environ)).values()
+        handle = self._find(request, upload_id)
+        (url,) = self._sign(handle, [number], application_url(request.environ)).values()
         return json_response({"url": url, "expires": int(self._settings.direct_expires)})
 
-    def _sign(self, begun: UploadHandle, numbers: Sequence[str], base: str) -> dict[str, str]:
-        """Return the addresses of the parts of these *numbers*.
+    def _sign(self, handle: UploadHandle, numbers: Sequence[str], base: str) -> dict[str, str]:
+        """Return the presigned URLs of the parts with these *numbers*.
 
-        :raises UploadError: there are none for them.
+        :raises UploadError: a number is not valid, the upload is finished, or it has passed its maximum size.
         """
         if not all(map(_NUMBER.fullmatch, numbers)):
-            raise MalformedRequest("The number of a part must be a whole number from 1.")
-        # Of a finished upload no part is signed, nor beyond what was agreed.
-        status = self._uploads.direct.find(begun.bucket_id)
+            raise MalformedRequest("The number of a part must be an integer from 1.")
+        status = self._uploads.direct.find(handle.bucket_id)
         limit = status.direct.max_size if status.direct else None
         if limit is not None and status.received > limit:
-            raise TooLarge(f"At most {format_size(limit)} can be sent here; {status.received} bytes were.")
-        urls = self._uploads.direct.part_urls(begun.bucket_id, status, base, map(int, numbers))
+            raise TooLarge(f"At most {format_size(limit)} can be sent here; {status.received} bytes were sent.")
+        urls = self._uploads.direct.part_urls(handle.bucket_id, status, base, map(int, numbers))
         return {str(number): url for number, url in urls.items()}

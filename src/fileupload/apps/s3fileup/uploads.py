@@ -1,8 +1,7 @@
-"""What the app does with uploads, whichever of its addresses asks for it."""
+"""Operations on uploads that all addresses of the app share."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from fileupload.apps.s3fileup.settings import S3FileupSettings
 from fileupload.apps.s3fileup.webhook import OWNER, Webhook, is_owned
 from fileupload.errors import AddressExpired, AlreadyDone, FileMissing, InvalidIdentifier
 from fileupload.manager import UploadManager
+from fileupload.pool.direct import OBJECT_ACL
 from fileupload.protocols.direct.terms import DirectUploadRequest
 from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from fileupload.protocols.direct.uploads import DirectUploads
@@ -25,112 +25,114 @@ from fileupload.protocols.registry import open_upload
 from fileupload.status import State, UploadStatus
 from fileupload.wsgi.file_responses import ServedFile, file_response
 
-# What a form that is posted to a store calls its object, and Uppy then the upload.
-_OBJECT_KEY = re.compile(r"(?:.*/)?b/(?P<id>[0-9a-f]{32})/f/[^/]+/[^/]+", re.ASCII)
-
 
 @dataclass(frozen=True)
 class UploadHandle:
-    """An upload that was begun here, or found again.
+    """An upload that was begun in this request, or found.
 
-    :ivar key: the identifier by which the client speaks of it.
+    :ivar key: the identifier, by which the client names it.
+    :ivar upload_id: the id of the direct upload for Uppy; it stays the same when the attempt is resumed.
     """
 
     key: str
     bucket_id: str
     status: UploadStatus
-
-    @property
-    def upload_id(self) -> str:
-        """The name of the attempt, which is the same until another is begun."""
-        return _data_of(self.status.attempt)
+    upload_id: str
 
 
 class FileUploads:
-    """Begins, completes and shows uploads of single files."""
+    """Operations on uploads of single files: begin, find, complete, link, cancel."""
 
     def __init__(self, manager: UploadManager, settings: S3FileupSettings) -> None:
         self.direct = DirectUploads(manager)
         self._manager = manager
         self._settings = settings
+        self._pool_options = {OBJECT_ACL: settings.acl} if settings.acl else {}
         self._webhook = Webhook(settings.callback_url, manager)
         self._token_signer = TokenSigner(manager.key_ring, b"file")
 
     def begin(self, environ: WSGIEnvironment, wanted: DirectUploadRequest) -> UploadHandle:
-        """Begin an upload under a new identifier.
+        """Begin an upload with a new identifier.
 
-        :raises UploadError: it is refused.
+        :raises UploadError: the upload is refused.
         """
         identifier = self._manager.create_identifier()
-        detach_body(environ)  # the file does not come with this request
+        detach_body(environ)  # the body holds parameters, not the file
         upload = open_upload(environ, {}, self._manager, identifier, owner=OWNER)
-        status = self.direct.begin(upload, replace(wanted, acl=self._settings.acl))
-        return UploadHandle(identifier, upload.claims.id, status)
+        status = self.direct.begin(upload, replace(wanted, pool_options=self._pool_options))
+        return self._handle(identifier, upload.claims.id, status)
 
     def find(self, key: str) -> UploadHandle:
-        """Return the upload that *key* names: an identifier, or the key of the object that a form has made.
+        """Return the upload with this *key*: an identifier, or the key of an object that a presigned POST has stored.
 
-        :raises UnknownKey: there is none, or it is another application's.
+        :raises UnknownKey: there is no such upload, or it belongs to another application.
         """
-        match = _OBJECT_KEY.fullmatch(key)
+        pool = self._manager.pool
+        of_form = pool.bucket_id_of_form_key(key)
         try:
-            bucket_id = match["id"] if match else self._manager.verify(key).id
+            bucket_id = of_form or self._manager.verify(key).id
         except InvalidIdentifier:
             raise UnknownKey from None
-        status = self._manager.pool.bucket(bucket_id).get_status()
+        status = pool.bucket(bucket_id).get_status()
         if status.state is State.UNKNOWN or not is_owned(status):
             raise UnknownKey
-        if match and not self._manager.pool.direct(bucket_id, status.attempt).is_form_key(key):
+        if of_form and not pool.direct(bucket_id, status.attempt).is_form_key(key):
             raise UnknownKey
-        return UploadHandle(self._manager.create_identifier_for(bucket_id) if match else key, bucket_id, status)
+        return self._handle(self._manager.create_identifier_for(bucket_id) if of_form else key, bucket_id, status)
 
-    def complete(self, begun: UploadHandle, etags: Mapping[int, str] | None = None) -> dict[str, Any]:
-        """Finish an upload, if that was not done before, and tell the application; return its descriptor.
+    def _handle(self, key: str, bucket_id: str, status: UploadStatus) -> UploadHandle:
+        upload_id = self._manager.pool.direct(bucket_id, status.attempt).upload_id
+        return UploadHandle(key, bucket_id, status, upload_id)
 
-        :raises UploadError: it cannot be finished, or the application does not answer.
+    def complete(self, handle: UploadHandle, etags: Mapping[int, str] | None = None) -> dict[str, Any]:
+        """Finish an upload, deliver its webhook, and return its descriptor. Idempotent: a client may retry it.
+
+        :raises UploadError: the upload cannot be completed.
+        :raises CallbackFailed: the upload is complete, but the application does not answer the webhook.
         """
         try:
-            status = self.direct.complete(begun.bucket_id, etags)
+            status = self.direct.complete(handle.bucket_id, etags)
         except AlreadyDone:
-            status = self._manager.pool.bucket(begun.bucket_id).get_status()
-        descriptor = {**status.to_json(), "identifier": begun.key}
-        self._webhook.deliver(begun.bucket_id, descriptor)
+            status = self._manager.pool.bucket(handle.bucket_id).get_status()
+        descriptor = {**status.to_json(), "identifier": handle.key}
+        self._webhook.deliver(handle.bucket_id, descriptor)
         return descriptor
 
     def purge_if_due(self) -> None:
-        """Begin what is to be done in passing: old uploads go, and applications that did not answer are told again."""
+        """Start the removal of outdated uploads, and the retries of undelivered webhooks, if they are due."""
         self._manager.purge_if_due()
-        self._webhook.retry_in_passing()
+        self._webhook.retry_if_due()
 
-    def link(self, begun: UploadHandle, base: str) -> str:
-        """Return an address under which anyone can read the file of a finished upload, for a while.
+    def link(self, handle: UploadHandle, base: str) -> str:
+        """Return a signed URL of the file of a finished upload, valid for ``direct_expires`` seconds.
 
-        :param base: the address of this app, for pools that have no addresses of their own.
-        :raises FileMissing: there is no such file.
+        :param base: the URL of this app, for pools without presigned URLs.
+        :raises FileMissing: the upload is not finished, or its file is gone.
         """
-        life = self._settings.direct_expires
-        bucket = self._manager.pool.bucket(begun.bucket_id)
-        url = bucket.url(expires=life)
+        ttl = self._settings.direct_expires
+        bucket = self._manager.pool.bucket(handle.bucket_id)
+        url = bucket.url(expires=ttl)
         if url is None:
             status = bucket.get_status()
             if status.state is not State.DONE:
                 raise FileMissing
-            ticket = UploadToken(begun.bucket_id, status.attempt, 0, 0, None, int(time.time() + life))
-            url = f"{base}/file?ticket={self._token_signer.sign(ticket)}"
+            token = UploadToken(handle.bucket_id, status.attempt, 0, 0, None, int(time.time() + ttl))
+            url = f"{base}/file?ticket={self._token_signer.sign(token)}"
         return url
 
-    def file(self, environ: WSGIEnvironment, ticket: str) -> Response:
-        """Answer with the file of such an address.
+    def file(self, environ: WSGIEnvironment, text: str) -> Response:
+        """Answer with the file of a URL from :meth:`link`.
 
-        :raises AddressExpired: it is none of ours, or too old.
-        :raises FileMissing: there is no such file any more.
+        :param text: the token in the URL.
+        :raises AddressExpired: the token was not signed here, or has expired, or the file was replaced.
+        :raises FileMissing: the file is gone.
         """
-        found = self._token_signer.read(ticket)
-        bucket = self._manager.pool.bucket(found.bucket_id)
+        token = self._token_signer.read(text)
+        bucket = self._manager.pool.bucket(token.bucket_id)
         status = bucket.get_status()
         if status.state is not State.DONE:
             raise FileMissing
-        if status.attempt != found.attempt:
+        if status.attempt != token.attempt:
             raise AddressExpired
         file = status.files[0]
         served = ServedFile(
@@ -141,21 +143,16 @@ class FileUploads:
         )
         return file_response(environ, served, partial(bucket.open, 0), self._settings)
 
-    def cancel(self, begun: UploadHandle) -> None:
-        """Remove an upload that is not complete; what has failed may go as well.
+    def cancel(self, handle: UploadHandle) -> None:
+        """Remove an upload that is running or has failed.
 
-        :raises AlreadyDone: it is.
+        :raises AlreadyDone: the upload is complete.
         """
 
-        def may_go(status: UploadStatus) -> bool:
+        def is_removable(status: UploadStatus) -> bool:
             return status.state is not State.DONE and is_owned(status)
 
-        if self._manager.pool.clear(begun.bucket_id, condition=may_go):
+        if self._manager.pool.clear(handle.bucket_id, condition=is_removable):
             return
-        if self._manager.pool.bucket(begun.bucket_id).get_status().state is State.DONE:
+        if self._manager.pool.bucket(handle.bucket_id).get_status().state is State.DONE:
             raise AlreadyDone
-
-
-def _data_of(attempt: str) -> str:
-    """Return what stays of an attempt's name however often it is resumed."""
-    return attempt.rpartition("_")[2]

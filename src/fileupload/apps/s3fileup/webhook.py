@@ -1,4 +1,8 @@
-"""Tells the application of complete uploads: at least once, normally once, and only what we have signed."""
+"""The webhook: posts the signed descriptor of each complete upload to the application, at least once.
+
+An upload is delivered once, except after a crash between the application's answer and its record in the index. Failed
+deliveries are recorded in the index, and retried in the background.
+"""
 
 from __future__ import annotations
 
@@ -21,26 +25,24 @@ from fileupload.status import State, UploadStatus, timestamp
 
 log = logging.getLogger("fileupload")
 
-OWNER = "s3fileup"  # the application that began an upload, as the upload's status records it
+OWNER = "s3fileup"  # the owner that the status of this app's uploads records
 SIGNATURE = "X-Fileupload-Signature"
-_DELIVERED = ("s3fileup", "told")  # where the index has, by their days, the ids of those that were told
+_DELIVERED = ("s3fileup", "told")  # key of the index: the bucket ids of delivered uploads, by the day of the upload
+_PENDING = ("s3fileup", "untold")  # key of the index: the bucket ids of undelivered uploads, with their identifiers
 _TIMEOUT = 10.0  # seconds for an answer
-_RETRY_DELAYS = (0.0, 0.5, 2.0)  # seconds before each try
-_PENDING = ("s3fileup", "untold")  # and the identifiers of those that are to be told again
-_RETRY_INTERVAL = 60.0
-_DAY = 86400.0
-_DELIVERY_RECORD_TTL = (
-    7 * _DAY
-)  # seconds; whoever completes an upload again after that lets the application hear of it again
+_RETRY_DELAYS = (0.0, 0.5, 2.0)  # seconds before each attempt
+_RETRY_INTERVAL = 60.0  # seconds between the retries of undelivered uploads
+_DAY = 86400.0  # seconds
+_DELIVERY_RECORD_TTL = 7 * _DAY  # an upload that a client completes again after that is delivered again
 
 
 def is_owned(status: UploadStatus) -> bool:
-    """Tell whether an upload was begun here, or stored before owners were recorded."""
+    """Return whether an upload belongs to this app, or was stored before owners were recorded."""
     return status.owner in {OWNER, ""}
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows none: the descriptor goes to the address that was set, and nowhere else."""
+    """Follows no redirect: the descriptor is sent to the configured URL only."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
@@ -49,66 +51,71 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class Webhook:
-    """Posts descriptors to one address."""
+    """Delivers the descriptors of complete uploads to one URL.
+
+    The header ``X-Fileupload-Signature`` is ``sha256=`` and the HMAC-SHA256 of the body with the newest signing key.
+    """
 
     def __init__(self, url: str, manager: UploadManager) -> None:
-        """Use *url*; empty: nobody is told."""
+        """Deliver to *url*; if it is empty, nothing is delivered."""
         self._url = url
         self._pool = manager.pool
         self._key_ring = manager.key_ring
         self._opener = urllib.request.build_opener(_NoRedirects)
 
     def deliver(self, bucket_id: str, descriptor: Mapping[str, Any]) -> None:
-        """Tell of an upload, unless that was done before.
+        """Deliver the descriptor of an upload, unless it was delivered before.
 
-        :raises CallbackFailed: the application has not answered with success; it will be asked again in passing.
+        :raises CallbackFailed: the application has not answered with success after all attempts; the delivery is
+            retried later.
         """
-        told = (*_DELIVERED, descriptor["finished"][:10])
-        if not self._url or self._pool.index.get(told, bucket_id) is not None:
+        delivered = (*_DELIVERED, descriptor["finished"][:10])
+        if not self._url or self._pool.index.get(delivered, bucket_id) is not None:
             return
         body = json.dumps(descriptor).encode()
-        if not any(self._post(body, pause) for pause in _RETRY_DELAYS):
+        if not any(self._post(body, delay) for delay in _RETRY_DELAYS):
             self._pool.index.put(_PENDING, bucket_id, descriptor["identifier"])
             raise CallbackFailed
-        self._pool.index.put(told, bucket_id)
+        self._pool.index.put(delivered, bucket_id)
 
-    def retry_in_passing(self) -> None:
-        """Begin to tell again what could not be told, if that is due, and nobody else's turn."""
+    def retry_if_due(self) -> None:
+        """Start a thread that retries undelivered webhooks, if they are due and no other process holds the lease."""
         if self._url and self._pool.acquire_interval_lease(_RETRY_INTERVAL, "untold"):
-            threading.Thread(target=self._tidy, name="fileupload-callback", daemon=True).start()
+            threading.Thread(target=self._maintain, name="fileupload-webhook", daemon=True).start()
 
-    def _tidy(self) -> None:
+    def _maintain(self) -> None:
         try:
             self._retry()
             if self._pool.acquire_interval_lease(_DAY, "told"):
-                self._forget_old()
+                self._remove_old_records()
         except OSError:
-            log.exception("the callback could not be repeated")
+            log.exception("undelivered webhooks could not be retried")
 
     def _retry(self) -> None:
-        untold = self._pool.index.names(_PENDING)
-        # In any order: one that is refused for ever does not hold up the others.
-        for bucket_id in random.sample(untold, len(untold)):
-            # The one that the client has: another would be as good, but the application compares them.
+        pending = self._pool.index.names(_PENDING)
+        # In random order: a delivery that always fails must not block the others, since the loop ends at a failure.
+        for bucket_id in random.sample(pending, len(pending)):
+            # The identifier that the client has: another one of the bucket would be valid, too, but not be equal.
             identifier = self._pool.index.get(_PENDING, bucket_id)
             status = self._pool.bucket(bucket_id).get_status()
             if identifier is not None and status.state is State.DONE and is_owned(status):
                 try:
                     self.deliver(bucket_id, {**status.to_json(), "identifier": identifier})
                 except CallbackFailed:
-                    return  # most likely it would say the same of the others
+                    return  # most likely the application is down, and the other deliveries would fail, too
             self._pool.index.remove(_PENDING, bucket_id)
 
-    def _forget_old(self) -> None:
+    def _remove_old_records(self) -> None:
         first = timestamp(time.time() - _DELIVERY_RECORD_TTL)[:10]
         for key in list(self._pool.index.keys(_DELIVERED)):
             if key[-1] < first:
                 for name in self._pool.index.names(key):
                     self._pool.index.remove(key, name)
 
-    def _post(self, body: bytes, pause: float) -> bool:
-        time.sleep(pause)
-        # The setting takes http and https alone.
+    def _post(self, body: bytes, delay: float) -> bool:
+        """Post *body* after *delay* seconds; return whether the application has answered with success."""
+        time.sleep(delay)
+        # The setting accepts http and https URLs only.
         request = urllib.request.Request(self._url, body, method="POST")  # noqa: S310
         request.add_header("Content-Type", "application/json")
         key = self._key_ring.keys[0].encode()
@@ -119,7 +126,7 @@ class Webhook:
                 return True
         except urllib.error.HTTPError as error:
             error.close()
-            log.warning("the callback was answered %d", error.code)
+            log.warning("the webhook was answered with %d", error.code)
         except (OSError, HTTPException) as error:
-            log.warning("the callback failed: %s", type(error).__name__)
+            log.warning("the webhook failed: %s", type(error).__name__)
         return False

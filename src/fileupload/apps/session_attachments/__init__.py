@@ -1,1 +1,1 @@
-"""Files attached to a browser session, in named bundles."""
+"""Session attachments: files that belong to a browser session, in named bundles."""

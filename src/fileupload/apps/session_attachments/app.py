@@ -1,15 +1,15 @@
-"""Session attachments over HTTP: files that belong to the client who has sent them, in bundles.
+"""Session attachments over HTTP: files in bundles, which belong to the session of the client that has uploaded them.
 
 ==================================  ====================================================================================
-``POST <bundle>/``                  a form with any number of files; answers the list of what was stored
-``PUT <bundle>/?filename=<name>``   a plain body
-``GET <bundle>/``                   the list
-``DELETE <bundle>/``                remove all; also ``POST <bundle>/delete/``
-``GET <bundle>/<name>/``            the file
-``PUT <bundle>/<name>/``            a plain body
-``DELETE <bundle>/<name>/``         remove it; also ``POST <bundle>/<name>/delete/``
-``POST <bundle>/?identifier``       a new identifier, to be sent as ``X-Progress-ID`` with an upload
-``GET <bundle>/?status&…``          the status of that upload; ``DELETE`` removes it
+``POST <bundle>/``                  upload a form with any number of files; answers with the list of the stored files
+``PUT <bundle>/?filename=<name>``   upload a plain body
+``GET <bundle>/``                   list the files
+``DELETE <bundle>/``                remove all files; also ``POST <bundle>/delete/``
+``GET <bundle>/<name>/``            download a file
+``PUT <bundle>/<name>/``            upload a plain body under this name
+``DELETE <bundle>/<name>/``         remove a file; also ``POST <bundle>/<name>/delete/``
+``POST <bundle>/?identifier``       create an identifier, to be sent as ``X-Progress-ID`` with an upload
+``GET <bundle>/?status&…``          the status of the upload with that identifier; ``DELETE`` removes the upload
 ==================================  ====================================================================================
 """
 
@@ -42,24 +42,25 @@ from fileupload.wsgi.request import Request
 from fileupload.wsgi.responses import json_response
 
 _REFUSAL = "Attachments can only be changed by pages of this site; the setting is trusted_origins."
-_MAX_ATTEMPTS = 5  # to open a file that may be replaced between the look at the bundle and the opening
+_MAX_ATTEMPTS = 5  # to open a file; other uploads may replace it between the lookup and the opening
 
 
 class SessionAttachments:
-    """Keeps attachments for the clients of a WSGI app, below the address of the setting ``path``.
+    """Stores attachments for the sessions of a WSGI app, below the address in the setting ``path``.
 
     ::
 
         app = SessionAttachments(app, directory="/srv/uploads")
 
-    The app sees the attachments of the client in ``environ['fileupload.attachments']``.
+    The app finds the session's attachments in ``environ['fileupload.attachments']``, as
+    :class:`~fileupload.apps.session_attachments.bundles.SessionBundles`.
     """
 
     def __init__(self, app: WSGIApplication | None = None, **settings: Any) -> None:
-        """Stand in front of *app*; without one, any other address is answered 404.
+        """Wrap *app*; without one, requests to other addresses are answered with 404.
 
         :param settings: those of :class:`~fileupload.apps.session_attachments.settings.SessionSettings`.
-        :raises SettingError: a setting is unknown or wrong, or the pool cannot be used.
+        :raises SettingError: a setting is unknown or invalid, or the pool cannot be used.
         """
         parsed = SessionSettings.parse(settings)
         self._set_up(app, make_manager(parsed), parsed)
@@ -97,7 +98,7 @@ class SessionAttachments:
         return self._pipeline.run(Request(environ), start, partial(self._route, path or "", bundles))
 
     def _path_below(self, environ: WSGIEnvironment) -> str | None:
-        """Return what follows the address of the attachments, or None for another address."""
+        """Return the path below the address of the attachments, or None for another address."""
         path_info = environ.get("PATH_INFO", "")
         for path in (environ.get("SCRIPT_NAME", "") + path_info, path_info):
             if path == self._base or path.startswith(self._base + "/"):
@@ -117,10 +118,10 @@ class SessionAttachments:
     def _route(self, path: str, bundles: SessionBundles, request: Request) -> Resource:
         """Return the resource at *path* below the address of the attachments.
 
-        :raises UploadError: there is none.
+        :raises UploadError: the address does not exist.
         """
         bundle_name, *names = _segments(path)
-        # Opened by the handlers alone: it asks for the session, and a refused request must not begin one.
+        # Only handlers call this: it may create a session and set its cookie, which a refused request must not do.
         open_bundle = partial(bundles.bundle, bundle_name)
         return (
             self._file_resource(request, open_bundle, *names) if names else self._bundle_resource(request, open_bundle)
@@ -165,13 +166,13 @@ class SessionAttachments:
         return _list(self._uploads.receive(request.environ, request.query, open_bundle()))
 
     def _receive_named(self, open_bundle: Callable[[], Bundle], name: str, request: Request) -> Response:
-        """Receive a plain body whose name is that of the address, whatever else may name it."""
+        """Receive a plain body, whose name is the one in the address; other names in the request are ignored."""
         environ = {key: value for key, value in request.environ.items() if key != "HTTP_CONTENT_DISPOSITION"}
         return _list(self._uploads.receive(environ, {**request.query, "filename": name}, open_bundle()))
 
 
 def _setting_cookie(start_response: StartResponse, cookie: SessionCookie) -> StartResponse:
-    """Return a ``start_response`` that adds the cookie to the answer, if the session was asked for until then."""
+    """Return a ``start_response`` that adds the session cookie, if a handler or the app has used the session."""
 
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
         return start_response(status, [*headers, *cookie.headers()], *([exc_info] if exc_info else []))
@@ -180,9 +181,9 @@ def _setting_cookie(start_response: StartResponse, cookie: SessionCookie) -> Sta
 
 
 def _segments(path: str) -> list[str]:
-    """Return the segments of *path*, as WSGI gives it.
+    """Return the segments of a path of the environ.
 
-    :raises NoSuchAddress: they are not those of a bundle or of a file.
+    :raises NoSuchAddress: it is not the address of a bundle or of a file.
     """
     try:
         segments = from_wsgi_path(path).removesuffix("/").split("/")[1:]

@@ -1,20 +1,20 @@
-"""What the pool's index says of a bundle. Each fact is a name, written once: there is nothing to lock.
+"""The entries of a bundle in the pool's index. Each fact is a name that is written once, so no lock is needed.
 
 ::
 
     ("sessions", <session>, <bundle>)
-        <entry>                                        an upload was announced, before its first byte
-        <entry>.accepted-<finished>-<files>-<bytes>    its files are attachments
-        <entry>.removed-<index>-<bytes>                one of its files, of several, was removed
+        <entry>                                        an upload was announced, before its attempt began
+        <entry>.accepted-<finished>-<files>-<bytes>    the upload was accepted: its files are attachments
+        <entry>.removed-<index>-<bytes>                one of its several files was removed
     ("sessions", <session>)
-        <entry>                                        an upload of the session failed after its first byte, and its
-                                                       status is kept for the client
+        <entry>                                        an upload of the session failed after its first byte; its status
+                                                       is kept for the client until it expires
 
-An entry is ``<order>-<declared>-<bucket id>``: milliseconds since the epoch, made to grow within the bundle; the bytes
-that the upload may have; its bucket.
+An entry is ``<order>-<declared>-<bucket id>``: milliseconds since the epoch, increased where needed so that they grow
+within the bundle; the maximum size of the upload in bytes; its bucket.
 
-An entry names a bucket, and does not own it: the client may have sent the same identifier to another application,
-before or since. So a bucket is removed only if its status says that it is this session's (see ``BundleIndex.owns``).
+An entry refers to a bucket, but does not own it: the client may have sent the same identifier to another application,
+before or later. So a bucket is removed only if its status names this session as owner (see ``BundleIndex.owns``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fileupload.pool.index import Key
 from fileupload.status import State, UploadedFile, UploadStatus, seconds_of
 
 SESSIONS = "sessions"
-ABANDONED_AFTER = 3600.0  # seconds without news after which an upload that does not run will never be accepted
+ABANDONED_AFTER = 3600.0  # seconds without a change after which an upload that does not run counts as abandoned
 
 _NAME = re.compile(
     r"(?P<entry>(?P<order>\d{15})-(?P<declared>\d{1,19})-(?P<bucket>[0-9a-f]{32}))"
@@ -42,13 +42,18 @@ _MAX_DECLARED = 10**19 - 1
 
 
 def session_owner(session: str) -> str:
-    """Return the owner of the uploads of a *session*, as their status records it."""
+    """Return the owner that the status of a *session*'s uploads records."""
     return f"session:{session}"
 
 
 @dataclass(frozen=True)
 class Acceptance:
-    """That an upload was accepted: when it was finished (milliseconds), and what it brought."""
+    """The acceptance of an upload.
+
+    :ivar finished: when the upload was finished, in milliseconds since the epoch.
+    :ivar files: the number of its files.
+    :ivar size: the bytes of all of them.
+    """
 
     finished: int
     files: int
@@ -57,12 +62,12 @@ class Acceptance:
 
 @dataclass(frozen=True, kw_only=True)
 class BundleEntry:
-    """What the index says of one upload.
+    """The entry of one upload in the index.
 
-    :ivar order: which of two uploads is the later one.
-    :ivar declared: the most bytes it may have.
-    :ivar acceptance: None before it is accepted.
-    :ivar removed: the sizes of the files that were removed, by their index.
+    :ivar order: orders the uploads of a bundle by their beginning.
+    :ivar declared: the maximum size of the upload, in bytes.
+    :ivar acceptance: None until the upload is accepted.
+    :ivar removed: the sizes in bytes of the removed files, by their index in the upload.
     """
 
     order: int
@@ -78,22 +83,22 @@ class BundleEntry:
 
     @property
     def rank(self) -> tuple[int, str]:
-        """What orders the uploads of a session."""
+        """The position among the uploads of a session; unique, also for two uploads that begin at the same time."""
         return self.order, self.bucket_id
 
     @property
     def files(self) -> int:
-        """How many files it has left."""
+        """The number of files that were not removed."""
         return max(0, self.acceptance.files - len(self.removed)) if self.acceptance else 0
 
     @property
     def size(self) -> int:
-        """The bytes of those."""
+        """The bytes of the files that were not removed."""
         return max(0, self.acceptance.size - sum(self.removed.values())) if self.acceptance else 0
 
     @property
     def moment(self) -> float:
-        """When it was finished, or else announced, in seconds since the epoch."""
+        """When the upload was finished, or announced if it is not accepted, in seconds since the epoch."""
         return (self.acceptance.finished if self.acceptance else self.order) / 1000
 
     def acceptance_name(self, acceptance: Acceptance) -> str:
@@ -105,7 +110,10 @@ class BundleEntry:
         return f"{self.name}.removed-{index}-{size}"
 
     def names(self) -> Iterator[str]:
-        """Yield all names that it has, in the order in which they may go: it is never more than it was."""
+        """Yield all names of the entry, in the order in which they must be removed.
+
+        A crash between two removals leaves an entry with fewer files than before, never with more.
+        """
         if self.acceptance:
             yield self.acceptance_name(self.acceptance)
         yield self.name
@@ -114,7 +122,7 @@ class BundleEntry:
 
 
 def read_entries(names: Iterable[str]) -> list[BundleEntry]:
-    """Return the entries that *names* tell of, the oldest first; names of other kinds tell nothing."""
+    """Return the entries in *names* of the index, the oldest first; names of other forms are ignored."""
     found: dict[str, list[re.Match[str]]] = {}
     for match in filter(None, map(_NAME.fullmatch, names)):
         found.setdefault(match["entry"], []).append(match)
@@ -138,7 +146,7 @@ def _read_entry(matches: list[re.Match[str]]) -> BundleEntry:
 class BundleFile:
     """A file of an accepted upload that was not removed."""
 
-    place: BundleIndex = field(repr=False)
+    bundle_index: BundleIndex = field(repr=False)
     entry: BundleEntry
     index: int
     file: UploadedFile
@@ -146,16 +154,16 @@ class BundleFile:
 
     @property
     def bucket(self) -> Bucket:
-        """Where its bytes are."""
-        return self.place.pool.bucket(self.entry.bucket_id)
+        """The bucket that holds the file."""
+        return self.bundle_index.pool.bucket(self.entry.bucket_id)
 
     def remove(self) -> bool:
-        """Remove it; False if somebody else did."""
-        return self.place.remove_file(self.entry, self.index, self.file.size)
+        """Remove the file; return False if another request has removed it."""
+        return self.bundle_index.remove_file(self.entry, self.index, self.file.size)
 
 
 class BundleIndex:
-    """The entries of one bundle, and the buckets that they speak of."""
+    """The entries of one bundle, and the buckets to which they refer."""
 
     def __init__(self, pool: Pool, key: Key) -> None:
         self.pool = pool
@@ -166,7 +174,10 @@ class BundleIndex:
         return read_entries(self.pool.index.names(self.key))
 
     def announce(self, bucket_id: str, declared: int) -> BundleEntry:
-        """Write down that an upload of at most *declared* bytes is to begin in that bucket."""
+        """Add the entry of an upload that is about to begin; return it.
+
+        :param declared: the maximum size of the upload, in bytes.
+        """
         newest = max((entry.order for entry in self.entries()), default=0)
         order = max(time.time_ns() // 1_000_000, newest + 1)
         entry = BundleEntry(order=order, declared=min(declared, _MAX_DECLARED), bucket_id=bucket_id)
@@ -174,7 +185,7 @@ class BundleIndex:
         return entry
 
     def accept(self, entry: BundleEntry, status: UploadStatus) -> None:
-        """Make the files of a finished upload attachments, all at once."""
+        """Make the files of a finished upload attachments, in one atomic write."""
         size = sum(file.size for file in status.files)
         acceptance = Acceptance(_finished(status), len(status.files), size)
         self.pool.index.put(self.key, entry.acceptance_name(acceptance))
@@ -182,7 +193,8 @@ class BundleIndex:
     def status_of(self, entry: BundleEntry) -> UploadStatus | None:
         """Return the status of the finished upload of *entry*.
 
-        None if it is not finished, is another by now, or was finished by a process that died before it was accepted.
+        None if it is not finished; if another upload has replaced it in its bucket; or if its process died between
+        finishing and accepting it.
         """
         status = self.pool.bucket(entry.bucket_id).get_status()
         if status.state is not State.DONE:
@@ -192,29 +204,30 @@ class BundleIndex:
         return status if entry.acceptance.finished == _finished(status) else None
 
     def is_expected(self, entry: BundleEntry) -> bool:
-        """Tell whether the upload of *entry* runs, or is about to begin."""
+        """Return whether the upload of *entry* is running, or about to begin."""
         status = self.pool.bucket(entry.bucket_id).get_status()
         if status.running:
             return not is_stalled(status)
         return status.state is State.UNKNOWN and time.time() - entry.moment < ABANDONED_AFTER
 
     def owns(self, entry: BundleEntry, status: UploadStatus) -> bool:
-        """Tell whether a bucket with that *status* holds the upload of *entry*, so that the session may remove it.
+        """Return whether a bucket with this *status* holds the upload of *entry*, so that the session may remove it.
 
-        An upload that was stored before owners were recorded is told by the moment at which it was finished. What an
-        application keeps is never a session's. Bytes without a status belong to no upload: a crash left them.
+        Uploads that were stored before owners were recorded are recognised by the time at which they were finished. An
+        upload that an application keeps never belongs to a session. Bytes without a status are left over from a crash,
+        and may be removed.
         """
         if status.state is State.UNKNOWN or status.kept:
             return not status.kept
         accepted = entry.acceptance is not None and status.state is State.DONE
         if accepted and entry.acceptance is not None and entry.acceptance.finished != _finished(status):
-            return False  # it was replaced under the same identifier
+            return False  # another upload with the same identifier has replaced it
         return status.owner == session_owner(self.key[1]) or (accepted and not status.owner)
 
     def files(self) -> list[BundleFile]:
-        """Return the files that are stored, in the order of arrival; of one name there may be several.
+        """Return the files of all accepted uploads, the oldest first; several may have the same name.
 
-        Entries that a crash, or a purge of the pool, has left without an upload are removed on the way.
+        Entries whose upload is gone, after a crash or a purge of the pool, are removed.
         """
         while True:
             found: list[BundleFile] = []
@@ -228,7 +241,8 @@ class BundleIndex:
                     found += self._files_of(entry, status)
             if not gone:
                 return found
-            # It may have been replaced since we read the names, and what replaced it is not among them.
+            # Race: between the reading of the names and of the status, another upload may have replaced this one. Its
+            # entry is not in the names that were read, so read them again.
             for entry in gone:
                 self._forget_gone(entry)
 
@@ -239,7 +253,7 @@ class BundleIndex:
 
     def _forget_gone(self, entry: BundleEntry) -> None:
         if self.pool.bucket(entry.bucket_id).get_status().state is State.UNKNOWN:
-            self.remove(entry)  # a crash in the middle of a removal leaves bytes without a status
+            self.remove(entry)  # a crash during a removal leaves bytes without a status
         else:
             self.forget(entry)
 
@@ -247,17 +261,21 @@ class BundleIndex:
         if time.time() - entry.moment < ABANDONED_AFTER:
             return
         status = self.pool.bucket(entry.bucket_id).get_status()
-        # One that is done may belong to a later entry, in a bundle that is not known here: expiry sees them all.
+        # A finished upload may belong to a later entry in another bundle; only expiry reads the entries of all bundles.
         if status.state is State.DONE or (status.running and not is_stalled(status)):
             return
         if status.updated is None or time.time() - seconds_of(status.updated) >= ABANDONED_AFTER:
             self.remove(entry)
 
     def remove_file(self, entry: BundleEntry, index: int, size: int) -> bool:
-        """Remove one file of an accepted upload, and the upload with its last; False if somebody else did."""
+        """Remove one file of an accepted upload, and the whole upload with its last file.
+
+        :return: False if another request has removed the file.
+        """
         if entry.acceptance is not None and entry.acceptance.files == 1:
             return self.remove(entry)
-        # The bytes tell who was first. The name of a removal cannot: who finds the upload gone would write it anew.
+        # Two requests may remove one file at the same time. The removal of the bytes decides which of them was first.
+        # The name of the removal cannot: when the upload is gone with its names, the second request could write it.
         removed = self.pool.bucket(entry.bucket_id).remove_file(index, condition=partial(self.owns, entry))
         self.pool.index.put(self.key, entry.removal_name(index, size), new=True)
         left = next((other for other in self.entries() if other.name == entry.name), None)
@@ -268,13 +286,13 @@ class BundleIndex:
         return removed
 
     def remove(self, entry: BundleEntry) -> bool:
-        """Remove an upload, and what is known of it; False if it was gone, or the bucket is another's."""
+        """Remove an upload and its entry; return False if the upload was gone, or the bucket has another owner."""
         removed = self.pool.clear(entry.bucket_id, condition=partial(self.owns, entry))
         self.forget(entry)
         return removed
 
     def forget(self, entry: BundleEntry) -> None:
-        """Remove what is known of an upload."""
+        """Remove the entry of an upload; its bucket is not touched."""
         for name in entry.names():
             self.pool.index.remove(self.key, name)
 

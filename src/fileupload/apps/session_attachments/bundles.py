@@ -1,4 +1,4 @@
-"""Attachments, organised in bundles that belong to a session: what an app finds in ``fileupload.attachments``."""
+"""The attachments of a session, in bundles: the API that an app finds in ``environ['fileupload.attachments']``."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from fileupload.status import State, UploadStatus, seconds_of
 class Attachment:
     """A file in a bundle.
 
-    :ivar name: as the client sent it, without folders.
-    :ivar size: its bytes.
-    :ivar mimetype: the media type that the client gave, or what the name tells.
-    :ivar created: when it had arrived, in UTC.
-    :ivar sha256: the hex digest of its bytes, or None with ``checksum = none``.
+    :ivar name: the name that the client sent, without folders.
+    :ivar size: in bytes.
+    :ivar mimetype: the media type that the client sent, or a guess from the name.
+    :ivar created: when the upload was finished, in UTC.
+    :ivar sha256: the hex digest of the content, or None with ``checksum = none``.
     """
 
     name: str
@@ -44,34 +44,34 @@ class Attachment:
 
     @property
     def etag(self) -> str:
-        """What changes with the bytes."""
+        """A strong entity tag, without quotes; it changes with the content."""
         return self.sha256 or f"{self._stored.entry.name}-{self._stored.index}"
 
     def open(self) -> BinaryIO:
-        """Return the file, opened for reading bytes; it stays readable when the attachment is replaced or removed.
+        """Open the file for reading bytes; it stays readable when the attachment is replaced or removed.
 
-        :raises FileMissing: it is not there any more.
+        :raises FileMissing: the file is gone.
         """
         return self._stored.bucket.open(self._stored.index)
 
     def move_to(self, path: str | os.PathLike[str]) -> None:
-        """Move the file to *path*, where a file of that name is replaced; the bundle holds it no longer.
+        """Move the file out of the bundle to *path*; an existing file there is replaced.
 
-        :raises FileMissing: it is not there any more.
-        :raises OSError: it could not be put there; it is still in the bundle.
+        :raises FileMissing: the file is gone.
+        :raises OSError: it cannot be written to *path*; it is still in the bundle.
         """
         self._stored.bucket.move_to(path, self._stored.index)
         self.delete()
 
     def delete(self) -> bool:
-        """Remove it; False if somebody else did."""
-        # What it has replaced goes first, so that it never comes back.
+        """Remove the attachment; return False if another request has removed it."""
+        # Replaced files are removed first: after a crash in between, an older file must not reappear under the name.
         for older in self._replaced:
             older.remove()
         return self._stored.remove()
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the client is told of it."""
+        """Return the attachment as a JSON object, as the HTTP interface lists it."""
         return {
             "name": self.name,
             "size": self.size,
@@ -82,16 +82,26 @@ class Attachment:
 
 
 class Bundle:
-    """The attachments of one purpose, such as a letter that is being written; of one name there is one."""
+    """The attachments of one purpose, such as a letter that is being written. Their names are unique.
+
+    ::
+
+        bundle = environ["fileupload.attachments"].bundle("letter")
+        for attachment in bundle:
+            attachment.move_to(folder / attachment.name)
+    """
 
     def __init__(self, pool: Pool, session: str, name: str) -> None:
-        """Take the bundle of that *name* in a *session*, which is a word of the pool's index."""
+        """Open a bundle.
+
+        :param session: the session, as a segment of a key in the pool's index.
+        """
         self.name = name
         self.session = session
         self.index = BundleIndex(pool, (SESSIONS, session, name))
 
     def __iter__(self) -> Iterator[Attachment]:
-        """Yield the attachments in the order of their arrival."""
+        """Yield the attachments, the oldest first."""
         for stored in self._versions().values():
             yield _attachment(stored)
 
@@ -99,22 +109,25 @@ class Bundle:
         return len(self._versions())
 
     def get(self, name: str) -> Attachment | None:
-        """Return the attachment of that *name*, or None."""
+        """Return the attachment with this *name*, or None."""
         stored = self._versions().get(name)
         return _attachment(stored) if stored else None
 
     def clear(self) -> list[bool]:
-        """Remove all attachments; for each, False if somebody else did. Uploads that still run are not touched."""
+        """Remove all attachments; running uploads are not touched.
+
+        :return: for each attachment, False if another request has removed it.
+        """
         return [attachment.delete() for attachment in self]
 
     def remove_replaced(self) -> None:
-        """Remove the files that later ones of the same name have replaced."""
+        """Remove the files that later uploads of the same name have replaced."""
         for stored in self._versions().values():
             for older in stored[:-1]:
                 older.remove()
 
     def _versions(self) -> dict[str, list[BundleFile]]:
-        """Return what is stored under each name, the oldest first."""
+        """Return the stored files by name, of each name the oldest first."""
         versions: dict[str, list[BundleFile]] = {}
         for stored in self.index.files():
             name = stored.file.filename
@@ -136,28 +149,32 @@ def _attachment(versions: list[BundleFile]) -> Attachment:
 
 
 class SessionBundles:
-    """The bundles of the session of a request.
+    """The bundles of a request's session.
 
-    Whose session it is, is asked when a bundle is; a client who has none gets one then, by a cookie in the answer.
+    The session is determined when a method first needs it; a client without a session then gets a new one, by a session
+    cookie in the answer.
     """
 
     def __init__(self, pool: Pool, find_session: Callable[[], str]) -> None:
-        """Take what finds the session, as a word of the pool's index."""
+        """Open the bundles of a session.
+
+        :param find_session: returns the session, as a segment of a key in the pool's index.
+        """
         self._pool = pool
         self._find_session = find_session
 
     def bundle(self, name: str) -> Bundle:
-        """Return the bundle of that *name*, which may be empty.
+        """Return the bundle with this *name*, which may be empty.
 
-        :raises BadBundleName: no bundle can have that name.
-        :raises NoSession: the function of the setting ``session`` knows none.
+        :raises BadBundleName: the name is not allowed.
+        :raises NoSession: the function in the setting ``session`` has returned no session.
         """
         if not _is_bundle_name(name):
             raise BadBundleName
         return Bundle(self._pool, self._find_session(), name)
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the names of the bundles that hold something."""
+        """Yield the names of the bundles that are not empty."""
         for bundle in bundles_of(self._pool, self._find_session()):
             if len(bundle):
                 yield bundle.name
@@ -169,7 +186,7 @@ class SessionBundles:
 
 
 def bundles_of(pool: Pool, session: str) -> list[Bundle]:
-    """Return the bundles of a *session* of which the index says something, in the order of their names."""
+    """Return the bundles of a *session* that have entries in the index, ordered by name."""
     keys = pool.index.keys((SESSIONS, session))
     return [Bundle(pool, session, name) for name in sorted(key[2] for key in keys if len(key) == 3)]
 
@@ -181,34 +198,34 @@ def _is_bundle_name(name: str) -> bool:
 
 
 def _is_current(status: UploadStatus, older_than: float) -> bool:
-    """Tell whether an upload is running, or ended in the last *older_than* seconds."""
+    """Return whether an upload is running, or ended in the last *older_than* seconds."""
     if status.running:
         return not is_stalled(status, older_than)
     return status.finished is not None and seconds_of(status.finished) > time.time() - older_than
 
 
 def remove_outdated(pool: Pool, older_than: float, *, dry_run: bool = False) -> Iterator[str]:
-    """Remove what arrived more than *older_than* seconds ago, of all sessions; yield the ids of its buckets.
+    """Remove the attachments of all sessions that arrived more than *older_than* seconds ago; yield their bucket ids.
 
-    An upload that still runs is not touched, unless it is stalled. Neither is a bucket that is another application's,
-    or another session's: of that, only what the index says here is removed.
+    Running uploads are not touched, unless they are stalled. A bucket that belongs to another application or session is
+    not removed either, only its entry here.
     """
     limit = time.time() - older_than
     outdated: list[tuple[BundleIndex, BundleEntry]] = []
-    kept = set()  # a client may have sent an upload once more, under the same identifier
+    kept = set()  # buckets with a younger entry: a client may send another upload with the same identifier
     for key in pool.index.keys((SESSIONS,)):
         for entry in read_entries(pool.index.names(key)):
             if entry.moment > limit:
                 kept.add(entry.bucket_id)
             else:
                 outdated.append((BundleIndex(pool, key), entry))
-    for place, entry in outdated:
+    for index, entry in outdated:
         status = pool.bucket(entry.bucket_id).get_status()
         if entry.bucket_id in kept:
             if not dry_run:
-                place.forget(entry)
-        elif place.owns(entry, status) and _is_current(status, older_than):
+                index.forget(entry)
+        elif index.owns(entry, status) and _is_current(status, older_than):
             continue
-        elif status.state is not State.UNKNOWN and place.owns(entry, status) if dry_run else place.remove(entry):
+        elif status.state is not State.UNKNOWN and index.owns(entry, status) if dry_run else index.remove(entry):
             yield entry.bucket_id
             kept.add(entry.bucket_id)

@@ -1,4 +1,4 @@
-"""What can be wrong with attachments of a session, beside what can be wrong with any upload."""
+"""Errors of session attachments, beside those of all uploads."""
 
 from __future__ import annotations
 
@@ -7,31 +7,29 @@ from fileupload.pool.index import MAX_SEGMENT_BYTES
 
 
 class NoSession(UploadError):
-    """The function that the setting ``session`` names knows no session of this client."""
+    """The function in the setting ``session`` has returned no session."""
 
     status = 403
     code = "no-session"
     title = "Attachments need a session"
 
     def __init__(self) -> None:
-        super().__init__(
-            "There is no session to which these attachments could belong. Log in, or begin a session first."
-        )
+        super().__init__("The request has no session to which attachments could belong. Log in, or begin a session.")
 
 
 class NoSuchAddress(UploadError):
-    """Nothing is at this address, whoever asks."""
+    """The address is not that of a bundle or of a file."""
 
     status = 404
     code = "not-found"
-    title = "There is nothing here"
+    title = "The address does not exist"
 
     def __init__(self) -> None:
-        super().__init__("Attachments are at <bundle>/ and <bundle>/<name>/ below this address.")
+        super().__init__("The addresses of attachments are <bundle>/ and <bundle>/<name>/ below this one.")
 
 
 class BadBundleName(UploadError):
-    """A bundle cannot have this name."""
+    """The name is not allowed for a bundle."""
 
     status = 404
     code = "bad-bundle-name"
@@ -42,10 +40,10 @@ class BadBundleName(UploadError):
 
 
 class BadName(UploadError):
-    """A file came without a name, or with one that no file can have."""
+    """A file has no name, or one that is not allowed."""
 
     code = "bad-name"
     title = "The file needs a name"
 
     def __init__(self) -> None:
-        super().__init__("Send each file with a name, without folders and control characters; by it, it will be found.")
+        super().__init__("Send each file with a name, without folders and control characters.")

@@ -1,4 +1,4 @@
-"""Whose session it is: that of a signed cookie, or whatever the app makes of the environ."""
+"""The session of a request: from a signed session cookie, or from the application's function."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from itsdangerous import BadData, TimestampSigner
 from webob.cookies import make_cookie
@@ -17,31 +16,32 @@ from webob.cookies import make_cookie
 from fileupload.apps.session_attachments.errors import NoSession
 from fileupload.apps.session_attachments.settings import SessionSettings
 from fileupload.signing import CurrentSigner, KeyRing
+from fileupload.wsgi.paths import quote_wsgi_path
 
 _SALT = b"fileupload.session"
-_SHAPE = re.compile(r"[0-9a-f]{32}\.[A-Za-z0-9_-]{1,12}\.[A-Za-z0-9_-]{43}", re.ASCII)
+_COOKIE_PATTERN = re.compile(r"[0-9a-f]{32}\.[A-Za-z0-9_-]{1,12}\.[A-Za-z0-9_-]{43}", re.ASCII)
 
 
 class SessionCookieSigner:
-    """Knows the clients by their cookies, or asks the function of the setting ``session``."""
+    """Signs and verifies session cookies."""
 
     def __init__(self, keys: KeyRing | Sequence[str], settings: SessionSettings) -> None:
-        """Take the signing *keys*, newest first."""
+        """Sign with *keys*, newest first."""
         self.settings = settings
         self.max_age = math.ceil(settings.session_age) or None
         self._signer = CurrentSigner(keys, _make_signer)
 
     def cookie_of(self, environ: dict[str, Any]) -> SessionCookie:
-        """Return who has sent this request; nothing is looked at yet."""
+        """Return the session cookie of a request; the cookie is not read yet."""
         return SessionCookie(self, environ)
 
     def sign(self, secret: str) -> str:
-        """Return the value of a cookie."""
+        """Return the value of a cookie with this *secret*."""
         return self._signer.current.sign(secret).decode()
 
     def read(self, value: str) -> tuple[str, float] | None:
-        """Return the secret in a cookie's *value* and the seconds since it was signed; None if it is not valid."""
-        if _SHAPE.fullmatch(value) is None:
+        """Return the secret in a cookie's *value*, and the seconds since it was signed; None if it is not valid."""
+        if _COOKIE_PATTERN.fullmatch(value) is None:
             return None
         try:
             secret, signed = self._signer.verify(
@@ -57,21 +57,24 @@ def _make_signer(keys: list[bytes]) -> TimestampSigner:
 
 
 class SessionCookie:
-    """The client of one request."""
+    """The session cookie of one request.
 
-    def __init__(self, visitors: SessionCookieSigner, environ: dict[str, Any]) -> None:
-        self._visitors = visitors
+    A session is created when the request first uses it: a client that never uses attachments gets no cookie.
+    """
+
+    def __init__(self, signer: SessionCookieSigner, environ: dict[str, Any]) -> None:
+        self._signer = signer
         self._environ = environ
         self._session = ""
         self._to_be_set = ""
 
     def session(self) -> str:
-        """Return the session as a word of the pool's index, from which no secret can be told.
+        """Return the session as a segment of a key in the pool's index: a hash, which does not reveal the secret.
 
-        :raises NoSession: the function of the setting ``session`` knows none.
+        :raises NoSession: the function in the setting ``session`` has returned no session.
         """
         if not self._session:
-            find = self._visitors.settings.session
+            find = self._signer.settings.session
             secret = find(self._environ) if find else self._secret_of_cookie()
             if not secret:
                 raise NoSession
@@ -79,16 +82,15 @@ class SessionCookie:
         return self._session
 
     def headers(self) -> list[tuple[str, str]]:
-        """Return the header of the answer that sets the cookie, if the session was asked for and it is time to."""
+        """Return the header that sets the cookie, if the session was used, and is new or its cookie due for renewal."""
         if not self._to_be_set:
             return []
-        settings = self._visitors.settings
-        path = quote(self._environ.get("SCRIPT_NAME", "").encode("latin-1")) or "/"
+        settings = self._signer.settings
         cookie = make_cookie(
             settings.cookie_name,
-            self._visitors.sign(self._to_be_set),
-            max_age=self._visitors.max_age,
-            path=path,
+            self._signer.sign(self._to_be_set),
+            max_age=self._signer.max_age,
+            path=quote_wsgi_path(self._environ.get("SCRIPT_NAME", "")) or "/",
             secure=self._environ.get("wsgi.url_scheme") == "https",
             httponly=True,
             samesite="Lax",
@@ -97,17 +99,17 @@ class SessionCookie:
 
     def _secret_of_cookie(self) -> str:
         for value in self._cookies():
-            if found := self._visitors.read(value):
+            if found := self._signer.read(value):
                 secret, age = found
-                if age >= self._visitors.settings.session_age / 3 > 0:
+                if age >= self._signer.settings.session_age / 3 > 0:
                     self._to_be_set = secret
                 return secret
         self._to_be_set = secrets.token_hex(16)
         return self._to_be_set
 
     def _cookies(self) -> Iterator[str]:
-        """Yield the values of all cookies of our name; those of outer paths come last (RFC 6265, 5.4)."""
+        """Yield the values of all cookies with the configured name, those of longer paths first (RFC 6265, 5.4)."""
         for pair in self._environ.get("HTTP_COOKIE", "").split(";"):
             name, _, value = pair.partition("=")
-            if name.strip() == self._visitors.settings.cookie_name:
+            if name.strip() == self._signer.settings.cookie_name:
                 yield value.strip().strip('"')

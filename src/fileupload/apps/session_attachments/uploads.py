@@ -1,11 +1,13 @@
-"""Take uploads into bundles, within the limits of bundle and session.
+"""Receiving of uploads into bundles, within the quotas of bundle and session.
 
-An upload goes through three facts, each visible to all: announced, done, accepted. A request that is done looks at all
-others before its upload is accepted, and all that are accepted were done before they looked: so the last of them saw
-the others, and no number of parallel uploads leaves more than the limits allow.
+An upload passes three states, each visible to all processes: announced (an entry in the index), done (the status of
+its bucket), accepted (a second name in the index). A request first makes its upload done, then reads the state of all
+other uploads of the session, then accepts its own. Of two uploads of one session that finish at the same time, at least
+the one that reads last sees the other. Of two that do not fit together the later one gives way, so no number of
+concurrent uploads exceeds the quotas.
 
-An upload is announced once its first byte has come. A request that is refused before, or because the upload under that
-identifier is done, writes nothing into the index.
+An upload is announced after its first byte has arrived. A request that is refused earlier, or because the upload with
+its identifier is done, writes nothing into the index.
 """
 
 from __future__ import annotations
@@ -28,20 +30,23 @@ from fileupload.protocols.upload_request import FileFilter, UploadRequest
 from fileupload.status import State, UploadedFile, UploadStatus
 from fileupload.wsgi.request import identifier_of
 
-_TIMEOUT = 5.0  # seconds to wait for an upload that has arrived at the same time, and may have to give way
-_POLL_INTERVAL = 0.02
+_TIMEOUT = 5.0  # seconds to wait until a later, concurrent upload gives way
+_POLL_INTERVAL = 0.02  # seconds
 
 
-class _BundleGate(FileFilter):
-    """Announces the upload, and refuses a plain body without a name.
+class _BundleFilter(FileFilter):
+    """Announces the upload when it begins, and refuses a plain body without a name.
 
-    A file of a form without a name may be an input that was left empty.
+    A file of a form without a name is accepted for now: it may be an empty file input.
 
-    :ivar entry: of the upload; None before it is announced.
+    :ivar entry: the entry of the upload; None until it is announced.
     """
 
     def __init__(self, bundle: Bundle, reserve: Callable[[Bundle, BundleEntry, UploadRequest], None]) -> None:
-        """Take what refuses an upload that has no room beside others."""
+        """Announce uploads in *bundle*.
+
+        :param reserve: raises UploadError if the upload does not fit beside the running ones.
+        """
         self.entry: BundleEntry | None = None
         self._bundle = bundle
         self._reserve = reserve
@@ -58,20 +63,23 @@ class _BundleGate(FileFilter):
 
 @dataclass(frozen=True)
 class _Reservation:
-    """Room that is taken, or that an upload asks for.
+    """A part of the quota that one file, or one upload, uses.
 
-    :ivar place: the bundle, and the one file or upload in it; of several claims to one place the largest counts.
-    :ivar committed: whether it goes before that of the upload that asks.
+    :ivar target: the bundle, and the file or the upload in it; of several reservations for one target the largest
+        counts.
+    :ivar files: the number of files.
+    :ivar size: their bytes.
+    :ivar committed: whether it has priority over the upload that is being accepted.
     """
 
-    place: tuple[str, str]
+    target: tuple[str, str]
     files: int
     size: int
     committed: bool
 
 
 class AttachmentUploads:
-    """Takes the uploads of all sessions."""
+    """Receives uploads into the bundles of all sessions, within their quotas."""
 
     def __init__(self, manager: UploadManager, settings: SessionSettings) -> None:
         self._manager = manager
@@ -81,14 +89,14 @@ class AttachmentUploads:
         self._settings = replace(settings, max_size=min(sizes, default=0))
 
     def receive(self, environ: dict[str, Any], query: dict[str, str], bundle: Bundle) -> list[Attachment]:
-        """Take the upload of a request into *bundle*; return the attachments that it has made.
+        """Store the upload of a request in *bundle*; return its attachments.
 
-        :raises UploadError: it is refused, or failed, and left nothing but the status that says so to a client who
-            has given an identifier.
+        :raises UploadError: the upload is refused, or failed. Nothing of it is kept, except a status with the error if
+            the client has sent an identifier.
         """
         given = identifier_of(environ, query)
         identifier = given or self._manager.create_identifier()
-        file_filter = _BundleGate(bundle, self._reserve)
+        file_filter = _BundleFilter(bundle, self._reserve)
         owner = session_owner(bundle.session)
         upload = open_upload(
             environ, query, self._manager, identifier, settings=self._settings, file_filter=file_filter, owner=owner
@@ -100,27 +108,27 @@ class AttachmentUploads:
             self._accept(bundle, file_filter.entry, status)
         except BaseException as error:
             if file_filter.entry is not None:
-                with suppress(OSError):  # what then stays is found by its entry
+                with suppress(OSError):  # expiry finds what is left by its entry
                     self._abandon(bundle, file_filter.entry, upload, bool(given), status, error)
             raise
-        with suppress(OSError):  # what is replaced is not shown, and goes with the next upload
+        with suppress(OSError):  # replaced files are hidden already; the next upload tries again to remove them
             bundle.remove_replaced()
         names = {file.filename for file in status.files}
         return [attachment for attachment in bundle if attachment.name in names]
 
     def _reserve(self, bundle: Bundle, entry: BundleEntry, upload: UploadRequest) -> None:
-        """Refuse an upload that cannot have room beside those of the session that began before.
+        """Refuse an upload that does not fit into the session's quota beside its earlier, unfinished uploads.
 
-        :raises TooLarge: it has none.
+        :raises TooLarge: their declared sizes together are more than ``max_session_size``.
         """
         limit = self._limits.max_session_size
-        places = [other.index for other in bundles_of(self._pool, bundle.session)] if limit else []
-        begun = [(place, other) for place in places for other in place.entries() if other.acceptance is None]
-        before = [(place, other) for place, other in begun if other.rank < entry.rank]
+        indexes = [other.index for other in bundles_of(self._pool, bundle.session)] if limit else []
+        begun = [(index, other) for index in indexes for other in index.entries() if other.acceptance is None]
+        before = [(index, other) for index, other in begun if other.rank < entry.rank]
         left = limit - entry.declared
         if not before or sum(other.declared for _, other in before) <= left:
             return
-        if sum(other.declared for place, other in before if place.is_expected(other)) > left:
+        if sum(other.declared for index, other in before if index.is_expected(other)) > left:
             raise TooLarge(
                 f"Uploads that run at the same time may have {format_size(limit)} together; try again later."
             )
@@ -128,62 +136,64 @@ class AttachmentUploads:
     def _accept(self, bundle: Bundle, entry: BundleEntry, status: UploadStatus) -> None:
         """Make a finished upload's files attachments.
 
-        :raises BadName: one has no name.
-        :raises TooLarge, LimitExceeded: they have no room in the bundle or in the session.
+        :raises BadName: a file has no name.
+        :raises TooLarge, LimitExceeded: the files exceed a quota of the bundle or of the session.
         """
         if not all(file.filename for file in status.files):
             raise BadName
         deadline = time.monotonic() + _TIMEOUT
-        swept = False
+        collected = False
         while True:
-            claims = [*_claims(bundle, entry, status.files, committed=True), *self._others(bundle, entry, status)]
-            if (refusal := self._refusal(bundle, claims)) is None:
+            own = _reservations(bundle, entry, status.files, committed=True)
+            reservations = [*own, *self._others(bundle, entry, status)]
+            if (refusal := self._refusal(bundle, reservations)) is None:
                 bundle.index.accept(entry, status)
                 return
-            # Of two that have no room together the earlier one stays: it waits until the later one has given way.
-            if self._refusal(bundle, (claim for claim in claims if claim.committed)) or time.monotonic() > deadline:
-                if swept:
+            # Of two uploads that do not fit together the earlier one stays: it waits until the later one has given way.
+            committed = [reservation for reservation in reservations if reservation.committed]
+            if self._refusal(bundle, committed) or time.monotonic() > deadline:
+                if collected:
                     raise refusal
                 self._collect_abandoned(bundle.session)
-                swept = True
+                collected = True
             else:
                 time.sleep(_POLL_INTERVAL)
 
     def _collect_abandoned(self, session: str) -> None:
-        """Look at each upload of the session, so that none counts which is gone."""
+        """Remove the entries of abandoned uploads of the session, which otherwise count against its quota."""
         for bundle in bundles_of(self._pool, session):
             bundle.index.files()
 
     def _others(self, bundle: Bundle, entry: BundleEntry, status: UploadStatus) -> Iterator[_Reservation]:
-        """Yield what the session's other uploads take, but for what *entry* replaces."""
+        """Yield the reservations of the session's other uploads, without the files that *entry* replaces."""
         replaced = {file.filename for file in status.files}
-        for place in bundles_of(self._pool, bundle.session):
-            for other in place.index.entries():
+        for each in bundles_of(self._pool, bundle.session):
+            for other in each.index.entries():
                 earlier = other.rank < entry.rank
                 committed = earlier or other.acceptance is not None
                 if other.rank == entry.rank:
                     continue
-                if other.acceptance is not None and place.name != bundle.name:
-                    yield _Reservation((place.name, other.bucket_id), other.files, other.size, committed)
-                elif (found := place.index.status_of(other)) is not None:
+                if other.acceptance is not None and each.name != bundle.name:
+                    yield _Reservation((each.name, other.bucket_id), other.files, other.size, committed)
+                elif (found := each.index.status_of(other)) is not None:
                     files = (file for index, file in enumerate(found.files) if index not in other.removed)
                     stay = [
                         file
                         for file in files
-                        if place.name != bundle.name or not earlier or file.filename not in replaced
+                        if each.name != bundle.name or not earlier or file.filename not in replaced
                     ]
-                    yield from _claims(place, other, stay, committed=committed)
+                    yield from _reservations(each, other, stay, committed=committed)
 
-    def _refusal(self, bundle: Bundle, claims: Iterable[_Reservation]) -> UploadError | None:
-        """Return what is wrong where *claims* have no room together."""
-        places: dict[tuple[str, str], _Reservation] = {}
-        for claim in claims:
-            if claim.place not in places or places[claim.place].size < claim.size:
-                places[claim.place] = claim
-        in_bundle = [claim for claim in places.values() if claim.place[0] == bundle.name]
+    def _refusal(self, bundle: Bundle, reservations: Iterable[_Reservation]) -> UploadError | None:
+        """Return the error if *reservations* together exceed a quota, or None."""
+        largest: dict[tuple[str, str], _Reservation] = {}
+        for reservation in reservations:
+            if reservation.target not in largest or largest[reservation.target].size < reservation.size:
+                largest[reservation.target] = reservation
+        in_bundle = [reservation for reservation in largest.values() if reservation.target[0] == bundle.name]
         limits = self._limits
         return _over("A bundle", in_bundle, limits.max_bundle_size, limits.max_bundle_files) or _over(
-            "All bundles together", list(places.values()), limits.max_session_size, limits.max_session_files
+            "All bundles together", list(largest.values()), limits.max_session_size, limits.max_session_files
         )
 
     def _abandon(
@@ -195,7 +205,7 @@ class AttachmentUploads:
         status: UploadStatus | None,
         error: BaseException,
     ) -> None:
-        """Remove what an upload has left that was not accepted."""
+        """Remove what is left of an upload that was not accepted."""
         bucket_id = upload.claims.id
 
         def is_own(found: UploadStatus) -> bool:
@@ -207,8 +217,9 @@ class AttachmentUploads:
         if given and status is not None and isinstance(error, UploadError):
             self._pool.record_refusal(bucket_id, upload.first_status().failed(error))
         elif given and not isinstance(error, (AlreadyDone, Superseded)):
-            # The client may ask why the attempt failed; that this is kept for it, expiry has to know. Of a refusal,
-            # which is no attempt, and of what another application has begun meanwhile, expiry must not know.
+            # The bucket keeps the status of the failed attempt for the client. This name lets expiry find the bucket.
+            # A refusal, which began no attempt, needs none; and an upload that another application has begun in the
+            # bucket meanwhile must not get one, or expiry would remove it.
             found = self._pool.bucket(bucket_id).get_status()
             if found.attempt and found.state is not State.DONE and is_own(found):
                 self._pool.index.put((SESSIONS, bundle.session), entry.name)
@@ -216,21 +227,21 @@ class AttachmentUploads:
 
 
 def _declared(upload: UploadRequest) -> int:
-    """Return the most bytes that may come, as far as that is known."""
+    """Return the maximum size of the upload in bytes: its declared length, or the limit; 0 if there is neither."""
     limit, length = upload.policy.max_size, upload.body.length
     return min((size for size in (limit, length) if size is not None), default=0)
 
 
-def _claims(
+def _reservations(
     bundle: Bundle, entry: BundleEntry, files: Iterable[UploadedFile], *, committed: bool
 ) -> list[_Reservation]:
     last = {file.filename: file for file in files}
     return [_Reservation((bundle.name, name), 1, file.size, committed) for name, file in last.items()]
 
 
-def _over(what: str, claims: list[_Reservation], max_size: int, max_files: int) -> UploadError | None:
-    if max_size and sum(claim.size for claim in claims) > max_size:
+def _over(what: str, reservations: list[_Reservation], max_size: int, max_files: int) -> UploadError | None:
+    if max_size and sum(reservation.size for reservation in reservations) > max_size:
         return TooLarge(f"{what} may hold at most {format_size(max_size)}; nothing of this upload was kept.")
-    if sum(claim.files for claim in claims) > max_files:
+    if sum(reservation.files for reservation in reservations) > max_files:
         return LimitExceeded(f"{what} may hold at most {max_files} files; nothing of this upload was kept.")
     return None

@@ -1,4 +1,4 @@
-"""The app behind a dedicated upload server: its page, and its answers to finished uploads."""
+"""The WSGI app of a dedicated upload server: its page, and the result page of finished uploads."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from fileupload.wsgi.urls import application_url
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
-    " form-action 'self'; base-uri 'none'; frame-ancestors 'self'"  # and the origins that may upload here
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'self'"  # completed with the origins in cors_origins
 )
 _QUERY_SAFE = "%/?:@!$&'()*+,;=~"  # RFC 3986, 3.4
-_TYPES = {"css": "text/css", "js": "text/javascript"}  # the templates of pages are for us alone
+_TYPES = {"css": "text/css", "js": "text/javascript"}  # the HTML files in the folder are templates, not served as files
 
 
 class UploadPage:
-    """A WSGI app: the page at ``/``, its files below ``/static/``, and a receipt for each upload.
+    """A WSGI app behind the middleware: the page at ``/``, its files below ``/static/``, a result for each upload.
 
-    It stands behind the middleware, and uses what that gives to any app.
+    Like any app behind the middleware, it gets descriptors of uploads, and ``environ['fileupload']``.
     """
 
     def __call__(self, environ: WSGIEnvironment, start_response: Any) -> Iterable[bytes]:
@@ -57,7 +57,7 @@ class UploadPage:
 
     @staticmethod
     def _redirect(environ: WSGIEnvironment) -> Response:
-        """Answer with the address of the page, which ends with a slash."""
+        """Redirect to the address of the page, which ends with a slash."""
         query = quote(environ.get("QUERY_STRING", ""), safe=_QUERY_SAFE, encoding="latin-1")
         try:
             return HTTPFound(location=application_url(environ) + "/" + (f"?{query}" if query else ""))
@@ -78,7 +78,7 @@ class UploadPage:
             "upload_path": upload_path,
             "identifier": identifier,
             "form_action": f"{upload_path}?X-Progress-ID={quote(identifier, safe='~')}",
-            # An identifier that the app gave, with its claims, goes before those that anyone may get.
+            # If an application has given an identifier in the address, with its claims, the page requests no other.
             "anonymous": "true" if settings.anonymous and identifier != given else "false",
             "max_size": "" if max_size is None else str(max_size),
             "max_size_text": "" if max_size is None else format_size(max_size),
@@ -102,13 +102,13 @@ class UploadPage:
         }
         settings = environ["fileupload"].settings
         page = html.escape(environ.get("SCRIPT_NAME", "") + "/")
-        # Who came with an identifier of an app has used it up, and goes on there.
+        # Without anonymous uploads, the identifier of the application is used up, and the page could not get another.
         more = f'<p><a href="{page}">Upload more files</a></p>' if settings.anonymous else ""
         return _html("result.html", values, settings.cors_origins, rows=rows, more=more)
 
 
 def _max_size(manager: UploadManager, identifier: str) -> int | None:
-    """Return the most bytes that may be sent with *identifier*, or None; 0 bytes are a limit like any other."""
+    """Return the maximum size of an upload with *identifier*, in bytes, or None; 0 is a limit like any other."""
     claimed = manager.verify_for_upload(identifier).max_size if identifier else None
     return least(manager.settings.max_size or None, claimed)
 
@@ -119,9 +119,11 @@ def _row(file: Mapping[str, Any]) -> str:
 
 
 def _html(name: str, values: Mapping[str, str], framed_by: tuple[str, ...], **ready: str) -> Response:
-    """Return the page *name* with *values*, which are escaped here, and *ready* HTML.
+    """Return the page from the template *name*.
 
-    :param framed_by: the other origins whose pages may show it in a frame.
+    :param values: the values of the template as text; they are escaped.
+    :param framed_by: the other origins whose pages may show the page in a frame.
+    :param ready: the values of the template as HTML.
     """
     escaped = {key: html.escape(value) for key, value in values.items()}
     text = Template(_asset(name).decode()).substitute(escaped, **ready)

@@ -1,122 +1,91 @@
-"""One attempt in a directory pool: a folder that its owner alone writes."""
+"""One attempt in a directory pool: a directory in the bucket that only this attempt writes.
+
+An attempt holds three descriptors as long as it runs: of the bucket's directory, of its own directory, and of the
+liveness lock ``alive`` in it, which it holds with flock. The order of its steps is part of the protocol that
+``bucket_store`` describes:
+
+- ``begin`` locks ``alive`` before ``status.json`` names the attempt, so no reader can see a new attempt as crashed.
+- ``publish`` replaces ``progress.json`` in the attempt's own directory, without a lock. If a newer attempt or a clear
+  has removed that directory, the operation fails with ENOENT (on NFS with ESTALE), which is reported as ``Superseded``.
+- ``finish`` syncs the files, then the bucket's directory, and only then renames ``status.json``: the status must not
+  become durable before the names that it depends on.
+- ``fail`` removes the files, writes the final status, and frees ``alive`` last: a reader that finds the lock free while
+  the status still says "running" would report a crash.
+
+``finish`` may fail after the rename, when syncing fails. The upload is then done for readers, but perhaps not after a
+power failure. ``suspend`` and ``fail`` take that into account: both replace such a status.
+"""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import secrets
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from fileupload.errors import Busy, FileMissing, Superseded, lacks_descriptors
-from fileupload.pool.base import Attempt, FileWriter
+from fileupload.pool.base import Attempt
 from fileupload.pool.directory import filesystem as fs
+from fileupload.pool.directory.bucket_store import (
+    LIVENESS_LOCK,
+    PROGRESS,
+    DirectoryBucketStore,
+    read_progress,
+    remove_parts,
+)
 from fileupload.pool.directory.descriptor_limits import retried
-from fileupload.pool.directory.direct import PART, DirectoryDirect
-from fileupload.status import FOREIGN, State, UploadStatus, seconds_of, timestamp
+from fileupload.pool.parts import FileWriter
+from fileupload.status import State, UploadStatus
 
-if TYPE_CHECKING:
-    from fileupload.pool.directory.pool import DirectoryPool
-
-LIVENESS_LOCK = "alive"
-PROGRESS = "progress.json"
-
-# What an operation in the attempt's folder says once somebody removed it; the second on a network file system.
+# Errors of an operation in the attempt's directory after another process removed it; ESTALE on a network file system.
 _GONE = frozenset({errno.ENOENT, errno.ESTALE})
 
 
-def is_alive(attempt: int) -> bool:
-    """Tell whether a process still holds the mark of life in the folder *attempt*."""
-    try:
-        with fs.opened(fs.open_for_locking(LIVENESS_LOCK, attempt)) as mark:
-            return not fs.try_lock(mark)
-    except FileNotFoundError:
-        return False
-
-
-def read_progress(attempt: int, status: UploadStatus) -> UploadStatus:
-    """Return what the owner of the folder *attempt* published last, or *status*, brought up to what is stored.
-
-    The owner cannot publish while it waits for a client that has stalled; the sizes of its files tell the rest.
-    """
-    # A crash of the machine can leave a progress file that is empty.
-    with suppress(FileNotFoundError, *FOREIGN):
-        status = UploadStatus.from_record(json.loads(fs.read_file(PROGRESS, attempt)))
-    if status.direct:
-        return _with_parts(status, *DirectoryDirect.measure(attempt))
-    stored = 0
-    for name in filter(str.isdigit, os.listdir(attempt)):
-        with suppress(FileNotFoundError):
-            stored += os.stat(name, dir_fd=attempt, follow_symlinks=False).st_size
-    return replace(status, received=stored) if stored > status.received else status
-
-
-def last_growth(attempt: int) -> float:
-    """Return when a file in the folder *attempt* was last written (seconds since the epoch); 0.0 without a file."""
-    last = 0.0
-    for name in os.listdir(attempt):
-        if name.isdigit() or name.startswith(PART):
-            with suppress(FileNotFoundError):
-                last = max(last, os.stat(name, dir_fd=attempt, follow_symlinks=False).st_mtime)
-    return last
-
-
-def _with_parts(status: UploadStatus, stored: int, last: float) -> UploadStatus:
-    """Return *status* with what the client has sent by itself, and when."""
-    updated = status.updated
-    if last and (updated is None or last > seconds_of(updated)):
-        updated = timestamp(last)
-    received = stored if status.size is None else min(stored, status.size)
-    return replace(status, received=received, updated=updated)
-
-
 class DirectoryAttempt(Attempt):
-    """An attempt whose bytes go to ``<bucket>/<token>/``."""
+    """An attempt whose files are in ``<bucket>/<token>/``."""
 
-    def __init__(self, pool: DirectoryPool, bucket_id: str, status: UploadStatus) -> None:
+    def __init__(self, bucket: DirectoryBucketStore, status: UploadStatus) -> None:
         self.token = status.attempt or secrets.token_hex(8)
         self.status = status
-        self._pool = pool
-        self._id = bucket_id
+        self._bucket = bucket
         self._files = 0
         self._writer: _FileWriter | None = None
-        self._bucket = self._folder = self._alive = -1
-        self._renamed = False  # the status to that of a finished upload, perhaps
+        self._bucket_fd = self._attempt_fd = self._alive_fd = -1
+        self._may_be_done = False  # `finish` has begun to replace the status
 
     @classmethod
-    def begin(cls, pool: DirectoryPool, bucket_id: str, bucket: int, status: UploadStatus) -> Self:
-        """Make the folder in that of the *bucket*, and mark it as alive; only under the bucket's lock."""
-        attempt = cls(pool, bucket_id, replace(status, attempt=""))
-        fs.make_directory(attempt.token, bucket)
+    def begin(cls, bucket: DirectoryBucketStore, bucket_fd: int, status: UploadStatus) -> Self:
+        """Create the attempt's directory and hold its liveness lock. The caller holds the bucket's lock."""
+        attempt = cls(bucket, replace(status, attempt=""))
+        fs.make_directory(attempt.token, bucket_fd)
         try:
-            attempt._bucket = os.dup(bucket)
-            attempt._folder = fs.open_directory(attempt.token, bucket)
-            attempt._alive = fs.create_file(LIVENESS_LOCK, attempt._folder)
-            fs.try_lock(attempt._alive)
+            attempt._bucket_fd = os.dup(bucket_fd)
+            attempt._attempt_fd = fs.open_directory(attempt.token, bucket_fd)
+            attempt._alive_fd = fs.create_locked_file(LIVENESS_LOCK, attempt._attempt_fd)
         except BaseException:
             attempt.close()
-            retried(partial(fs.remove_tree, attempt.token, bucket))
+            retried(partial(fs.remove_tree, attempt.token, bucket_fd))
             raise
         return attempt
 
     @classmethod
-    def resume(cls, pool: DirectoryPool, bucket_id: str, bucket: int, status: UploadStatus) -> Self:
-        """Take up the attempt of *status*, and mark it as alive; only under the bucket's lock.
+    def resume(cls, bucket: DirectoryBucketStore, bucket_fd: int, status: UploadStatus) -> Self:
+        """Continue the attempt of *status* and hold its liveness lock. The caller holds the bucket's lock.
 
-        :raises Busy: its mark of life is another's.
+        :raises Busy: another process holds the liveness lock.
         """
-        attempt = cls(pool, bucket_id, status)
+        attempt = cls(bucket, status)
         try:
-            attempt._bucket = os.dup(bucket)
-            attempt._folder = fs.open_directory(attempt.token, bucket)
-            attempt._alive = fs.open_for_locking(LIVENESS_LOCK, attempt._folder, create=True)
-            if not fs.try_lock(attempt._alive):
+            attempt._bucket_fd = os.dup(bucket_fd)
+            attempt._attempt_fd = fs.open_directory(attempt.token, bucket_fd)
+            attempt._alive_fd = fs.open_for_locking(LIVENESS_LOCK, attempt._attempt_fd, create=True)
+            if not fs.try_lock(attempt._alive_fd):
                 raise Busy
-            attempt.status = replace(read_progress(attempt._folder, status), suspended=False)
-            attempt._files = sum(1 for name in os.listdir(attempt._folder) if name.isdigit())
+            attempt.status = replace(read_progress(attempt._attempt_fd, status), suspended=False)
+            attempt._files = sum(1 for name in os.listdir(attempt._attempt_fd) if name.isdigit())
             attempt._publish(attempt.status)
         except BaseException:
             attempt.close()
@@ -124,101 +93,101 @@ class DirectoryAttempt(Attempt):
         return attempt
 
     def create_file(self) -> FileWriter:
-        """Begin the next file of the folder."""
+        """Create the next file."""
         try:
-            fd = retried(partial(fs.create_file, str(self._files), self._folder))
+            fd = retried(partial(fs.create_file, str(self._files), self._attempt_fd))
         except OSError as error:
-            raise self._explained(error) from None
+            raise self._translate(error) from None
         self._files += 1
-        self._writer = _FileWriter(fd, durable=self._pool.durable)
+        self._writer = _FileWriter(fd, durable=self._bucket.durable)
         return self._writer
 
     def append_file(self) -> tuple[FileWriter, int]:
-        """Open the last file of the folder again; its size is where to go on."""
+        """Open the last file again; its size is the offset."""
         if not self._files:
             raise FileMissing
         try:
-            fd = retried(partial(fs.open_to_append, str(self._files - 1), self._folder))
+            fd = retried(partial(fs.open_to_append, str(self._files - 1), self._attempt_fd))
         except OSError as error:
-            raise self._explained(error) from None
-        self._writer = _FileWriter(fd, durable=self._pool.durable)
+            raise self._translate(error) from None
+        self._writer = _FileWriter(fd, durable=self._bucket.durable)
         return self._writer, os.fstat(fd).st_size
 
     def discard_file(self) -> None:
-        """Remove the last file from the folder."""
+        """Remove the last file."""
         self._files -= 1
-        fs.remove(str(self._files), self._folder)
+        fs.remove(str(self._files), self._attempt_fd)
 
     def publish(self, status: UploadStatus) -> None:
-        """Replace the progress file; where no descriptor is left for it, the next call does so."""
+        """Replace the progress file; if no descriptor is left for that, leave it to the next call."""
         try:
             self._publish(status)
         except OSError as error:
             if not lacks_descriptors(error):
                 raise
             with suppress(OSError):
-                fs.remove(fs.temporary_name(PROGRESS), self._folder)
+                fs.remove(fs.temporary_name(PROGRESS), self._attempt_fd)
 
     def _publish(self, status: UploadStatus) -> None:
         self.status = status
-        record = replace(status, attempt=self.token).to_record()
+        record = replace(status, attempt=self.token).to_stored()
         try:
-            fs.replace_file(PROGRESS, json.dumps(record).encode(), self._folder, durable=False)
+            fs.replace_file(PROGRESS, record, self._attempt_fd, durable=False)
         except OSError as error:
-            raise self._explained(error) from None
+            raise self._translate(error) from None
 
     def suspend(self, status: UploadStatus) -> None:
-        """Sync what is stored, and give up the mark of life."""
+        """Sync the stored bytes and free the liveness lock."""
         try:
             if self._writer is not None:
                 self._writer.close()
-            if self._pool.durable:
-                os.fsync(self._folder)
-            if self._renamed:  # and then not made durable
+            if self._bucket.durable:
+                os.fsync(self._attempt_fd)
+            if self._may_be_done:
                 retried(partial(self._roll_back_done, status))
             retried(partial(self._publish, replace(status, suspended=True)))
         except OSError as error:
-            raise self._explained(error) from None
+            raise self._translate(error) from None
         finally:
             self.close()
 
     def _roll_back_done(self, status: UploadStatus) -> None:
-        """Replace the status of a finished upload, that could not be made durable, by *status*."""
-        with self._pool.directories.lock_open_directory(self._bucket):
+        """Replace the status of a finished upload that could not be made durable by *status*."""
+        with self._bucket.lock_open_directory(self._bucket_fd):
             self._require_ownership()
-            self._pool.write_status(self._bucket, replace(status, attempt=self.token))
+            self._bucket.write_status(self._bucket_fd, replace(status, attempt=self.token))
 
     def finish(self, status: UploadStatus) -> None:
-        """Make the files durable where they lie, and let ``status.json`` name them."""
+        """Make the files durable, then replace ``status.json`` by the final status."""
         try:
-            if self._pool.durable:
-                os.fsync(self._folder)
+            if self._bucket.durable:
+                os.fsync(self._attempt_fd)
             retried(partial(self._make_done, replace(status, attempt=self.token)))
         except OSError as error:
-            raise self._explained(error) from None
-        with suppress(OSError):  # the upload is done; what stays of these two misleads nobody
+            raise self._translate(error) from None
+        with suppress(OSError):  # the upload is done; readers ignore these files from now on
             for name in (PROGRESS, LIVENESS_LOCK):
-                fs.remove(name, self._folder)
+                fs.remove(name, self._attempt_fd)
             if self.status.direct:
-                DirectoryDirect.remove_parts(self._folder)
+                remove_parts(self._attempt_fd)
         self.close()
 
     def _make_done(self, done: UploadStatus) -> None:
-        """Replace the status by *done*; may be done again."""
-        with self._pool.directories.lock_open_directory(self._bucket):
+        """Replace the status by *done*; may be called again after a failure."""
+        with self._bucket.lock_open_directory(self._bucket_fd):
             self._require_ownership()
-            if self._pool.durable:
-                os.fsync(self._bucket)  # the name of the attempt, before the status that speaks of it
-            self._renamed = True
-            self._pool.write_status(self._bucket, done, durable=self._pool.durable)
-            if self._pool.durable:
-                self._sync_names()
+            if self._bucket.durable:
+                os.fsync(self._bucket_fd)  # the name of the attempt's directory, before the status that mentions it
+            self._may_be_done = True
+            self._bucket.write_status(self._bucket_fd, done, durable=self._bucket.durable)
+            if self._bucket.durable:
+                self._bucket.sync_names(self._bucket_fd)
 
     def fail(self, status: UploadStatus) -> None:
-        """Remove the folder, and leave *status* if the bucket is still this attempt's."""
+        """Remove the attempt's directory; leave *status* if the attempt still owns the bucket."""
         try:
             if self._writer is not None:
-                self._writer.abandon()  # gives back a descriptor, which is needed for what follows
+                self._writer.abandon()  # frees a descriptor, which the next steps need
             retried(partial(self._remove, replace(status, attempt=self.token)))
         except FileNotFoundError:
             return
@@ -226,56 +195,51 @@ class DirectoryAttempt(Attempt):
             self.close()
 
     def _remove(self, failed: UploadStatus) -> None:
-        """Remove all of the attempt, and leave *failed* in its place; may be done again."""
-        with self._pool.directories.lock_open_directory(self._bucket) as lock:
-            current = self._pool.read_status(self._bucket)
-            if current.attempt == self.token and self._folder >= 0:
-                if current.state is State.DONE:  # renamed, and then not made durable
-                    self._pool.remove_status(self._bucket)
+        """Remove the attempt and leave *failed* in its place; may be called again after a failure."""
+        with self._bucket.lock_open_directory(self._bucket_fd) as lock:
+            current = self._bucket.read_status(self._bucket_fd)
+            if current.attempt == self.token and self._attempt_fd >= 0:
+                if current.state is State.DONE:  # replaced by `finish`, and then not made durable
+                    self._bucket.remove_status(self._bucket_fd)
                 self._remove_bytes()
-                self._pool.write_status(self._bucket, failed)
-            # The mark of life goes last: until the status is there, no reader may take this for a crash.
+                self._bucket.write_status(self._bucket_fd, failed)
+            # The liveness lock is freed last: until the final status is there, no reader may see a crash.
             self._release()
-            fs.remove_tree(self.token, self._bucket)
-            self._pool.directories.remove_if_empty(self._id, self._bucket, lock)
+            fs.remove_tree(self.token, self._bucket_fd)
+            self._bucket.remove_if_empty(self._bucket_fd, lock)
 
     def _remove_bytes(self) -> None:
-        """Remove the files before the status is written: on a full disk, their room is what it needs."""
+        """Remove the files before the status is written, which needs their space on a full disk."""
         for number in range(self._files):
-            fs.remove(str(number), self._folder)
+            fs.remove(str(number), self._attempt_fd)
 
     def close(self) -> None:
-        """Give up all that is open."""
+        """Close all descriptors, which frees the liveness lock."""
         self._release()
-        if self._bucket >= 0:
-            os.close(self._bucket)
-            self._bucket = -1
+        if self._bucket_fd >= 0:
+            os.close(self._bucket_fd)
+            self._bucket_fd = -1
 
     def _release(self) -> None:
-        """Give up the folder and the mark of life."""
+        """Close the descriptors in the attempt's directory, the liveness lock among them."""
         if self._writer is not None:
             self._writer.abandon()
-        for fd in (self._alive, self._folder):
+        for fd in (self._alive_fd, self._attempt_fd):
             if fd >= 0:
-                os.close(fd)
-        self._folder = self._alive = -1
+                fs.close(fd)
+        self._attempt_fd = self._alive_fd = -1
 
     def _require_ownership(self) -> None:
-        if self._pool.read_status(self._bucket).attempt != self.token:
+        if self._bucket.read_status(self._bucket_fd).attempt != self.token:
             raise Superseded
 
-    def _sync_names(self) -> None:
-        os.fsync(self._bucket)
-        fs.sync_directory(os.path.dirname(self._pool.path_of(self._id)))
-        fs.sync_directory(self._pool.directory)
-
-    def _explained(self, error: OSError) -> Exception:
-        """Return what *error* in the attempt's own folder means."""
+    def _translate(self, error: OSError) -> Exception:
+        """Return the exception to raise for an *error* in the attempt's own directory."""
         return Superseded() if error.errno in _GONE else error
 
 
 class _FileWriter(FileWriter):
-    """Writes a file without a buffer between: chunks are large, and a buffer would copy them once more."""
+    """Writes a file without a buffer: chunks are large, and a buffer would copy them once more."""
 
     def __init__(self, fd: int, *, durable: bool) -> None:
         self._fd = fd
@@ -286,7 +250,7 @@ class _FileWriter(FileWriter):
         fs.write_all(self._fd, data)
 
     def close(self) -> None:
-        """Sync the file, if it is to be durable, and close it."""
+        """Sync the file, if the pool is durable, and close it."""
         try:
             if self._durable and self._fd >= 0:
                 os.fsync(self._fd)

@@ -1,8 +1,9 @@
-"""The folders of the buckets in a directory pool, and the lock in each.
+"""The directories of the buckets in a directory pool, and the lock file in each.
 
-A lock is a file in the folder that it is for. It may so be cleared away together with the folder while somebody waits
-for it, and be made anew in another folder of the same name. Who gets a lock therefore looks whether it is still the one
-at its name.
+The lock file is in the directory that it protects, so a clear removes it with the rest. A process that waits for the
+lock meanwhile would then hold the lock of a file without a name, while a new bucket of the same id has a lock file of
+its own. Therefore each process that gets a lock compares the locked inode with the one that has the name now, and
+starts again if they differ.
 """
 
 from __future__ import annotations
@@ -21,35 +22,37 @@ LOCK = "lock"
 
 
 class BucketDirectories:
-    """Where the buckets are, and who may change them."""
+    """Finds, opens, locks and removes the directories of buckets.
 
-    def __init__(self, directory: str) -> None:
-        """Keep the buckets in the pool's *directory*, which is there."""
-        self._directory = directory
+    :ivar root: path of the pool's directory, which exists.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
 
     def path_of(self, bucket_id: str, *names: str) -> str:
         """Return the path of a bucket, or of something in it."""
         if not is_id(bucket_id):
             raise ValueError("not the id of a bucket")
-        return os.path.join(self._directory, bucket_id[:2], bucket_id, *names)
+        return os.path.join(self.root, bucket_id[:2], bucket_id, *names)
 
     def open(self, bucket_id: str, *, create: bool = False) -> int:
-        """Return a descriptor of a bucket's folder.
+        """Return a descriptor of a bucket's directory.
 
-        :raises OSError: it is not there, or a link stands in its place.
+        :raises OSError: it does not exist, or a symbolic link is in its place.
         """
         if not is_id(bucket_id):
             raise ValueError("not the id of a bucket")
         while True:
             try:
                 return self._open(bucket_id, create=create)
-            except FileNotFoundError:  # where it is to be made, a folder above it was removed on the way
+            except FileNotFoundError:  # with create: another process has just removed a directory above it
                 if not create:
                     raise
 
     def _open(self, bucket_id: str, *, create: bool) -> int:
         shard_name = bucket_id[:2]
-        with fs.opened(fs.open_root(self._directory, create=create)) as root:
+        with fs.opened(fs.open_root(self.root, create=create)) as root:
             if create:
                 fs.ensure_directory(shard_name, root)
             with fs.opened(fs.open_directory(shard_name, root)) as shard:
@@ -59,9 +62,9 @@ class BucketDirectories:
 
     @contextmanager
     def locked(self, bucket_id: str, *, create: bool = False) -> Iterator[int]:
-        """Hold the lock of a bucket; gives a descriptor of its folder.
+        """Hold the lock of a bucket; gives a descriptor of its directory.
 
-        :raises FileNotFoundError: there is no such bucket, and *create* is false.
+        :raises FileNotFoundError: the bucket does not exist, and *create* is false.
         """
         while True:
             with ExitStack() as held:
@@ -69,29 +72,29 @@ class BucketDirectories:
                     fd = held.enter_context(fs.opened(self.open(bucket_id, create=create)))
                     lock = self._lock(fd, held)
                 except OSError:
-                    if create:  # a folder that was made, and could then not be opened or locked
+                    if create:  # the directory was made, and could then not be opened or locked
                         with suppress(OSError):  # not empty
                             os.rmdir(self.path_of(bucket_id))
                     raise
                 if lock is None:
                     continue
-                may_be_bare = not create
+                may_be_empty = not create
                 try:
                     yield fd
                 except BaseException:
-                    may_be_bare = True
+                    may_be_empty = True
                     raise
                 finally:
-                    if may_be_bare:
-                        with suppress(OSError):  # what was to be done here is done
+                    if may_be_empty:
+                        with suppress(OSError):  # the caller's work is done; the next clear tries again
                             retried(partial(self.remove_if_empty, bucket_id, fd, lock))
                 return
 
     @contextmanager
     def lock_open_directory(self, fd: int) -> Iterator[int]:
-        """Hold the lock of the bucket whose folder was opened as *fd*; gives a descriptor of the lock.
+        """Hold the lock of the bucket whose directory was opened as *fd*; gives a descriptor of the lock.
 
-        :raises FileNotFoundError: that bucket was cleared; one of the same id may have been made since.
+        :raises FileNotFoundError: that bucket was cleared; a new one of the same id may exist.
         """
         with ExitStack() as held:
             lock = self._lock(fd, held)
@@ -100,29 +103,28 @@ class BucketDirectories:
             yield lock
 
     def remove(self, bucket_id: str, fd: int) -> None:
-        """Remove a bucket's folder, opened as *fd*, in which only the lock is left; only under that lock."""
-        # Whoever waits for this lock sees that it has gone from its name, and begins anew.
+        """Remove a bucket's directory, opened as *fd*, which holds only the lock. The caller holds that lock."""
+        # A process that waits for this lock then sees that the file has lost its name, and starts again.
         fs.remove(LOCK, fd)
         with suppress(OSError):
             os.rmdir(self.path_of(bucket_id))
 
     def remove_if_empty(self, bucket_id: str, fd: int, lock: int) -> None:
-        """Remove a bucket's folder in which there is nothing but the *lock* that is held.
+        """Remove a bucket's directory if it holds nothing but the *lock*, which the caller holds.
 
-        Who asks for the lock of a bucket that is being cleared may make it in a folder that is empty already.
+        A process that asks for the lock of a bucket that is being cleared may create it in an empty directory.
         """
-        # Once it was cleared, a lock of that name is another's.
+        # After a clear, a lock file of that name is another one.
         if os.listdir(fd) == [LOCK] and self._is_current_inode(fd, lock):
             self.remove(bucket_id, fd)
 
     def _lock(self, fd: int, held: ExitStack) -> int | None:
-        """Take the lock of the bucket whose folder is *fd*; None if it was cleared on the way."""
+        """Lock the bucket whose directory is *fd*; None if it was cleared meanwhile."""
         try:
             lock = held.enter_context(fs.opened(fs.open_for_locking(LOCK, fd, create=True)))
         except FileNotFoundError:
             return None
         fs.lock(lock)
-        # Who cleared the bucket took the lock's name away: what we hold then is the lock of nothing.
         return lock if self._is_current_inode(fd, lock) else None
 
     @staticmethod

@@ -1,12 +1,17 @@
-"""Direct uploads into a shared directory: our own server takes the parts, so that clients need know no difference.
+"""Direct uploads into a directory pool: our own server receives the parts, so clients need not know the difference.
 
 ::
 
     <attempt>/
-        part-1, …                a part that is whole
-        part-1.<size>.<random>   one that is being received, locked meanwhile, with the size that was declared
-        whole                    the file while it is being put together of several parts
-        0                        the file
+        part-1, …                a complete part
+        part-1.<size>.<random>   a part that a request is sending, locked meanwhile, with its declared size (0: unknown)
+        whole                    the file while it is assembled from several parts
+        0                        the assembled file
+
+A part gets its name by a rename under the bucket's lock, after a check that the upload is still open; so nothing
+changes any more once the upload is finished or begun again. Two requests that send the same part write different files,
+so their bytes never mix. A single part becomes the file by a rename; several are copied into ``whole``, which is then
+renamed.
 """
 
 from __future__ import annotations
@@ -18,244 +23,218 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from fileupload.errors import Incomplete, Superseded, TooLarge
 from fileupload.formatting import format_size
-from fileupload.pool.direct import DirectFile, Form, Part, PartWriter
+from fileupload.pool.direct import DirectFile
 from fileupload.pool.directory import filesystem as fs
+from fileupload.pool.directory.bucket_store import ASSEMBLING, FILE, PART, DirectoryBucketStore, remove_parts
 from fileupload.pool.directory.descriptor_limits import admission, retried
+from fileupload.pool.parts import Form, Part, PartWriter
 from fileupload.status import RUNNING
 
-if TYPE_CHECKING:
-    from fileupload.pool.directory.pool import DirectoryPool
-
-PART = "part-"
-_WHOLE = "whole"
-_FILE = "0"
-_NAME = re.compile(PART + r"([1-9][0-9]{0,4})", re.ASCII)
+_COMPLETE = re.compile(PART + r"([1-9][0-9]{0,4})", re.ASCII)
 _IN_FLIGHT = re.compile(PART + r"([1-9][0-9]{0,4})\.([0-9]{1,19})\.[0-9a-f]{16}", re.ASCII)
-_CHUNK = 256 << 10  # bytes; stays in the processor's cache between reading, hashing and writing
+_CHUNK = 256 << 10  # bytes; fits into the processor's cache while it is read, hashed and written
 
 
 class DirectoryDirect(DirectFile):
-    """Parts that are files beside each other."""
+    """A direct upload whose parts are files in the attempt's directory."""
 
     streams_through_server = True
 
-    def __init__(self, pool: DirectoryPool, bucket_id: str, attempt: str) -> None:
-        self._pool = pool
-        self._id = bucket_id
+    def __init__(self, bucket: DirectoryBucketStore, attempt: str) -> None:
+        self.upload_id = attempt
+        self._bucket = bucket
         self._attempt = attempt
 
     def begin(self, *, form: bool) -> None:
-        """Nothing needs to be prepared."""
+        """Do nothing: the attempt's directory is all that parts need."""
 
     def part_url(self, number: int, size: int | None, expires: float) -> None:
-        """Return None: our own server takes it."""
+        """Return None: our own server receives the part."""
 
     def form(self, min_size: int, max_size: int, content_type: str, expires: float) -> Form | None:
-        """Return None: our own server takes it."""
+        """Return None: our own server receives the form."""
         return None
 
-    def receive_part(self, number: int, size: int = 0, limit: int | None = None) -> PartWriter:
-        """Create a file beside the parts that are whole, if all of them have room."""
+    def receive_part(self, number: int, size: int | None = None, limit: int | None = None) -> PartWriter:
+        """Create the file of a part, if all parts together stay within *limit*."""
         with ExitStack() as held:
-            bucket = self._open_bucket(held)
-            folder = self._open_folder(bucket, held)
+            bucket_fd = self._open_bucket(held)
+            attempt_fd = self._open_attempt(bucket_fd, held)
             try:
-                # Under the lock, of parts that come at the same time each sees those that were admitted before it.
-                with self._pool.directories.lock_open_directory(bucket):
-                    self._require_open(bucket)
-                    with admission(folder):
-                        self._admit(number, size, limit, folder)
-                        writer = _FilePart(self, number, size, held, bucket, folder)
+                # Under the lock, each of several simultaneous requests counts the parts admitted before it.
+                with self._bucket.lock_open_directory(bucket_fd):
+                    self._require_open(bucket_fd)
+                    with admission(attempt_fd):
+                        self._admit(number, size or 0, limit, attempt_fd)
+                        writer = _FilePart(self, number, size or 0, held, bucket_fd, attempt_fd)
             except FileNotFoundError:
                 raise Superseded from None
             writer.held = held.pop_all()
             return writer
 
     @staticmethod
-    def _admit(number: int, size: int, limit: int | None, folder: int) -> None:
-        """Supersede what is being received of the part *number*; only under the bucket's lock.
+    def _admit(number: int, size: int, limit: int | None, attempt_fd: int) -> None:
+        """Supersede older requests for the part *number*. The caller holds the bucket's lock.
 
-        :raises TooLarge: with this part, all parts would have more than *limit* bytes.
+        :raises TooLarge: all parts, with this one of *size* bytes, would have more than *limit* bytes.
         """
-        names = os.listdir(folder)
+        names = os.listdir(attempt_fd)
         others = 0
         for match in filter(None, map(_IN_FLIGHT.fullmatch, names)):
             if int(match[1]) == number:
                 continue
-            others += int(match[2]) if _is_being_received(match[0], folder) else 0
+            others += int(match[2]) if _is_being_received(match[0], attempt_fd) else 0
         if limit is not None:
-            others += sum(part.size for part in _whole_parts(names, folder) if part.number != number)
+            others += sum(part.size for part in _complete_parts(names, attempt_fd) if part.number != number)
             if others + size > limit:
-                raise TooLarge(f"The parts that were sent would have more than {format_size(limit)} with this one.")
-        # Not before it is admitted: a request that is refused takes nothing away.
+                raise TooLarge(f"With this part, the parts would have more than {format_size(limit)} together.")
+        # Only after the part is admitted: a refused request must not end another one.
         for name in names:
             if name.startswith(f"{PART}{number}."):
-                _supersede(name, folder)
+                _supersede(name, attempt_fd)
 
     def parts(self) -> Sequence[Part]:
-        """Return what is in the folder."""
+        """Return the parts in the attempt's directory."""
         with ExitStack() as held:
             try:
-                folder = self._open_folder(self._open_bucket(held), held)
+                attempt_fd = self._open_attempt(self._open_bucket(held), held)
             except Superseded:
                 return []
-            names = os.listdir(folder)
-            if _FILE in names:  # put together by somebody who did not come to say so
-                return [_part_at(_FILE, 0, folder)]
-            return sorted(_whole_parts(names, folder), key=lambda part: part.number)
+            names = os.listdir(attempt_fd)
+            if FILE in names:  # a process has assembled the file, and crashed before it finished the upload
+                return [_part_at(FILE, 0, attempt_fd)]
+            return sorted(_complete_parts(names, attempt_fd), key=lambda part: part.number)
 
     def assemble(self, parts: Sequence[Part], *, hashed: bool) -> str | None:
-        """Rename the only part, or copy all into one file."""
+        """Rename the only part, or copy all parts into one file."""
         digest = hashlib.sha256() if hashed else None
         with ExitStack() as held:
-            bucket = self._open_bucket(held)
-            folder = self._open_folder(bucket, held)
+            bucket_fd = self._open_bucket(held)
+            attempt_fd = self._open_attempt(bucket_fd, held)
             try:
-                self._make(parts, bucket, folder, digest.update if digest else None)
+                self._assemble(parts, bucket_fd, attempt_fd, digest.update if digest else None)
             except FileNotFoundError:
                 raise Superseded from None
-            self.remove_parts(folder)
+            remove_parts(attempt_fd)
         return digest.hexdigest() if digest else None
 
-    def _make(self, parts: Sequence[Part], bucket: int, folder: int, see: Callable[[bytes], object] | None) -> None:
-        made = _FILE in os.listdir(folder)
-        if not made and len(parts) > 1:
-            self._copy(parts, folder, see)
+    def _assemble(
+        self, parts: Sequence[Part], bucket_fd: int, attempt_fd: int, update: Callable[[bytes], object] | None
+    ) -> None:
+        assembled = FILE in os.listdir(attempt_fd)
+        if not assembled and len(parts) > 1:
+            self._copy(parts, attempt_fd, update)
             return
-        if not made:
-            self._rename(parts[0], bucket, folder)
-        if see:
-            with fs.opened(fs.open_file(_FILE, folder)) as file:
-                _read_all(file, see)
+        if not assembled:
+            self._rename(parts[0], bucket_fd, attempt_fd)
+        if update:
+            with fs.opened(fs.open_file(FILE, attempt_fd)) as file:
+                _read_all(file, update)
 
-    def _rename(self, part: Part, bucket: int, folder: int) -> None:
-        # Under the lock no part gets its name, so that it is this one.
-        with self._pool.directories.lock_open_directory(bucket), _opened_part(part, folder):
-            os.rename(f"{PART}{part.number}", _FILE, src_dir_fd=folder, dst_dir_fd=folder)
+    def _rename(self, part: Part, bucket_fd: int, attempt_fd: int) -> None:
+        # The lock keeps other requests from replacing the part between the check of its ETag and the rename.
+        with self._bucket.lock_open_directory(bucket_fd), _opened_part(part, attempt_fd):
+            os.rename(f"{PART}{part.number}", FILE, src_dir_fd=attempt_fd, dst_dir_fd=attempt_fd)
 
-    def _copy(self, parts: Sequence[Part], folder: int, see: Callable[[bytes], object] | None) -> None:
-        fs.remove(_WHOLE, folder)  # what a crash has left of it
+    def _copy(self, parts: Sequence[Part], attempt_fd: int, update: Callable[[bytes], object] | None) -> None:
+        fs.remove(ASSEMBLING, attempt_fd)  # left by a crash
         try:
-            with fs.opened(fs.create_file(_WHOLE, folder)) as whole:
-                self._fill(whole, parts, folder, see)
-            os.rename(_WHOLE, _FILE, src_dir_fd=folder, dst_dir_fd=folder)
+            with fs.opened(fs.create_file(ASSEMBLING, attempt_fd)) as file:
+                self._fill(file, parts, attempt_fd, update)
+            os.rename(ASSEMBLING, FILE, src_dir_fd=attempt_fd, dst_dir_fd=attempt_fd)
         except BaseException:
-            fs.remove(_WHOLE, folder)  # on a full disk, its room is what the next try needs
+            fs.remove(ASSEMBLING, attempt_fd)  # on a full disk, the next attempt needs its space
             raise
 
-    def _fill(self, whole: int, parts: Sequence[Part], folder: int, see: Callable[[bytes], object] | None) -> None:
+    def _fill(
+        self, target: int, parts: Sequence[Part], attempt_fd: int, update: Callable[[bytes], object] | None
+    ) -> None:
         def take(data: bytes) -> None:
-            if see:
-                see(data)
-            fs.write_all(whole, data)
+            if update:
+                update(data)
+            fs.write_all(target, data)
 
         for part in parts:
-            with _opened_part(part, folder) as file:
+            with _opened_part(part, attempt_fd) as file:
                 _read_all(file, take)
-        if self._pool.durable:
-            os.fsync(whole)
+        if self._bucket.durable:
+            os.fsync(target)
 
     def abandon(self) -> None:
         """Remove the parts and the file."""
         with ExitStack() as held, suppress(Superseded):
-            folder = self._open_folder(self._open_bucket(held), held)
-            self.remove_parts(folder)
-            fs.remove(_FILE, folder)
+            attempt_fd = self._open_attempt(self._open_bucket(held), held)
+            remove_parts(attempt_fd)
+            fs.remove(FILE, attempt_fd)
 
-    @staticmethod
-    def measure(folder: int) -> tuple[int, float]:
-        """Return the bytes that are stored of the file, and when the last of them came.
+    def publish(self, bucket_fd: int, attempt_fd: int, temporary: str, name: str) -> None:
+        """Rename the complete part *temporary* to *name*, unless the upload was finished meanwhile.
 
-        Of a part that is being sent again, the larger of both files counts.
-        """
-        sizes: dict[str, int] = {}
-        last = 0.0
-        names = os.listdir(folder)
-        for name in [_FILE] if _FILE in names else (name for name in names if name.startswith(PART)):
-            with suppress(FileNotFoundError):
-                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                number = name.partition(".")[0]
-                sizes[number] = max(sizes.get(number, 0), found.st_size)
-                last = max(last, found.st_mtime)
-        return sum(sizes.values()), last
-
-    @staticmethod
-    def remove_parts(folder: int) -> None:
-        """Remove all parts from the folder of an attempt, whole or not."""
-        for name in os.listdir(folder):
-            if name.startswith(PART) or name == _WHOLE:
-                fs.remove(name, folder)
-
-    def publish(self, bucket: int, folder: int, temporary: str, name: str) -> None:
-        """Give a part that is stored its *name*, unless the upload was finished meanwhile.
-
-        :raises Superseded: it was, or is another's by now.
+        :raises Superseded: it was finished, cleared or begun again.
         """
 
         def rename() -> None:
-            with self._pool.directories.lock_open_directory(bucket):
-                self._require_open(bucket)
-                os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            with self._bucket.lock_open_directory(bucket_fd):
+                self._require_open(bucket_fd)
+                os.rename(temporary, name, src_dir_fd=attempt_fd, dst_dir_fd=attempt_fd)
 
         try:
             retried(rename)
         except FileNotFoundError:
             raise Superseded from None
-        if self._pool.durable:
-            os.fsync(folder)
+        if self._bucket.durable:
+            os.fsync(attempt_fd)
 
     @property
     def durable(self) -> bool:
         """Whether parts are synced."""
-        return self._pool.durable
+        return self._bucket.durable
 
     def _open_bucket(self, held: ExitStack) -> int:
         try:
-            return held.enter_context(fs.opened(self._pool.directories.open(self._id)))
+            return held.enter_context(fs.opened(self._bucket.open()))
         except (FileNotFoundError, NotADirectoryError):
             raise Superseded from None
 
-    def _open_folder(self, bucket: int, held: ExitStack) -> int:
+    def _open_attempt(self, bucket_fd: int, held: ExitStack) -> int:
         try:
-            return held.enter_context(fs.opened(fs.open_directory(self._attempt, bucket)))
+            return held.enter_context(fs.opened(fs.open_directory(self._attempt, bucket_fd)))
         except (FileNotFoundError, NotADirectoryError):
             raise Superseded from None
 
-    def _require_open(self, bucket: int) -> None:
-        status = self._pool.read_status(bucket)
+    def _require_open(self, bucket_fd: int) -> None:
+        status = self._bucket.read_status(bucket_fd)
         if status.attempt != self._attempt or status.state not in RUNNING:
             raise Superseded
 
 
 class _FilePart(PartWriter):
-    """A part that is being received, in a file of its own until it is whole."""
+    """Writes a part to a file of its own, which is renamed when it is complete."""
 
     held: ExitStack
 
     def __init__(
-        self, direct: DirectoryDirect, number: int, size: int, held: ExitStack, bucket: int, folder: int
+        self, direct: DirectoryDirect, number: int, size: int, held: ExitStack, bucket_fd: int, attempt_fd: int
     ) -> None:
         self._direct = direct
         self._number = number
-        self._bucket = bucket
-        self._folder = folder
+        self._bucket_fd = bucket_fd
+        self._attempt_fd = attempt_fd
         self._written = 0
         self._name = f"{PART}{number}.{size}.{secrets.token_hex(8)}"
-        self._fd = held.enter_context(fs.opened(fs.create_file(self._name, folder)))
-        # The lock ends with the process: a file without it was left by a crash, and reserves nothing.
-        fs.try_lock(self._fd)
+        # The lock ends with the process: a file that is not locked was left by a crash, and reserves no space.
+        self._fd = held.enter_context(fs.opened(fs.create_locked_file(self._name, attempt_fd)))
 
     def write(self, data: bytes) -> None:
         """Write all of *data*.
 
-        :raises Superseded: the part is being received anew, or the upload was finished, cleared or begun anew.
+        :raises Superseded: another request sends this part now, or the upload was finished, cleared or begun again.
         """
-        # A superseded file was removed and truncated; written on, it would take room that no limit counts. On NFS
-        # it keeps a hidden name as long as it is open, so that only its size tells.
+        # A superseded file was removed and truncated; bytes written to it now would escape every limit. On NFS a
+        # removed file that is open keeps a hidden name, and only its size shows that it was truncated.
         found = os.fstat(self._fd)
         if found.st_nlink == 0 or found.st_size < self._written:
             raise Superseded
@@ -263,70 +242,70 @@ class _FilePart(PartWriter):
         self._written += len(data)
 
     def close(self) -> None:
-        """Sync it, and let it count."""
+        """Sync the part and rename it, which makes it count."""
         try:
             if self._direct.durable:
                 os.fsync(self._fd)
             self.part = Part(self._number, _etag(os.fstat(self._fd)), os.fstat(self._fd).st_size)
-            self._direct.publish(self._bucket, self._folder, self._name, f"{PART}{self._number}")
+            self._direct.publish(self._bucket_fd, self._attempt_fd, self._name, f"{PART}{self._number}")
         finally:
             self.abandon()
 
     def abandon(self) -> None:
-        """Remove what does not count."""
+        """Remove the file, unless it was renamed."""
         with self.held:
             if self._fd >= 0:
-                fs.remove(self._name, self._folder)
+                fs.remove(self._name, self._attempt_fd)
                 self._fd = -1
 
 
-def _is_being_received(name: str, folder: int) -> bool:
-    """Tell whether a process receives into the file *name*; one that a crash has left is removed."""
+def _is_being_received(name: str, attempt_fd: int) -> bool:
+    """Return whether a process writes the file *name* of a part; a file left by a crash is removed."""
     try:
-        with fs.opened(fs.open_for_locking(name, folder)) as file:
+        with fs.opened(fs.open_for_locking(name, attempt_fd)) as file:
             if not fs.try_lock(file):
                 return True
-            fs.remove(name, folder)
+            fs.remove(name, attempt_fd)
     except FileNotFoundError:
         pass
     return False
 
 
-def _supersede(name: str, folder: int) -> None:
-    """Remove the file *name* of a part that is sent again, and free its bytes, though its writer holds it open."""
-    with suppress(FileNotFoundError), fs.opened(fs.open_for_locking(name, folder)) as file:
-        fs.remove(name, folder)
+def _supersede(name: str, attempt_fd: int) -> None:
+    """Remove the file *name* of a part that is sent again, and free its blocks, although its writer has it open."""
+    with suppress(FileNotFoundError), fs.opened(fs.open_for_locking(name, attempt_fd)) as file:
+        fs.remove(name, attempt_fd)
         os.ftruncate(file, 0)
 
 
-def _whole_parts(names: Sequence[str], folder: int) -> Iterator[Part]:
-    """Yield the parts that are whole, of the *names* in the folder of an attempt."""
-    for match in filter(None, map(_NAME.fullmatch, names)):
+def _complete_parts(names: Sequence[str], attempt_fd: int) -> Iterator[Part]:
+    """Yield the complete parts among the *names* in an attempt's directory."""
+    for match in filter(None, map(_COMPLETE.fullmatch, names)):
         with suppress(FileNotFoundError):
-            yield _part_at(match[0], int(match[1]), folder)
+            yield _part_at(match[0], int(match[1]), attempt_fd)
 
 
-def _part_at(name: str, number: int, folder: int) -> Part:
-    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+def _part_at(name: str, number: int, attempt_fd: int) -> Part:
+    found = os.stat(name, dir_fd=attempt_fd, follow_symlinks=False)
     return Part(number, _etag(found), found.st_size)
 
 
 def _etag(found: os.stat_result) -> str:
-    """Return a text that changes with the file; a part is never changed in its place."""
+    """Return an ETag. Inode and time suffice, because a part is never changed in place."""
     identity = f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
     return f'"{hashlib.sha256(identity.encode()).hexdigest()[:32]}"'
 
 
 @contextmanager
-def _opened_part(part: Part, folder: int) -> Iterator[int]:
-    """Open a part, if it is still the same.
+def _opened_part(part: Part, attempt_fd: int) -> Iterator[int]:
+    """Open a part for reading; gives a descriptor.
 
-    :raises Incomplete: it is not.
+    :raises Incomplete: it was replaced or removed since it was listed.
     """
     try:
-        with fs.opened(fs.open_file(f"{PART}{part.number}", folder)) as file:
+        with fs.opened(fs.open_file(f"{PART}{part.number}", attempt_fd)) as file:
             if _etag(os.fstat(file)) != part.etag:
-                raise FileNotFoundError(errno.ENOENT, "another part")
+                raise FileNotFoundError(errno.ENOENT, "the part was replaced")
             yield file
     except FileNotFoundError:
         raise Incomplete("A part was sent again while the upload was being completed.") from None

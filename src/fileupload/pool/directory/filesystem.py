@@ -1,8 +1,13 @@
-"""The few file operations of the directory pool, each safe by itself.
+"""File operations of the directory pool, each safe by itself.
 
-Everything is opened relative to a descriptor of its folder and never through a symbolic link, so that links
-planted in the pool lead nowhere. Everything is created for the owner alone: folders with mode 0700, files with 0600. A
-umask can only take bits away from these; where it takes those of the owner, each mode is set once more.
+Every file is opened relative to a descriptor of its directory and never through a symbolic link, so that a link planted
+in the pool leads nowhere. Every file is created for the owner only: directories with mode 0700, files with 0600. A
+umask can only clear bits of these; if it clears bits of the owner, each mode is set explicitly afterwards.
+
+flock belongs to the open file, not to the process: a child process that is forked while a lock is held inherits it, and
+would keep it after the parent has closed its descriptor. So descriptors of lock files are closed in each child. They
+must be opened with :func:`open_for_locking` or :func:`create_locked_file`, and closed with :func:`close` or
+:func:`opened`.
 """
 
 from __future__ import annotations
@@ -15,101 +20,74 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
 
 from fileupload.errors import lacks_descriptors
+from fileupload.pool import fork_safety
+from fileupload.pool.local_files import make_directories, must_set_modes, sync_directory, with_mode, write_complete_file
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
-# What opening says of a symbolic link (two words for one thing) and of a socket.
+# Errors of opening a symbolic link with O_NOFOLLOW (ELOOP on Linux, EMLINK on FreeBSD) and of opening a socket (ENXIO).
 _SYMLINK_ERRNOS = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
 
 
-_umask_takes_owner_bits = False
+class _LockDescriptors:
+    """Descriptors of lock files that this process has open."""
+
+    def __init__(self) -> None:
+        self.open: set[int] = set()
+        fork_safety.register(self)
+
+    def reset_after_fork(self) -> None:
+        """Close those that a child has inherited: the locks are its parent's."""
+        for fd in self.open:
+            with suppress(OSError):
+                os.close(fd)
+        self.open = set()
 
 
-def note_umask() -> None:
-    """Look whether the umask of the process takes away what the owner needs; for the start of a process.
-
-    To set all modes in any case would cost a tenth more system calls for each small upload.
-    """
-    global _umask_takes_owner_bits
-    _umask_takes_owner_bits = bool(_read_umask() & 0o700)
+_lock_descriptors = _LockDescriptors()
 
 
-def _read_umask() -> int:
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            return next(int(line.split()[1], 8) for line in file if line.startswith("Umask:"))
-    except (OSError, StopIteration):  # no Linux; POSIX lets it only be read by being set
-        umask = os.umask(0o077)
-        os.umask(umask)
-        return umask
-
-
-def _with_mode(fd: int) -> int:
-    """Return *fd*, of a file that may just have been created, with the mode of files set."""
-    if _umask_takes_owner_bits:
-        os.fchmod(fd, 0o600)
-    return fd
-
-
-def make_directories(path: str, mode: int, *, parents: int | None = None) -> None:
-    """Make the folder *path* and those above it that are missing, with just that *mode*, whatever the umask.
-
-    What is there keeps its mode.
-
-    :param parents: the mode of those above, of which the umask takes its bits; None: just *mode* too.
-    """
-    missing = []
-    above = os.path.realpath(path)
-    while not os.path.isdir(above):
-        missing.append(above)
-        above = os.path.dirname(above)
-    for name in reversed(missing):
-        exact = parents is None or name == missing[0]
-        try:
-            os.mkdir(name, mode if exact or parents is None else parents)
-        except FileExistsError:
-            if not os.path.isdir(name):
-                raise
-            continue  # another process has made it meanwhile
-        if exact or _umask_takes_owner_bits:
-            os.chmod(name, mode)
+def close(fd: int) -> None:
+    """Close *fd*, which may be that of a lock file."""
+    # Forgotten first: once it is closed, another thread may get the same number for another file.
+    _lock_descriptors.open.discard(fd)
+    os.close(fd)
 
 
 @contextmanager
 def opened(fd: int) -> Iterator[int]:
-    """Close *fd* on leaving."""
+    """Close *fd* at the end of the ``with`` block."""
     try:
         yield fd
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def open_directory(name: str, parent: int | None = None) -> int:
-    """Return a descriptor of the folder *name* in *parent*.
+    """Return a descriptor of the directory *name* in *parent*.
 
-    :raises FileNotFoundError: it is not there.
+    :raises FileNotFoundError: it does not exist.
     :raises NotADirectoryError: it is something else, or a symbolic link.
-    :raises OSError: it is there, and cannot be opened now.
+    :raises OSError: it exists, and cannot be opened now.
     """
     try:
         return os.open(name, _DIRECTORY, dir_fd=parent)
     except OSError as error:
         if error.errno in _SYMLINK_ERRNOS:
-            raise NotADirectoryError(errno.ENOTDIR, "no folder", name) from None
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory", name) from None
         raise
 
 
 def open_root(path: str, *, create: bool) -> int:
-    """Return a descriptor of the folder *path*.
+    """Return a descriptor of the directory *path*.
 
-    :param create: make it, for the owner alone, if it is not there.
-    :raises OSError: it is not there, or cannot be opened.
+    :param create: create it, for the owner only, if it does not exist.
+    :raises OSError: it does not exist, or cannot be opened.
     """
     while True:
         try:
@@ -117,12 +95,12 @@ def open_root(path: str, *, create: bool) -> int:
         except FileNotFoundError:
             if not create:
                 raise
-        with suppress(FileNotFoundError):  # removed again on the way
+        with suppress(FileNotFoundError):  # another process has just removed a parent
             make_directories(path, 0o700, parents=0o755)
 
 
 def ensure_directory(name: str, parent: int) -> bool:
-    """Make the folder *name* in *parent*; False if it was there."""
+    """Create the directory *name* in *parent*; False if it exists."""
     try:
         make_directory(name, parent)
     except FileExistsError:
@@ -131,35 +109,35 @@ def ensure_directory(name: str, parent: int) -> bool:
 
 
 def make_directory(name: str, parent: int) -> None:
-    """Make the folder *name* in *parent*.
+    """Create the directory *name* in *parent*.
 
-    :raises FileExistsError: it is there.
+    :raises FileExistsError: it exists.
     """
     os.mkdir(name, 0o700, dir_fd=parent)
-    if _umask_takes_owner_bits:
+    if must_set_modes():
         os.chmod(name, 0o700, dir_fd=parent)
 
 
 def open_file(name: str, parent: int) -> int:
     """Return a descriptor of the regular file *name* in *parent*, for reading.
 
-    :raises FileNotFoundError: it is not there, is a symbolic link, or is no regular file.
-    :raises OSError: it is there, and cannot be opened now.
+    :raises FileNotFoundError: it does not exist, is a symbolic link, or is not a regular file.
+    :raises OSError: it exists, and cannot be opened now.
     """
     try:
-        # Without O_NONBLOCK a planted named pipe would stop us here for ever.
+        # Without O_NONBLOCK, opening a planted named pipe would block for ever.
         fd = os.open(name, _READ | os.O_NONBLOCK, dir_fd=parent)
     except OSError as error:
         if error.errno in _SYMLINK_ERRNOS:
-            raise FileNotFoundError(errno.ENOENT, "no regular file", name) from None
+            raise FileNotFoundError(errno.ENOENT, "not a regular file", name) from None
         raise
     return _require_regular(fd, name)
 
 
 def _require_regular(fd: int, name: str) -> int:
-    """Return *fd* if it is a regular file's; else close it.
+    """Return *fd* if it is that of a regular file; otherwise close it.
 
-    :raises FileNotFoundError: it is something else's.
+    :raises FileNotFoundError: it is not.
     """
     try:
         regular = stat.S_ISREG(os.fstat(fd).st_mode)
@@ -168,49 +146,59 @@ def _require_regular(fd: int, name: str) -> int:
         raise
     if not regular:
         os.close(fd)
-        raise FileNotFoundError(errno.ENOENT, "no regular file", name)
+        raise FileNotFoundError(errno.ENOENT, "not a regular file", name)
     return fd
 
 
 def create_file(name: str, parent: int) -> int:
     """Return a descriptor of a new file *name* in *parent*, for writing."""
-    return _with_mode(os.open(name, _WRITE | os.O_EXCL, 0o600, dir_fd=parent))
+    return with_mode(os.open(name, _WRITE | os.O_EXCL, 0o600, dir_fd=parent))
+
+
+def create_locked_file(name: str, parent: int) -> int:
+    """Return a descriptor of a new, empty file *name* in *parent*, for writing, and lock it."""
+    fd = create_file(name, parent)
+    _lock_descriptors.open.add(fd)
+    try_lock(fd)  # no other process knows the file yet
+    return fd
 
 
 def open_to_append(name: str, parent: int) -> int:
-    """Return a descriptor of the file *name* in *parent*, for writing behind what is there."""
+    """Return a descriptor of the file *name* in *parent*, for appending to it."""
     return os.open(name, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
 
 
 def open_to_update(path: str) -> int:
-    """Return a descriptor of the regular file at *path*, for reading and for writing in its place.
+    """Return a descriptor of the regular file at *path*, for reading and for overwriting parts of it.
 
-    :raises FileNotFoundError: it is not there, is a symbolic link, or is no regular file.
+    :raises FileNotFoundError: it does not exist, is a symbolic link, or is not a regular file.
     """
     try:
         return _require_regular(os.open(path, _LOCK | os.O_NONBLOCK), path)
     except OSError as error:
         if error.errno in _SYMLINK_ERRNOS or error.errno == errno.EISDIR:
-            raise FileNotFoundError(errno.ENOENT, "no regular file", path) from None
+            raise FileNotFoundError(errno.ENOENT, "not a regular file", path) from None
         raise
 
 
 def open_for_locking(name: str, parent: int, *, create: bool = False) -> int:
-    """Return a descriptor of the file *name* in *parent*, as locks on a network file system ask for: for writing.
+    """Return a descriptor of the file *name* in *parent*, opened for writing, which locks on NFS require.
 
-    :raises OSError: it is not there, or a link is.
+    :param create: create it if it does not exist.
+    :raises OSError: it does not exist, or a symbolic link is in its place.
     """
     fd = os.open(name, _LOCK | os.O_CREAT if create else _LOCK, 0o600, dir_fd=parent)
-    return _with_mode(fd) if create else fd
+    _lock_descriptors.open.add(fd)
+    return with_mode(fd) if create else fd
 
 
 def lock(fd: int) -> None:
-    """Lock the file of *fd*, once nobody else holds it; the lock ends with the descriptor, and with the process."""
+    """Wait for the lock of the file *fd*, and hold it until the descriptor is closed or the process ends."""
     fcntl.flock(fd, fcntl.LOCK_EX)
 
 
 def try_lock(fd: int) -> bool:
-    """Lock the file of *fd* if nobody else holds it now."""
+    """Lock the file *fd*; False if another descriptor holds the lock now."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -219,8 +207,8 @@ def try_lock(fd: int) -> bool:
 
 
 def read_file(name: str, parent: int) -> bytes:
-    """Return what the file *name* in *parent* holds."""
-    # A Python file would ask the system four more questions.
+    """Return the content of the file *name* in *parent*."""
+    # open() would cost four more system calls.
     with opened(open_file(name, parent)) as fd:
         pieces = []
         while piece := os.read(fd, 1 << 16):
@@ -229,7 +217,7 @@ def read_file(name: str, parent: int) -> bytes:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of *data*; one write may store less than it was given."""
+    """Write all of *data*; os.write may write less than it was given."""
     written = os.write(fd, data)
     while written < len(data):
         data = data[written:]
@@ -237,30 +225,32 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def temporary_name(name: str) -> str:
-    """Return the name that the new content of the file *name* has until it is whole."""
+    """Return the name under which the new content of the file *name* is written before it is renamed."""
     return name + ".new"
 
 
 def replace_file(name: str, data: bytes, parent: int, *, durable: bool) -> None:
-    """Give the file *name* in *parent* the content *data*, whole or not at all, after a crash too.
+    """Replace the content of the file *name* in *parent* by *data*, atomically, also if the process crashes.
 
-    Only one caller at a time may do so for the same name. The folder itself is not synced.
+    Only one caller at a time may do so for the same name. The directory itself is not synced.
+
+    :param durable: sync the file before it gets its name.
     """
     temporary = temporary_name(name)
     try:
-        with opened(_with_mode(os.open(temporary, _WRITE | os.O_TRUNC, 0o600, dir_fd=parent))) as fd:
+        with opened(with_mode(os.open(temporary, _WRITE | os.O_TRUNC, 0o600, dir_fd=parent))) as fd:
             write_all(fd, data)
             if durable:
                 os.fsync(fd)
         os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
     except OSError:
-        with suppress(OSError):  # on a full disk, what was begun would keep its inode
+        with suppress(OSError):  # on a full disk, the temporary file would keep its blocks and inode
             remove(temporary, parent)
         raise
 
 
 def remove(name: str, parent: int) -> bool:
-    """Remove the file *name* from *parent*; False if it was not there."""
+    """Remove the file *name* from *parent*; False if it does not exist."""
     try:
         os.unlink(name, dir_fd=parent)
     except FileNotFoundError:
@@ -269,17 +259,17 @@ def remove(name: str, parent: int) -> bool:
 
 
 def remove_tree(name: str, parent: int) -> None:
-    """Remove *name* from *parent*, a file or a folder with all it holds; links are not followed.
+    """Remove *name* from *parent*, a file or a directory with its content; symbolic links are not followed.
 
-    :raises OSError: no descriptors are left, and so some of it is; any other trouble is passed over.
+    :raises OSError: it was not removed completely because no descriptors are left. Other errors are ignored.
     """
     try:
         remove(name, parent)
-    except (IsADirectoryError, PermissionError):  # unlink of a folder: EISDIR on Linux, EPERM elsewhere
-        _remove_folder(name, parent)
+    except (IsADirectoryError, PermissionError):  # unlink of a directory: EISDIR on Linux, EPERM elsewhere
+        _remove_directory(name, parent)
 
 
-def _remove_folder(name: str, parent: int) -> None:
+def _remove_directory(name: str, parent: int) -> None:
     shortage: list[OSError] = []
 
     def note(error: BaseException) -> None:
@@ -295,9 +285,9 @@ def _remove_folder(name: str, parent: int) -> None:
 
 
 def move_file(name: str, parent: int, path: str, *, durable: bool) -> None:
-    """Move the file *name* out of *parent* to *path*, replacing what is there.
+    """Move the file *name* out of *parent* to *path*, replacing an existing file.
 
-    Renamed where that is possible; else copied under another name beside *path*, then renamed.
+    The file is renamed if that is possible. Otherwise it is copied under another name beside *path*, then renamed.
     """
     try:
         os.rename(name, path, src_dir_fd=parent)
@@ -305,32 +295,7 @@ def move_file(name: str, parent: int, path: str, *, durable: bool) -> None:
         if error.errno != errno.EXDEV:
             raise
         with open(open_file(name, parent), "rb") as source:
-            write_whole(source, path, durable=durable)
+            write_complete_file(source, path, durable=durable)
         remove(name, parent)
     if durable:
         sync_directory(os.path.dirname(os.path.abspath(path)))
-
-
-def write_whole(source: BinaryIO, path: str, *, durable: bool) -> None:
-    """Give the file *path* all that *source* has to give, and its name when it is whole."""
-    folder, base = os.path.split(os.path.abspath(path))
-    partial = os.path.join(folder, f".{base[:100]}.{os.urandom(8).hex()}.part")
-    target = _with_mode(os.open(partial, _WRITE | os.O_EXCL, 0o600))
-    try:
-        with open(target, "wb") as file:
-            shutil.copyfileobj(source, file, 1 << 20)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        os.rename(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
-    if durable:
-        sync_directory(folder)
-
-
-def sync_directory(path: str, parent: int | None = None) -> None:
-    """Make the names in the folder *path* durable."""
-    with opened(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)) as fd:
-        os.fsync(fd)

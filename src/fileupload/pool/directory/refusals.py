@@ -1,7 +1,7 @@
-"""The register of refusals in a shared directory: one file of a fixed size, made once.
+"""The register of refusals in a directory pool: one file of a fixed size, created once.
 
-A slot is written with one ``pwrite``, without a lock and without fsync. Two processes that write one slot at the same
-time, and a crash, can leave a torn record: its checksum then does not match, and it reads as no refusal.
+A slot is written with one ``pwrite``, without a lock and without fsync. A crash, or two processes that write one slot
+at the same time, can leave a torn record. Its checksum then does not match, and it reads as no refusal.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ SLOTS = 4096
 
 
 class DirectoryRefusals:
-    """Keeps refusals in ``<directory>/.refusals``."""
+    """Stores refusals in ``<directory>/.refusals``."""
 
     def __init__(self, directory: str, *, reserve: int) -> None:
-        """Keep the file in the pool's *directory*.
+        """Use a file in the pool's *directory*, which is created with the first refusal.
 
-        :param reserve: bytes of free space below which the file is not made.
+        :param reserve: bytes that must stay free, or the file is not created.
         """
         self._directory = directory
         self._reserve = reserve
 
     def write(self, bucket_id: str, status: UploadStatus) -> None:
-        """Keep the refusal *status*; where that is not possible, or the file has no room, nothing is kept."""
+        """Store the refusal *status*; nothing is stored where the file cannot be created or written."""
         data = encode_refusal(bucket_id, status)
-        with suppress(OSError), fs.opened(self._open_or_make()) as fd:
+        with suppress(OSError), fs.opened(self._open_or_create()) as fd:
             os.pwrite(fd, data, self._offset(bucket_id))
 
     def read(self, bucket_id: str) -> UploadStatus | None:
@@ -61,36 +61,36 @@ class DirectoryRefusals:
     def _offset(bucket_id: str) -> int:
         return slot_of(bucket_id, SLOTS) * SLOT_SIZE
 
-    def _open_or_make(self) -> int:
-        """Return a descriptor of the file, which is made if there is room for it and nothing has its name.
+    def _open_or_create(self) -> int:
+        """Return a descriptor of the file, which is created if there is enough space and the name is free.
 
         :raises OSError: there is no such file.
         """
         try:
             return self._open()
         except FileNotFoundError:
-            if os.path.lexists(os.path.join(self._directory, REFUSALS)) or not self._has_room():
+            if os.path.lexists(os.path.join(self._directory, REFUSALS)) or not self._has_space():
                 raise
-        self._make()
+        self._create()
         return self._open()
 
     def _open(self) -> int:
         """Return a descriptor of the file.
 
-        :raises FileNotFoundError: it is absent, or something else is in its place, such as a symbolic link.
+        :raises FileNotFoundError: it does not exist, or something else, such as a symbolic link, is in its place.
         """
         return fs.open_to_update(os.path.join(self._directory, REFUSALS))
 
-    def _has_room(self) -> bool:
+    def _has_space(self) -> bool:
         numbers = os.statvfs(self._directory)
         return numbers.f_bavail * numbers.f_frsize - SLOTS * SLOT_SIZE >= self._reserve
 
-    def _make(self) -> None:
-        """Make the file, with all its blocks allocated: a refusal on a full disk then needs no further one.
+    def _create(self) -> None:
+        """Create the file with all its blocks allocated, so that a refusal on a full disk needs no new block.
 
-        It gets its name when it is whole. Of several processes that make it at once, one gives it the name.
+        It gets its name when it is complete. Of several processes that create it at once, one gives it the name.
 
-        :raises OSError: it cannot be made, or something else has its name.
+        :raises OSError: it cannot be created, or something else has its name.
         """
         temporary = f"{REFUSALS}.{os.urandom(8).hex()}"
         with fs.opened(fs.open_directory(self._directory)) as root:
@@ -102,7 +102,7 @@ class DirectoryRefusals:
             except OSError as error:
                 if error.errno not in {errno.EPERM, errno.ENOTSUP}:
                     raise
-                # A file system without hard links: of two files that replace each other one refusal may be lost.
+                # A file system without hard links: if two processes rename at once, one refusal may be lost.
                 os.rename(temporary, REFUSALS, src_dir_fd=root, dst_dir_fd=root)
             finally:
                 fs.remove(temporary, root)

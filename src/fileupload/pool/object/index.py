@@ -1,4 +1,4 @@
-"""The index of an object pool: an object for each text, whose key is the text's own key and name."""
+"""The index of an object pool: an object for each text, whose key is made of the text's key and name."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from fileupload.pool.index import Index, Key
 from fileupload.pool.key_encoding import decode_segment, encode_segment
 from fileupload.pool.object.store import ObjectStore
 
-_FILE = "="
+_NAME = "="  # begins the last segment of a key
 
 
 class ObjectIndex(Index):
-    """Texts in objects. Listing the names under a key is one request."""
+    """Stores texts in objects. Listing the names under a key is one request."""
 
     def __init__(self, store: ObjectStore, prefix: str) -> None:
         """Use the keys below *prefix*, which ends with a slash."""
@@ -32,8 +32,8 @@ class ObjectIndex(Index):
             return None
 
     def names(self, key: Key) -> list[str]:
-        """Return the names directly under *key*, in the order of their characters."""
-        prefix = self._folder(key) + _FILE
+        """Return the names directly under *key*, sorted."""
+        prefix = self._prefix_of(key) + _NAME
         names = []
         for each in self._store.list(prefix):
             with suppress(ValueError):
@@ -41,26 +41,26 @@ class ObjectIndex(Index):
         return sorted(names)
 
     def keys(self, prefix: Key) -> Iterator[Key]:
-        """Yield every key that begins with *prefix*, itself included, and holds something."""
-        base = self._folder(prefix)
+        """Yield every key that begins with *prefix*, itself included, and holds at least one text."""
+        base = self._prefix_of(prefix)
         found: set[Key] = set()
         for each in self._store.list(base):
-            *folders, name = each.key.removeprefix(base).split("/")
+            *segments, name = each.key.removeprefix(base).split("/")
             with suppress(ValueError):
-                key = (*prefix, *(decode_segment(folder) for folder in folders))
-                if name.startswith(_FILE) and key not in found:
+                key = (*prefix, *(decode_segment(segment) for segment in segments))
+                if name.startswith(_NAME) and key not in found:
                     found.add(key)
                     yield key
 
     def remove(self, key: Key, name: str) -> bool:
         """Remove a text; False if there was none."""
-        place = self._key(key, name)
-        there = any(each.key == place for each in self._store.list(place))
-        self._store.delete([place])
-        return there
+        object_key = self._key(key, name)
+        exists = any(each.key == object_key for each in self._store.list(object_key))
+        self._store.delete([object_key])
+        return exists
 
-    def _folder(self, key: Key) -> str:
-        return self._prefix + "".join(encode_segment(word) + "/" for word in key)
+    def _prefix_of(self, key: Key) -> str:
+        return self._prefix + "".join(encode_segment(segment) + "/" for segment in key)
 
     def _key(self, key: Key, name: str) -> str:
-        return self._folder(key) + _FILE + encode_segment(name)
+        return self._prefix_of(key) + _NAME + encode_segment(name)

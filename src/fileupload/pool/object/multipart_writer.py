@@ -1,4 +1,15 @@
-"""Writes one object: small ones at once, large ones in parts that are sent while the next one fills."""
+"""Writes one object: a small one in one request, a large one in parts that are sent while the next part fills.
+
+A part has 8 MiB, more if the declared length needs it, so that 10,000 parts suffice. Two parts are sent while one
+fills, so an upload holds at most three parts in memory.
+
+*Resuming.* The parts of a suspended upload stay with their multipart upload, whose upload id is in ``<key>.parts``. The
+bytes that do not fill a part are an object of their own, ``<key>.rest-<number of parts>``; a crash loses them, and the
+client sends them again. A writer that resumes counts the parts from 1 to the first gap, since parts are sent side by
+side, and a crash can leave part 3 without part 2. The object is made of the parts with the ETags that the writer knows.
+So if a superseded writer, which has not noticed yet, replaces a part, completing fails instead of mixing the bytes of
+two clients.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +18,30 @@ import math
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import suppress
 
-from fileupload.pool.base import FileWriter
-from fileupload.pool.direct import MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE, Part
 from fileupload.pool.object.store import ObjectStore
+from fileupload.pool.parts import MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE, FileWriter, Part
 
-DEFAULT_PART_SIZE = 8 << 20  # bytes; fewer parts are fewer requests, and an upload holds up to three of them in memory
-_USUAL_PART = 16 << 20  # of a large upload, which stores take faster by a sixth than in parts of half the size
-_SMALL_PARTS = 64  # smallest ones, before they grow to that size
-_PARTS = ".parts"  # behind a key: the name of the undertaking that makes it of parts
-_IN_FLIGHT = 2  # parts that are sent while the next one fills; an upload never holds more than three
+DEFAULT_PART_SIZE = 8 << 20  # bytes
+_LARGE_PART_SIZE = 16 << 20  # for large files: a sixth faster on Swift and radosgw, with half the requests
+_SMALL_PARTS = 64  # parts of DEFAULT_PART_SIZE before they grow
+_UPLOAD_ID = ".parts"  # the end of the key that has the upload id
+_IN_FLIGHT = 2  # parts that are sent while the next one fills
 
 
 def part_size(expected: int | None) -> int:
-    """Return the bytes of a part, so that *expected* bytes fit into the number of parts that stores take.
+    """Return the size of a part in bytes, so that an object of *expected* bytes has at most MAX_PARTS parts.
 
-    Of an object of unknown length the parts grow as it does; see :func:`next_part_size`.
+    If the length is not known, the parts grow with the object; see :func:`next_part_size`.
     """
     if not expected:
         return DEFAULT_PART_SIZE
-    usual = min(_mebibytes(expected / _SMALL_PARTS), _USUAL_PART)
+    usual = min(_mebibytes(expected / _SMALL_PARTS), _LARGE_PART_SIZE)
     return min(max(DEFAULT_PART_SIZE, usual, _mebibytes(expected / (MAX_PARTS - 1))), MAX_PART_SIZE)
 
 
 def next_part_size(size: int, number: int) -> int:
-    """Return the bytes of the part after that *number*, which had *size*, of an object of unknown length."""
-    # 10,000 parts that double each thousand hold more than the 5 TiB of the largest object.
+    """Return the size of the part after the part *number*, which has *size* bytes, of an object of unknown length."""
+    # 10,000 parts whose size doubles every thousand parts hold more than the 5 TiB of the largest object.
     grows = number == _SMALL_PARTS or number % 1000 == 0
     return min(size * 2, MAX_PART_SIZE) if grows else size
 
@@ -42,7 +52,7 @@ def _mebibytes(size: float) -> int:
 
 
 class PartBuffer:
-    """Takes the bytes of one part after another. What was cleared keeps its memory, which costs time to have anew."""
+    """Collects the bytes of one part. A cleared buffer keeps its memory, because allocating it again costs time."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -52,7 +62,7 @@ class PartBuffer:
         return self._size
 
     def append(self, data: bytes | memoryview) -> None:
-        """Take all of *data*."""
+        """Append all of *data*."""
         end = self._size + len(data)
         if end <= len(self._bytes):
             memoryview(self._bytes)[self._size : end] = data
@@ -62,19 +72,19 @@ class PartBuffer:
         self._size = end
 
     def content(self) -> bytearray:
-        """Return what was taken; it is no copy, and holds until this is cleared."""
+        """Return the bytes, not a copy; valid until the buffer is cleared."""
         del self._bytes[self._size :]
         return self._bytes
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Remove the bytes."""
         self._size = 0
 
 
 class ObjectWriter(FileWriter):
-    """Fills a part, sends it in another thread, and fills the next one.
+    """Fills a part, sends it in another thread, and fills the next one meanwhile.
 
-    :ivar taken: the bytes that it has.
+    :ivar taken: bytes that were written, those of a resumed writer included.
     """
 
     def __init__(
@@ -82,8 +92,8 @@ class ObjectWriter(FileWriter):
     ) -> None:
         """Write the object *key*.
 
-        :param expected: bytes at most, where that is known.
-        :param resumable: note beside the object what :meth:`resume` needs.
+        :param expected: maximum size of the object in bytes, or None if it is not known.
+        :param resumable: store beside the object what :meth:`resume` needs.
         """
         self._store = store
         self._part_executor = part_executor
@@ -101,17 +111,18 @@ class ObjectWriter(FileWriter):
         self.taken = 0
 
     def resume(self) -> int:
-        """Take up what a suspended or crashed writer of the same key has stored; return its bytes."""
+        """Continue the object of a suspended or crashed writer; return the offset, the bytes that are stored."""
         with suppress(FileNotFoundError):
-            self._upload = self._store.get(self._key + _PARTS).decode()
+            self._upload = self._store.get(self._key + _UPLOAD_ID).decode()
             self._parts = sorted(self._store.parts(self._key, self._upload), key=lambda part: part.number)
-        # Parts are sent side by side, so one may be missing before the last: what stands behind it does not count.
-        # The same holds for a last part that was stored while the object was being made: nothing could follow it.
-        whole = [part for n, part in enumerate(self._parts, 1) if part.number == n and part.size >= MIN_PART_SIZE]
-        self._parts, self._number = whole, len(whole)
+        # Parts are sent side by side, so one may be missing: the parts after a gap do not count. A part below the
+        # minimum was sent as the last one, just before a crash: no other part could follow it, so it is sent again.
+        usable = [part for n, part in enumerate(self._parts, 1) if part.number == n and part.size >= MIN_PART_SIZE]
+        self._parts, self._number = usable, len(usable)
         with suppress(FileNotFoundError):
             self._buffer.append(self._store.get(self._rest_key()))
-        # A part that was stored behind a missing one is found again later: it is right if the others are as they were.
+        # A part after a gap stays in the store, and counts again in a later resume once the gap is filled. So the parts
+        # that fill it must have the sizes that the first writer used.
         for number in range(1, self._number + 1) if self._grows else ():
             self._size = next_part_size(self._size, number)
         self._size = max([self._size, *(part.size for part in self._parts)])
@@ -119,15 +130,15 @@ class ObjectWriter(FileWriter):
         return self.taken
 
     def suspend(self) -> None:
-        """Store what is not yet a part, and let go; the object is not made."""
+        """Store the bytes that do not fill a part, and end without making the object."""
         self._wait(0)
-        # Behind a part that could not be stored, nothing counts.
+        # After a part that could not be stored, no bytes count.
         if self._buffer and len(self._parts) == self._number:
             self._store.put(self._rest_key(), self._buffer.content())
         self._end()
 
     def write(self, data: bytes) -> None:
-        """Take all of *data*.
+        """Write all of *data*.
 
         :raises OSError: a part could not be stored.
         """
@@ -152,31 +163,31 @@ class ObjectWriter(FileWriter):
                 raise OSError(errno.EIO, "a part could not be stored", self._key)
             self._store.complete_multipart_upload(self._key, self._upload, self._parts)
         if self._resumable:
-            self._store.delete([self._key + _PARTS, self._rest_key()])
+            self._store.delete([self._key + _UPLOAD_ID, self._rest_key()])
         self._end()
 
     def abandon(self) -> None:
-        """Leave nothing of an object that was not closed."""
+        """Remove the parts of an object that was not closed."""
         if not self._open:
             return
-        wait(self._sending)  # a part that comes after the end would stay
+        wait(self._sending)  # a part that arrived after the abort would stay
         self._end()
         if self._upload:
             self._store.abort_multipart_upload(self._key, self._upload)
 
     def _end(self) -> None:
-        """Give up what is in memory."""
+        """Free the memory."""
         self._open = False
         self._buffer = PartBuffer()
         self._free.clear()
         self._sending.clear()
 
     def _send(self) -> None:
-        """Send what is in the buffer, and go on once there is room for the next part."""
+        """Send the part in the buffer, and wait until at most _IN_FLIGHT parts are being sent."""
         if not self._upload:
             self._upload = self._store.create_multipart_upload(self._key, "application/octet-stream")
             if self._resumable:
-                self._store.put(self._key + _PARTS, self._upload.encode())
+                self._store.put(self._key + _UPLOAD_ID, self._upload.encode())
         self._number += 1
         content = self._buffer.content()
         future = self._part_executor.submit(self._store.put_part, self._key, self._upload, self._number, content)
@@ -188,11 +199,11 @@ class ObjectWriter(FileWriter):
             self._size = next_part_size(self._size, self._number)
 
     def _rest_key(self) -> str:
-        """Return where the rest behind the parts lies; one that was stored behind fewer parts is of the past."""
+        """Return the key of the bytes after the last part. The number keeps an older rest from being taken for them."""
         return f"{self._key}.rest-{len(self._parts)}"
 
     def _wait(self, most: int) -> None:
-        """Wait until at most so many parts are being sent.
+        """Wait until at most *most* parts are being sent.
 
         :raises OSError: one of them could not be stored.
         """

@@ -1,73 +1,80 @@
-"""Where nodes show each other how their uploads stand, and whose they are: in the store itself, or in Redis."""
+"""Presence of running attempts: how nodes show each other the progress of their uploads, and that they are alive.
+
+The presence is either in the object store itself, where an attempt refreshes a small object, or in Redis (see
+``redis_presence``), where it refreshes a key that expires.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import suppress
 
+from fileupload.pool.object.keys import bucket_prefix
 from fileupload.pool.object.store import ObjectStore
 
 
 class PresenceStore(ABC):
-    """Shows the last status of each running attempt, and which attempt owns each bucket.
+    """Shows the last status of each running attempt, and a cached note of the attempt that owns each bucket.
 
-    Whose a bucket is, the store alone decides. What is noted here is only news of it, which may be old or missing.
+    Only the object store decides which attempt owns a bucket. The note here may be old or missing.
 
-    :ivar interval: seconds between two changes that it can take.
+    :ivar interval: minimum seconds between two publications of an attempt.
     """
 
     interval: float
 
     @abstractmethod
-    def publish(self, bucket_id: str, token: str, record: str) -> bool:
-        """Show *record* as a sign of life; nothing is raised where that is not possible.
+    def publish(self, bucket_id: str, token: str, record: bytes) -> bool:
+        """Show *record* as the status of the attempt *token*, which is also its heartbeat. Never raises OSError.
 
-        :return: False if the bucket is noted as another's: time to look into the store.
+        :return: False if the note says that another attempt owns the bucket, so that the caller should check the store.
         """
 
     @abstractmethod
     def get(self, bucket_id: str, token: str) -> str | None:
-        """Return what is shown of an attempt beside what lies in the store, or None."""
+        """Return the record of an attempt that is shown outside the object store, or None."""
 
     @abstractmethod
     def withdraw(self, bucket_id: str, token: str) -> None:
-        """Show nothing of an attempt any more."""
+        """Remove the record of an attempt. Never raises OSError."""
 
     @abstractmethod
     def is_alive(self, bucket_id: str, token: str, age: float, limit: float) -> bool:
-        """Tell whether an attempt has given a sign of life in the last *limit* seconds, or may have.
+        """Return whether an attempt has sent a heartbeat in the last *limit* seconds, or may have sent one.
 
-        :param age: seconds since the store last saw something of it.
+        :param age: seconds since a key of the attempt was written to the store.
         """
 
     @abstractmethod
     def acquire_resume_lease(self, bucket_id: str, token: str) -> bool:
-        """Claim to be who follows the attempt *token*; False if somebody else has done so a moment ago."""
+        """Acquire the right to resume the attempt *token*; False if another process acquired it a moment ago."""
 
     @abstractmethod
     def cache_owner(self, bucket_id: str, token: str) -> None:
-        """Note that the attempt *token* owns the bucket, as the store says; empty: nobody, it was cleared."""
+        """Note that the attempt *token* owns the bucket, as the store says; an empty text if the bucket was cleared."""
 
 
 class ObjectPresence(PresenceStore):
-    """Refreshes a small object once a second. Whose a bucket is, and what was shown, is seen by a look at the store."""
+    """Presence in the object store: an object ``p/<token>``, which a running attempt replaces once a second.
+
+    The object is part of the bucket, so readers find it in their snapshot, and the markers there tell the owner.
+    """
 
     interval = 1.0
 
-    def __init__(self, store: ObjectStore, key: Callable[[str, str], str]) -> None:
-        """Take *key*, which tells where the progress of an attempt lies."""
+    def __init__(self, store: ObjectStore, prefix: str) -> None:
+        """Use the keys of the pool in *store* that begin with *prefix*, which is empty or ends with a slash."""
         self._store = store
-        self._key = key
+        self._prefix = prefix
 
-    def publish(self, bucket_id: str, token: str, record: str) -> bool:
+    def publish(self, bucket_id: str, token: str, record: bytes) -> bool:
         """Replace the object."""
-        with suppress(OSError):  # progress that cannot be shown must not end an upload
-            self._store.put(self._key(bucket_id, token), record.encode())
+        with suppress(OSError):  # an upload must not fail because its progress cannot be shown
+            self._store.put(self._key(bucket_id, token), record)
         return True
 
     def get(self, bucket_id: str, token: str) -> None:
-        """Return None: there is nothing beside what lies in the store."""
+        """Return None: the record is in the object store."""
 
     def withdraw(self, bucket_id: str, token: str) -> None:
         """Remove the object."""
@@ -75,12 +82,15 @@ class ObjectPresence(PresenceStore):
             self._store.delete([self._key(bucket_id, token)])
 
     def is_alive(self, bucket_id: str, token: str, age: float, limit: float) -> bool:
-        """Tell by the age of what is in the store."""
+        """Return whether a key of the attempt was written in the last *limit* seconds."""
         return age < limit
 
     def acquire_resume_lease(self, bucket_id: str, token: str) -> bool:
-        """Return True: of several who write markers, the newest is the one."""
+        """Return True: if several processes resume an attempt, the one with the newest marker goes on."""
         return True
 
     def cache_owner(self, bucket_id: str, token: str) -> None:
-        """Do nothing: the markers say it."""
+        """Do nothing: the markers tell the owner."""
+
+    def _key(self, bucket_id: str, token: str) -> str:
+        return f"{bucket_prefix(self._prefix, bucket_id)}p/{token}"

@@ -1,15 +1,26 @@
-"""Progress in Redis or Valkey: live for all nodes, at no cost to the store. What Redis cannot do, the store does.
+"""Presence in Redis or Valkey: visible to all nodes at once, and without requests to the object store.
 
 ::
 
     <pool>:<id>:<token>         the last status of a running attempt
-    <pool>:<id>                 the token of the attempt that owns the bucket; empty: it was cleared
-    <pool>:<id>:<token>:next    somebody goes on with that attempt
-    <pool>:known                there since Redis last knew nothing
-    <pool>:new                  there for a while from then on
+    <pool>:<id>                 the token of the attempt that owns the bucket; empty if it was cleared
+    <pool>:<id>:<token>:next    a resume lease
+    <pool>:known                exists since Redis was last found empty
+    <pool>:new                  exists for a while after that
 
-All but the last but one expire by themselves. Any of them may be missing, old or wrong at any time: then news comes
-later, and nothing else changes.
+All keys but ``known`` expire. Redis may lose any of them, or hold old or foreign values, at any time. The store decides
+everything, so the only consequence is that nodes learn something later:
+
+- *Owner.* Each publication compares the note of the owner in the same round trip. If it names another attempt, the
+  caller checks the store, and corrects the note if the store disagrees. A missing note means nothing.
+- *Death.* A missing Redis key means "dead" only if Redis has been up, with its data, for at least ``dead_after``: while
+  Redis does not answer, or within that time after it was found empty (``new``), attempts count as alive. A node that
+  cannot reach Redis for longer, while other nodes can, takes their attempts for dead; since each attempt writes only
+  its own keys, that costs an upload at worst, never its integrity.
+- *Resume.* Of two nodes that resume an upload, the one that sets ``next`` goes on, and the other has written nothing.
+  The lease expires after 10 s, in case its node has crashed.
+
+While Redis does not answer, another presence (that in the object store) is used. One request in 10 s tries Redis again.
 """
 
 from __future__ import annotations
@@ -18,21 +29,23 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fileupload.errors import SettingError
+from fileupload.pool.fork_safety import PerProcess
 from fileupload.pool.object.presence import PresenceStore
 
 log = logging.getLogger("fileupload")
 
-_EXPIRES = 30  # seconds after which what was shown, and not shown again, is forgotten
-_CLAIM_EXPIRES = 10  # seconds in which who goes on with an attempt has written so into the store, or has died
-_TIMEOUT = 1.0  # seconds: an upload does not wait longer for it
-_RETRY_INTERVAL = 10.0  # seconds in which it is not asked again after it failed
+_RECORD_TTL = 30  # seconds after the last publication
+_RESUME_LEASE_TTL = 10  # seconds; long enough for writing a marker to the store
+_TIMEOUT = 1.0  # seconds that an upload waits for Redis
+_RETRY_INTERVAL = 10.0  # seconds between two requests while Redis does not answer
 _NEVER = float("-inf")
 
-# In one round trip: the sign of life is given in any case, the note is renewed only where it is not another's.
-_SHOW = """
+# One round trip: the record is always set; the note of the owner only if it does not name another attempt.
+_PUBLISH = """
 redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
 local owner = redis.call('GET', KEYS[2])
 if owner and owner ~= ARGV[1] then return 0 end
@@ -42,105 +55,108 @@ return 1
 
 
 class RedisPresence(PresenceStore):
-    """Shows progress in Redis; while that is away, on another presence."""
+    """Presence in Redis; while Redis does not answer, in another presence."""
 
-    def __init__(self, url: str, pool: str, otherwise: PresenceStore) -> None:
-        """Use the server at *url*, for the pool of that name.
+    def __init__(self, url: str, pool: str, fallback: PresenceStore) -> None:
+        """Use the server at *url*.
 
-        :raises SettingError: the client is not installed, or the address is none.
+        :param pool: distinguishes the pool from others on the same server.
+        :param fallback: used while Redis does not answer.
+        :raises SettingError: the Redis client is not installed, or *url* is not valid.
         """
         try:
             import redis
         except ImportError:
             raise SettingError("setting 'progress' needs the client: pip install 'fileupload[redis]'") from None
-        try:
-            self._redis: Any = redis.Redis.from_url(
+        self._clients: PerProcess[Any] = PerProcess(
+            partial(
+                redis.Redis.from_url,
                 url,
                 socket_timeout=_TIMEOUT,
                 socket_connect_timeout=_TIMEOUT,
                 decode_responses=True,
-                encoding_errors="replace",  # what is no text is no status either, and no error
+                encoding_errors="replace",  # a value that is not text is no record, and must not raise here
             )
+        )
+        try:
+            self._publish_script = self._clients.get().register_script(_PUBLISH)
         except ValueError as error:
-            raise SettingError(f"setting 'progress' is no such address: {error}") from None
+            raise SettingError(f"setting 'progress' is not a valid address: {error}") from None
         self._error = redis.RedisError
-        self._show_script = self._redis.register_script(_SHOW)
         self._prefix = "fileupload:" + hashlib.sha256(pool.encode()).hexdigest()[:16]
-        self._otherwise = otherwise
-        self._lost: float | None = None  # when it ceased to answer
-        self._failed = _NEVER  # when it was last asked without an answer
+        self._fallback = fallback
+        self._lost_at: float | None = None  # when Redis ceased to answer
+        self._failed_at = _NEVER  # when the last request failed
 
     @property
     def interval(self) -> float:  # type: ignore[override]
-        """Seconds between two changes that the presence in use can take."""
-        return 0.0 if self._is_usable() else self._otherwise.interval
+        """Minimum seconds between two publications to the presence that is in use."""
+        return 0.0 if self._is_usable() else self._fallback.interval
 
-    def publish(self, bucket_id: str, token: str, record: str) -> bool:
+    def publish(self, bucket_id: str, token: str, record: bytes) -> bool:
         """Set a key that expires."""
         keys = [self._key(bucket_id, token), self._key(bucket_id)]
-        answer = self._ask(lambda: self._show_script(keys=keys, args=[token, record, _EXPIRES]))
-        return self._otherwise.publish(bucket_id, token, record) if answer is None else bool(answer)
+        arguments = [token, record, _RECORD_TTL]
+        answer = self._ask(lambda redis: self._publish_script(keys=keys, args=arguments, client=redis))
+        return self._fallback.publish(bucket_id, token, record) if answer is None else bool(answer)
 
     def get(self, bucket_id: str, token: str) -> str | None:
-        """Return what the key says, or what the other presence does."""
-        found = self._ask(lambda: self._redis.get(self._key(bucket_id, token)))
-        return str(found) if found is not None else self._otherwise.get(bucket_id, token)
+        """Return the value of the key, or what the fallback returns."""
+        found = self._ask(lambda redis: redis.get(self._key(bucket_id, token)))
+        return str(found) if found is not None else self._fallback.get(bucket_id, token)
 
     def withdraw(self, bucket_id: str, token: str) -> None:
-        """Remove the key, and what the other presence may have."""
-        self._ask(lambda: self._redis.delete(self._key(bucket_id, token)))
-        self._otherwise.withdraw(bucket_id, token)
+        """Remove the key, and the record in the fallback."""
+        self._ask(lambda redis: redis.delete(self._key(bucket_id, token)))
+        self._fallback.withdraw(bucket_id, token)
 
     def is_alive(self, bucket_id: str, token: str, age: float, limit: float) -> bool:
-        """Tell as the other presence does, or by the key, which would have expired.
-
-        Nobody is dead of whom nothing could be heard here for so long: Redis does not answer, or knew nothing.
-        """
-        if self._otherwise.is_alive(bucket_id, token, age, limit):
+        """Return whether the fallback knows a heartbeat, the key exists, or Redis may have lost it."""
+        if self._fallback.is_alive(bucket_id, token, age, limit):
             return True
-        answer = self._ask(lambda: self._redis.exists(self._key(bucket_id, token)))
+        answer = self._ask(lambda redis: redis.exists(self._key(bucket_id, token)))
         if answer is None:
-            return self._lost is not None and time.monotonic() - self._lost < limit
+            return self._lost_at is not None and time.monotonic() - self._lost_at < limit
         return bool(answer) or self._is_new(limit)
 
     def _is_new(self, limit: float) -> bool:
-        """Tell whether it was seen in the last *limit* seconds that Redis had begun, or was emptied."""
+        """Return whether Redis was found empty, by any node, in the last *limit* seconds."""
         new = self._key("new")
-        if self._ask(lambda: self._redis.set(self._key("known"), "", nx=True)):
-            self._ask(lambda: self._redis.set(new, "", px=max(1, int(limit * 1000))))
+        if self._ask(lambda redis: redis.set(self._key("known"), "", nx=True)):
+            self._ask(lambda redis: redis.set(new, "", px=max(1, int(limit * 1000))))
             return True
-        return bool(self._ask(lambda: self._redis.exists(new)))
+        return bool(self._ask(lambda redis: redis.exists(new)))
 
     def acquire_resume_lease(self, bucket_id: str, token: str) -> bool:
-        """Set a key if it is not there; without Redis the store decides alone."""
+        """Set a key if it does not exist; True if Redis does not answer, because then only the store decides."""
         key = self._key(bucket_id, token, "next")
-        return bool(self._ask(lambda: self._redis.set(key, "", nx=True, ex=_CLAIM_EXPIRES) or False, otherwise=True))
+        return bool(self._ask(lambda redis: redis.set(key, "", nx=True, ex=_RESUME_LEASE_TTL) or False, default=True))
 
     def cache_owner(self, bucket_id: str, token: str) -> None:
         """Set a key that expires."""
-        self._ask(lambda: self._redis.set(self._key(bucket_id), token, ex=_EXPIRES))
+        self._ask(lambda redis: redis.set(self._key(bucket_id), token, ex=_RECORD_TTL))
 
     def _is_usable(self) -> bool:
-        return time.monotonic() - self._failed >= _RETRY_INTERVAL
+        return time.monotonic() - self._failed_at >= _RETRY_INTERVAL
 
-    def _ask(self, request: Callable[[], Any], otherwise: Any = None) -> Any:
-        """Return the answer to a request, or *otherwise* where there is none."""
+    def _ask(self, request: Callable[[Any], Any], default: Any = None) -> Any:
+        """Return the answer to a *request*, which gets the client; *default* if Redis does not answer."""
         if not self._is_usable():
-            return otherwise
-        if self._lost is not None:
-            self._failed = time.monotonic()  # one tries whether it is back; the others do not wait with it
+            return default
+        if self._lost_at is not None:
+            self._failed_at = time.monotonic()  # this request tries Redis; others meanwhile use the fallback
         try:
-            answer = request()
+            answer = request(self._clients.get())
         except self._error as error:
-            self._failed = time.monotonic()
-            if self._lost is None:
-                self._lost = self._failed
-                log.warning("progress is kept in the store: Redis does not answer (%s)", type(error).__name__)
-            return otherwise
-        if self._lost is not None:
-            self._lost, self._failed = None, _NEVER
-            log.warning("progress is in Redis again")
+            self._failed_at = time.monotonic()
+            if self._lost_at is None:
+                self._lost_at = self._failed_at
+                log.warning("Redis does not answer (%s); progress is kept in the object store", type(error).__name__)
+            return default
+        if self._lost_at is not None:
+            self._lost_at, self._failed_at = None, _NEVER
+            log.warning("Redis answers again; progress is kept there")
         return answer
 
-    def _key(self, *words: str) -> str:
-        return ":".join((self._prefix, *words))
+    def _key(self, *names: str) -> str:
+        return ":".join((self._prefix, *names))

@@ -1,4 +1,4 @@
-"""The register of refusals in an object store: a fixed number of small objects."""
+"""The register of refusals in an object pool: a fixed number of small objects."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ SLOTS = 1024
 
 
 class ObjectRefusals:
-    """Keeps refusals under ``<prefix>refused/<slot>``."""
+    """Stores refusals under ``<prefix>refused/<slot>``."""
 
     def __init__(self, store: ObjectStore, prefix: str) -> None:
         self._store = store
         self._prefix = prefix + "refused/"
 
     def write(self, bucket_id: str, status: UploadStatus) -> None:
-        """Keep the refusal *status*."""
+        """Store the refusal *status*."""
         self._store.put(self._key(bucket_id), encode_refusal(bucket_id, status))
 
     def read(self, bucket_id: str) -> UploadStatus | None:
@@ -31,7 +31,7 @@ class ObjectRefusals:
     def remove(self, bucket_id: str, condition: Condition) -> bool:
         """Remove the refusal of a bucket; False if there is none, or *condition* does not hold of it.
 
-        A refusal of another bucket that is written to the slot at the same moment may be lost.
+        A refusal of another bucket that is written to the same slot at the same moment may be lost.
         """
         status = self.read(bucket_id)
         if status is None or not condition(status):

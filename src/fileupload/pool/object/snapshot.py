@@ -1,4 +1,4 @@
-"""What lies under one bucket of an object store, from one listing."""
+"""A snapshot of one bucket in an object pool, made from one listing of its keys."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
+from fileupload.pool.object.keys import CLEARING, DONE, KEPT, MARKERS, attempt_id_of, data_prefix_of
 from fileupload.pool.object.store import StoredObject
 
 
 @dataclass(frozen=True)
 class BucketSnapshot:
-    """What lies under a bucket.
+    """The keys of a bucket, and their ages by the store's own clock.
 
-    :ivar markers: the keys of its attempts, the newest last.
-    :ivar age: seconds since something was last written of the newest attempt, or of the whole if there is none.
+    :ivar markers: keys of the markers of its attempts, the newest last.
+    :ivar done: whether the status of a finished upload is there. It counts only if its attempt has a marker.
+    :ivar kept: whether the upload is exempt from purging.
+    :ivar keys: all keys of the bucket.
+    :ivar age: seconds since a key of the newest attempt was written; without an attempt, since any key was.
+    :ivar done_age: seconds since ``d`` was written.
+    :ivar clearing_age: seconds since ``x`` was written.
     """
 
     markers: tuple[str, ...]
@@ -23,38 +29,28 @@ class BucketSnapshot:
     keys: tuple[str, ...]
     age: float
     done_age: float
-    claim_age: float
+    clearing_age: float
 
     @classmethod
-    def of(cls, base: str, listing: Iterable[StoredObject]) -> Self:
-        """Return what a *listing* of the keys that begin with *base* tells."""
+    def of(cls, prefix: str, listing: Iterable[StoredObject]) -> Self:
+        """Make a snapshot from a *listing* of all keys that begin with *prefix*, that of the bucket."""
         objects = list(listing)
-        markers = tuple(each.key for each in objects if each.key.startswith(base + "a/"))
+        markers = tuple(each.key for each in objects if each.key.startswith(prefix + MARKERS))
         data = data_prefix_of(attempt_id_of(markers[-1])) if markers else ""
         ages = [each.age for each in objects if data in each.key]
-        done = [each.age for each in objects if each.key == base + "d"]
-        claims = [each.age for each in objects if each.key == base + "x"]
+        done = [each.age for each in objects if each.key == prefix + DONE]
+        clearing = [each.age for each in objects if each.key == prefix + CLEARING]
         return cls(
             markers=markers,
             done=bool(done) and bool(markers),
-            kept=any(each.key == base + "k" for each in objects),
+            kept=any(each.key == prefix + KEPT for each in objects),
             keys=tuple(each.key for each in objects),
             age=min(ages, default=0.0),
             done_age=min(done, default=0.0),
-            claim_age=min(claims, default=0.0),
+            clearing_age=min(clearing, default=0.0),
         )
 
     @property
     def newest(self) -> str | None:
-        """The key of the attempt that owns the bucket."""
+        """The marker of the attempt that owns the bucket."""
         return self.markers[-1] if self.markers else None
-
-
-def attempt_id_of(marker: str) -> str:
-    """Return the token of the attempt whose marker is under this key."""
-    return marker.rpartition("-")[2]
-
-
-def data_prefix_of(token: str) -> str:
-    """Return the name of the folder with the files of an attempt: of one that was resumed, that of the first."""
-    return token.rpartition("_")[2]

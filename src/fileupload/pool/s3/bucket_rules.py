@@ -1,4 +1,4 @@
-"""Rules of an ``s3_bucket``, by which the store itself tidies up after a pool, and lets web pages send to it."""
+"""Lifecycle and CORS rules of an ``s3_bucket``, for abandoned multipart uploads and for the requests of web pages."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from typing import Any
 from fileupload.pool.s3.client import error_message, translate_startup_errors
 from fileupload.pool.s3.store import S3Store
 
-_Rule = dict[str, Any]  # as boto3 has it
+_Rule = dict[str, Any]  # as in boto3
 
 METHODS = ("PUT", "POST", "GET", "HEAD")  # that pages may use
-_EXPOSED = ("ETag", "Location")  # headers of answers that scripts may read; who sends parts needs their ETags
-_MAX_AGE = 3600  # seconds for which browsers need not ask again
-# What is wrong with the setting, and not with the rule.
-_NO_PLACE = frozenset({"NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
+_EXPOSED = ("ETag", "Location")  # response headers that scripts may read; completing needs the ETags of parts
+_MAX_AGE = 3600  # seconds for which browsers may cache a preflight response
+# Error codes that blame the setting, not the rule.
+_BAD_SETTING = frozenset({"NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 
 
 class RuleRefused(Exception):
-    """The store does not take such a rule; the message is its own answer."""
+    """The store refuses a rule; the message is that of the store.
+
+    :ivar code: the error code of the store.
+    """
 
     def __init__(self, code: str, answer: str) -> None:
         super().__init__(answer)
@@ -30,20 +33,23 @@ class RuleRefused(Exception):
 
 
 class RuleResult(StrEnum):
-    """What has become of a rule, or in a dry run would become of it."""
+    """The result of installing a rule; in a dry run, the result that an installation would have."""
 
     INSTALLED = "installed"
     REPLACED = "replaced"
     UNCHANGED = "unchanged"
-    UNCERTAIN = "uncertain"  # in a dry run: whether the store knows such rules, only trying would tell
+    UNCERTAIN = "uncertain"  # in a dry run: only an attempt would show whether the store supports such rules
 
 
 @dataclass(frozen=True)
 class _RuleType:
-    """How boto3 speaks of one kind of rules.
+    """The names by which boto3 handles one type of rules.
 
-    :ivar absent: the store's word for none.
-    :ivar kept: what else it tells with them, and must be told again when they are written.
+    :ivar operation: the end of the names of the operations.
+    :ivar parameter: the parameter of the operation that writes the rules.
+    :ivar field: the list of rules in that parameter, and in the response.
+    :ivar absent: the error code of the store if there are no rules.
+    :ivar kept: other fields of the response, which must be sent again when the rules are written.
     """
 
     operation: str
@@ -61,13 +67,14 @@ _CORS = _RuleType("bucket_cors", "CORSConfiguration", "CORSRules", "NoSuchCORSCo
 
 
 def install_lifecycle(store: S3Store, prefix: str, days: int, *, dry_run: bool = False) -> RuleResult:
-    """Let the store abort multipart uploads below *prefix* that are unfinished *days* after they began.
+    """Install a rule by which the store aborts multipart uploads below *prefix* that are incomplete after *days*.
 
-    :raises RuleRefused: it does not do that.
+    :raises RuleRefused: the store does not support that.
     :raises SettingError: the ``s3_bucket`` cannot be reached.
     """
     rules = _Rules(store, _LIFECYCLE, prefix)
-    # Amazon takes no rules of the older and the newer form together, and not all that are there may be ours.
+    # Amazon does not accept rules of the older form (Prefix) together with the newer one (Filter), and other rules may
+    # use either.
     older = any("Filter" not in rule for rule in rules.found if rule.get("ID") != rules.name)
     return rules.install(
         {
@@ -80,9 +87,9 @@ def install_lifecycle(store: S3Store, prefix: str, days: int, *, dry_run: bool =
 
 
 def install_cors(store: S3Store, prefix: str, origins: Sequence[str], *, dry_run: bool = False) -> RuleResult:
-    """Let pages of these *origins* send to the store and read from it, for the pool below *prefix*.
+    """Install a rule by which pages of these *origins* may send to the store, for the pool below *prefix*.
 
-    :raises RuleRefused: the store does not do that.
+    :raises RuleRefused: the store does not support that.
     :raises SettingError: the ``s3_bucket`` cannot be reached.
     """
     rule = {
@@ -96,15 +103,16 @@ def install_cors(store: S3Store, prefix: str, origins: Sequence[str], *, dry_run
 
 
 class _Rules:
-    """All rules of one kind of an ``s3_bucket``, those of others among them.
+    """All rules of one type of an ``s3_bucket``, including those that others have installed.
 
-    :ivar name: the ID of the pool's own.
+    :ivar name: the ID of the pool's own rule.
+    :ivar found: the rules before any change.
     """
 
     def __init__(self, store: S3Store, kind: _RuleType, prefix: str) -> None:
-        """Read them."""
+        """Read the rules from the store."""
         self._store, self._kind = store, kind
-        # Pools may share an s3_bucket; an ID has at most 255 characters, of which not all are safe.
+        # Pools may share an s3_bucket. A hash, because an ID has at most 255 characters, and not every one is allowed.
         self.name = f"fileupload-{hashlib.sha256(prefix.encode()).hexdigest()[:16]}"
         self._answer: dict[str, Any]
         try:
@@ -116,15 +124,15 @@ class _Rules:
         self.found: list[_Rule] = self._answer.get(kind.field, [])
 
     def install(self, rule: _Rule, *, dry_run: bool) -> RuleResult:
-        """Put *rule* in the place of the pool's own, or beside the others."""
+        """Write *rule* in place of the pool's own rule, and keep all others."""
         own = [each for each in self.found if each.get("ID") == self.name]
-        own = own or [each for each in self.found if _alike(each, rule)]  # in stores that do not keep IDs
+        own = own or [each for each in self.found if _alike(each, rule)]  # for stores that do not keep IDs
         if len(own) == 1 and _alike(own[0], rule):
             return RuleResult.UNCHANGED
         if dry_run and self._kind.field not in self._answer:
             return RuleResult.UNCERTAIN
         if not dry_run:
-            # Of CORS rules the first that matches counts; what others have for other origins is as it was.
+            # The first CORS rule that matches counts. Rules of others for other origins still apply.
             merged = [{"ID": self.name, **rule}, *(each for each in self.found if each not in own)]
             kept = {name: self._answer[name] for name in self._kind.kept if name in self._answer}
             self._ask("put", **{self._kind.parameter: {self._kind.field: merged}}, **kept)
@@ -138,7 +146,7 @@ class _Rules:
 
 
 def _alike(one: _Rule, other: _Rule) -> bool:
-    """Tell whether two rules say the same; stores keep neither the order of lists nor, some, the ID."""
+    """Return whether two rules are equal, except for the order of lists and the ID, which not every store keeps."""
 
     def content(rule: _Rule) -> _Rule:
         return {name: sorted(value) if isinstance(value, list) else value for name, value in rule.items()}
@@ -148,7 +156,7 @@ def _alike(one: _Rule, other: _Rule) -> bool:
 
 @contextmanager
 def _answered(s3_bucket: str) -> Iterator[None]:
-    """Tell what is wrong with a rule from what is wrong with the place."""
+    """Raise RuleRefused if the store refuses a rule, SettingError if the ``s3_bucket`` cannot be used at all."""
     from botocore.exceptions import ClientError
 
     with translate_startup_errors("pool", f"s3://{s3_bucket}"):
@@ -156,6 +164,6 @@ def _answered(s3_bucket: str) -> Iterator[None]:
             yield
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
-            if code in _NO_PLACE:
+            if code in _BAD_SETTING:
                 raise
             raise RuleRefused(code, error_message(error)) from None

@@ -1,4 +1,4 @@
-"""The client of boto3, and what its errors mean."""
+"""Makes clients of boto3, and translates their errors to OSError and SettingError."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from fileupload.errors import SettingError, lacks_descriptors
 
 _CONNECT_TIMEOUT = 5  # seconds
 _READ_TIMEOUT = 30
-_ATTEMPTS = 4  # of each request, with growing pauses, before the store is taken for gone
-_CONNECTIONS = 64  # of a process; parts, progress and readers share them
+_ATTEMPTS = 4  # of each request, with exponential backoff
+_CONNECTIONS = 64  # of a process, shared by parts, presence and readers
 
 _MISSING = frozenset({"NoSuchKey", "NotFound", "404", "NoSuchUpload", "InvalidPart"})
 _NOT_NEW = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 
 
 def make_client(*, endpoint_url: str = "", region: str = "", key_id: str = "", secret: str = "") -> Any:
-    """Return a boto3 client; what is empty is left to boto3's own chain.
+    """Return a boto3 client; boto3's own configuration applies for each argument that is empty.
 
     :raises SettingError: boto3 is not installed.
     """
@@ -35,9 +35,9 @@ def make_client(*, endpoint_url: str = "", region: str = "", key_id: str = "", s
         aws_access_key_id=key_id or None,
         aws_secret_access_key=secret or None,
         config=Config(
-            # Else boto3 signs addresses for other stores than Amazon's in the old way, which signs no lengths.
+            # For other endpoints than Amazon's, boto3 would presign with version 2, which does not sign lengths.
             signature_version="s3v4",
-            # Not every store knows the newer checksums; ours is SHA-256 over the whole file.
+            # Not every store supports the newer checksums. Ours is the SHA-256 of the whole file.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             connect_timeout=_CONNECT_TIMEOUT,
@@ -46,7 +46,7 @@ def make_client(*, endpoint_url: str = "", region: str = "", key_id: str = "", s
             max_pool_connections=_CONNECTIONS,
             s3={
                 "addressing_style": "path" if endpoint_url else "auto",
-                # TLS keeps the bytes as they are; without it their hash is signed, by us and once more by the store.
+                # TLS protects the bytes. Without it their hash is signed, which costs us and the store one more pass.
                 "payload_signing_enabled": endpoint_url.startswith("http://"),
             },
         ),
@@ -55,7 +55,10 @@ def make_client(*, endpoint_url: str = "", region: str = "", key_id: str = "", s
 
 @contextmanager
 def translate_errors(key: str) -> Iterator[None]:
-    """Turn what boto3 raises, at work on the object *key*, into OSError."""
+    """Translate an exception of boto3, in a request for the object *key*, to OSError.
+
+    A missing object, multipart upload or part becomes FileNotFoundError; an unmet condition becomes FileExistsError.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -66,15 +69,15 @@ def translate_errors(key: str) -> Iterator[None]:
         if code in _MISSING:
             raise FileNotFoundError(errno.ENOENT, "no such object", key) from None
         if code in _NOT_NEW or status == 412:
-            raise FileExistsError(errno.EEXIST, "there is such an object", key) from None
-        raise OSError(errno.EIO, f"the store says {code}", key) from error
+            raise FileExistsError(errno.EEXIST, "the condition does not hold", key) from None
+        raise OSError(errno.EIO, f"the object store answered {code}", key) from error
     except BotoCoreError as error:
         number = errno.EMFILE if _lacks_descriptors(error) else errno.EIO
-        raise OSError(number, f"the store cannot be reached ({type(error).__name__})", key) from error
+        raise OSError(number, f"the object store cannot be reached ({type(error).__name__})", key) from error
 
 
 def _lacks_descriptors(error: BaseException) -> bool:
-    """Tell whether there was no file descriptor for a connection, as the errors behind *error* say."""
+    """Return whether an error behind *error* says that no file descriptor was left for a connection."""
     seen: set[int] = set()
     behind: list[object] = [error]
     while behind:
@@ -84,22 +87,22 @@ def _lacks_descriptors(error: BaseException) -> bool:
         if isinstance(each, OSError) and lacks_descriptors(each):
             return True
         seen.add(id(each))
-        # botocore keeps the error of urllib3 among its keywords, and urllib3 that of the socket as its cause.
+        # botocore keeps the error of urllib3 in its kwargs, and urllib3 keeps that of the socket as its cause.
         behind += [each.__cause__, each.__context__, *getattr(each, "kwargs", {}).values()]
     return False
 
 
 def error_message(error: Any) -> str:
-    """Return what the store itself says in a ClientError."""
+    """Return code and message of the store's response in a ClientError."""
     answer = error.response.get("Error", {})
     return " ".join(str(answer[part]) for part in ("Code", "Message") if answer.get(part))
 
 
 @contextmanager
 def translate_startup_errors(setting: str, address: str) -> Iterator[None]:
-    """Turn what boto3 raises into SettingError, with the store's own answer.
+    """Translate an exception of boto3 to SettingError, with the store's own message.
 
-    :param setting: the name of the one that holds *address*.
+    :param setting: the name of the setting that has the value *address*.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -107,7 +110,7 @@ def translate_startup_errors(setting: str, address: str) -> Iterator[None]:
         yield
     except ClientError as error:
         raise SettingError(
-            f"setting {setting!r} cannot be {address!r}: the store says {error_message(error)!r}"
+            f"setting {setting!r} cannot be {address!r}: the object store answered {error_message(error)!r}"
         ) from None
     except (BotoCoreError, OSError) as error:
         raise SettingError(f"setting {setting!r} cannot be {address!r}: {error}") from None

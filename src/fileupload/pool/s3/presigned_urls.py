@@ -1,32 +1,37 @@
-"""Signed addresses of an S3-compatible store (AWS Signature Version 4): whoever has one may do that one thing."""
+"""Presigned URLs and POST policies of an S3-compatible store (AWS Signature Version 4).
+
+A presigned URL carries its own authorisation: a client that has it may send that one request until it expires.
+"""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 from urllib.parse import quote
 
-from fileupload.pool.direct import Form
 from fileupload.pool.object.store import ObjectStore
+from fileupload.pool.parts import Form
 
-MAX_URL_TTL = 7 * 86400  # seconds; the stores refuse what is signed for longer
+MAX_URL_TTL = 7 * 86400  # seconds; stores refuse a longer one
 
 
-class S3Addresses(ObjectStore):
-    """The part of a store that signs; nothing here is sent to it.
-
-    :ivar supports_post_policy: whether the store knows POST policies.
-    """
+class PresignedUrls(ObjectStore):
+    """The methods of a store that sign. They send no request."""
 
     s3_bucket: str
-    supports_post_policy = True
 
     @property
+    @abstractmethod
     def signer(self) -> Any:
-        """The client of boto3 that signs, for the address under which clients see the store."""
-        raise NotImplementedError
+        """The boto3 client that signs, for the address at which clients reach the store."""
+
+    @property
+    @abstractmethod
+    def supports_post_policy(self) -> bool:
+        """Whether the store supports POST policies."""
 
     def presigned_get_url(self, key: str, expires: float, *, filename: str = "", content_type: str = "") -> str:
-        """Return an address for GET."""
+        """Return a URL for GET."""
         options = {}
         if filename:
             options["ResponseContentDisposition"] = f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
@@ -35,18 +40,18 @@ class S3Addresses(ObjectStore):
         return self._sign("get_object", key, expires, options)
 
     def public_url(self, key: str) -> str:
-        """Return an address that is not signed."""
+        """Return a URL without a signature."""
         return self.presigned_get_url(key, 1).partition("?")[0]
 
     def part_url(self, key: str, upload: str, number: int, size: int | None, expires: float) -> str:
-        """Return an address for PUT; its length is signed, and so another one refused."""
+        """Return a URL for PUT; the length is signed, so the store refuses any other."""
         options: dict[str, Any] = {"UploadId": upload, "PartNumber": number}
         if size is not None:
             options["ContentLength"] = size
         return self._sign("upload_part", key, expires, options)
 
     def presigned_post(self, key: str, min_size: int, max_size: int, content_type: str, expires: float) -> Form | None:
-        """Return a form with a POST policy, which bounds length and type."""
+        """Return a form with a POST policy, which limits size and media type."""
         if not self.supports_post_policy:
             return None
         fields = {"Content-Type": content_type, "success_action_status": "201"}

@@ -1,55 +1,89 @@
-"""An S3-compatible object store: AWS S3, Ceph, OpenStack Swift, MinIO, GCS. boto3 is known here and next door alone."""
+"""An S3-compatible object store, through boto3: Amazon S3, Ceph, OpenStack Swift, MinIO, Google Cloud Storage.
+
+The object pool needs one guarantee: of several processes that write a key with If-None-Match: * at the same time, one
+succeeds. Stores differ in that, so :meth:`S3Store.checked` probes the store at the start:
+
+- *Most stores* check the condition when the write ends. Nothing more is needed.
+- *OpenStack Swift* checks it when the write begins, so two simultaneous writes may both succeed, and the later one
+  remains. Each conditional write has a random id in its metadata. A writer waits for CONDITIONAL_WRITE_DELAY, in which
+  all simultaneous writes end, and then reads the id: the writer that finds its own has succeeded.
+- *A store that ignores the condition* is treated like that, with a longer delay, after a check that the key does not
+  exist. The delay then bounds how much slower one writer may be than another.
+
+A write whose response was lost is repeated by boto3, and then refused because the first one succeeded. So a writer that
+is refused compares the id too.
+
+Each process has its own boto3 client, because two processes must not share connections.
+"""
 
 from __future__ import annotations
 
 import copy
 import errno
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from fileupload.identifiers import new_id
-from fileupload.pool.direct import Part
+from fileupload.pool.fork_safety import PerProcess
 from fileupload.pool.object.pool import ObjectPool
+from fileupload.pool.object.presence import ObjectPresence, PresenceStore
 from fileupload.pool.object.redis_presence import RedisPresence
 from fileupload.pool.object.store import ObjectStore, StoredObject
+from fileupload.pool.parts import Part
 from fileupload.pool.s3.client import make_client, translate_errors, translate_startup_errors
-from fileupload.pool.s3.presigned_urls import S3Addresses
+from fileupload.pool.s3.presigned_urls import PresignedUrls
 from fileupload.pool.s3.server_side_copy import copy_object
 from fileupload.settings import Settings
 
-__all__ = ["S3Store", "make_client", "open_pool", "open_store"]
+__all__ = ["S3Store", "StoreTraits", "make_client", "open_pool", "open_store"]
 
 log = logging.getLogger("fileupload")
 
-_CONDITIONAL_WRITE_DELAY = 0.25  # seconds after which all who wrote in one moment have written
-_DELAY_WITHOUT_CONDITIONS = 1.0
-_SWIFT = "x-openstack-request-id"  # a header of OpenStack Swift's answers
+CONDITIONAL_WRITE_DELAY = 0.25  # seconds; simultaneous writes have ended after that
+UNCONDITIONAL_WRITE_DELAY = 1.0  # seconds, in a store that ignores the condition
+_SWIFT = "x-openstack-request-id"  # a response header of OpenStack Swift
 _MAX_DELETED = 1000  # keys in one request
 
 
-def open_pool(settings: Settings) -> ObjectPool:
-    """Return the pool that the setting ``pool`` names.
+@dataclass(frozen=True)
+class StoreTraits:
+    """The differences between stores that matter here.
 
-    :raises SettingError: it cannot be used.
+    :ivar checks_conditions: whether the store refuses a write with If-None-Match: * for a key that exists.
+    :ivar conditional_write_delay: seconds after which it is certain which of several conditional writes remains.
+    :ivar rejects_late_parts: whether the store refuses a part for a complete multipart upload.
+    :ivar supports_post_policy: whether the store supports POST policies.
     """
-    store, prefix = open_store(settings, settings.pool)
-    pool = ObjectPool(store, prefix)
-    store.check(pool.prefix)
+
+    checks_conditions: bool = True
+    conditional_write_delay: float = 0.0
+    rejects_late_parts: bool = True
+    supports_post_policy: bool = True
+
+
+def open_pool(settings: Settings) -> ObjectPool:
+    """Return the pool that the setting ``pool`` names, in a store that was checked.
+
+    :raises SettingError: the store cannot be used.
+    """
+    unchecked, prefix = open_store(settings, settings.pool)
+    store = unchecked.checked(prefix)
+    presence: PresenceStore = ObjectPresence(store, prefix)
     if settings.progress:
-        pool.presence = RedisPresence(settings.progress, f"{settings.s3_endpoint_url} {settings.pool}", pool.presence)
-    return pool
+        presence = RedisPresence(settings.progress, f"{settings.s3_endpoint_url} {settings.pool}", presence)
+    return ObjectPool(store, prefix, presence=presence)
 
 
 def open_store(settings: Settings, address: str) -> tuple[S3Store, str]:
-    """Return the store of the settings, and the prefix that *address* names in it: ``s3://s3_bucket/prefix``."""
+    """Return the store of the settings, not checked, and the key prefix in *address*: ``s3://s3_bucket/prefix``."""
     parts = urlsplit(address)
     make = partial(
         make_client,
@@ -60,60 +94,78 @@ def open_store(settings: Settings, address: str) -> tuple[S3Store, str]:
     store = S3Store(
         partial(make, endpoint_url=settings.s3_endpoint_url),
         parts.netloc,
-        partial(make, endpoint_url=settings.s3_public_url or settings.s3_endpoint_url),
+        partial(make, endpoint_url=settings.s3_public_url) if settings.s3_public_url else None,
     )
     prefix = parts.path.strip("/")
     return store, prefix + "/" if prefix else ""
 
 
-class S3Store(S3Addresses):
+class S3Store(PresignedUrls):
     """Objects in an ``s3_bucket``."""
 
     def __init__(self, make: Callable[[], Any], s3_bucket: str, make_signer: Callable[[], Any] | None = None) -> None:
-        """Use the client of boto3 that *make* returns; each process has one of its own, since it has connections.
+        """Use the clients that *make* returns, one in each process.
 
-        :param make_signer: returns one for the address under which clients see the store, if that is another.
+        The traits of the store are not known before :meth:`checked`. Until then conditional writes, and the properties
+        that are traits, raise RuntimeError.
+
+        :param make_signer: returns a client for the address at which clients reach the store, if that is another one.
         """
-        self._make = make
-        self._clients: dict[int, Any] = {}  # by process
-        self._make_signer = make_signer
         self.s3_bucket = s3_bucket
-        self._headers: dict[str, str] = {}  # parameters of boto3 for what objects are stored with
-        self.conditional_write_delay = (
-            0.0  # seconds after which a conditional write is certain; :meth:`check` finds out
-        )
+        self._clients = PerProcess(make)
+        self._signers = PerProcess(make_signer) if make_signer else self._clients
+        self._headers: dict[str, str] = {}  # parameters of boto3 for the headers of the objects that are written
+        self._traits: StoreTraits | None = None
 
     @property
     def client(self) -> Any:
-        """The client of this process."""
-        if (pid := os.getpid()) not in self._clients:
-            self._clients[pid] = self._make()
-        return self._clients[pid]
+        """The boto3 client of this process."""
+        return self._clients.get()
 
-    @cached_property
+    @property
     def signer(self) -> Any:
-        """The client that signs; it has no connections."""
-        return self._make_signer() if self._make_signer else self.client
+        """The boto3 client that signs; it has no connections."""
+        return self._signers.get()
 
-    def check(self, prefix: str) -> None:
-        """Try what the pool needs: to list, to write and to remove below *prefix*, and to write only what is new.
+    @property
+    def traits(self) -> StoreTraits:
+        """The traits that :meth:`checked` has found.
 
-        :raises SettingError: it cannot be, with the store's own answer.
+        :raises RuntimeError: the store was not checked.
+        """
+        if self._traits is None:
+            raise RuntimeError("the object store was not checked")
+        return self._traits
+
+    @property
+    def rejects_late_parts(self) -> bool:
+        """Whether the store refuses a part for a complete multipart upload."""
+        return self.traits.rejects_late_parts
+
+    @property
+    def supports_post_policy(self) -> bool:
+        """Whether the store supports POST policies."""
+        return self.traits.supports_post_policy
+
+    def checked(self, prefix: str) -> S3Store:
+        """List, write and remove below *prefix*, as a pool does, and return the store with the traits found.
+
+        :raises SettingError: one of these is not possible; with the store's own message.
         """
         with self._probe_object(prefix, "pool") as (key, headers):
-            self._probe_conditional_writes(key, headers)
+            return self._with(_traits=self._probe_traits(key, headers))
 
     def check_writing(self, prefix: str, setting: str) -> None:
-        """Try to list, to write and to remove below *prefix*, for a setting of that name.
+        """List, write and remove below *prefix*, for the setting of that name.
 
-        :raises SettingError: it cannot be, with the store's own answer.
+        :raises SettingError: one of these is not possible; with the store's own message.
         """
         with self._probe_object(prefix, setting):
             pass
 
     @contextmanager
     def _probe_object(self, prefix: str, setting: str) -> Iterator[tuple[str, Mapping[str, str]]]:
-        """Give the key of an object that is there for a while, and the headers of the answer to its writing."""
+        """Write an object that exists in the ``with`` block; gives its key and the headers of the store's response."""
         key = f"{prefix}.check-{new_id()}"
         target = {"Bucket": self.s3_bucket, "Key": key}
         with translate_startup_errors(setting, f"s3://{self.s3_bucket}"):
@@ -124,39 +176,41 @@ class S3Store(S3Addresses):
             finally:
                 self.client.delete_object(**target)
 
-    def _probe_conditional_writes(self, key: str, headers: Mapping[str, str]) -> None:
-        """Find out what a condition is worth here; *key* is there."""
-        # Swift takes parts for an object that is complete already, which breaks it, and knows no POST policies.
-        self.rejects_late_parts = self.supports_post_policy = _SWIFT not in headers
-        if self._put(key, b"", {"IfNoneMatch": "*"}):
-            self.conditional_write_delay = _DELAY_WITHOUT_CONDITIONS
-            log.warning(
-                "this object store ignores If-None-Match; each finished upload waits %g s", self.conditional_write_delay
-            )
-        elif _SWIFT in headers:
-            # It looks whether there is an object when a write begins, and not again when it ends.
-            self.conditional_write_delay = _CONDITIONAL_WRITE_DELAY
+    def _probe_traits(self, key: str, headers: Mapping[str, str]) -> StoreTraits:
+        """Find out how the store handles conditions; the object *key* exists, so the write must be refused."""
+        is_swift = _SWIFT in headers
+        checks_conditions = not self._put(key, b"", {"IfNoneMatch": "*"})
+        delay = CONDITIONAL_WRITE_DELAY if is_swift else 0.0
+        if not checks_conditions:
+            delay = UNCONDITIONAL_WRITE_DELAY
+            log.warning("this object store ignores If-None-Match; each upload waits %g s before it is finished", delay)
+        return StoreTraits(
+            checks_conditions=checks_conditions,
+            conditional_write_delay=delay,
+            # Swift accepts a part for a complete multipart upload, which breaks the object.
+            rejects_late_parts=not is_swift,
+            supports_post_policy=not is_swift,
+        )
 
     def put(self, key: str, data: bytes | bytearray, *, new: bool = False) -> bool:
         """Store an object."""
         if not new:
             return self._put(key, bytes(data), {})
-        if self.conditional_write_delay == _DELAY_WITHOUT_CONDITIONS and any(
-            each.key == key for each in self.list(key)
-        ):
+        traits = self.traits
+        if not traits.checks_conditions and any(each.key == key for each in self.list(key)):
             return False
         writer = new_id()
         if not self._put(key, bytes(data), {"IfNoneMatch": "*", "Metadata": {"writer": writer}}):
-            # It may be ours, of which the answer was lost on the way, so that boto3 sent it again.
+            # Perhaps by our own first request, whose response was lost, so that boto3 has repeated it.
             return self._writer(key) == writer
-        if self.conditional_write_delay:
-            # The last of several who wrote in one moment is the one, and each looks when all of them have written.
-            time.sleep(self.conditional_write_delay)
+        if traits.conditional_write_delay:
+            # The last of several simultaneous writes remains; after the delay all of them have ended.
+            time.sleep(traits.conditional_write_delay)
             return self._writer(key) == writer
         return True
 
     def _writer(self, key: str) -> str | None:
-        """Return who has written what was new; None if it is gone."""
+        """Return the id of the conditional write that the object is from; None if the object does not exist."""
         try:
             with translate_errors(key):
                 answer = self.client.head_object(Bucket=self.s3_bucket, Key=key)
@@ -173,19 +227,19 @@ class S3Store(S3Addresses):
         return True
 
     def get(self, key: str) -> bytes:
-        """Return a small object."""
+        """Return the content of a small object."""
         with translate_errors(key):
             body: bytes = self.client.get_object(Bucket=self.s3_bucket, Key=key)["Body"].read()
             return body
 
     def open(self, key: str, start: int = 0) -> BinaryIO:
-        """Return the bytes of an object from *start* on."""
+        """Return a stream of an object's bytes from offset *start*."""
         options = {"Range": f"bytes={start}-"} if start else {}
         with translate_errors(key):
             return cast(BinaryIO, self.client.get_object(Bucket=self.s3_bucket, Key=key, **options)["Body"])
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove objects."""
+        """Remove objects, up to 1000 in a request."""
         names = [{"Key": key} for key in keys]
         for at in range(0, len(names), _MAX_DELETED):
             some = names[at : at + _MAX_DELETED]
@@ -195,7 +249,7 @@ class S3Store(S3Addresses):
                     continue
                 answer = self.client.delete_objects(Bucket=self.s3_bucket, Delete={"Objects": some, "Quiet": True})
             for failed in answer.get("Errors", ()):
-                raise OSError(errno.EIO, f"the store says {failed.get('Code')}", failed.get("Key"))
+                raise OSError(errno.EIO, f"the object store answered {failed.get('Code')}", failed.get("Key"))
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Yield the objects whose keys begin with *prefix*."""
@@ -205,20 +259,20 @@ class S3Store(S3Addresses):
                 yield StoredObject(each["Key"], each["Size"], age)
 
     def common_prefixes(self, prefix: str) -> Iterator[str]:
-        """Yield what stands between *prefix* and the next slash."""
+        """Yield each text between *prefix* and the next slash in a key."""
         for page, _ in self._pages("list_objects_v2", Prefix=prefix, Delimiter="/"):
             for each in page.get("CommonPrefixes", ()):
                 yield each["Prefix"].removeprefix(prefix).rstrip("/")
 
     def create_multipart_upload(self, key: str, content_type: str) -> str:
-        """Begin a multipart upload."""
+        """Create a multipart upload; return its upload id."""
         headers = {"ContentType": content_type, **self._headers}
         with translate_errors(key):
             answer = self.client.create_multipart_upload(Bucket=self.s3_bucket, Key=key, **headers)
         return str(answer["UploadId"])
 
     def put_part(self, key: str, upload: str, number: int, data: bytes | bytearray) -> Part:
-        """Store one part."""
+        """Store a part."""
         with translate_errors(key):
             answer = self.client.upload_part(
                 Bucket=self.s3_bucket, Key=key, UploadId=upload, PartNumber=number, Body=data
@@ -226,7 +280,7 @@ class S3Store(S3Addresses):
         return Part(number, answer["ETag"], len(data))
 
     def stat(self, key: str) -> Part:
-        """Return size and ETag of an object."""
+        """Return size, ETag and age of an object."""
         with translate_errors(key):
             answer = self.client.head_object(Bucket=self.s3_bucket, Key=key)
         age = (_time_of(answer) - answer["LastModified"]).total_seconds()
@@ -239,7 +293,7 @@ class S3Store(S3Addresses):
         copy_object(self.client, {**target, "Key": source}, target, {**headers, **self._headers}, etag=etag)
 
     def copy_from(self, origin: ObjectStore, source: str, key: str) -> bool:
-        """Let the store copy an object of any ``s3_bucket`` in it."""
+        """Let the store copy an object of another ``s3_bucket`` at the same endpoint."""
         if not isinstance(origin, S3Store) or origin.client.meta.endpoint_url != self.client.meta.endpoint_url:
             return False
         target = {"Bucket": self.s3_bucket, "Key": key}
@@ -247,14 +301,18 @@ class S3Store(S3Addresses):
         return True
 
     def with_object_headers(self, content_type: str, *, disposition: str = "", acl: str = "") -> S3Store:
-        """Return the same store, which sends these headers with what it writes."""
+        """Return the same store, which sends these headers with each object it writes."""
         headers = {"ContentType": content_type, "ContentDisposition": disposition, "ACL": acl}
+        return self._with(_headers={name: value for name, value in headers.items() if value})
+
+    def _with(self, **attributes: Any) -> S3Store:
+        """Return a copy with other *attributes*, which shares the clients."""
         other = copy.copy(self)
-        other._headers = {name: value for name, value in headers.items() if value}
+        vars(other).update(attributes)
         return other
 
     def parts(self, key: str, upload: str) -> Sequence[Part]:
-        """Return the parts that are stored."""
+        """Return the stored parts."""
         return [
             Part(each["PartNumber"], each["ETag"], each["Size"], max(0.0, (now - each["LastModified"]).total_seconds()))
             for page, now in self._pages("list_parts", Key=key, UploadId=upload)
@@ -278,13 +336,13 @@ class S3Store(S3Addresses):
             return
 
     def list_multipart_uploads(self, prefix: str) -> Iterator[tuple[str, str, float]]:
-        """Yield the multipart uploads below *prefix*."""
+        """Yield the multipart uploads whose keys begin with *prefix*."""
         for page, now in self._pages("list_multipart_uploads", Prefix=prefix):
             for each in page.get("Uploads", ()):
                 yield each["Key"], each["UploadId"], max(0.0, (now - each["Initiated"]).total_seconds())
 
     def _pages(self, operation: str, **options: Any) -> Iterator[tuple[dict[str, Any], datetime]]:
-        """Yield the pages of a listing, each with the store's time when it was made."""
+        """Yield the pages of a listing, each with the time of the response by the store's clock."""
         pages = iter(self.client.get_paginator(operation).paginate(Bucket=self.s3_bucket, **options))
         while True:
             with translate_errors(options.get("Prefix") or options.get("Key", "")):
@@ -295,5 +353,5 @@ class S3Store(S3Addresses):
 
 
 def _time_of(answer: dict[str, Any]) -> datetime:
-    """Return the store's time when it made an answer."""
+    """Return the time of a response by the store's clock."""
     return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])

@@ -1,1 +1,1 @@
-"""Direct uploads: clients send the parts to signed addresses."""
+"""Direct uploads: clients send the parts of a file to presigned URLs, or to signed URLs of this server."""

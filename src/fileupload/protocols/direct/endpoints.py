@@ -1,4 +1,4 @@
-"""Handlers for direct uploads: ask for addresses, list what was sent, send a part to our own server, complete."""
+"""Handlers for direct uploads: begin, list parts and presigned URLs, receive a part at this server, complete."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from fileupload.wsgi.request import Request
 from fileupload.wsgi.responses import json_response, with_no_store_headers
 from fileupload.wsgi.urls import path_url
 
-MAX_JSON_SIZE = 2 << 20  # bytes: the ETags of 10,000 parts, and more
+MAX_JSON_SIZE = 2 << 20  # bytes; enough for the ETags of 10,000 parts
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 
 
 def begin(manager: UploadManager, request: Request) -> Response:
-    """Begin an upload of one file, and answer to which addresses its parts can be sent.
+    """Begin an upload of one file, and answer with the URLs of its parts.
 
-    :raises UploadError: it is refused.
+    :raises UploadError: the upload is refused.
     """
     first = _first_part(request)
     upload = open_upload(request.environ, request.query, manager, request.identifier)
@@ -40,9 +40,9 @@ def begin(manager: UploadManager, request: Request) -> Response:
 
 
 def describe(manager: UploadManager, request: Request) -> Response:
-    """Answer to which addresses the rest of an upload can be sent, and which parts are stored.
+    """Answer with the URLs of the parts of an upload, and the ETags of those that are stored.
 
-    :raises UploadError: there is no such upload.
+    :raises UploadError: the identifier has no unfinished direct upload.
     """
     first = _first_part(request)
     uploads, bucket_id = DirectUploads(manager), manager.verify(request.identifier).id
@@ -55,7 +55,10 @@ def _describe(request: Request, uploads: DirectUploads, bucket_id: str, status: 
 
 
 def _first_part(request: Request) -> int:
-    """Return the number of the first part whose address is asked for."""
+    """Return the number of the first part that the client requests (``from=``).
+
+    :raises MalformedRequest: it is not the number of a part.
+    """
     first = request.query.get("from", "1")
     if _NUMBER.fullmatch(first) is None:
         raise MalformedRequest("'from' must be the number of a part.")
@@ -63,16 +66,19 @@ def _first_part(request: Request) -> int:
 
 
 def complete(manager: UploadManager, upload: UploadRequest) -> UploadStatus:
-    """Finish the direct upload that a request names; return its status.
+    """Finish the direct upload of a request; return its status.
 
-    :raises UploadError: it cannot be finished.
+    :raises UploadError: the upload cannot be completed.
     """
     etags = _etags(read_json(upload.body, MAX_JSON_SIZE))
     return DirectUploads(manager).complete(upload.claims.id, etags)
 
 
 def part_resource(manager: UploadManager) -> Resource:
-    """Return the address that takes parts, and files of forms, as an object store does; it is signed by itself."""
+    """Return the resource that receives parts and forms at this server, with the answers of an S3 store.
+
+    Its URL carries its own authorisation, as a presigned URL does; it needs no identifier.
+    """
     return Resource(
         "direct/part", {"PUT": partial(_put_part, manager), "POST": partial(_post_form, manager)}, guarded=False
     )
@@ -87,7 +93,7 @@ def _put_part(manager: UploadManager, request: Request) -> Response:
 
 
 def _post_form(manager: UploadManager, request: Request) -> Response:
-    """Store the file of a form, and answer as a store does to ``success_action_status=201``."""
+    """Store the file of a form, and answer as S3 does to a POST with ``success_action_status=201``."""
     location = path_url(request.environ)
     response = _put_part(manager, request)
     response.status = 201
@@ -96,9 +102,9 @@ def _post_form(manager: UploadManager, request: Request) -> Response:
 
 
 def _etags(data: Any) -> dict[int, str] | None:
-    """Return the ETags in ``{"parts": [{"number": 1, "etag": "…"}, …]}``, or None where none are given.
+    """Return the ETags in ``{"parts": [{"number": 1, "etag": "…"}, …]}``, or None for no value or an empty object.
 
-    :raises MalformedRequest: it is something else.
+    :raises MalformedRequest: *data* is of another form.
     """
     if data is None or data == {}:
         return None

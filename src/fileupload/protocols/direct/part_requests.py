@@ -1,4 +1,4 @@
-"""Receives parts of direct uploads at our own server, for pools whose store does not take them by itself."""
+"""The receiving of direct parts at this server, for pools whose store has no presigned URLs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from fileupload.errors import (
 )
 from fileupload.formatting import format_size
 from fileupload.manager import UploadManager
-from fileupload.pool.base import FileWriter
-from fileupload.pool.direct import DirectFile, Part, PartWriter
+from fileupload.pool.direct import DirectFile
+from fileupload.pool.parts import FileWriter, Part, PartWriter
 from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from fileupload.protocols.multipart_form import prepare_form
 from fileupload.protocols.receiver import Receiver
@@ -29,7 +29,7 @@ from fileupload.wsgi.request_body import BodyReader
 
 
 class _OneFile(FileFilter):
-    """Accepts a form with one file; its text fields mean nothing."""
+    """Accepts a form with one file, and ignores its text fields."""
 
     def __init__(self) -> None:
         self._files = 0
@@ -37,11 +37,14 @@ class _OneFile(FileFilter):
     def check_file(self, field: str, filename: str, content_type: str) -> None:
         self._files += 1
         if self._files > 1:
-            raise MalformedForm("Send one file; this address is for one.")
+            raise MalformedForm("Send one file only; this address receives one.")
 
 
 class _OpenPart(FileWriter):
-    """Leaves the part open at the end of the file: it counts only when the end of the request has come."""
+    """Writes a part, and leaves it open at the end of the file.
+
+    The part is stored only when the whole request was read and its length checked, by :meth:`_PartSink.close`.
+    """
 
     def __init__(self, part: PartWriter) -> None:
         self.part = part
@@ -57,16 +60,16 @@ class _OpenPart(FileWriter):
 
 
 class _PartSink:
-    """A sink for one part."""
+    """The sink of one part."""
 
     def __init__(self, direct: DirectFile, token: UploadToken, body: BodyReader) -> None:
         self._direct = direct
         self._number = token.number or 1
-        # A part whose size was agreed is bounded by that. Otherwise the limit is that of the whole file; of a form it
-        # holds for the one file.
+        # A part with a declared size needs no other limit. Without one, max_size limits the whole file: the sum of the
+        # parts, or the one file of a form.
         self._limit = None if token.number and token.min_size == token.max_size else token.max_size
         sizes = [size for size in (body.length, token.max_size) if size is not None]
-        self._size = min(sizes, default=0)  # a body is never shorter than the file in it
+        self._size = min(sizes, default=None)  # an upper bound: a form is longer than the file in it
         self._writer: _OpenPart | None = None
 
     def create_file(self) -> FileWriter:
@@ -75,34 +78,38 @@ class _PartSink:
         return self._writer
 
     def discard_file(self) -> None:
-        """Refuse a form in whose file input nothing was chosen."""
+        """Refuse a form whose file input is empty.
+
+        :raises NoFile: always.
+        """
         raise NoFile("No file was sent; choose one.")
 
     def publish(self, status: UploadStatus) -> None:
-        """Do nothing: the stored parts tell how far the upload is."""
+        """Do nothing: the progress of a direct upload is computed from its stored parts."""
 
     def close(self, min_size: int) -> Part:
-        """Let the part count, if it has *min_size* bytes; return what is stored.
+        """Store the part for good; return its description.
 
-        :raises NoFile, Incomplete: there is none, or it has fewer.
+        :raises NoFile: the request held no file.
+        :raises Incomplete: the part has fewer than *min_size* bytes.
         """
         if self._writer is None:
             raise NoFile("No file was sent; choose one, and send it as a file field of the form.")
         if self._writer.size < min_size:
-            raise Incomplete(f"{self._writer.size} bytes were sent, and this address takes {min_size}.")
+            raise Incomplete(f"{self._writer.size} bytes were sent, and this address needs {min_size}.")
         self._writer.part.close()
         return self._writer.part.part
 
     def abandon(self) -> None:
-        """Leave nothing of the part."""
+        """Remove the bytes of a part that was not closed."""
         if self._writer is not None:
             self._writer.part.abandon()
 
 
 def receive_part(environ: dict[str, Any], query: dict[str, str], manager: UploadManager) -> Part:
-    """Store the part, or the file of a form, in a request to an address that we have signed; return what is stored.
+    """Store the part, or the file of a form, that was sent to a signed URL of this server; return its description.
 
-    :raises UploadError: it is refused, or failed, and left nothing.
+    :raises UploadError: the request is refused, or failed; nothing of it is stored.
     """
     body = BodyReader(environ, manager.settings)
     try:
@@ -119,7 +126,7 @@ def receive_part(environ: dict[str, Any], query: dict[str, str], manager: Upload
 
 def _receive(environ: dict[str, Any], body: BodyReader, manager: UploadManager, token: UploadToken) -> Part:
     settings = manager.settings
-    # Name and type were checked when the address was signed; what remains are the length and the room.
+    # Name and type were checked before the URL was signed; the length and the free space remain.
     policy = UploadPolicy(
         pool=manager.pool,
         max_size=token.max_size,
@@ -143,16 +150,18 @@ def _receive(environ: dict[str, Any], body: BodyReader, manager: UploadManager, 
 
 
 def _check_length(length: int | None, policy: UploadPolicy, token: UploadToken) -> None:
-    """Refuse a body that does not have the bytes that were signed.
+    """Refuse a body whose declared length the token does not allow.
 
-    :raises TooLarge, InvalidLength, LengthRequired, PoolFull: it has not, or they have no room.
+    :raises LengthRequired: no length is declared.
+    :raises TooLarge, InvalidLength: the length is outside the token's limits.
+    :raises PoolFull: the pool has no space for it.
     """
     if length is None:
         raise LengthRequired("Send the length of this part as Content-Length.")
     if token.max_size is not None and length > token.max_size:
-        raise TooLarge(f"{length} bytes are sent, and this address takes {format_size(token.max_size)} at most.")
+        raise TooLarge(f"{length} bytes are sent, and this address accepts at most {format_size(token.max_size)}.")
     if length < token.min_size:
-        raise InvalidLength(f"{length} bytes are sent, and this address takes {token.min_size}.")
+        raise InvalidLength(f"{length} bytes are sent, and this address needs {token.min_size}.")
     policy.check_space(length)
 
 

@@ -1,4 +1,7 @@
-"""Addresses of our own server for the parts of direct uploads, signed like those of an object store."""
+"""Signed tokens in the URLs to which clients send the parts of direct uploads, where this server stores them itself.
+
+They take the place of presigned URLs in pools whose store makes none: the directory pool, and Swift.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,13 @@ _MAX_LENGTH = 1000  # characters
 
 @dataclass(frozen=True)
 class UploadToken:
-    """What may be sent to an address.
+    """The permission to send one part to one attempt.
 
-    :ivar attempt: of the bucket, by the pool's name.
-    :ivar number: of the part; 0 for the file of a form.
-    :ivar min_size: bytes at least.
-    :ivar max_size: bytes at max_size, or None for any.
-    :ivar expires: until when, in seconds since the epoch.
+    :ivar attempt: the id of the bucket's attempt, as the pool names it.
+    :ivar number: the part's number, or 0 for the file of a form.
+    :ivar min_size: the minimum size, in bytes.
+    :ivar max_size: the maximum size, in bytes, or None for no limit.
+    :ivar expires: when the token expires, in seconds since the epoch.
     """
 
     bucket_id: str
@@ -37,12 +40,12 @@ class UploadToken:
 
 
 class TokenSigner:
-    """Signs and reads tickets."""
+    """Signs and verifies upload tokens."""
 
     def __init__(self, keys: KeyRing | Sequence[str], purpose: bytes = b"part") -> None:
-        """Take the *keys*, newest first.
+        """Sign with *keys*, newest first.
 
-        :param purpose: what a ticket is good for; it is good for nothing else.
+        :param purpose: a salt; a token that was signed for one purpose does not verify for another.
         """
         self._signer = CurrentSigner(keys, partial(_make_serializer, purpose))
 
@@ -50,22 +53,22 @@ class TokenSigner:
     def _serializer(self) -> URLSafeSerializer:
         return self._signer.current
 
-    def sign(self, ticket: UploadToken) -> str:
-        """Return *ticket* as text for an address."""
-        return str(self._serializer.dumps(astuple(ticket)))
+    def sign(self, token: UploadToken) -> str:
+        """Return *token*, signed, as URL-safe text."""
+        return str(self._serializer.dumps(astuple(token)))
 
     def read(self, text: str) -> UploadToken:
-        """Return the ticket that *text* is.
+        """Return the token in *text*, after its signature was verified.
 
-        :raises AddressExpired: it is none of ours, or too old; which of them is not told.
+        :raises AddressExpired: the token was not signed here, or has expired; the answer does not say which.
         """
         try:
-            ticket = UploadToken(*self._signer.verify(lambda serializer: serializer.loads(text[:_MAX_LENGTH])))
+            token = UploadToken(*self._signer.verify(lambda serializer: serializer.loads(text[:_MAX_LENGTH])))
         except (BadData, TypeError):
             raise AddressExpired from None
-        if time.time() > ticket.expires:
+        if time.time() > token.expires:
             raise AddressExpired
-        return ticket
+        return token
 
 
 def _make_serializer(purpose: bytes, keys: list[bytes]) -> URLSafeSerializer:

@@ -1,7 +1,7 @@
-"""Direct uploads: the client sends its file to the pool by itself, to signed addresses, and says so at the end.
+"""Direct uploads: the client sends its file to the pool, to presigned URLs, and then asks to complete the upload.
 
-What was agreed (name, type, size, checksum) is kept in the status of an attempt that is suspended while the client
-sends. Completing resumes it, compares what is stored with what was agreed, and finishes it like any other upload.
+The terms (name, type, size, checksum) are stored in the status of an attempt, which is suspended while the client
+sends. Completing resumes the attempt, compares the stored parts with the terms, and finishes it like any other upload.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from fileupload.errors import (
 from fileupload.formatting import format_size
 from fileupload.manager import UploadManager
 from fileupload.pool.base import Attempt, Pool
-from fileupload.pool.direct import MAX_PART_SIZE, MAX_PARTS, DirectFile, Part
+from fileupload.pool.direct import DirectFile
+from fileupload.pool.parts import MAX_PART_SIZE, MAX_PARTS, Part
 from fileupload.protocols.direct.terms import DirectUploadRequest, check_parts, part_size, part_sizes
 from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from fileupload.protocols.receiver import with_expiry
@@ -42,11 +43,11 @@ from fileupload.status import RUNNING, DirectUploadTerms, State, UploadedFile, U
 
 log = logging.getLogger("fileupload")
 
-MAX_ADDRESSES = 1000  # in one answer
+MAX_ADDRESSES = 1000  # presigned URLs in one answer
 
 
 class DirectUploads:
-    """Offers addresses for files, and takes in what was sent to them."""
+    """The direct uploads of a pool: begin, sign URLs, complete."""
 
     def __init__(self, manager: UploadManager) -> None:
         self._pool: Pool = manager.pool
@@ -56,7 +57,7 @@ class DirectUploads:
     def begin(self, upload: UploadRequest, wanted: DirectUploadRequest) -> UploadStatus:
         """Begin an upload of one file; return its status.
 
-        :raises UploadError: it is refused.
+        :raises UploadError: the upload is refused. The refusal is recorded as the status of the bucket.
         """
         first = replace(
             upload.first_status(),
@@ -64,13 +65,13 @@ class DirectUploads:
             filename=wanted.filename,
             content_type=wanted.content_type,
             size=wanted.size,
-            buffered=False,  # of the request for addresses, this may be true
+            buffered=False,  # the server may have buffered this request, which holds nothing of the file
             resumable=True,
         )
         try:
-            status = replace(first, direct=self._agree(upload, wanted))
+            status = replace(first, direct=self._terms(upload, wanted))
             attempt = self._pool.begin(upload.claims.id, status)
-        except (AlreadyDone, ServerBusy):  # the second says nothing of this upload, and would ask for descriptors
+        except (AlreadyDone, ServerBusy):  # ServerBusy: to record it, too, would need a file descriptor
             raise
         except UploadError as error:
             with suppress(OSError):
@@ -88,10 +89,10 @@ class DirectUploads:
             raise
         return replace(status, attempt=attempt.token)
 
-    def _agree(self, upload: UploadRequest, wanted: DirectUploadRequest) -> DirectUploadTerms:
-        """Return what is agreed.
+    def _terms(self, upload: UploadRequest, wanted: DirectUploadRequest) -> DirectUploadTerms:
+        """Return the terms of an upload.
 
-        :raises UploadError: size or type are not possible here.
+        :raises UploadError: the size or the type is not allowed.
         """
         upload.policy.check_type(wanted.content_type, wanted.filename)
         upload.policy.check_size(wanted.size)
@@ -102,22 +103,22 @@ class DirectUploads:
             wanted.size, max(wanted.size or 1, 1) if wanted.single_part else self._settings.direct_part_size
         )
         if size > MAX_PART_SIZE or (wanted.form and (wanted.size or 0) > MAX_PART_SIZE):
-            raise TooLarge(f"A file of {format_size(wanted.size or 0)} cannot be sent in this way.")
+            raise TooLarge(f"A file of {format_size(wanted.size or 0)} is too large for this kind of upload.")
         if wanted.size is not None and not wanted.form and wanted.size > size:
-            upload.policy.check_space(2 * wanted.size)  # the parts, and the file that is made of them
+            upload.policy.check_space(2 * wanted.size)  # the parts, and the file that is assembled from them
         return DirectUploadTerms(
-            acl=wanted.acl,
             form=wanted.form,
-            part_size=0 if wanted.size is None else size,
+            part_size=None if wanted.size is None else size,
             max_size=limit,
             sha256=wanted.sha256,
+            pool_options=wanted.pool_options,
         )
 
     def find(self, bucket_id: str) -> UploadStatus:
-        """Return the status of a direct upload that is not finished.
+        """Return the status of an unfinished direct upload.
 
-        :raises AlreadyDone: it is.
-        :raises NotDirect: there is none.
+        :raises AlreadyDone: the upload is finished.
+        :raises NotDirect: the bucket has no direct upload.
         """
         status = self._pool.bucket(bucket_id).get_status()
         if status.state is State.DONE:
@@ -127,31 +128,31 @@ class DirectUploads:
         return status
 
     def describe(self, bucket_id: str, status: UploadStatus, base: str, first: int = 1) -> dict[str, Any]:
-        """Return where the client has to send what, and what it has sent.
+        """Return the method, the URLs and the sizes of the parts, and the ETags of those that are stored.
 
-        :param base: the address below which our own server takes parts.
-        :param first: the number of the first part that is asked for.
-        :raises NotDirect: it is in parts of which the client tells the sizes as it sends them.
+        :param base: the URL below which this server receives parts itself.
+        :param first: the number of the first part that the answer describes.
+        :raises NotDirect: the file's size is not declared; URLs of single parts come from :meth:`part_urls`.
         """
-        offer, direct = status.direct, self._pool.direct(bucket_id, status.attempt)
-        assert offer is not None
+        terms, direct = status.direct, self._pool.direct(bucket_id, status.attempt)
+        assert terms is not None
         expires = time.time() + self._settings.direct_expires
         answer: dict[str, Any] = {"size": status.size, "expires": timestamp(expires), "headers": {}}
-        if offer.form:
+        if terms.form:
             return {**answer, **self._form(bucket_id, status, direct, base)}
-        if status.size is None:
+        if status.size is None or terms.part_size is None:
             raise NotDirect
         answer["method"] = "PUT"
-        sizes = part_sizes(status.size, offer.part_size)
+        sizes = part_sizes(status.size, terms.part_size)
         if len(sizes) == 1:
             return {**answer, "url": self._url(direct, bucket_id, status, base, 1, sizes[0])}
         stored = {part.number: part for part in direct.parts()} if status.received else {}
         numbers = range(first, min(first + MAX_ADDRESSES, len(sizes) + 1))
-        answer["part_size"] = offer.part_size
+        answer["part_size"] = terms.part_size
         answer["parts"] = [
             {
                 "number": number,
-                "offset": (number - 1) * offer.part_size,
+                "offset": (number - 1) * terms.part_size,
                 "size": sizes[number - 1],
                 "url": self._url(direct, bucket_id, status, base, number, sizes[number - 1]),
                 **({"etag": stored[number].etag} if number in stored else {}),
@@ -163,18 +164,18 @@ class DirectUploads:
         return answer
 
     def parts(self, bucket_id: str, status: UploadStatus) -> Sequence[Part]:
-        """Return the parts that the client has sent of an upload with that *status*."""
+        """Return the stored parts of an upload with this *status*."""
         return self._pool.direct(bucket_id, status.attempt).parts()
 
     def part_urls(self, bucket_id: str, status: UploadStatus, base: str, numbers: Iterable[int]) -> dict[int, str]:
-        """Return the addresses for the parts of these *numbers*.
+        """Return the URLs of the parts with these *numbers*.
 
-        :raises MalformedRequest: the file has no such part, or more addresses are asked for than one answer has.
+        :raises MalformedRequest: the file has no such part, or the numbers are more than :data:`MAX_ADDRESSES`.
         """
-        offer, direct = status.direct, self._pool.direct(bucket_id, status.attempt)
-        assert offer is not None
-        sizes = part_sizes(status.size, offer.part_size) if status.size is not None else None
-        unique = dict.fromkeys(numbers)  # a query has room for many thousand repetitions
+        terms, direct = status.direct, self._pool.direct(bucket_id, status.attempt)
+        assert terms is not None
+        sizes = part_sizes(status.size, terms.part_size) if status.size is not None and terms.part_size else None
+        unique = dict.fromkeys(numbers)  # the numbers come from a query, which can repeat one many thousand times
         if len(unique) > MAX_ADDRESSES:
             raise MalformedRequest(f"At most {MAX_ADDRESSES} parts can be named in one request.")
         for number in unique:
@@ -209,15 +210,18 @@ class DirectUploads:
         self, bucket_id: str, status: UploadStatus, base: str, number: int, min_size: int, max_size: int | None
     ) -> str:
         expires = int(time.time() + self._settings.direct_expires)
-        ticket = self._token_signer.sign(UploadToken(bucket_id, status.attempt, number, min_size, max_size, expires))
-        return f"{base}/part?ticket={ticket}"
+        token = self._token_signer.sign(UploadToken(bucket_id, status.attempt, number, min_size, max_size, expires))
+        return f"{base}/part?ticket={token}"
 
     def complete(self, bucket_id: str, etags: Mapping[int, str] | None = None) -> UploadStatus:
-        """Finish an upload of which all was sent; return its status.
+        """Finish an upload whose parts are all stored; return its status.
 
-        :param etags: of the parts by their numbers, where the client tells them.
-        :raises UploadError: it is not what was agreed, and nothing of it was kept; or it is none that can be completed.
-            Of those with a status from 500, all was kept, and it may be completed later.
+        Two requests may complete one upload at the same time: the first resumes the attempt, the second is refused
+        with :class:`Busy` or :class:`AlreadyDone`.
+
+        :param etags: the ETags of the parts by number, if the client sent them.
+        :raises UploadError: the parts differ from the terms, and are removed; or the upload cannot be completed. After
+            an error with a status of 500 or more the parts are kept, and the client may retry.
         """
         attempt = self._resume(bucket_id)
         direct = self._pool.direct(bucket_id, attempt.token, attempt.status)
@@ -241,14 +245,15 @@ class DirectUploads:
 
     @staticmethod
     def _suspend(attempt: Attempt) -> None:
-        """Leave all as it is for another try."""
+        """Keep the parts and the terms, so that the client can retry."""
         with suppress(OSError, Superseded, AlreadyDone):
             attempt.suspend(attempt.status)
 
     def _fail(self, bucket_id: str, attempt: Attempt, direct: DirectFile, error: UploadError) -> None:
-        """Keep nothing but *error*.
+        """Remove the parts, and store *error* as the status.
 
-        :raises Superseded, AlreadyDone: it is another's, which is why it failed; what he has is left alone.
+        :raises Superseded, AlreadyDone: another attempt has taken over the bucket, which is why this one failed. The
+            parts of that attempt are not removed.
         """
         try:
             with suppress(OSError):
@@ -263,15 +268,17 @@ class DirectUploads:
                 attempt.fail(attempt.status.failed(error))
 
     def _resume(self, bucket_id: str) -> Attempt:
-        """Take up the attempt of a direct upload.
+        """Resume the suspended attempt of a direct upload.
 
-        :raises NotDirect, AlreadyDone, Busy: there is none that could be completed.
+        :raises NotDirect: the bucket has no direct upload.
+        :raises AlreadyDone: the upload is finished.
+        :raises Busy: another request has resumed the attempt.
         """
         try:
             attempt = self._pool.resume(bucket_id)
         except NotResumable:
             self.find(bucket_id)
-            raise Busy from None  # another resumed it while we looked
+            raise Busy from None  # the upload is there: another request has resumed its attempt
         if attempt.status.direct is None:
             attempt.suspend(attempt.status)
             raise NotDirect
@@ -298,9 +305,9 @@ class DirectUploads:
         return with_expiry(done, self._settings)
 
     def _check_space(self, parts: Sequence[Part]) -> None:
-        """Look whether there is room for the file beside its parts, if it is to be made of several.
+        """Check that the pool has space for the file beside its parts, if it is assembled from several.
 
-        :raises PoolFull: there is none now.
+        :raises PoolFull: less than ``min_free_space`` would stay free.
         """
         free = self._pool.free_space() if len(parts) > 1 and self._settings.min_free_space else None
         if free is not None and free - sum(part.size for part in parts) < self._settings.min_free_space:
