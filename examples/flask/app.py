@@ -30,12 +30,12 @@ bp = Blueprint("demo", __name__)
 
 
 def create_app(config: dict[str, Any] | None = None) -> Flask:
-    """Make the app; *config*, and variables like FLASK_FILES, go before the values written here."""
+    """Create the app; *config*, and environment variables such as FLASK_FILES, override the values below."""
     app = Flask(__name__)
     app.config.from_mapping(
         DATABASE=str(Path(app.instance_path, "entries.sqlite")),
         FILES=str(Path(app.instance_path, "files")),  # where the app keeps its files
-        # What begins with FILEUPLOAD_ is for the middleware: all of its settings can be given so.
+        # Names that begin with FILEUPLOAD_ are settings of the middleware.
         FILEUPLOAD_DIRECTORY=str(Path(app.instance_path, "pool")),  # where uploads arrive
         FILEUPLOAD_MAX_SIZE=1000,  # megabytes
     )
@@ -52,7 +52,7 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
 
 
 def get_db() -> sqlite3.Connection:
-    """Return this request's connection."""
+    """Return the database connection of this request."""
     if "db" not in g:
         g.db = sqlite3.connect(current_app.config["DATABASE"])
         g.db.row_factory = sqlite3.Row
@@ -61,14 +61,14 @@ def get_db() -> sqlite3.Connection:
 
 
 def close_db(error: BaseException | None) -> None:
-    """Close this request's connection, if it has one."""
+    """Close the database connection of this request, if it has one."""
     if "db" in g:
         g.pop("db").close()
 
 
 @bp.get("/")
 def form() -> str:
-    """Show the form. Each time it gets an identifier of its own, since an identifier names one upload."""
+    """Show the form, with a new identifier each time, since an identifier names one upload."""
     uploads = request.environ["fileupload"]
     address = uploads.upload_url or url_for(".upload")
     return render_template(
@@ -80,7 +80,7 @@ def form() -> str:
 
 @bp.post("/upload")
 def upload() -> Response:
-    """Take what the middleware received: the request's body is the descriptor now."""
+    """Store the file that the middleware received; the body of the request is the descriptor."""
     # The bucket is there only if the middleware put it there. Without it, the JSON was written by the client.
     bucket = request.environ.get("fileupload.bucket")
     if bucket is None:
@@ -90,7 +90,7 @@ def upload() -> Response:
 
 @bp.post("/uploaded")
 def uploaded() -> Response:
-    """Take what a dedicated server received; the script of the page tells us that it is done."""
+    """Store the file that a dedicated server received; the script of the page sends the identifier."""
     bucket = request.environ["fileupload"].access_upload_bucket(request.form["identifier"])
     if bucket is None or not bucket.is_complete():
         abort(404, "There is no finished upload of this identifier.")
@@ -113,14 +113,14 @@ def keep(bucket: Any, descriptor: Any) -> Response:
 
 @bp.get("/entries")
 def entries() -> str:
-    """List what was uploaded, newest first."""
+    """List the uploaded files, newest first."""
     rows = get_db().execute("SELECT * FROM entry ORDER BY id DESC").fetchall()
     return render_template("entries.html", entries=rows)
 
 
 @bp.get("/entries/<int:entry_id>/file")
 def download(entry_id: int) -> Response:
-    """Stream a file back: always as an attachment, so that an uploaded page never runs as ours."""
+    """Return a file, always as an attachment: an uploaded page must not run with the origin of this app."""
     row = get_db().execute("SELECT * FROM entry WHERE id = ?", (entry_id,)).fetchone()
     if row is None:
         abort(404)

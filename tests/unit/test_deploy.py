@@ -7,6 +7,7 @@ import pytest
 import webtest
 from paste.deploy import loadapp
 
+from fileupload.cli.commands import listen_options
 from fileupload.errors import SettingError
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +76,31 @@ def test_bad_directives_stop_the_start(tmp_path: Path, kind: str, directives: st
     with pytest.raises(SettingError) as caught:
         load(tmp_path, text)
     assert sentence in str(caught.value)
+
+
+def test_the_server_section_is_read_without_its_server(tmp_path: Path) -> None:
+    """`fileupload serve` needs host and port of a Paste file only: its server need not be installed."""
+    path = tmp_path / "paste.ini"
+    path.write_text("[DEFAULT]\nnumber = 8081\n[server:main]\nuse = egg:absent\nhost = ::1\nport = %(number)s\n")
+    assert listen_options(str(path)) == {"host": "::1", "port": 8081}
+    path.write_text("[app:main]\nuse = egg:fileupload#page\n")
+    assert listen_options(str(path)) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("port = 80", "is not a valid Paste file"),
+        ("[server:main]\nport = %(absent)s", "is not a valid Paste file"),
+        ("[server:main]\nport = eighty", "'port' in .* cannot be 'eighty'; it must be a number"),
+    ],
+)
+def test_a_bad_server_section_stops_the_start(tmp_path: Path, text: str, sentence: str) -> None:
+    """A Paste file that cannot be read, or a port that is no number, is refused with a sentence."""
+    path = tmp_path / "paste.ini"
+    path.write_text(text)
+    with pytest.raises(SettingError, match=sentence):
+        listen_options(str(path))
 
 
 def test_every_setting_is_in_the_readme() -> None:

@@ -1,1 +1,1 @@
-"""A small Django project: a letter with attachments, for which nobody needs to log in."""
+"""A small Django project: a letter with attachments, without a login."""

@@ -33,19 +33,19 @@ class FilesField(forms.FileField):
 
 
 class LetterForm(forms.Form):
-    """A letter; ``bundle`` names its attachments, so that each page that is opened has its own."""
+    """Form of a letter; ``bundle`` names its attachments, so that each opened page has its own."""
 
     bundle = forms.SlugField(
         max_length=64,
         initial=secrets.token_urlsafe,
-        # Else browsers would put the name of an older page into the page that they load anew.
+        # Otherwise browsers restore the value of the previous page when they reload.
         widget=forms.HiddenInput({"autocomplete": "off"}),
     )
     subject = forms.CharField(max_length=200)
     text = forms.CharField(max_length=100_000, widget=forms.Textarea)
-    # Where the script runs, this input gives its files to the bundle, and comes here empty.
+    # With the script, the files of this input are sent to the bundle, and the input is empty.
     files = FilesField(required=False, allow_empty_file=True, help_text=LIMITS)
 
     def clean_subject(self) -> str:
-        """Return the subject in one line, as the head of a mail needs it."""
+        """Return the subject in one line, as a mail header requires."""
         return " ".join(self.cleaned_data["subject"].split())

@@ -1,4 +1,4 @@
-"""The limits of files that come with the form itself, as they do where no script runs."""
+"""Limits of files that are sent with the form itself, as in browsers without scripts."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from django.core.files.uploadhandler import FileUploadHandler, StopUpload
 
 
 class LimitFiles(FileUploadHandler):
-    """Keeps no more of a form's files than a bundle may hold; ``request.passes_limits`` tells that there were more."""
+    """Upload handler with the quotas of a bundle; ``request.passes_limits`` is set if a form exceeds them."""
 
     def __init__(self, request: Any = None) -> None:
         super().__init__(request)
@@ -25,11 +25,11 @@ class LimitFiles(FileUploadHandler):
         return raw_data
 
     def file_complete(self, file_size: int) -> None:
-        """Leave the file to the handlers behind this one."""
+        """Return None: the next handlers complete the file."""
 
     def _check(self) -> None:
         max_bytes = settings.ATTACHMENTS_MAX_BUNDLE_SIZE << 20
         if self._files > settings.ATTACHMENTS_MAX_BUNDLE_FILES or self._bytes > max_bytes:
             self.request.passes_limits = True
-            # What still comes is read and dropped, so that the browser sees the answer.
+            # The rest of the body is read and discarded, so that the browser gets the answer.
             raise StopUpload(connection_reset=False)

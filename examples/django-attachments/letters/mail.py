@@ -1,4 +1,4 @@
-"""A letter as a mail."""
+"""Sends a letter as an e-mail."""
 
 import re
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from django.conf import settings
 from django.core.mail import EmailMessage
 
-# Text and messages would arrive with other line ends: they travel as what is never changed.
+# Mail servers may change the line ends of text and messages: these are sent as application/octet-stream.
 _UNCHANGED = re.compile(r"(?:application|audio|font|image|model|video)/[\w.+-]+", re.ASCII)
 
 

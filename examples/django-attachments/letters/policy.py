@@ -1,4 +1,4 @@
-"""What a browser may do with the pages of this site."""
+"""Content Security Policy of this site."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The project's secret key, which nobody has to think of."""
+"""The secret key of the project, generated at the first start."""
 
 import os
 import tempfile
@@ -9,9 +9,9 @@ from django.core.management.utils import get_random_secret_key
 
 
 def read_secret_key(path: Path) -> str:
-    """Return the key in the file at *path*; the first process that asks makes it, readable for its owner alone."""
+    """Return the key in the file at *path*; the first process creates it, readable by its owner only."""
     if not path.exists():
-        # A link appears whole or not at all, so that no other process reads half of a key.
+        # os.link is atomic: no other process can read an incomplete key.
         with tempfile.NamedTemporaryFile("w", dir=path.parent) as file, suppress(FileExistsError):
             file.write(get_random_secret_key())
             file.flush()

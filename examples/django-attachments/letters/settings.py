@@ -16,14 +16,14 @@ SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY") or read_secret_key(DATA / "secr
 DEBUG = os.environ.get("DJANGO_DEBUG") == "1"
 ALLOWED_HOSTS = os.environ.get("DJANGO_ALLOWED_HOSTS", "127.0.0.1 localhost").split()
 
-# For the attachments, which wsgi.py puts in front of Django. Sizes are megabytes.
+# Settings of the attachments, which wsgi.py puts in front of Django. Sizes are in megabytes.
 ATTACHMENTS_PATH = "/attachments"
 ATTACHMENTS_POOL = DATA / "pool"
 ATTACHMENTS_MAX_SIZE = 10
 ATTACHMENTS_MAX_BUNDLE_SIZE = 20
 ATTACHMENTS_MAX_BUNDLE_FILES = 20
 
-# Letters go to a mail server, or, to try it out, into var/mail.
+# Letters are sent to a mail server or, for development, to var/mail.
 MAIL_HOST = os.environ.get("DJANGO_EMAIL_HOST", "")
 MAIL_PORT = int(os.environ.get("DJANGO_EMAIL_PORT", "25"))
 MAIL_BACKEND = f"django.core.mail.backends.{'smtp' if MAIL_HOST else 'filebased'}.EmailBackend"

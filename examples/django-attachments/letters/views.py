@@ -22,11 +22,11 @@ log = logging.getLogger("letters")
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def letter(request: HttpRequest) -> HttpResponse:
-    """Show the form; send what was written, with what was attached."""
+    """Show the form; send the letter with its attachments."""
     form = LetterForm(request.POST, request.FILES) if request.method == "POST" else LetterForm()
     if "bundle" in form.errors:
         return HttpResponseBadRequest("The letter does not say where its attachments are. Open its page anew.")
-    # Asked for with the first page, the session has its cookie before files are attached, several at once.
+    # Creates the session cookie with the first page, before several files are attached at the same time.
     bundle = request.META["fileupload.attachments"].bundle(form["bundle"].value())
     if getattr(request, "passes_limits", False) and "files" not in form.errors:
         form.add_error("files", PAST_LIMITS)
@@ -40,12 +40,12 @@ def letter(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def thanks(request: HttpRequest) -> HttpResponse:
-    """Say that the letter was sent."""
+    """Show that the letter was sent."""
     return render(request, "letters/thanks.html")
 
 
 def _send(form: LetterForm, bundle: Bundle) -> bool:
-    """Send the letter; if that fails, the form tells it."""
+    """Send the letter; a failure is an error of the form."""
     try:
         send_letter(form.cleaned_data["subject"], form.cleaned_data["text"], _files(form, bundle))
     except OSError:
@@ -56,7 +56,7 @@ def _send(form: LetterForm, bundle: Bundle) -> bool:
 
 
 def _files(form: LetterForm, bundle: Bundle) -> Iterator[tuple[str, str, bytes]]:
-    """Yield what was attached before, and, where no script did that, what came with the form."""
+    """Yield the files of the bundle and, without scripts, those of the form."""
     for attachment in bundle:
         with attachment.open() as file:
             yield attachment.name, attachment.mimetype, file.read()

@@ -11,7 +11,7 @@ View = Callable[[HttpRequest], HttpResponse]
 
 
 def csrf_protect_upload(view: View) -> View:
-    """Make Django's CSRF check with the token that the form carried as a field.
+    """Run Django's CSRF check with the token in a field of the form.
 
     Django looks for the token in request.POST, which is empty here: the body is the descriptor (JSON) now,
     and the form's fields are in it. Django also takes the token from a header, so it is handed over there, and

@@ -1,4 +1,4 @@
-"""What is kept of each upload."""
+"""Entries of uploaded files."""
 
 from django.db import models
 

@@ -8,7 +8,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 DATA = BASE_DIR / "var"
 DATA.mkdir(exist_ok=True)
 
-# For trying out. In production set the key, turn DEBUG off, and name the hosts.
+# For development. In production, set the key and the hosts, and turn DEBUG off.
 SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "not secret, only for trying out")
 DEBUG = True
 ALLOWED_HOSTS: list[str] = []

@@ -17,7 +17,7 @@ from .models import Entry
 
 @require_safe
 def form(request: HttpRequest) -> HttpResponse:
-    """Show the form. Each time it gets an identifier of its own, since an identifier names one upload."""
+    """Show the form, with a new identifier each time, since an identifier names one upload."""
     identifier = request.META["fileupload"].create_identifier()
     action = f"{reverse('upload')}?{urlencode({'X-Progress-ID': identifier})}"
     return render(request, "demo/form.html", {"action": action})
@@ -26,7 +26,7 @@ def form(request: HttpRequest) -> HttpResponse:
 @require_POST
 @csrf_protect_upload
 def upload(request: HttpRequest) -> HttpResponse:
-    """Take what the middleware received: the request's body is the descriptor now."""
+    """Store the file that the middleware received; the body of the request is the descriptor."""
     descriptor = json.loads(request.body)
     bucket = request.META["fileupload.bucket"]
     entry = Entry(
@@ -47,13 +47,13 @@ def upload(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def entries(request: HttpRequest) -> HttpResponse:
-    """List what was uploaded, newest first."""
+    """List the uploaded files, newest first."""
     return render(request, "demo/entries.html", {"entries": Entry.objects.all()})
 
 
 @require_safe
 def download(request: HttpRequest, pk: int) -> FileResponse:
-    """Stream a file back: always as an attachment, so that an uploaded page never runs as ours."""
+    """Return a file, always as an attachment: an uploaded page must not run with the origin of this app."""
     entry = get_object_or_404(Entry, pk=pk)
     return FileResponse(
         entry.file.open("rb"),

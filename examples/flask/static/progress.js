@@ -1,12 +1,12 @@
-// Sends the form by script, and meanwhile asks for the upload's status to show how far it is.
-// Without this script the form works as well; the browser then shows its own idea of progress.
+// Sends the form by script, and polls the status of the upload to show its progress.
+// The form works without this script, too; the browser then shows its own progress.
 "use strict";
 
 const form = document.querySelector("form.upload");
 const bar = form.querySelector("progress");
 const message = form.querySelector("output");
 
-// The status is at the address that the form posts to, one word further: /upload/status?X-Progress-ID=…
+// The URL of the status is that of the form with /status appended to its path: /upload/status?X-Progress-ID=…
 const statusUrl = new URL(form.action);
 statusUrl.pathname += "/status";
 
@@ -41,7 +41,7 @@ async function post(url, body) {
 async function send(fields) {
     const response = await post(form.action, fields);
     if (!form.dataset.finish) return response.url;
-    // A dedicated server took the file, so the app is to be told: it reads the bucket from the shared pool.
+    // A dedicated server received the file. Tell the app, which opens the bucket in the shared pool.
     const identifier = statusUrl.searchParams.get("X-Progress-ID");
     return (await post(form.dataset.finish, new URLSearchParams({identifier}))).url;
 }

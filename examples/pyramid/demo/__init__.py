@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS entry (
 
 
 def main(global_config: dict[str, str], **settings: Any) -> Router:
-    """Make the app from the settings of its section in demo.ini; the upload middleware stands before it."""
+    """Create the app from the settings of its section in demo.ini; the upload middleware is in front of it."""
     Path(settings["files"]).mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(settings["database"])) as db:
         db.execute(SCHEMA)
@@ -40,7 +40,7 @@ def main(global_config: dict[str, str], **settings: Any) -> Router:
 
 
 def connect(request: Request) -> sqlite3.Connection:
-    """Return the request's connection, which ends with it."""
+    """Return the database connection of the request, which is closed with it."""
     db = sqlite3.connect(request.registry.settings["database"])
     db.row_factory = sqlite3.Row
     request.add_finished_callback(lambda _: db.close())

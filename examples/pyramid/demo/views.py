@@ -13,14 +13,14 @@ from pyramid.view import view_config
 
 @view_config(route_name="form", request_method="GET", renderer="templates/form.html")
 def form(request: Request) -> dict[str, Any]:
-    """Show the form. Each time it gets an identifier of its own, since an identifier names one upload."""
+    """Show the form, with a new identifier each time, since an identifier names one upload."""
     identifier = request.environ["fileupload"].create_identifier()
     return {"action": request.route_path("upload", _query={"X-Progress-ID": identifier})}
 
 
 @view_config(route_name="upload", request_method="POST")
 def upload(request: Request) -> Response:
-    """Take what the middleware received: the request's body is the descriptor now."""
+    """Store the file that the middleware received; the body of the request is the descriptor."""
     # The bucket is there only if the middleware put it there. Without it, the JSON was written by the client.
     bucket = request.environ.get("fileupload.bucket")
     if bucket is None:
@@ -40,13 +40,13 @@ def upload(request: Request) -> Response:
 
 @view_config(route_name="entries", request_method="GET", renderer="templates/entries.html")
 def entries(request: Request) -> dict[str, Any]:
-    """List what was uploaded, newest first."""
+    """List the uploaded files, newest first."""
     return {"entries": request.db.execute("SELECT * FROM entry ORDER BY id DESC").fetchall()}
 
 
 @view_config(route_name="download", request_method="GET")
 def download(request: Request) -> Response:
-    """Stream a file back: always as an attachment, so that an uploaded page never runs as ours."""
+    """Return a file, always as an attachment: an uploaded page must not run with the origin of this app."""
     found = request.db.execute("SELECT * FROM entry WHERE id = ?", (request.matchdict["id"],)).fetchone()
     if found is None:
         raise HTTPNotFound

@@ -31,7 +31,7 @@ def serve(options: argparse.Namespace) -> None:
     if options.config:
         path, _, name = options.config.partition("#")
         make_app: Callable[[], WSGIApplication] = partial(_load_paste, os.path.abspath(path), name or None)
-        listening = _listen_options(path)
+        listening = listen_options(path)
     else:
         make_app, listening = partial(make_server_app, settings_of(options, max_size=options.max_size)), {}
     make_app()  # reports invalid settings here, and not in each worker
@@ -182,7 +182,7 @@ def open_paste_file(path: str) -> Any:
         raise SettingError(f"{path!r} is not a valid Paste file: {error}") from None
 
 
-def _listen_options(path: str) -> dict[str, Any]:
+def listen_options(path: str) -> dict[str, Any]:
     """Return the host and port of ``[server:main]`` in the Paste file at *path*.
 
     The section may use any server: only its directives are read, and the server that it names need not be installed.

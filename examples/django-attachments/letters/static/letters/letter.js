@@ -1,5 +1,5 @@
-// Attaches files while the letter is being written: each is sent at once, and its row shows how far it is.
-// Without this script the form works as well; the files are then sent with the letter.
+// Attaches files while the letter is being written: each is sent at once, and its row shows the progress.
+// The form works without this script, too; the files are then sent with the letter.
 
 const form = document.querySelector("form");
 const input = form.querySelector("input[type=file]");
@@ -66,7 +66,7 @@ function forget(row) {
 }
 
 function showAttached(row, {name, size}) {
-    // Of one name there is one attachment: the last.
+    // A newer attachment replaces an older one with the same name.
     for (const other of rows) {
         if (other !== row && other.state === "attached" && other.name === name) forget(other);
     }
@@ -113,7 +113,7 @@ async function sendNext() {
     sendNext();
 }
 
-// Not with fetch, which does not tell how much is sent.
+// XMLHttpRequest, because fetch has no upload progress.
 function put(row) {
     const url = new URL(bundleUrl);
     url.searchParams.set("filename", row.name);
@@ -200,7 +200,7 @@ document.addEventListener("drop", (event) => {
     attach(event.dataTransfer.files);
 });
 
-// ---- the page as it is opened, or found again ----
+// ---- opening the page, or returning to it ----
 
 async function showBundle() {
     const shown = [...rows].filter(({state}) => state === "attached");
