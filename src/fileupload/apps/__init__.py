@@ -1,1 +1,1 @@
-"""Applications on top of buckets, independent of each other."""
+"""The applications on top of buckets, independent of each other."""

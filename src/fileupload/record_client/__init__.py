@@ -1,1 +1,1 @@
-"""Client for the files of record collections."""
+"""A client that uploads and downloads the files of a collection of records."""

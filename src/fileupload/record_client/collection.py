@@ -1,4 +1,4 @@
-"""A collection of records as its clients have it: on kinto-http, which the ``[client]`` extra brings."""
+"""A collection of records on a Kinto server, accessed through kinto-http (installed by the extra ``[client]``)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,25 @@ from fileupload.record_client.server import authorization
 from fileupload.record_client.transfers import FormBody, TransferFailed, printable
 
 _TIMEOUT = (15, 300)  # seconds for a connection, and for the next bytes of an answer
-_BLOCK = 256 << 10
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)  # what Kinto takes; its client would change others silently
+_BLOCK = 256 << 10  # bytes
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)  # the ids that Kinto accepts; kinto-http changes others
 
 
 class Collection:
-    """One collection on a server; to be used in a ``with`` block."""
+    """One collection on a server; a context manager.
+
+    ::
+
+        with Collection("https://kinto.example.com/v1", "main", "certificates") as collection:
+            records = collection.records()
+    """
 
     def __init__(self, server: str, bucket: str, collection: str, credentials: str = "") -> None:
-        """Use the *collection* in *bucket* at *server*, whose address ends with its version, such as ``/v1``.
+        """Access a collection; nothing is sent yet.
 
-        :raises SettingError: kinto-http is not installed, or one of these is not as it should be.
+        :param server: the URL of the server, with its version, such as ``/v1``.
+        :param credentials: as for :func:`~fileupload.record_client.server.authorization`; empty for none.
+        :raises SettingError: kinto-http is not installed, or an argument is invalid.
         """
         try:
             import kinto_http
@@ -42,7 +50,7 @@ class Collection:
         self._client = kinto_http.Client(
             server_url=self._server, auth=auth, bucket=bucket, collection=collection, timeout=_TIMEOUT
         )
-        # Bodies and files do not go through the client, which would hold each in memory.
+        # Files do not go through kinto-http, which would hold each in memory.
         self._http = requests.Session()
 
     def __enter__(self) -> Self:
@@ -52,33 +60,33 @@ class Collection:
         self._http.close()
 
     def require_attachments(self) -> None:
-        """Ask the server whether it takes files.
+        """Check that the server has the capability ``attachments``.
 
-        :raises TransferFailed: it does not, or it does not answer.
+        :raises TransferFailed: it has not, or it does not answer.
         """
         if "attachments" not in self._capabilities:
-            raise TransferFailed("the server takes no attachments: it does not tell that it can")
+            raise TransferFailed("the server takes no attachments: it does not have the capability 'attachments'")
 
     def create(self) -> None:
-        """Create the bucket and the collection, unless they are there, or that is not permitted.
+        """Create the bucket and the collection, unless they exist or the server forbids it.
 
         :raises TransferFailed: the server does not answer as expected.
         """
         bucket, collection = self._client.bucket_name, self._client.collection_name
-        with _explained(), _tolerated({403, 412}):
+        with _translated_errors(), _ignored_statuses({403, 412}):
             self._client.create_bucket(id=bucket)
-        with _explained(), _tolerated({403, 412}):
+        with _translated_errors(), _ignored_statuses({403, 412}):
             self._client.create_collection(id=collection, bucket=bucket)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return all records, in the order of their ids.
+        """Return all records, ordered by id.
 
         :raises TransferFailed: they cannot be read.
         """
         found: list[dict[str, Any]] = []
         page: str | None = self._client.get_endpoint("records")
         while page:
-            with _explained():
+            with _translated_errors():
                 body, headers = self._client.session.request("get", page)
             listed = body.get("data") if isinstance(body, dict) else None
             if not isinstance(listed, list):
@@ -88,14 +96,14 @@ class Collection:
         return sorted(found, key=lambda record: str(record["id"]))
 
     def attach(self, record_id: str, form: FormBody) -> dict[str, Any]:
-        """Send the file in *form* for a record; return what the record then says of it.
+        """Upload the file in *form* to a record; return the record's attribute ``attachment``.
 
-        :raises TransferFailed: the server did not take it.
+        :raises TransferFailed: the server does not accept the file, or does not answer.
         """
         url = f"{self._server}{self._client.get_endpoint('records')}/{quote(record_id, safe='')}/attachment"
         headers = {"Content-Type": form.content_type, "Accept": "application/json"}
-        with _explained():
-            # After a redirection, the body could not be sent again.
+        with _translated_errors():
+            # Redirects are not followed: the body could not be sent a second time.
             response = self._http.post(
                 url,
                 data=form,
@@ -106,21 +114,21 @@ class Collection:
             )
         body = _json_of(response)
         if response.status_code not in {200, 201} or not isinstance(body, dict):
-            raise TransferFailed(_answer_text(response))
+            raise TransferFailed(_error_text(response))
         return body
 
     @contextmanager
     def open(self, location: str) -> Iterator[Iterator[bytes]]:
-        """Give the bytes at the *location* of a file, as they are stored, in a ``with`` block.
+        """Yield the content of the file at *location*, as it is stored, block by block.
 
-        No credentials are sent: files may lie on another host, and are as public as their address.
+        No credentials are sent: the file may be on another host, and needs none.
 
-        :raises TransferFailed: they cannot be had.
+        :raises TransferFailed: the file cannot be downloaded.
         """
-        # What is compressed in the file is to stay so, and what is not, too: the hash is that of the file.
+        # The hash is that of the stored file: the server must not compress it, and requests must not decompress it.
         headers = {"Accept-Encoding": "identity"}
         with (
-            _explained(),
+            _translated_errors(),
             self._http.get(self._complete(location), headers=headers, timeout=_TIMEOUT, stream=True) as response,
         ):
             if response.status_code != 200:
@@ -128,32 +136,35 @@ class Collection:
             yield response.raw.stream(_BLOCK, decode_content=False)
 
     def _complete(self, location: str) -> str:
-        """Return the whole address of *location* (RFC 3986, 5)."""
+        """Return the absolute URL of *location* (RFC 3986, 5).
+
+        :raises TransferFailed: it is relative and the server has no base URL, or its scheme is not http or https.
+        """
         if not urlsplit(location).scheme:
             attachments = self._capabilities.get("attachments")
             base = attachments.get("base_url") if isinstance(attachments, dict) else None
             if not isinstance(base, str) or not (base or location.startswith("/")):
-                raise TransferFailed("its location is relative, and the server does not tell to what")
+                raise TransferFailed("its location is relative, and the server does not give a base URL")
             location = urljoin(urljoin(self._server + "/", base.rstrip("/") + "/" if base else ""), location)
         if urlsplit(location).scheme not in {"http", "https"}:
-            raise TransferFailed(f"its location {printable(location)!r} is no address of the web")
+            raise TransferFailed(f"its location {printable(location)!r} is not an http or https URL")
         return location
 
     @cached_property
     def _capabilities(self) -> Mapping[str, Any]:
-        with _explained():
+        with _translated_errors():
             info = self._client.server_info()
         capabilities = info.get("capabilities") if isinstance(info, dict) else None
         if not isinstance(capabilities, dict):
-            raise TransferFailed("this is no Kinto server; does its address end with its version, such as /v1?")
+            raise TransferFailed("this is not a Kinto server; does its address end with its version, such as /v1?")
         return capabilities
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """Tell in a sentence what goes wrong between us and the server.
+def _translated_errors() -> Iterator[None]:
+    """Raise errors of the connection and of the server as TransferFailed, with a sentence.
 
-    :raises TransferFailed: something does.
+    :raises TransferFailed: in place of the errors of kinto-http, requests and urllib3.
     """
     import requests
     import urllib3
@@ -162,21 +173,20 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except KintoException as error:
-        told = str(error) if error.response is None else _answer_text(error.response)
-        raise TransferFailed(told) from None
+        raise TransferFailed(str(error) if error.response is None else _error_text(error.response)) from None
     except requests.Timeout:
         raise TransferFailed("the server does not answer in time") from None
     except requests.ConnectionError:
         raise TransferFailed("the server cannot be reached, or has closed the connection") from None
-    except ValueError as error:  # of JSON, or of an address; requests derives its own from it
+    except ValueError as error:  # invalid JSON, or an invalid URL
         raise TransferFailed(f"the server's answer cannot be used: {printable(str(error))}") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise TransferFailed(f"the connection failed ({type(error).__name__})") from None
 
 
 @contextmanager
-def _tolerated(statuses: set[int]) -> Iterator[None]:
-    """Pass over errors that the server answers with one of *statuses*."""
+def _ignored_statuses(statuses: set[int]) -> Iterator[None]:
+    """Ignore an error that the server answers with one of *statuses*."""
     from kinto_http.exceptions import KintoException
 
     try:
@@ -192,8 +202,8 @@ def _json_of(response: Any) -> Any:
     return None
 
 
-def _answer_text(response: Any) -> str:
-    """Return what an answer that is no success says."""
+def _error_text(response: Any) -> str:
+    """Return a sentence for an answer that is not successful, with the server's own message."""
     body = _json_of(response)
     words = [body.get(name) for name in ("message", "detail", "error")] if isinstance(body, dict) else []
     message = next(filter(None, words), "")

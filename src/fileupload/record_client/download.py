@@ -1,4 +1,4 @@
-"""Downloads the files of a collection into a folder."""
+"""Download of the files of a collection into a folder."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from fileupload.record_client.transfers import (
 )
 from fileupload.wsgi.headers import clean_filename
 
-_MAX_LENGTH = 200  # bytes of a name; file systems take 255, and something may come behind it
+_MAX_LENGTH = 200  # bytes of a name; file systems allow 255, and a number may be added to the name
 
 
 @dataclass(frozen=True)
-class _Facts:
-    """What a record says of the bytes of a file; no size where it does not tell one."""
+class _Content:
+    """The content of a file as its record describes it: its SHA-256, and its size in bytes if it is known."""
 
     hash: str
     size: int | None
@@ -40,30 +40,31 @@ class _Facts:
 
 @dataclass(frozen=True)
 class _Job:
-    """A file that is to be there.
+    """A file to download.
 
-    :ivar stored: of the file as the server has it.
-    :ivar original: of the file before it was compressed, or None if it was not.
+    :ivar stored: the content on the server.
+    :ivar original: the content before the file was compressed, or None if it was not.
     """
 
     name: str
     record_id: str
     location: str
-    stored: _Facts
-    original: _Facts | None
+    stored: _Content
+    original: _Content | None
 
     @property
-    def final(self) -> _Facts:
+    def final(self) -> _Content:
         return self.original or self.stored
 
 
 def download_files(collection: Collection, folder: str, bar: ProgressBar) -> list[Outcome]:
-    """Bring the files of all records into *folder*, which is made if it is not there.
+    """Download the files of all records into *folder*, which is created if needed; return an outcome for each.
 
-    Files that are there already are not fetched; others of the same name are replaced once the new one is whole.
+    A file that is there already, with the same hash, is skipped. Another file of the same name is replaced atomically,
+    when the new one is complete.
 
     :raises TransferFailed: the records cannot be read.
-    :raises OSError: the folder cannot be made.
+    :raises OSError: the folder cannot be created.
     """
     records = [record for record in collection.records() if record.get("attachment") is not None]
     os.makedirs(folder, exist_ok=True)
@@ -73,7 +74,7 @@ def download_files(collection: Collection, folder: str, bar: ProgressBar) -> lis
 
 
 def _plan(records: Iterable[dict[str, Any]]) -> Iterator[_Job | Outcome]:
-    """Yield a job for each record, no two of them with one name, and the same names each time."""
+    """Yield a job for each record, with unique names, which are the same in each run."""
     taken: set[str] = set()
     for record in records:
         attachment, original = record["attachment"], original_of(record)
@@ -81,27 +82,31 @@ def _plan(records: Iterable[dict[str, Any]]) -> Iterator[_Job | Outcome]:
             location = attachment["location"]
             if not isinstance(location, str):
                 raise TypeError
-            stored, before = _facts_of(attachment), _facts_of(original) if original else None
-            name = _free_name(safe_name(str((original or attachment)["filename"])), taken)
+            stored, before = _content_of(attachment), _content_of(original) if original else None
+            name = _unique_name(safe_name(str((original or attachment)["filename"])), taken)
         except (KeyError, TypeError):
-            yield Outcome(record["id"], TransferResult.FAILED, "its record does not tell its name, location and hash")
+            yield Outcome(record["id"], TransferResult.FAILED, "its record lacks its name, location or hash")
             continue
         yield _Job(name, record["id"], location, stored, before)
 
 
-def _facts_of(source: Any) -> _Facts:
-    """Return what *source* says.
+def _content_of(source: Any) -> _Content:
+    """Return the content that *source*, an attachment or its original, describes.
 
-    :raises KeyError, TypeError: it does not say it.
+    :raises KeyError, TypeError: it has no hash.
     """
     size = source.get("size") if isinstance(source, dict) else None
     if not isinstance(source["hash"], str):
         raise TypeError
-    return _Facts(source["hash"].lower(), size if isinstance(size, int) and size >= 0 else None)
+    return _Content(source["hash"].lower(), size if isinstance(size, int) and size >= 0 else None)
 
 
 def safe_name(name: str) -> str:
-    """Return *name* as that of a file in a folder: never a path, never hidden, never too long."""
+    """Return *name* as the name of a file: without folders, not hidden, at most 200 bytes.
+
+    >>> safe_name("../.bashrc")
+    'bashrc'
+    """
     plain = clean_filename(unicodedata.normalize("NFC", name)).strip(" .")
     stem, extension = os.path.splitext(plain)
     extension = _cut(extension, 20)
@@ -112,11 +117,11 @@ def _cut(text: str, size: int) -> str:
     return text.encode()[:size].decode("utf-8", "ignore")
 
 
-def _free_name(name: str, taken: set[str]) -> str:
-    """Return *name*, with a number if another file has it, and take it."""
+def _unique_name(name: str, taken: set[str]) -> str:
+    """Return *name*, with a number if another file has it, and add it to *taken*."""
     stem, extension = os.path.splitext(name)
     count = 0
-    # Some file systems take names that differ in case for the same.
+    # Some file systems are not case-sensitive.
     while name.casefold() in taken:
         count += 1
         name = f"{stem}-{count}{extension}"
@@ -130,14 +135,14 @@ def _skip_current(job: _Job | Outcome, folder: str) -> _Job | Outcome:
     return job
 
 
-def _is_current(path: str, facts: _Facts) -> bool:
-    """Tell whether a file with that hash is at *path*; never waits for a pipe."""
+def _is_current(path: str, content: _Content) -> bool:
+    """Return whether a regular file with this content is at *path*."""
     try:
-        status = os.lstat(path)
-        if not stat.S_ISREG(status.st_mode) or facts.size not in {None, status.st_size}:
+        status = os.lstat(path)  # opening a named pipe would block
+        if not stat.S_ISREG(status.st_mode) or content.size not in {None, status.st_size}:
             return False
         with open(path, "rb") as file:
-            return hash_of(file) == facts.hash
+            return hash_of(file) == content.hash
     except OSError:
         return False
 
@@ -146,8 +151,8 @@ def _fetch(collection: Collection, job: _Job, folder: str, bar: ProgressBar) -> 
     path = os.path.join(folder, job.name)
     try:
         if job.original is not None and job.original.size is None:
-            # A few hundred KB of gzip may hold as many hundred MB; without a size nothing says where to stop.
-            raise TransferFailed("its record does not tell its size before it was compressed")
+            # A decompression bomb: gzip may expand a thousandfold, and without a size there is no limit.
+            raise TransferFailed("its record lacks its size before it was compressed")
         with _temporary(folder) as (temporary, file):
             with collection.open(job.location) as blocks:
                 _store(blocks, file, job.stored, bar)
@@ -161,51 +166,51 @@ def _fetch(collection: Collection, job: _Job, folder: str, bar: ProgressBar) -> 
     return Outcome(job.name, TransferResult.DOWNLOADED, data={"record": job.record_id})
 
 
-def _decompress(packed: BinaryIO, facts: _Facts, folder: str, path: str) -> None:
+def _decompress(packed: BinaryIO, content: _Content, folder: str, path: str) -> None:
     packed.seek(0)
     with _temporary(folder) as (temporary, file):
         with gzip.open(packed) as reader:
             try:
-                _store(_blocks_of(reader, facts), file, facts)
+                _store(_blocks_of(reader, content), file, content)
             except (EOFError, zlib.error, gzip.BadGzipFile):
                 raise TransferFailed("it cannot be decompressed") from None
         file.close()
         os.replace(temporary, path)
 
 
-def _blocks_of(reader: gzip.GzipFile, facts: _Facts) -> Iterator[bytes]:
-    """Yield what *reader* decompresses, and at most one byte more than the record tells."""
-    assert facts.size is not None
-    left = facts.size + 1
+def _blocks_of(reader: gzip.GzipFile, content: _Content) -> Iterator[bytes]:
+    """Yield the decompressed bytes, at most one more than the record's size: enough to detect that there are more."""
+    assert content.size is not None
+    left = content.size + 1
     while block := reader.read(min(left, BLOCK)):
         left -= len(block)
         yield block
 
 
-def _store(blocks: Iterable[bytes], file: BinaryIO, facts: _Facts, bar: ProgressBar | None = None) -> None:
-    """Write *blocks* to *file*.
+def _store(blocks: Iterable[bytes], file: BinaryIO, content: _Content, bar: ProgressBar | None = None) -> None:
+    """Write *blocks* to *file*, and compare them with the *content* in the record.
 
-    :raises TransferFailed: they are not those that the record speaks of.
+    :raises TransferFailed: they differ.
     """
     digest, size = hashlib.sha256(), 0
     for block in blocks:
         size += len(block)
-        if facts.size is not None and size > facts.size:
-            raise TransferFailed("there is more of it than its record tells")
+        if content.size is not None and size > content.size:
+            raise TransferFailed("it is larger than its record says")
         digest.update(block)
         file.write(block)
         if bar is not None:
             bar.advance(len(block))
-    if digest.hexdigest() != facts.hash:
+    if digest.hexdigest() != content.hash:
         raise TransferFailed("its hash is not that of its record")
 
 
 @contextmanager
 def _temporary(folder: str) -> Iterator[tuple[str, BinaryIO]]:
-    """Give the path of a new file in *folder*, and the file; who has not moved it away by the end has it removed."""
+    """Yield the path of a new, temporary file in *folder*, and the open file; remove it unless it was renamed."""
     path = os.path.join(folder, f".{secrets.token_hex(8)}.part")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    # The mode that other new files of this person have.
+    # The mode of other new files: the umask applies.
     with closing(open(os.open(path, flags, 0o666), "w+b")) as file:
         try:
             yield path, file

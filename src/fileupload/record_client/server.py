@@ -1,24 +1,27 @@
-"""Asks a server for its records, over HTTP, with the standard library alone."""
+"""GET requests for records, over HTTP, with the standard library only."""
 
 from __future__ import annotations
 
 import base64
 import http.client
-import json
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from fileupload.errors import SettingError
+from fileupload.wsgi.json_body import parse_json_or_none
 
-_TIMEOUT = 60  # seconds for which an answer may be silent
+_TIMEOUT = 60  # seconds that may pass without a byte of an answer
 
 
 def authorization(credentials: str) -> str:
     """Return the value of the header Authorization (RFC 9110, 11.6.2) for *credentials*.
 
-    :param credentials: ``user:password``, or the value itself, such as ``Bearer token``.
+    >>> authorization("me:secret")
+    'Basic bWU6c2VjcmV0'
+
+    :param credentials: ``user:password``, or a scheme and a token such as ``Bearer abc``.
     :raises SettingError: they are neither.
     """
     text = credentials.strip()
@@ -31,12 +34,14 @@ def authorization(credentials: str) -> str:
 
 
 class RecordServer:
-    """The server of records, asked by someone who may read them."""
+    """A server of records, accessed with the credentials of a user who may read them."""
 
     def __init__(self, url: str, credentials: str = "") -> None:
-        """Ask at *url*, below which are the addresses of records.
+        """Access the server; nothing is sent yet.
 
-        :raises SettingError: the credentials cannot be read.
+        :param url: the URL below which the addresses of records are.
+        :param credentials: as for :func:`authorization`; empty for none.
+        :raises SettingError: the credentials cannot be parsed.
         """
         self._parts = urlsplit(url)
         self._prefix = quote(self._parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
@@ -45,12 +50,12 @@ class RecordServer:
             self._headers["Authorization"] = authorization(credentials)
 
     def get_json(self, path: str) -> tuple[int, Any]:
-        """Return the status of the answer to GET *path*, and its body from JSON; None if that is none.
+        """Send GET *path*; return the status of the answer, and its JSON body, or None if it is not JSON.
 
-        Redirections are answers like others: credentials are for this server alone.
+        Redirects are not followed, since the credentials must not be sent to another server.
 
         :param path: percent-encoded.
-        :raises OSError: there is no answer.
+        :raises OSError: the server does not answer.
         """
         secure = self._parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
@@ -58,13 +63,10 @@ class RecordServer:
             try:
                 return _get(connection, self._prefix + path, self._headers)
             except http.client.HTTPException as error:
-                raise OSError(f"what came is no answer of HTTP ({type(error).__name__})") from None
+                raise OSError(f"the answer is not valid HTTP ({type(error).__name__})") from None
 
 
 def _get(connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str]) -> tuple[int, Any]:
     connection.request("GET", path, headers=dict(headers))
     response = connection.getresponse()
-    try:
-        return response.status, json.loads(response.read())
-    except (ValueError, RecursionError):
-        return response.status, None
+    return response.status, parse_json_or_none(response.read())

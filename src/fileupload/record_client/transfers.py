@@ -1,4 +1,4 @@
-"""What uploading and downloading many files have in common: their outcomes, their hashes, their bodies."""
+"""Outcomes, form bodies and hashes, shared by the upload and the download of many files."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, BinaryIO
 
-BLOCK = 256 << 10
-_MAX_TEXT = 300  # characters of what a server says that are shown
+BLOCK = 256 << 10  # bytes
+_MAX_TEXT = 300  # characters of a server's message that are shown
 
 
 class TransferFailed(Exception):
-    """A file, or all of them, cannot be sent or fetched; the message says why."""
+    """The transfer of a file, or of all files, is not possible; the message gives the reason."""
 
 
 class TransferResult(StrEnum):
-    """How it went with one file."""
+    """The result of a transfer."""
 
     UPLOADED = "uploaded"
     DOWNLOADED = "downloaded"
@@ -32,11 +32,11 @@ class TransferResult(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it went with one file.
+    """The outcome of the transfer of one file.
 
-    :ivar name: of the file.
-    :ivar detail: where it is now, or why it failed.
-    :ivar data: further facts, for programs.
+    :ivar name: the file's name.
+    :ivar detail: its location after an upload, or the reason of a failure.
+    :ivar data: further keys of the JSON output.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Outcome:
 
 
 class FormBody:
-    """A form (RFC 7578) with one file, and ``data`` for its record, that is read piece by piece.
+    """A streamed form (RFC 7578) with one file, and ``data`` for its record.
 
-    Its length is known before: *size* bytes of *file* are sent, neither more nor fewer.
+    Its length is known before it is sent: it contains exactly *size* bytes of *file*.
 
-    :ivar content_type: the header of the request.
-    :ivar digest: the SHA-256 of the bytes of the file that have been read.
+    :ivar content_type: the value of the header Content-Type.
+    :ivar digest: the SHA-256 of the bytes of the file that were read so far.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class FormBody:
         data: dict[str, Any] | None = None,
         advance: Callable[[int], None] = lambda size: None,
     ) -> None:
-        """Send *file* from where it stands.
+        """Read *file* from its current position.
 
-        :param advance: told of the bytes that were read of the file, as they are.
+        :param advance: called with the number of bytes after each read of the file, for the progress bar.
         """
         boundary = secrets.token_hex(16)
         self.content_type = f"multipart/form-data; boundary={boundary}"
@@ -96,12 +96,12 @@ class FormBody:
 
         :raises TransferFailed: the file has become shorter.
         """
-        most = BLOCK if size < 0 else size
-        if data := self._head.read(most):
+        limit = BLOCK if size < 0 else size
+        if data := self._head.read(limit):
             return data
         if self._left == 0:
-            return self._tail.read(most)
-        data = self._file.read(min(most, self._left))
+            return self._tail.read(limit)
+        data = self._file.read(min(limit, self._left))
         if not data:
             raise TransferFailed("it became shorter while it was sent")
         self._left -= len(data)
@@ -118,9 +118,10 @@ def _quoted(name: str) -> str:
 def open_regular(path: str) -> BinaryIO:
     """Open the file at *path* for reading.
 
-    :raises TransferFailed: it is a folder, a device, or a pipe that would never end.
+    :raises TransferFailed: it is a folder, a device or a named pipe.
     :raises OSError: it cannot be opened.
     """
+    # Without O_NONBLOCK, opening a named pipe would block until another process opens it for writing.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -129,7 +130,7 @@ def open_regular(path: str) -> BinaryIO:
 
 
 def hash_of(file: BinaryIO) -> str:
-    """Return the SHA-256 of *file*, and leave it at its beginning."""
+    """Return the SHA-256 of *file* from its current position, and rewind it to its beginning."""
     digest = hashlib.sha256()
     while data := file.read(BLOCK):
         digest.update(data)
@@ -138,12 +139,15 @@ def hash_of(file: BinaryIO) -> str:
 
 
 def original_of(record: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what a record says of its file before it was compressed, in its attachment or beside it, or None."""
+    """Return the description of a record's file before it was compressed, or None.
+
+    It is the key ``original`` of the attachment, or of the record itself.
+    """
     attachment = record.get("attachment")
     if not isinstance(attachment, dict):
         return None
     candidates = [attachment.get("original")]
-    # What stands beside it may be of an older file, which somebody has replaced without a word of that.
+    # The record's own key may describe an older file: clients that replace the attachment do not always update it.
     if str(attachment.get("filename", "")).endswith(".gz"):
         candidates.append(record.get("original"))
     for found in candidates:
@@ -153,13 +157,13 @@ def original_of(record: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def printable(text: str) -> str:
-    """Return *text* as it can be shown on any terminal, and not too long."""
+    """Return *text* without control characters, at most 300 characters, for output on a terminal."""
     shown = "".join(character if character.isprintable() else "?" for character in text)
     return shown if len(shown) <= _MAX_TEXT else shown[:_MAX_TEXT] + "..."
 
 
 def reason_of(error: Exception) -> str:
-    """Return why a file failed, in words and without a path."""
+    """Return the reason of a failure as part of a sentence, without a path."""
     if isinstance(error, TransferFailed):
         return str(error)
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

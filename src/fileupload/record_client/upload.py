@@ -1,4 +1,4 @@
-"""Uploads many files to a collection: a record for each."""
+"""Upload of many files to a collection, with a record for each."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _GZIP = "application/x-gzip"
 
 @dataclass(frozen=True)
 class _Job:
-    """A file that is to be sent.
+    """A file to upload.
 
-    :ivar record: what is there of its record; of a new one, its id.
+    :ivar record: the existing record, or the id of a new one as ``{"id": …}``.
     """
 
     path: str
@@ -48,15 +48,18 @@ class _Job:
 def upload_files(
     collection: Collection, paths: Sequence[str], bar: ProgressBar, *, compress: bool = False, force: bool = False
 ) -> list[Outcome]:
-    """Send the files at *paths*, each to the record that has a file of this name, or to one made of the name.
+    """Upload the files at *paths*; return an outcome for each.
 
-    :param compress: send them compressed, with what they were before as ``original``.
-    :param force: send also what is there already.
-    :raises TransferFailed: none can be sent.
+    A file replaces the attachment of the record that has a file of the same name. For a new name, a record is created,
+    whose id is derived from the name.
+
+    :param compress: send the files compressed, with the description of the original file in the key ``original``.
+    :param force: send also files that are on the server already, with the same hash.
+    :raises TransferFailed: no file can be sent.
     """
     counts = Counter(map(os.path.basename, paths))
-    if doubled := [name for name, count in counts.items() if count > 1]:
-        raise TransferFailed(f"several files are called {printable(doubled[0])!r}, and would have the same record")
+    if duplicates := [name for name, count in counts.items() if count > 1]:
+        raise TransferFailed(f"several files have the name {printable(duplicates[0])!r}, and so the same record")
     collection.require_attachments()
     collection.create()
     existing = {name: record for record in reversed(collection.records()) if (name := _name_in(record))}
@@ -66,13 +69,13 @@ def upload_files(
 
 
 def record_id_of(name: str) -> str:
-    """Return the id of the record for a new file called *name*: always the same."""
+    """Return the id of the record for a new file with this *name*: a UUID that depends on the name only."""
     digest = hashlib.md5(name.encode("utf-8", "surrogateescape"), usedforsecurity=False)
     return str(uuid.UUID(digest.hexdigest()))
 
 
 def _name_in(record: dict[str, Any]) -> str | None:
-    """Return the name of the file that a record has, as it was before it was compressed."""
+    """Return the name of a record's file before it was compressed, or None if the record has no file."""
     source = original_of(record) or record.get("attachment")
     name = source.get("filename") if isinstance(source, dict) and record.get("attachment") else None
     return name if isinstance(name, str) else None
@@ -104,7 +107,7 @@ def _send(collection: Collection, job: _Job, bar: ProgressBar, *, compress: bool
 
 
 def _send_plain(collection: Collection, job: _Job, file: BinaryIO, bar: ProgressBar) -> dict[str, Any]:
-    # Else the record would say of the new file what it was before it was compressed.
+    # The key "original" describes the old, compressed file; the new file is not compressed.
     data = {"original": None} if job.record.get("original") else None
     form = FormBody(file, job.size, filename=job.name, mimetype=_mimetype_of(job.name), data=data, advance=bar.advance)
     return _deliver(collection, job, form)
@@ -120,9 +123,9 @@ def _send_compressed(collection: Collection, job: _Job, file: BinaryIO, bar: Pro
 
 
 def _compress(file: BinaryIO, packed: BinaryIO) -> tuple[dict[str, Any], int]:
-    """Compress *file* into *packed*; return the hash and the size of the former, and the size of the latter."""
+    """Compress *file* into *packed*; return the hash and the size of *file*, and the size of *packed*."""
     digest, size = hashlib.sha256(), 0
-    # Without a name and a time in it, the same bytes always become the same file.
+    # Without name and time in the gzip header, the same content always compresses to the same bytes.
     with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as writer:
         while data := file.read(BLOCK):
             digest.update(data)
@@ -136,7 +139,7 @@ def _compress(file: BinaryIO, packed: BinaryIO) -> tuple[dict[str, Any], int]:
 def _deliver(collection: Collection, job: _Job, form: FormBody) -> dict[str, Any]:
     attachment = collection.attach(job.record["id"], form)
     if attachment.get("hash") != form.digest.hexdigest():
-        raise TransferFailed("the server has other bytes than were sent: its hash is not ours")
+        raise TransferFailed("the server has stored other bytes than were sent: the hashes differ")
     return attachment
 
 

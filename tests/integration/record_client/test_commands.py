@@ -254,7 +254,7 @@ def test_two_files_of_one_name_are_refused(
         (tmp_path / name).write_text(name)
     done = run("upload", *place, "a.txt", "folder/a.txt")
     assert done.returncode == 1
-    assert "several files are called 'a.txt'" in done.stderr
+    assert "several files have the name 'a.txt'" in done.stderr
     assert site.request("GET", f"/buckets/blog/collections/{collection}").status_code in {403, 404}
 
 
@@ -426,18 +426,18 @@ def test_a_link_in_the_folder_is_replaced_not_followed(
 
 BROKEN: dict[str, tuple[Callable[[str], dict[str, Any]], str]] = {
     "hash": (lambda there: attachment(there, b"another"), "its hash is not that of its record"),
-    "size": (lambda there: attachment(there, b"content") | {"size": 6}, "there is more of it than its record tells"),
+    "size": (lambda there: attachment(there, b"content") | {"size": 6}, "it is larger than its record says"),
     "absent": (lambda there: attachment("/files/absent.txt", b"content"), "the server answers 404 for the file"),
-    "scheme": (lambda there: attachment("file:///etc/passwd", b"x"), "is no address of the web"),
-    "no location": (lambda there: {"filename": "a.txt", "hash": "x"}, "does not tell its name, location and hash"),
-    "no object": (lambda there: {"filename": 1}, "does not tell its name, location and hash"),
+    "scheme": (lambda there: attachment("file:///etc/passwd", b"x"), "is not an http or https URL"),
+    "no location": (lambda there: {"filename": "a.txt", "hash": "x"}, "lacks its name, location or hash"),
+    "no object": (lambda there: {"filename": 1}, "lacks its name, location or hash"),
     "not compressed": (
         lambda there: attachment(there, b"content", original={"filename": "a", "hash": "x", "size": 1}),
         "it cannot be decompressed",
     ),
     "no size of the original": (
         lambda there: attachment(there, b"content", original={"filename": "a", "hash": "x"}),
-        "does not tell its size before it was compressed",
+        "lacks its size before it was compressed",
     ),
 }
 
@@ -472,7 +472,7 @@ def test_a_broken_download_leaves_nothing(
 
 @pytest.mark.parametrize(
     ("told", "sentence"),
-    [(1 << 20, "there is more of it than its record tells"), (None, "does not tell its size before it was compressed")],
+    [(1 << 20, "it is larger than its record says"), (None, "lacks its size before it was compressed")],
     ids=["with a size", "without"],
 )
 def test_a_bomb_fills_no_disk(

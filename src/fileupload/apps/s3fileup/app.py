@@ -126,5 +126,5 @@ class S3Fileup:
 
 
 def _render_error(error: UploadError, environ: WSGIEnvironment) -> Response:
-    # django-s3fileup reads "error", Uppy reads "message".
+    # Clients read the sentence under different names.
     return json_response({"error": error.detail, "message": error.detail, "code": error.code}, error.status)

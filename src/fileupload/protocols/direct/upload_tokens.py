@@ -1,6 +1,6 @@
 """Signed tokens in the URLs to which clients send the parts of direct uploads, where this server stores them itself.
 
-They take the place of presigned URLs in pools whose store makes none: the directory pool, and Swift.
+They take the place of presigned URLs in pools that have none, such as a directory.
 """
 
 from __future__ import annotations
