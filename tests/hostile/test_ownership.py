@@ -341,7 +341,7 @@ def garbage(place: dict[str, Any], tmp_path: Path, request: pytest.FixtureReques
 
 def files_of(garbage: RecordGarbage) -> RecordLedger:
     """Return the ledger that it looks at."""
-    return garbage._files
+    return garbage._ledger
 
 
 @pytest.mark.parametrize("garbage", ["pool", "folder"], indirect=True)

@@ -45,7 +45,7 @@ PARTS: list[tuple[str, list[tuple[str, Any]], int, str]] = [
     ("deep data", [("attachment", IMAGE), ("data", (None, "[" * 99_999))], 109, "body: data is not valid JSON"),
     ("data is a list", [("attachment", IMAGE), ("data", (None, "[]"))], 109, "body: data must be a JSON object"),
     ("data is empty", [("attachment", IMAGE), ("data", (None, ""))], 109, "body: data is not valid JSON"),
-    ("data twice", [("attachment", IMAGE), *2 * [("data", (None, "{}"))]], 109, "body: 'data' stands twice"),
+    ("data twice", [("attachment", IMAGE), *2 * [("data", (None, "{}"))]], 109, "body: 'data' is given twice"),
     ("permissions", [("attachment", IMAGE), ("permissions", (None, '{"r": >}'))], 109, "permissions is not valid JSON"),
     ("permissions list", [("attachment", IMAGE), ("permissions", (None, "[]"))], 109, "permissions must be a JSON"),
     (

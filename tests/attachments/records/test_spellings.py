@@ -113,7 +113,7 @@ def test_paths_of_kinto_have_one_spelling(kinto: Kinto, path: str, method: str) 
     before = kinto.attached()
     answer = change(kinto, method, path)
     assert answer.status == 400, answer.body
-    assert "more than one way" in answer.json()["message"]
+    assert "ambiguous" in answer.json()["message"]
     inner = json.dumps({"requests": [{"method": method, "path": path, "body": json.loads(WANTED)}]}).encode()
     statuses = [each["status"] for each in change(kinto, "POST", "/v1/batch", inner).json()["responses"]]
     assert statuses == [400]

@@ -1,1 +1,1 @@
-"""Files attached to the records of Kinto or of another REST API."""
+"""Record attachments: files that belong to the records of Kinto or of another REST API."""

@@ -1,4 +1,4 @@
-"""How the apps speak that hold the records: Kinto, and plain REST."""
+"""Adapters for the APIs of the apps that hold the records: Kinto's, and plain REST."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _UNDEFINED = 999
 
 
 class ApiAdapter(ABC):
-    """What differs between apps. The plain one takes and gives a record as a JSON object.
+    """The interface to the API of an app.
 
-    :ivar batch_path: where several requests can be sent in one; empty for nowhere.
-    :ivar flush_path: where all records can be removed; empty for nowhere.
-    :cvar envelope: the names under which the attributes are in a body.
-    :cvar not_found_statuses: the statuses that a PATCH may be answered with where there is no such record.
+    :ivar batch_path: the path of batch requests; empty if the app has none.
+    :ivar flush_path: the path at which a POST removes all records; empty if the app has none.
+    :cvar envelope: the keys under which a body contains the attributes.
+    :cvar not_found_statuses: the statuses of answers to a PATCH of a record that does not exist.
     """
 
     batch_path = ""
@@ -39,42 +39,42 @@ class ApiAdapter(ABC):
 
     @abstractmethod
     def check_permission(self, client: AppClient, record: RecordAddress) -> Response | None:
-        """Return the app's own answer if the client may not write *record*, as far as it can be told beforehand."""
+        """Return the app's refusal if the client may not write *record*, or None if it may, as far as that is known."""
 
     @abstractmethod
     def detach(self, client: AppClient, record: RecordAddress) -> Response:
-        """Have the app take the attachment off *record*."""
+        """Remove the attribute from *record*; return the app's answer."""
 
     @abstractmethod
     def problem(self, error: UploadError, environ: WSGIEnvironment) -> Response:
-        """Return the answer to *error*."""
+        """Return the response for *error*."""
 
     @abstractmethod
     def body(self, attributes: dict[str, Any], permissions: dict[str, Any] | None) -> dict[str, Any]:
-        """Return what is sent to the app to set *attributes*.
+        """Return the body of a request that sets *attributes*.
 
-        :raises RecordError: it knows no permissions.
+        :raises RecordError: the API has no permissions.
         """
 
     @abstractmethod
     def attributes(self, body: Any) -> Any:
-        """Return the attributes in *body*, sent or answered; None if there are none."""
+        """Return the attributes in the *body* of a request or of an answer; None if it has none."""
 
     def passes_batch_limit(self, client: AppClient, count: int) -> bool:
-        """Tell whether the app refuses a batch of *count* requests, since they are too many."""
+        """Return whether the app refuses a batch of *count* requests as too large."""
         return False
 
     @abstractmethod
     def canonical(self, client: AppClient, segments: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the one address of what may have several."""
+        """Return the canonical address of a resource that may have several."""
 
     def attachment(self, answer: Response) -> Any:
-        """Return what the record in *answer* says of its attachment; None if nothing."""
+        """Return the attribute ``attachment`` of the record in *answer*, or None."""
         attributes = self.attributes(json_of(answer))
         return attributes.get(FIELD) if isinstance(attributes, dict) else None
 
     def removed(self, answer: Response) -> Iterable[str] | None:
-        """Return the ids of what the app says it removed, or None if it does not say."""
+        """Return the ids of the records that the app has removed, or None if its answer does not list them."""
         body = json_of(answer)
         listed = body.get("data") if isinstance(body, dict) else body
         if not isinstance(listed, list) or not all(isinstance(each, dict) and "id" in each for each in listed):
@@ -83,10 +83,10 @@ class ApiAdapter(ABC):
 
 
 class RestApi(ApiAdapter):
-    """An app in which the body of a record is the record."""
+    """A plain REST API: the body of a request is the record."""
 
     def check_permission(self, client: AppClient, record: RecordAddress) -> Response | None:
-        """Return the app's answer if the client may not even read."""
+        """Return the app's refusal if the client may not even read the record."""
         answer = client.request("GET", record.path)
         return answer if answer.status_code in {401, 403} else None
 
@@ -101,7 +101,7 @@ class RestApi(ApiAdapter):
     def body(self, attributes: dict[str, Any], permissions: dict[str, Any] | None) -> dict[str, Any]:
         """Return the attributes."""
         if permissions is not None:
-            raise RecordError("'permissions' mean nothing to this server", location="body")
+            raise RecordError("this server does not support 'permissions'", location="body")
         return attributes
 
     def attributes(self, body: Any) -> Any:
@@ -114,14 +114,14 @@ class RestApi(ApiAdapter):
 
 
 class KintoApi(ApiAdapter):
-    """Kinto, in which a record is under ``data``, and each user has a bucket called ``default``."""
+    """Kinto's API: a record is under the key ``data``, and each user has a bucket with the alias ``default``."""
 
-    # A timestamp that no record has: who may write is told 412, and nothing is written.
+    # A timestamp that no record has. A request with it writes nothing: an authorised client is answered with 412.
     _NEVER = '"1"'
     envelope: ClassVar[tuple[str, ...]] = ("data",)
-    # Who may only create records is told 403 of those that are not there.
+    # A client that may only create records is answered with 403 for records that do not exist.
     not_found_statuses: ClassVar[frozenset[int]] = frozenset({403, 404})
-    _BATCH_LIMIT = 25  # what Kinto takes in a batch if nothing is set
+    _BATCH_LIMIT = 25  # Kinto's default for batch_max_requests
 
     def __init__(self, template: RecordTemplate) -> None:
         super().__init__(template)
@@ -129,18 +129,18 @@ class KintoApi(ApiAdapter):
         self.flush_path = template.at_root("__flush__")
 
     def check_permission(self, client: AppClient, record: RecordAddress) -> Response | None:
-        """Ask for a write that cannot be; Kinto looks at permissions first."""
+        """Send a write with an If-Match that never holds; Kinto checks permissions before the condition."""
         answer = client.request("PUT", record.path, {"data": {}}, headers={"If-Match": self._NEVER})
         return None if answer.status_code == http.HTTPStatus.PRECONDITION_FAILED else answer
 
     def detach(self, client: AppClient, record: RecordAddress) -> Response:
-        """Merge a null, which takes the attribute away (RFC 7396)."""
+        """Merge a null, which removes the attribute (RFC 7396)."""
         body = {"data": {FIELD: None}}
         merge = {"Content-Type": "application/merge-patch+json"}
         return client.request("PATCH", record.path, body, conditional=True, headers=merge)
 
     def problem(self, error: UploadError, environ: WSGIEnvironment) -> Response:
-        """Return an error as Kinto has them."""
+        """Return an error in Kinto's form."""
         errno = error.errno if isinstance(error, RecordError) else ERRNOS.get(error.status, _UNDEFINED)
         if error.status == http.HTTPStatus.BAD_REQUEST and errno == _UNDEFINED:
             errno = ERRNOS.get(error.status, 107)
@@ -155,26 +155,26 @@ class KintoApi(ApiAdapter):
         return {"data": attributes} | ({} if permissions is None else {"permissions": permissions})
 
     def attributes(self, body: Any) -> Any:
-        """Return what is under ``data``."""
+        """Return the value of ``data``."""
         return body.get("data") if isinstance(body, dict) else None
 
     def canonical(self, client: AppClient, segments: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the address with the bucket's own id in the place of ``default``."""
-        place = len(self.template.root) + 1
-        if segments[place : place + 1] != ("default",):
+        """Return the address with the id of the user's bucket instead of ``default``."""
+        position = len(self.template.root) + 1
+        if segments[position : position + 1] != ("default",):
             return segments
         bucket = self._root(client, "user").get("bucket")
-        return (*segments[:place], bucket, *segments[place + 1 :]) if isinstance(bucket, str) else segments
+        return (*segments[:position], bucket, *segments[position + 1 :]) if isinstance(bucket, str) else segments
 
     def passes_batch_limit(self, client: AppClient, count: int) -> bool:
-        """Ask for the limit, where it may matter."""
+        """Compare *count* with the server's limit, which is read only for more requests than Kinto's default."""
         if count <= self._BATCH_LIMIT:
             return False
         limit = self._root(client, "settings").get("batch_max_requests")
         return isinstance(limit, int) and 0 < limit < count
 
     def _root(self, client: AppClient, name: str) -> dict[str, Any]:
-        """Return what the server's root says under *name*."""
+        """Return the object *name* in the server's root document; empty if there is none."""
         root = json_of(client.request("GET", self.template.at_root("") + "/"))
         found = root.get(name) if isinstance(root, dict) else None
         return found if isinstance(found, dict) else {}

@@ -1,4 +1,4 @@
-"""Files attached to the records of a REST app: ``POST {record-url}/attachment``."""
+"""The WSGI component for record attachments: files are uploaded by ``POST {record-url}/attachment``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fileupload.wsgi.request import Request
 
 
 class RecordAttachments:
-    """Attaches files to the records of a REST app, and keeps track of them.
+    """Attaches files to the records of a REST app, and removes the files that no record refers to any more.
 
     ::
 
@@ -38,10 +38,10 @@ class RecordAttachments:
     """
 
     def __init__(self, app: WSGIApplication, **settings: Any) -> None:
-        """Stand in front of *app*.
+        """Wrap *app*.
 
         :param settings: those of :class:`~fileupload.apps.record_attachments.settings.RecordSettings`.
-        :raises SettingError: a setting is unknown or wrong, or the pool cannot be used.
+        :raises SettingError: a setting is unknown or invalid, or the pool cannot be used.
         """
         parsed = RecordSettings.parse(settings)
         self._set_up(app, make_manager(parsed), parsed)
@@ -71,7 +71,7 @@ class RecordAttachments:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ.setdefault("fileupload", self.manager)
-        # Upper case: apps may read the method so, and what they do must be guarded.
+        # In upper case: an app may treat "delete" as DELETE, and that change must be guarded, too.
         request = Request(environ, method=str(environ["REQUEST_METHOD"]).upper())
         try:
             return self._pipeline.run(request, start_response, self._route, self.app)
@@ -104,10 +104,10 @@ class RecordAttachments:
         return AppClient(self.app, request.environ)
 
     def _pass_on(self, request: Request) -> Answer:
-        """Answer a request that changes a record, or one for a file; any other is the app's.
+        """Answer a request that changes a record, or that requests a file; any other passes through to the app.
 
         :raises UploadError: the change is refused.
-        :raises AppFailed: the app raised an error.
+        :raises AppFailed: the app raised an exception.
         """
         response = self._passthrough.respond(request.environ)
         if response is None and request.method in {"GET", "HEAD"}:
@@ -121,7 +121,7 @@ class RecordAttachments:
         return response
 
     def _cors_headers(self, environ: WSGIEnvironment) -> list[tuple[str, str]]:
-        """Return what the app tells the page of another origin on its own answers (Fetch, CORS protocol)."""
+        """Return the CORS headers that the app's own answers have for the requesting page (Fetch standard)."""
         record = self._template.endpoint(environ.get("PATH_INFO", ""))
         try:
             answer = AppClient(self.app, environ).request(

@@ -1,4 +1,4 @@
-"""The attribute ``attachment`` in bodies: what a request would make of it, however it is written."""
+"""The attribute ``attachment`` in bodies of requests: the value that a request would set, in any notation."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from fileupload.apps.record_attachments.errors import RecordError
 from fileupload.apps.record_attachments.form import FIELD
 
 ABSENT = object()
-CHANGED = object()  # something that the attribute cannot be already
+CHANGED = object()  # a value that differs from any current one
 
 _OPERATIONS = frozenset({"add", "remove", "replace", "move", "copy", "test"})
-_OVERLOADED_CONTENT = "_content"  # and _content_type: a body within a form, as older REST frameworks take it
+_OVERLOADED_CONTENT = "_content"  # and _content_type: a body within a form field, which older REST frameworks accept
 
 
 class AttributeReader:
-    """Reads what bodies say of the attribute.
-
-    :ivar envelope: the names under which the attributes of a record are in a body; none where the body is the record.
-    """
+    """Finds the attribute in bodies of requests."""
 
     def __init__(self, envelope: tuple[str, ...]) -> None:
+        """Find the attribute inside of *envelope*.
+
+        :param envelope: the keys under which a body contains the attributes of a record; empty if the body is the
+            record itself.
+        """
         self._envelope = envelope
 
     def in_json(self, body: Any) -> Any:
-        """Return what *body* would make of the attribute; ABSENT if it leaves it as it is.
+        """Return the value that *body* would set; ABSENT if it does not set the attribute.
 
-        :raises RecordError: it is no record, and no change of one that could be understood.
+        :raises RecordError: the body is neither a record nor a valid change of one.
         """
         if isinstance(body, list):
             return self._in_list(body)
@@ -53,7 +55,7 @@ class AttributeReader:
     def in_fields(self, fields: Iterable[FormField]) -> Any:
         """Return CHANGED if one of *fields* may set the attribute, else ABSENT.
 
-        :raises RecordError: one holds JSON that could not be understood.
+        :raises RecordError: a field contains JSON that is not a valid change of a record.
         """
         return CHANGED if any(self._sets(field) for field in fields) else ABSENT
 
@@ -61,11 +63,11 @@ class AttributeReader:
         words = words_of(field.name)
         if words[:1] in ([FIELD], list(self._envelope)) or field.name.startswith(_OVERLOADED_CONTENT):
             return True
-        # Some apps take the record, or its attributes, as JSON in a field.
+        # Some apps accept the record, or its attributes, as JSON in a field.
         return isinstance(field.value, dict) and (FIELD in field.value or self.in_json(field.value) is not ABSENT)
 
     def _in_list(self, items: list[Any]) -> Any:
-        """Return what a JSON Patch (RFC 6902), or a list of records, would make of the attribute."""
+        """Return CHANGED if a JSON Patch (RFC 6902), or a list of records, may set the attribute, else ABSENT."""
         for item in items:
             if isinstance(item, list):
                 raise RecordError("A list within a list is neither a record nor an operation.", location="body")
@@ -73,15 +75,15 @@ class AttributeReader:
                 continue
             if "op" in item and self._patches(item):
                 return CHANGED
-            # A list of records, each of which would bring the attribute; or something between both.
+            # A list of records, one of which has the attribute; or a mixture of records and operations.
             if FIELD in item or ("op" not in item and self.in_json(item) is not ABSENT):
                 return CHANGED
         return ABSENT
 
     def _patches(self, operation: dict[str, Any]) -> bool:
-        """Tell whether an operation of a JSON Patch concerns the attribute.
+        """Return whether an operation of a JSON Patch may change the attribute.
 
-        :raises RecordError: it is not as RFC 6902 has it.
+        :raises RecordError: the operation is not valid (RFC 6902).
         """
         op = operation["op"]
         if not isinstance(op, str) or op not in _OPERATIONS:
@@ -90,20 +92,20 @@ class AttributeReader:
         if op in {"move", "copy"}:
             source = _pointer(operation.get("from"))
             pointers += [source] if op == "move" else []
-        place = [*self._envelope, FIELD]
-        # The attribute itself, something in it, or the whole of what it is in.
-        return op != "test" and any(words[: len(place)] == place[: len(words)] for words in pointers)
+        target = [*self._envelope, FIELD]
+        # The attribute itself, a value inside of it, or an object that contains it.
+        return op != "test" and any(words[: len(target)] == target[: len(words)] for words in pointers)
 
 
 def is_same_json(one: Any, other: Any) -> bool:
-    """Tell whether two values are the same JSON: in Python, ``True``, ``1`` and ``1.0`` are equal."""
+    """Return whether two values have the same JSON text: ``True``, ``1`` and ``1.0`` are equal in Python only."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _pointer(pointer: Any) -> list[str]:
-    """Return the words of a JSON Pointer (RFC 6901), without the empty ones, which lenient parsers pass over.
+    """Return the tokens of a JSON Pointer (RFC 6901), without the empty ones, which lenient parsers skip.
 
-    :raises RecordError: it is none.
+    :raises RecordError: it is not a JSON Pointer.
     """
     if (
         not isinstance(pointer, str)
@@ -111,6 +113,6 @@ def _pointer(pointer: Any) -> list[str]:
         or re.search("~(?![01])", pointer)
     ):
         raise RecordError("The 'path' and 'from' of an operation must be JSON Pointers (RFC 6901).", location="body")
-    # Some implementations decode percent-encoding too.
+    # Some implementations also decode percent-encoding.
     words = [word.replace("~1", "/").replace("~0", "~") for word in unquote(pointer).split("/")]
     return [word for word in words if word]

@@ -1,4 +1,4 @@
-"""Batches: several requests in the body of one (Kinto, "Batch operations")."""
+"""Batch requests: several requests in the body of one (Kinto, "Batch operations")."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ from fileupload.apps.record_attachments.paths import AddressKind, GuardedAddress
 from fileupload.apps.record_attachments.subrequests import AppClient, forward, json_of, without
 from fileupload.apps.record_attachments.urls import RecordTemplate
 from fileupload.errors import UploadError
+from fileupload.wsgi.paths import to_wsgi_path
 
-_HEADER_NAME = re.compile(
-    r"[!#$%&'*+.^`|~0-9A-Za-z-]+"
-)  # a token (RFC 9110, 5.6.2) without "_", which WSGI makes of "-"
+# A token (RFC 9110, 5.6.2) without "_": in the environ, "-" becomes "_", and two names would be one.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
 _BODY_HEADERS = frozenset({"CONTENT-LENGTH", "TRANSFER-ENCODING", "CONTENT-ENCODING"})
 
 
 @dataclass
 class _Batch:
-    """A batch request: what of it goes to the app, and what has been answered already.
+    """A batch request, while it is checked and answered.
 
-    :ivar sent: the places of those that go to the app, in the client's order.
-    :ivar refused: the answers to the others, by place.
-    :ivar watches: what the requests that go to the app may change, by place, with the clients that send them.
+    :ivar sent: the indexes of the requests to be sent to the app, in the client's order.
+    :ivar refused: the answers to the refused requests, by index.
+    :ivar pending: the changes of the sent requests, by index, with the client of each request.
     """
 
     body: dict[str, Any]
     sent: list[int] = field(default_factory=list)
     refused: dict[int, dict[str, Any]] = field(default_factory=dict)
-    watches: dict[int, list[tuple[AppClient, PendingChange]]] = field(default_factory=dict)
+    pending: dict[int, list[tuple[AppClient, PendingChange]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _InnerRequest:
-    """One request of a batch, as the app will see it.
+    """One request of a batch, as the app receives it.
 
-    :ivar methods: those for which the app may take it, its own first.
-    :ivar path: below the mount, as WSGI gives it.
-    :ivar environ: the headers, its own and those of the batch.
+    :ivar methods: the methods as which the app may treat it, its own first.
+    :ivar path: the path below the mount, as in the environ.
+    :ivar environ: the headers: its own, and those of the batch.
     """
 
     methods: tuple[str, ...]
@@ -68,7 +68,7 @@ class _InnerRequest:
 
 
 class RecordBatches:
-    """Passes batches on to *app*, without the requests in them that may not be."""
+    """Passes batch requests on to *app*, without the requests in them that are refused."""
 
     def __init__(
         self,
@@ -87,40 +87,40 @@ class RecordBatches:
     def respond(self, environ: WSGIEnvironment, body: Any) -> Response:
         """Return the answer to a batch with this body.
 
-        :raises RecordError: it is not text.
-        :raises AppFailed: the app raised an error.
+        :raises RecordError: a string in it is not valid Unicode.
+        :raises AppFailed: the app raised an exception.
         """
         requests = body.get("requests") if isinstance(body, dict) else None
         if not isinstance(requests, list) or self._api.passes_batch_limit(AppClient(self._app, environ), len(requests)):
-            return forward(self._app, environ)  # which says what is wrong
+            return forward(self._app, environ)  # the app refuses it, with its own error
         require_text({**body, "requests": None})
         batch = _Batch(body)
-        for place, request in enumerate(requests):
-            self._check(batch, place, request, environ)
+        for index, request in enumerate(requests):
+            self._check(batch, index, request, environ)
         answer = self._send(environ, batch)
         return self._finish(batch, answer)
 
-    def _check(self, batch: _Batch, place: int, request: Any, environ: WSGIEnvironment) -> None:
+    def _check(self, batch: _Batch, index: int, request: Any, environ: WSGIEnvironment) -> None:
         try:
             require_text(request)
             inner = _read_request(request, batch.body.get("defaults"), self._root, environ)
             if inner is not None:
-                self._watch(batch, place, inner)
+                self._begin(batch, index, inner)
         except UploadError as error:
             answer = self._api.problem(error, environ)
-            batch.refused[place] = {
+            batch.refused[index] = {
                 "path": _path_of(request, batch.body.get("defaults"), self._root),
                 "status": answer.status_code,
                 "headers": dict(answer.headers),
                 "body": json_of(answer),
             }
         else:
-            batch.sent.append(place)
+            batch.sent.append(index)
 
-    def _watch(self, batch: _Batch, place: int, inner: _InnerRequest) -> None:
-        """Look at one request of a batch.
+    def _begin(self, batch: _Batch, index: int, inner: _InnerRequest) -> None:
+        """Check one request of a batch, and begin its changes.
 
-        :raises UploadError: it is refused.
+        :raises UploadError: the request is refused.
         """
         address = self._addresses.find(inner.path)
         if address is None:
@@ -129,60 +129,64 @@ class RecordBatches:
             raise RecordError(f"Recursive call on {self._api.batch_path} endpoint is forbidden.", location="body")
         require_override_of_post(inner.methods[0], set(inner.methods[1:]), address.kind)
         client = AppClient(self._app, inner.environ)
-        removed = [watch.segments for each in batch.watches.values() for _, watch in each if watch.removal is not None]
+        removed = [
+            pending.segments for each in batch.pending.values() for _, pending in each if pending.removal is not None
+        ]
         for method in inner.methods:
             if not self._changes.concerns(method, address.kind):
                 continue
             certain = len(inner.methods) == 1
             change = Change(method=method, path=address.path, body=inner.body, fields=inner.query, certain=certain)
             self._changes.check(client, change)
-            watch = self._changes.begin(client, change)
-            if watch is None:
+            pending = self._changes.begin(client, change)
+            if pending is None:
                 continue
-            gone = any(watch.segments[: len(segments)] == segments for segments in removed)
+            gone = any(pending.segments[: len(segments)] == segments for segments in removed)
             if gone and method != "DELETE" and self._changes.attachment_in(change) is not ABSENT:
-                raise AttachmentFixed  # what the record has now, it will not have when this change is made
-            batch.watches.setdefault(place, []).append((client, watch))
+                # An earlier request of the batch removes the record, so this one would not repeat its attachment but
+                # set it.
+                raise AttachmentFixed
+            batch.pending.setdefault(index, []).append((client, pending))
 
     def _send(self, environ: WSGIEnvironment, batch: _Batch) -> Response:
-        """Return the app's answer to what is sent of a batch."""
+        """Return the app's answer to the requests that are not refused."""
         if not batch.refused:
             return forward(self._app, environ)
         if not batch.sent:
             return Response(json={"responses": []})
-        requests = [batch.body["requests"][place] for place in batch.sent]
+        requests = [batch.body["requests"][index] for index in batch.sent]
         data = json.dumps({**batch.body, "requests": requests}).encode()
         return forward(self._app, {**environ, "wsgi.input": io.BytesIO(data), "CONTENT_LENGTH": str(len(data))})
 
     def _finish(self, batch: _Batch, answer: Response) -> Response:
-        """Remove what the batch left behind, and put the refusals where they belong."""
+        """Remove the files that the batch has orphaned, and insert the answers to the refused requests."""
         data = json_of(answer)
         answers = data.get("responses") if isinstance(data, dict) else None
         if answer.status_code != 200 or not isinstance(answers, list) or len(answers) != len(batch.sent):
-            for place in batch.watches:
-                self._end(batch, place, answer)
+            for index in batch.pending:
+                self._end(batch, index, answer)
             return answer
-        by_place = dict(zip(batch.sent, answers, strict=True))
-        for place in batch.watches:
-            each = by_place.get(place)
+        by_index = dict(zip(batch.sent, answers, strict=True))
+        for index in batch.pending:
+            each = by_index.get(index)
             if isinstance(each, dict) and isinstance(each.get("status"), int):
-                self._end(batch, place, Response(json=each.get("body"), status=each["status"]))
+                self._end(batch, index, Response(json=each.get("body"), status=each["status"]))
         if batch.refused:
-            by_place.update(batch.refused)
-            answer.body = json.dumps({**data, "responses": [by_place[place] for place in sorted(by_place)]}).encode()
+            by_index.update(batch.refused)
+            answer.body = json.dumps({**data, "responses": [by_index[index] for index in sorted(by_index)]}).encode()
         return answer
 
-    def _end(self, batch: _Batch, place: int, answer: Response) -> None:
-        for client, watch in batch.watches[place]:
-            self._changes.end(client, watch, answer)
+    def _end(self, batch: _Batch, index: int, answer: Response) -> None:
+        for client, pending in batch.pending[index]:
+            self._changes.end(client, pending, answer)
 
 
 def _read_request(request: Any, defaults: Any, root: str, environ: WSGIEnvironment) -> _InnerRequest | None:
-    """Return one request of a batch, or None if it is none, which the app says.
+    """Return one request of a batch, or None if it is invalid, which the app answers itself.
 
-    It is read as ``kinto.core.utils.build_request`` does.
+    It is interpreted as by ``kinto.core.utils.build_request``.
 
-    :raises RecordError: the app might read it otherwise, or fail.
+    :raises RecordError: the app might interpret it differently, or fail.
     """
     if not isinstance(request, dict):
         return None
@@ -202,39 +206,37 @@ def _read_request(request: Any, defaults: Any, root: str, environ: WSGIEnvironme
 
 
 def _split_path(path: str, root: str) -> tuple[str, str]:
-    """Return the path as WSGI gives it (PEP 3333), since that is how the app will see it, and the query.
+    """Return the path as the app finds it in the environ (PEP 3333), and the query.
 
-    :raises AmbiguousRequest: the app may see another one.
+    :raises AmbiguousRequest: the app may find another path.
     """
     if not path.isascii() or not path.isprintable():
         raise AmbiguousRequest("The path must be percent-encoded: ASCII, without control characters.", location="body")
     path, _, query = path.partition("?")
     if not path.startswith(root):
         path = root + path
-    data = unquote_to_bytes(path)
     try:
-        data.decode("utf-8")
+        decoded = to_wsgi_path(unquote_to_bytes(path).decode("utf-8"))
     except UnicodeDecodeError:
         raise AmbiguousRequest("The path must be UTF-8, percent-encoded.", location="body") from None
-    decoded = data.decode("latin-1")
-    # Kinto redirects these paths, and follows the redirection itself, with method and body. It takes what stands behind
-    # the last place where the path is in the URL for the query: /v1/a/?/v1/a/b leads it to /v1/ab.
+    # Kinto redirects these paths, and follows the redirect itself, with method and body. It treats the text after the
+    # last occurrence of the path in the URL as the query: /v1/a/?/v1/a/b leads it to /v1/ab.
     if (decoded.endswith("/") or decoded == root) and root in query:
         raise AmbiguousRequest("A path with a slash at its end cannot have this query.", location="body")
     return decoded, query
 
 
 def _read_headers(headers: dict[str, Any]) -> WSGIEnvironment:
-    """Return the headers of a request in a batch, as they are in the environ of the app.
+    """Return the headers of a request in a batch, as the app finds them in its environ.
 
-    :raises RecordError: the app may read another body or another address by them.
+    :raises RecordError: with them, the app may interpret the body or the address differently.
     """
     found: WSGIEnvironment = {}
     for name, value in headers.items():
         if _HEADER_NAME.fullmatch(name) is None or _HEADER_VALUE.fullmatch(value) is None:
             raise AmbiguousRequest("A header of the request is malformed.", location="body")
         if name == "Content-Length":
-            continue  # which Kinto ignores if it is written like this
+            continue  # Kinto ignores it in this spelling
         upper = name.upper()
         if upper in _BODY_HEADERS:
             raise UnsupportedBody(f"The header {name} cannot be given for a request in a batch.")
@@ -253,9 +255,9 @@ def _read_headers(headers: dict[str, Any]) -> WSGIEnvironment:
 
 
 def _read_other_body(body: Any, environ: WSGIEnvironment) -> Any:
-    """Return the content of a body that is no JSON object.
+    """Return the content of a body that is not a JSON object.
 
-    :raises RecordError: it can have no meaning.
+    :raises RecordError: it is neither text nor a list.
     """
     if isinstance(body, str):
         return read_body(body.encode("utf-8", "replace"), environ.get("CONTENT_TYPE", "")).value
@@ -265,16 +267,16 @@ def _read_other_body(body: Any, environ: WSGIEnvironment) -> Any:
 
 
 def _path_of(request: dict[str, Any], defaults: Any, root: str) -> str:
-    """Return the path to name in the answer to a request that is refused."""
+    """Return the path that the answer to a refused request names."""
     path = str(request.get("path") or (defaults.get("path") if isinstance(defaults, dict) else None) or "")
     path = path.encode("utf-8", "replace").decode().partition("?")[0]
     return path if path.startswith(root) else root + path
 
 
 def _merge(request: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Return *request* with what it lacks of *defaults*, at any depth.
+    """Return *request*, completed by *defaults* at any depth.
 
-    :raises RecordError: the defaults are of another kind, where Kinto fails.
+    :raises RecordError: a default is an object and the request's value is not; Kinto would fail.
     """
     merged = dict(request)
     for name, value in defaults.items():

@@ -1,15 +1,14 @@
-"""Bodies of requests that may write records: read in the one way that all parsers agree on, or refused.
+"""Bodies of requests that may write records: parsed in the one way in which all parsers agree, or refused.
 
-What the app reads must be what was checked. WebOb and others decode by the charset that they find anywhere in
-Content-Type; ``json.loads`` and Flask's ``get_json(force=True)`` detect UTF-16 and UTF-32 whatever it says; of two
-equal keys some parsers take the first and some the last. So a body is UTF-8, with one meaning, or the answer is 400 or
-415.
+The app must read the same content that was checked. WebOb and others decode by a charset that they find anywhere in
+Content-Type; ``json.loads`` and Flask's ``get_json(force=True)`` detect UTF-16 and UTF-32, whatever the charset is; of
+two equal keys some parsers use the first and some the last. So a body must be unambiguous UTF-8; any other is answered
+with 400 or 415.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +16,11 @@ from urllib.parse import parse_qsl, unquote
 from wsgiref.types import WSGIEnvironment
 
 from fileupload.apps.record_attachments.errors import AmbiguousRequest, RecordError, UnsupportedBody
+from fileupload.wsgi.json_body import parse_json
+from fileupload.wsgi.paths import from_wsgi_path
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110, 5.6.2
-# Neither spaces around "=" nor quoted pairs: parsers differ in both.
+# No spaces around "=", and no quoted pairs: parsers differ in both.
 _PARAMETER = rf'[ \t]*;[ \t]*({_TOKEN})=(?:"([^"\\\x00-\x1f\x7f-\uffff]*)"|({_TOKEN}))'
 _CONTENT_TYPE = re.compile(rf"[ \t]*({_TOKEN}/{_TOKEN})((?:{_PARAMETER})*)[ \t]*;?[ \t]*")
 _PARAMETERS = re.compile(_PARAMETER)
@@ -31,12 +32,13 @@ _PART_HEAD = re.compile(
     re.IGNORECASE,
 )
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-# Names as HTML forms, Django and document stores write paths: data[attachment], attachment__size, attachment.size.
+# Separators of paths in names, in HTML forms, Django and document stores: data[attachment], attachment__size,
+# attachment.size.
 _SEPARATORS = re.compile(r"[.\[\]/]|__")
 _MAX_FIELDS = 10_000
-_MAX_DEPTH = 100  # of nested arrays and objects: less than any parser, and any walk through the value, can take
+_MAX_DEPTH = 100  # levels of nested arrays and objects; any parser and any recursion can handle that
 
-# Fields of forms by which frameworks take another method, content or charset than those of the request.
+# Form fields by which frameworks override the method or the charset of a request.
 METHOD_FIELD = "_method"
 _CHARSET_FIELD = "_charset_"
 
@@ -45,7 +47,7 @@ _CHARSET_FIELD = "_charset_"
 class FormField:
     """A field of a form or of a query.
 
-    :ivar value: the JSON object or array that its text is; None if it is neither.
+    :ivar value: its text parsed as a JSON object or array; None if it is neither.
     """
 
     name: str
@@ -57,8 +59,8 @@ class FormField:
 class RecordBody:
     """The content of a body.
 
-    :ivar value: JSON; None if there is none.
-    :ivar fields: of a form.
+    :ivar value: its JSON value, or None.
+    :ivar fields: the fields of a form.
     """
 
     value: Any = None
@@ -66,7 +68,7 @@ class RecordBody:
 
     @property
     def methods(self) -> list[str]:
-        """The methods that the content names as those by which the request is meant, in upper case."""
+        """The methods by which the content overrides that of the request, in upper case."""
         named = [field.text for field in self.fields if field.name == METHOD_FIELD]
         if isinstance(self.value, dict) and isinstance(self.value.get(METHOD_FIELD), str):
             named.append(self.value[METHOD_FIELD])
@@ -74,9 +76,9 @@ class RecordBody:
 
 
 def parse_content_type(header: str) -> tuple[str, dict[str, str]]:
-    """Return the media type, in lower case, and the parameters of a Content-Type; an empty type for none.
+    """Return the media type, in lower case, and the parameters of a Content-Type; an empty type for an empty header.
 
-    :raises UnsupportedBody: parsers may read it in different ways, or its charset is not UTF-8.
+    :raises UnsupportedBody: the header is ambiguous, or its charset is not UTF-8.
     """
     if not header.strip():
         return "", {}
@@ -87,7 +89,7 @@ def parse_content_type(header: str) -> tuple[str, dict[str, str]]:
     parameters = dict(found)
     if len(parameters) != len(found):
         raise UnsupportedBody("A parameter of the header Content-Type is given twice.")
-    # WebOb looks for "charset=" anywhere, Werkzeug continues "charset*0".
+    # WebOb searches for "charset=" anywhere; Werkzeug joins continuations such as "charset*0" (RFC 2231).
     if header.lower().count("charset") > ("charset" in parameters):
         raise UnsupportedBody("The header Content-Type may give the charset only as the parameter charset=utf-8.")
     if (charset := parameters.get("charset", "utf-8")).lower() not in _CHARSETS:
@@ -98,8 +100,8 @@ def parse_content_type(header: str) -> tuple[str, dict[str, str]]:
 def read_body(data: bytes, content_type: str, *, is_batch: bool = False) -> RecordBody:
     """Return the content of a body.
 
-    :param is_batch: it holds several requests, of which each is to be refused for itself if it is no text.
-    :raises RecordError: it is not what its type says, or can be read in more than one way.
+    :param is_batch: whether it is a batch, whose requests are checked for valid Unicode one by one.
+    :raises RecordError: the body does not match its type, or is ambiguous.
     """
     if not data:
         return RecordBody()
@@ -107,8 +109,8 @@ def read_body(data: bytes, content_type: str, *, is_batch: bool = False) -> Reco
     if kind == "multipart/form-data":
         return RecordBody(fields=_parts(data, parameters.get("boundary", "")))
     text = _decode(data)
-    is_form = kind in {"", "application/x-www-form-urlencoded"}  # WebOb takes a body without a type for a form
-    # Whatever the type says, some apps take a body for JSON.
+    is_form = kind in {"", "application/x-www-form-urlencoded"}  # WebOb parses a body without a type as a form
+    # Some apps parse any body as JSON, whatever its type is.
     is_json, value = _find_json(text)
     if not is_json and (not kind or kind.endswith(("/json", "+json"))):
         raise RecordError(f"Invalid JSON: {value}", location="body")
@@ -121,33 +123,33 @@ def read_body(data: bytes, content_type: str, *, is_batch: bool = False) -> Reco
     return RecordBody(value if is_json else None, read_fields(text) if is_form else ())
 
 
-def parse_json(text: str) -> Any:
-    """Return what *text* says as JSON.
+def parse_record_json(text: str) -> Any:
+    """Return the JSON value in *text*, if all parsers read the same value.
 
-    :raises json.JSONDecodeError: it is not JSON.
-    :raises ValueError, RecursionError: it is JSON that other parsers read in another way, or refuse.
+    :raises ValueError: *text* is refused, with the reason as part of a sentence; :class:`json.JSONDecodeError` if it is
+        not JSON at all.
     """
-    value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
+    value = parse_json(text, unique_keys=True)
     if text.count("[") + text.count("{") > _MAX_DEPTH and _is_deeper(value, _MAX_DEPTH):
         raise ValueError(f"it is nested more than {_MAX_DEPTH} levels deep")
     return value
 
 
 def require_text(value: Any) -> None:
-    """Refuse strings that are no Unicode text, which some parsers refuse, and others change (RFC 8259, 8.2).
+    """Refuse strings that are not valid Unicode: parsers differ in what they do with them (RFC 8259, 8.2).
 
-    :raises RecordError: a string in *value* has half of a surrogate pair.
+    :raises RecordError: a string in *value* has an unpaired surrogate.
     """
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise RecordError("Invalid JSON: half of a surrogate pair stands alone.", location="body") from None
+        raise RecordError("Invalid JSON: a string has an unpaired surrogate.", location="body") from None
 
 
 def read_fields(text: str) -> tuple[FormField, ...]:
     """Return the fields of a urlencoded form or query.
 
-    :raises RecordError: there are too many, or the value of one can be read in more than one way.
+    :raises RecordError: there are too many, or the value of one is ambiguous.
     """
     if text.count("&") + text.count(";") >= _MAX_FIELDS:
         raise RecordError(f"A form may have at most {_MAX_FIELDS} fields.", location="body")
@@ -155,26 +157,26 @@ def read_fields(text: str) -> tuple[FormField, ...]:
 
 
 def read_pairs(text: str) -> set[tuple[str, str]]:
-    """Return the names and values that any parser may find in a urlencoded form or query."""
-    # Python's own parser once took the semicolon for a separator too, and WebOb does.
+    """Return all names and values that some parser may find in a urlencoded form or query."""
+    # WebOb, and Python's parser before 3.10, treat the semicolon as a separator, too.
     parts = {part for separator in "&;" for part in text.split(separator)}
     return {pair for part in parts for pair in parse_qsl(part, keep_blank_values=True, errors="replace")}
 
 
 def query_of(environ: WSGIEnvironment) -> str:
-    """Return the query of a request, whose bytes WSGI gives as Latin-1."""
-    return str(environ.get("QUERY_STRING", "")).encode("latin-1", "replace").decode("utf-8", "replace")
+    """Return the query of a request as text."""
+    return from_wsgi_path(str(environ.get("QUERY_STRING", "")), "replace")
 
 
 def words_of(name: str) -> list[str]:
-    """Return the words of a name that may be a path."""
+    """Return the components of a name that may be a path, such as ``data[attachment]``."""
     return [word.strip() for word in _SEPARATORS.split(unquote(name)) if word.strip()]
 
 
 def _decode(data: bytes) -> str:
-    """Return the text of a body that can be taken for UTF-8 only.
+    """Return the text of a body in UTF-8.
 
-    :raises UnsupportedBody: it is something else, or may be.
+    :raises UnsupportedBody: the body is not in UTF-8, or a parser could detect another encoding.
     """
     if b"\0" not in data and not data.startswith(b"\xef\xbb\xbf"):
         try:
@@ -185,15 +187,15 @@ def _decode(data: bytes) -> str:
 
 
 def _find_json(text: str) -> tuple[bool, Any]:
-    """Return whether *text* is JSON, and what it says, or what is wrong.
+    """Return True and the value if *text* is JSON, otherwise False and the error.
 
-    :raises RecordError: it is JSON that can be read in more than one way.
+    :raises RecordError: it is JSON that parsers may read differently.
     """
     try:
-        value = parse_json(text)
+        value = parse_record_json(text)
     except json.JSONDecodeError as error:
         return False, error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RecordError(f"Invalid JSON: {error}", location="body") from None
     return True, value
 
@@ -210,24 +212,6 @@ def _is_deeper(value: Any, depth: int) -> bool:
     return any(isinstance(each, dict | list) for each in level)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("an object has two equal keys (RFC 8259, 4)")
-    return found
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("a number is too large")
-    return value
-
-
 def _field(name: str, text: str) -> FormField:
     name = name.strip()
     if name == _CHARSET_FIELD:
@@ -238,9 +222,10 @@ def _field(name: str, text: str) -> FormField:
 
 
 def _parts(data: bytes, boundary: str) -> tuple[FormField, ...]:
-    """Return the parts of a multipart form (RFC 7578) in which no parser can find others.
+    """Return the parts of a multipart form (RFC 7578), if all parsers find the same ones.
 
-    :raises RecordError: one could: some find a delimiter within a line, others a blank line of bare line feeds.
+    :raises RecordError: they may not: some parsers accept a delimiter inside of a line, others bare line feeds as the
+        blank line.
     """
     if _BOUNDARY.fullmatch(boundary) is None:
         raise UnsupportedBody("The boundary in Content-Type must be 1 to 70 letters, digits or '()+_,./:=?-.")
@@ -262,9 +247,9 @@ def _part(data: bytes) -> FormField:
     try:
         text = content.decode(json.detect_encoding(content))
     except UnicodeDecodeError:
-        text = ""  # a file that is no text
+        text = ""  # a binary file
     return _field(match[1], text)
 
 
 def _malformed_form() -> RecordError:
-    return AmbiguousRequest("The form is malformed, or can be read in more than one way.", location="body")
+    return AmbiguousRequest("The form is malformed or ambiguous.", location="body")

@@ -1,20 +1,20 @@
-"""What can be wrong with an attachment, in the words that the users of record APIs know."""
+"""Errors of record attachments, with the codes of Kinto's API."""
 
 from __future__ import annotations
 
 from fileupload.errors import UploadError
 
-# The numbers of Kinto's errors (its API, "Error responses"), by the HTTP status where the error itself tells none.
+# The error numbers of Kinto's API ("Error responses"), and those that follow from the HTTP status.
 INVALID_PARAMETERS = 107
 INVALID_POSTED_DATA = 109
 ERRNOS = {401: 104, 403: 121, 404: 111, 405: 115, 409: 122, 411: 112, 412: 114, 413: 113, 415: 107, 429: 117, 503: 201}
 
 
 class RecordError(UploadError):
-    """The form, or a record's data, is not what it should be.
+    """The form, or a record's data, is not valid.
 
-    :ivar errno: Kinto's number for it.
-    :ivar location: the part of the request that is wrong: ``body``, or empty.
+    :ivar errno: Kinto's error number.
+    :ivar location: the invalid part of the request: ``body``, or empty.
     """
 
     code = "invalid-attachment"
@@ -28,10 +28,10 @@ class RecordError(UploadError):
 
 
 class AttachmentFixed(RecordError):
-    """Someone writes the attribute ``attachment`` by hand."""
+    """A request that uploads no file sets the attribute ``attachment``."""
 
     code = "attachment-fixed"
-    title = "The attachment cannot be changed by hand"
+    title = "The attachment can only be changed by an upload"
 
     def __init__(self) -> None:
         super().__init__(
@@ -42,15 +42,15 @@ class AttachmentFixed(RecordError):
 
 
 class AmbiguousRequest(RecordError):
-    """Servers and apps may read the request in different ways: its path, its method, its host or its body."""
+    """Servers and apps may interpret the request differently: its path, its method, its host or its body."""
 
     code = "ambiguous-request"
-    title = "The request can be read in more than one way"
+    title = "The request is ambiguous"
 
 
 class UnsupportedBody(RecordError):
-    """The type, the charset or the encoding of the body is none in which a record is sent."""
+    """The type, the charset or the coding of the body is not supported for records."""
 
     status = 415
     code = "unsupported-request"
-    title = "The body is not in a form in which a record can be sent"
+    title = "A record cannot be sent in this form"

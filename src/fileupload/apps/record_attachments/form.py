@@ -1,4 +1,4 @@
-"""The form that brings an attachment: one file, and the attributes and permissions of its record."""
+"""The form of an attachment: one file, and the attributes and permissions of its record."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from wsgiref.types import WSGIEnvironment
 
-from fileupload.apps.record_attachments.bodies import parse_json, words_of
+from fileupload.apps.record_attachments.bodies import parse_record_json, words_of
 from fileupload.apps.record_attachments.errors import INVALID_POSTED_DATA, RecordError
 from fileupload.apps.record_attachments.settings import RecordSettings
 from fileupload.protocols.upload_request import FileFilter, UploadRequest
@@ -20,18 +20,21 @@ _DEFAULT_TYPES = {".pem": "application/x-pem-file", ".geojson": "application/geo
 
 
 class AttachmentFilter(FileFilter):
-    """Lets in one file called ``attachment``, and the text fields ``data`` and ``permissions``."""
+    """Accepts one file in the field ``attachment``, and the text fields ``data`` and ``permissions``."""
 
-    def __init__(self, rules: RecordSettings, note_begin: Callable[[str], None] = lambda _: None) -> None:
-        """Take the *rules* of the record, and what notes that an upload to a bucket begins."""
+    def __init__(self, rules: RecordSettings, on_begin: Callable[[str], None] = lambda _: None) -> None:
+        """Filter by the *rules* of the record.
+
+        :param on_begin: called with the id of the bucket before the attempt begins.
+        """
         self._rules = rules
-        self._note_begin = note_begin
+        self._on_begin = on_begin
         self._files = 0
         self._fields: set[str] = set()
 
     def begin(self, request: UploadRequest) -> None:
-        """Note the upload, before its attempt begins."""
-        self._note_begin(request.claims.id)
+        """Call ``on_begin`` with the id of the bucket."""
+        self._on_begin(request.claims.id)
 
     def check_file(self, field: str, filename: str, content_type: str) -> None:
         """Refuse a file by its field and its name."""
@@ -52,29 +55,29 @@ class AttachmentFilter(FileFilter):
         if name not in _TEXTS:
             raise _posted(f"{name!r} not in {_TEXTS}")
         if name in self._fields:
-            raise _posted(f"{name!r} stands twice")
+            raise _posted(f"{name!r} is given twice")
         self._fields.add(name)
 
 
 def attachment_missing() -> RecordError:
-    """Return the error of a form without an attachment."""
+    """Return the error for a form without an attachment."""
     return RecordError("Attachment missing.", errno=INVALID_POSTED_DATA)
 
 
 def filename_required() -> RecordError:
-    """Return the error of an attachment without a name."""
+    """Return the error for an attachment without a name."""
     return RecordError("Filename is required.", location="body")
 
 
 def size_exceeded(limit: int) -> RecordError:
-    """Return the error of a file of more bytes than *limit*."""
+    """Return the error for a file of more than *limit* bytes."""
     return RecordError(f"File size exceeds the limit ({limit} bytes).", location="body")
 
 
 def require_form(environ: WSGIEnvironment) -> None:
-    """Refuse a body that is no form.
+    """Refuse a request whose Content-Type is not that of a form.
 
-    :raises RecordError: it says that it is none, or does not say where its parts end.
+    :raises RecordError: the type is another one, or has no boundary.
     """
     try:
         value, parameters = parse_parameters(environ.get("CONTENT_TYPE", ""))
@@ -87,34 +90,34 @@ def require_form(environ: WSGIEnvironment) -> None:
 
 
 def read_texts(status: UploadStatus) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return the attributes and the permissions that came with the file; of these, None where none came.
+    """Return the attributes of the record, and its permissions or None, from the text fields of a form.
 
-    :raises RecordError: they are no JSON objects.
+    :raises RecordError: a field is not a JSON object.
     """
     texts = {}
     for name in _TEXTS:
         for text in status.fields.get(name, ()):
             try:
-                texts[name] = parse_json(text)
-            except (ValueError, RecursionError) as error:
+                texts[name] = parse_record_json(text)
+            except ValueError as error:
                 raise _posted(f"{name} is not valid JSON ({error})") from None
             if not isinstance(texts[name], dict):
                 raise _posted(f"{name} must be a JSON object")
-    # Apps that keep documents take such a name for a path into the attribute, which the file alone sets.
+    # Document stores treat a name such as "attachment.size" as a path into the attribute.
     if any(name != FIELD and words_of(name)[:1] == [FIELD] for name in texts.get("data", {})):
         raise _posted(f"data cannot set what is in {FIELD!r}")
     return texts.get("data", {}), texts.get("permissions")
 
 
 def mimetype_of(file: UploadedFile, rules: RecordSettings) -> str:
-    """Return the media type of *file*: by the setting, else as the client says, else by its name."""
+    """Return the media type of *file*: by the setting ``mimetypes``, else the client's, else a guess by its name."""
     extension = os.path.splitext(file.filename)[1].lower()
     fixed = {**_DEFAULT_TYPES, **dict(rules.mimetypes)}.get(extension)
     return fixed or media_type(file.content_type, file.filename)
 
 
 def _is_allowed(filename: str, extensions: tuple[str, ...]) -> bool:
-    """Tell whether *filename* ends in one of *extensions*; a compressed file is judged by what is in it, too."""
+    """Return whether *filename* has one of *extensions*; of ``a.txt.gz``, both ``txt`` and ``gz`` count."""
     stem, extension = os.path.splitext(filename.lower())
     names = {extension.removeprefix(".")}
     if extension == ".gz":

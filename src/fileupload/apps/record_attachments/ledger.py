@@ -1,9 +1,9 @@
-"""Which files belong to which record: kept in the pool's index, from before a file exists until after it is gone.
+"""The ledger of files by record, in the pool's index: an entry exists from before its file until after its removal.
 
-Under the key of a record, each upload has an entry by the id of its bucket, put before the first byte comes. A second
-one, *linked*, is put once the app has taken the attribute. So whatever happens in between, no file is forgotten: what
-is linked and not spoken of by its record any more is removed at the next change of the record, and what was never
-linked by the garbage collection.
+Under the key of a record, each upload has an entry with the id of its bucket, written before its first byte is stored.
+A second entry, *linked*, is written after the app has stored the attribute. So a crash at any time leaves no orphaned
+file without an entry: a linked file that its record does not refer to any more is removed at the next change of the
+record, and a file that was never linked by the garbage collection.
 """
 
 from __future__ import annotations
@@ -26,22 +26,24 @@ from fileupload.pool.index import Key
 from fileupload.status import UploadedFile, timestamp
 
 _LINKED = "-linked"
-_MAX_NAMES = 1000  # tried for one file before we give up
+_MAX_NAMES = 1000  # locations that are tried for one file
 
 
 def record_owner(segments: tuple[str, ...]) -> str:
-    """Return the owner of the uploads for the record at *segments*, as their status records it."""
+    """Return the owner that the status of uploads for the record at *segments* records."""
     text = "/".join(quote(segment, safe="", errors="surrogatepass") for segment in segments)
     return RECORDS_OWNER + hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """What the index knows of one upload for a record.
+    """The entry of one upload for a record.
 
-    :ivar path: the record's segments.
+    :ivar key: the key of the record in the index.
+    :ivar path: the segments of the record's address.
     :ivar begun: when the upload began (RFC 3339).
-    :ivar location: of the file, empty before it has one.
+    :ivar location: the location of the file; empty before it has one.
+    :ivar linked: whether the record has referred to the file.
     """
 
     key: Key
@@ -52,12 +54,12 @@ class LedgerEntry:
     linked: bool
 
     def is_at(self, location: object) -> bool:
-        """Tell whether *location*, as a record has it, is that of this file, whatever base URL stands before it."""
+        """Return whether the *location* in a record is that of this file, with any base URL or none."""
         return isinstance(location, str) and f"/{location}".endswith(f"/{self.location}")
 
 
 class RecordLedger:
-    """The files of all records."""
+    """The entries of all records, and the storage of their files."""
 
     def __init__(self, storage: Storage, settings: RecordSettings) -> None:
         self.storage = storage
@@ -65,13 +67,13 @@ class RecordLedger:
         self._settings = settings
 
     def begin(self, record: RecordAddress, bucket_id: str) -> None:
-        """Note that an upload for *record* goes to a bucket, unless that is known."""
+        """Write the entry of an upload for *record*, unless it exists."""
         self._write(record, bucket_id, "", new=True)
 
     def place(self, record: RecordAddress, bucket: Bucket, file: UploadedFile, rules: RecordSettings) -> StoredFile:
-        """Bring the one file of a finished *bucket* to a location of its own.
+        """Store the file of a finished *bucket* at a free location; return its description.
 
-        :raises OSError, StorageFailed: it could not be stored there.
+        :raises OSError, StorageFailed: the file cannot be stored.
         """
         for location in islice(locations(rules, record.values, file.filename), _MAX_NAMES):
             stored = StoredFile(
@@ -86,17 +88,17 @@ class RecordLedger:
             if self.storage.register(stored):
                 try:
                     self.storage.store(stored, bucket)
-                except FileMissing:  # the client's upload is whole; what is not there is not the client's fault
+                except FileMissing:  # not the client's error (404): its upload was complete
                     raise StorageFailed from None
                 return stored
         raise StorageFailed
 
     def link(self, record: RecordAddress, bucket_id: str) -> None:
-        """Note that the record speaks of the file."""
+        """Mark the entry as linked: the record now refers to the file."""
         self._index.put(index_key(record.segments), bucket_id + _LINKED)
 
     def delete(self, entry: LedgerEntry, *, keep_file: bool = False) -> None:
-        """Remove the file of an entry, and then the entry."""
+        """Remove the file of an entry, and then the entry, so that a crash in between leaves no orphaned file."""
         if entry.location and not keep_file:
             file = self.storage.find(entry.location)
             if file is not None and file.bucket_id == entry.bucket_id:
@@ -105,25 +107,25 @@ class RecordLedger:
         self._index.remove(entry.key, entry.bucket_id)
 
     def entry(self, record: RecordAddress, bucket_id: str) -> LedgerEntry | None:
-        """Return what is known of one upload for *record*, or None."""
+        """Return the entry of one upload for *record*, or None."""
         key = index_key(record.segments)
         return self._read(key, bucket_id, set(self._index.names(key)))
 
     def entries(self, segments: tuple[str, ...]) -> Iterator[LedgerEntry]:
-        """Yield what is known of uploads for the record at *segments*, and for all that are below."""
+        """Yield the entries of the record at *segments*, and of all records below that address."""
         for key in self._index.keys(index_key(segments)):
             names = set(self._index.names(key))
             for name in sorted(names):
                 entry = None if name.endswith(_LINKED) else self._read(key, name, names)
-                # The key of a long segment is a hash, which another segment may be in itself.
+                # The key of a long segment is its hash, and another segment may have that hash as its text.
                 if entry is not None and entry.path[: len(segments)] == segments:
                     yield entry
 
     def remove_outdated(self, entries: list[LedgerEntry], current: object) -> None:
-        """Remove those of *entries* that were linked, and are not at the *current* location of their record.
+        """Remove the linked *entries* whose file is not at the *current* location of their record.
 
-        A location never comes back to a record that has once left it. So, if *entries* were read before *current*
-        was, no file is removed that a record speaks of.
+        A record that has stopped referring to a location never refers to it again. So, if *entries* were read before
+        *current*, no file is removed that the record refers to.
         """
         for entry in entries:
             if entry.linked and not entry.is_at(current):

@@ -1,4 +1,4 @@
-"""The names under which the files of records become public: plain characters, whatever the client called them."""
+"""The locations of the files of records: relative paths of plain ASCII characters, derived from the client's names."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ _MAX_LENGTH = 100  # characters of a name or of a folder
 
 
 def locations(rules: RecordSettings, values: Mapping[str, str], filename: str) -> Iterator[str]:
-    """Yield locations for a file, the best first; the next ones are for where another file has it.
+    """Yield locations for a file, in the order of preference; the caller uses the first that is free.
 
-    :param values: those of the record's address.
+    :param values: the values of the placeholders in the record's address.
     """
     folder = "/".join(plain_name(part.format_map(values), "_") for part in rules.folder.split("/")) + "/"
     folder = "" if folder == "_/" else folder
-    # Each for itself: a name in another script keeps nothing, and its extension must not become the name.
+    # Stem and extension are reduced separately: a stem in another script may become empty, and the extension must not
+    # take its place.
     stem, extension = os.path.splitext(filename)
     stem, word = plain_name(stem, "file"), plain_name(extension, "")[:20]
     extension = f".{word}" if word else ""
@@ -47,7 +48,11 @@ def _by_pattern(pattern: str, values: Mapping[str, str], stem: str, extension: s
 
 
 def plain_name(text: str, otherwise: str) -> str:
-    """Return *text* in characters that mean nothing to a file system or in a URL; *otherwise* if none are left."""
+    """Return *text* reduced to letters, digits, ``_``, ``.`` and ``-`` in ASCII; *otherwise* if none are left.
+
+    >>> plain_name("Übersicht 1.pdf", "file")
+    'Ubersicht_1.pdf'
+    """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     plain = _OTHER.sub("_", plain).strip("._")
     stem, extension = os.path.splitext(plain)

@@ -1,4 +1,4 @@
-"""Methods and hosts of requests, as headers and queries may give them to the app."""
+"""Checks of method overrides and of the Host header, by which an app may interpret a request differently."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _HOST = re.compile(r"[0-9A-Za-z_.:\[\]%~!$&'()*+=-]*")  # RFC 3986, 3.2.2, with 
 
 
 def overriding_methods(environ: WSGIEnvironment, query: str | None = None) -> set[str]:
-    """Return the methods, in upper case, that an app may take in the place of the request's own.
+    """Return the methods, in upper case, by which an app may replace the request's own.
 
-    Some take a header, some a parameter of the query; of a header that came twice, some take the first value and some
-    the last.
+    Some apps use a header, some a parameter of the query. Of a header with two values, some use the first and some the
+    last, so all are returned.
 
-    :param query: that of the request, if *environ* does not have it.
+    :param query: the query of the request, if it is not in *environ*.
     """
     named = [str(environ[name]) for name in method_overrides(environ)]
     named += [
@@ -30,24 +30,24 @@ def overriding_methods(environ: WSGIEnvironment, query: str | None = None) -> se
 
 
 def require_override_of_post(method: str, others: set[str], kind: AddressKind) -> None:
-    """Refuse to have another method taken for one of *others*, unless it is the POST of a record or of a list.
+    """Refuse an override of a method other than POST, or at an address other than that of a record or of a list.
 
-    Clients whose network lets only GET and POST pass send a POST. Where an app does not follow the override, or
-    follows one that is not expected, it would not be known which records have gone.
+    Only POST needs overrides: clients whose network blocks other methods send it. If an app ignored an override, or
+    followed an unexpected one, the component would not know which records the request has removed.
 
-    :raises AmbiguousRequest: it is another method, or another address.
+    :raises AmbiguousRequest: the override is not allowed.
     """
     if others and (method != "POST" or kind in {AddressKind.BATCH, AddressKind.FLUSH}):
-        raise AmbiguousRequest(f"{method} cannot stand for another method here; send the method that is meant.")
+        raise AmbiguousRequest(f"{method} cannot be overridden here; send the intended method.")
 
 
 def require_plain_host(host: str) -> None:
     """Refuse a Host header that cannot be the authority of a URL (RFC 9112, 3.2).
 
-    Apps look for the path in the whole URL. Kinto's default bucket takes what follows the first place where it finds
-    it for the query, so that a path within the host leads it to another address than that of the request.
+    Apps search the whole URL for the path. Kinto's default bucket treats the text after the path's first occurrence as
+    the query, so a path inside of the host would lead it to another address than that of the request.
 
-    :raises AmbiguousRequest: it cannot.
+    :raises AmbiguousRequest: the header is not valid.
     """
     if _HOST.fullmatch(host) is None:
         raise AmbiguousRequest("The header Host is not valid.")

@@ -1,4 +1,4 @@
-"""Requests that change records and pass through to the app."""
+"""Requests that change records: they are checked, passed through to the app, and followed by a cleanup."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from fileupload.errors import TooLarge
 from fileupload.settings import Settings, format_size
 from fileupload.wsgi.request_body import BodyReader
 
-_MAX_ATTEMPTS = 3  # to write a record that others change meanwhile
-_MAX_JSON = 64 << 20  # bytes of a body that we read before the app does
+_MAX_ATTEMPTS = 3  # to write a record that other requests change at the same time
+_MAX_JSON = 64 << 20  # bytes of a body that is read and checked before the app reads it
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 _FORM = re.compile(r"[ \t]*(?:multipart/form-data|application/x-www-form-urlencoded)[ \t]*(?:;|$)", re.IGNORECASE)
 
 
 class RecordPassthrough:
-    """Passes changes on to *app*, unless they may not be, and removes what they leave behind."""
+    """Passes allowed changes through to *app*, and removes the files that no record refers to afterwards."""
 
     def __init__(
         self, app: Any, settings: Settings, template: RecordTemplate, api: ApiAdapter, changes: ChangeGuard
@@ -44,7 +44,7 @@ class RecordPassthrough:
         """Return the answer, or None for a request that changes no record.
 
         :raises UploadError: the change is refused.
-        :raises AppFailed: the app raised an error.
+        :raises AppFailed: the app raised an exception.
         """
         method = str(environ["REQUEST_METHOD"]).upper()
         others = overriding_methods(environ) - {method}
@@ -70,7 +70,7 @@ class RecordPassthrough:
             others |= set(body.methods) - {method}
             require_override_of_post(method, others, address.kind)
         methods = [each for each in (method, *sorted(others)) if self._changes.concerns(each, address.kind)]
-        # The query of a DELETE may be a filter, by any attribute.
+        # The query of a DELETE may be a filter by any attribute, also by the attachment.
         query = read_fields(query_of(environ)) if set(methods) - {"DELETE"} else ()
         certain = method == environ["REQUEST_METHOD"] and not others
         changes = [
@@ -80,27 +80,27 @@ class RecordPassthrough:
         return self._pass_on(client, changes, environ) if changes else None
 
     def _is_body_read(self, environ: WSGIEnvironment, address: GuardedAddress, methods: set[str]) -> bool:
-        # The form of a POST may name another method, by which it removes a whole list.
+        # A form may override its POST by another method, for example by a DELETE of a whole list.
         form = "POST" in methods and _FORM.match(environ.get("CONTENT_TYPE", "")) is not None
         return form or any(each != "DELETE" and self._changes.concerns(each, address.kind) for each in methods)
 
     def _pass_on(self, client: AppClient, changes: list[Change], environ: WSGIEnvironment) -> Response:
-        """Return the app's answer to a request that may make one of *changes*.
+        """Return the app's answer to a request that may be any of *changes*.
 
-        :raises AttachmentFixed: one of them is one of an attachment.
+        :raises AttachmentFixed: one of them would change an attachment.
         """
-        watches = [self._changes.begin(client, change) for change in changes]
+        pending = [self._changes.begin(client, change) for change in changes]
         try:
             answer = self._forward(client, changes, environ)
         except AppFailed:
-            self._end(client, watches, Response(status=500))
+            self._end(client, pending, Response(status=500))
             raise
-        self._end(client, watches, answer)
+        self._end(client, pending, answer)
         return answer
 
-    def _end(self, client: AppClient, watches: list[PendingChange | None], answer: Response) -> None:
-        for watch in watches:
-            self._changes.end(client, watch, answer)
+    def _end(self, client: AppClient, pending: list[PendingChange | None], answer: Response) -> None:
+        for each in pending:
+            self._changes.end(client, each, answer)
 
     def _forward(self, client: AppClient, changes: list[Change], environ: WSGIEnvironment) -> Response:
         for _ in range(_MAX_ATTEMPTS):
@@ -110,17 +110,18 @@ class RecordPassthrough:
             answer = forward(self._app, {**environ, "HTTP_IF_MATCH": tag})
             if answer.status_code != http.HTTPStatus.PRECONDITION_FAILED:
                 return answer
-            # Another change came between. If that was one of the attachment, this one is no longer none.
+            # Race: another request has changed the record between the check and this request. If it has changed the
+            # attachment, this request, with the old one, would change it back. So check again.
             environ["wsgi.input"].seek(0)
         return answer
 
     def _read(self, environ: WSGIEnvironment, *, is_batch: bool = False) -> RecordBody:
-        """Return the content of the body; the app can then read it again.
+        """Return the content of the body, and put the body back for the app.
 
-        :raises UploadError: it cannot be read, or is too large.
+        :raises UploadError: the body cannot be parsed, or is too large.
         """
         declared = environ.get("CONTENT_LENGTH") or "HTTP_TRANSFER_ENCODING" in environ
-        # Over HTTP/2, and behind servers that decode chunks, a body may come without any of these headers.
+        # Over HTTP/2, and behind servers that decode chunked bodies, a body may come without these headers.
         data = self._read_bytes(environ) if declared or environ.get("wsgi.input_terminated") else b""
         environ["wsgi.input"] = io.BytesIO(data)
         environ["CONTENT_LENGTH"] = str(len(data))

@@ -1,9 +1,9 @@
-"""Paths of requests that concern records, in every way in which a server or an app may read them.
+"""Classification of paths, in every way in which a server or an app may interpret them.
 
-The check of a change is worth nothing if the app reads another path than the one that was checked. WSGI servers and
-frameworks differ: Werkzeug and waitress merge slashes, Bottle drops bytes that are not UTF-8, Flask reads them as
-U+FFFD, Django as ``%FF``, Pyramid's routes match before a final newline. Instead of imitating one of them, a path that
-has any reading which concerns records must be written in the plain form, and is refused otherwise.
+The check of a change is useless if the app interprets the path differently. WSGI servers and frameworks differ:
+Werkzeug and waitress merge slashes, Bottle drops bytes that are not UTF-8, Flask decodes them as U+FFFD, Django as
+``%FF``, Pyramid's routes match before a final newline. This module does not imitate one of them. If any interpretation
+of a path is the address of a record, the path must be in its plain form, or the request is refused.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from uuid import UUID
 
 from fileupload.apps.record_attachments.errors import AmbiguousRequest
 from fileupload.apps.record_attachments.urls import ENDPOINT, RecordTemplate
+from fileupload.wsgi.paths import from_wsgi_path
 
-_SPECIAL = re.compile(r"[%;?#]")  # characters of an identifier that mean something else in a URL
+_SPECIAL = re.compile(r"[%;?#]")  # characters that an id may contain, and that have a meaning in a URL
 _PARAMETERS = re.compile(r";[^/]*")
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
 _SLASHES = re.compile(r"/+")
 
 
 class AddressKind(Enum):
-    """Kinds of addresses at which a request may concern attachments."""
+    """The kinds of addresses at which a request may concern attachments."""
 
     RECORD = auto()
-    RECORDS = auto()  # the list to which new records are posted
-    ABOVE = auto()  # something whose removal removes records
-    ENDPOINT = auto()  # of the attachment of a record
+    RECORDS = auto()  # a list of records
+    ABOVE = auto()  # a resource whose removal removes records
+    ENDPOINT = auto()  # the attachment of a record
     BATCH = auto()
     FLUSH = auto()
 
@@ -41,7 +42,7 @@ class AddressKind(Enum):
 class GuardedAddress:
     """The address of a request that may concern attachments.
 
-    :ivar path: below the mount, as WSGI gives it, without a slash at its end.
+    :ivar path: the path below the mount, as in the environ, without a trailing slash.
     """
 
     kind: AddressKind
@@ -49,7 +50,7 @@ class GuardedAddress:
 
 
 class GuardedAddresses:
-    """Finds out what the path of a request means to the app."""
+    """Classifies the paths of requests."""
 
     def __init__(self, template: RecordTemplate, batch_path: str = "", flush_path: str = "") -> None:
         self._template = template
@@ -57,21 +58,21 @@ class GuardedAddresses:
         self._fixed.pop("", None)
 
     def find(self, path: str) -> GuardedAddress | None:
-        """Return the address of *path*, or None if no reading of it concerns records.
+        """Return the address at *path*, or None if no interpretation of it concerns records.
 
-        :raises AmbiguousRequest: one reading concerns records, and another one does not, or not in the same way.
+        :raises AmbiguousRequest: the interpretations differ, and one of them concerns records.
         """
         text = _plain(path)
         kind = None if text is None else self._kind(_segments(text))
         if kind is None or _SPECIAL.search(path):
-            # A path that is not plain is refused even if all its readings have one kind: they may name two records.
+            # A path that is not plain is refused even if all interpretations have the same kind: they may be two
+            # different records.
             for reading in _readings({text} if text is not None else _decodings(path)):
                 read = self._kind(_segments(reading), ignore_case=True)
                 if read is not None and (text is None or read is not kind):
                     raise AmbiguousRequest(
-                        "The path of this request can be read in more than one way. Send it in its plain form: UTF-8,"
-                        " percent-encoded once, without empty segments, dot segments, control characters, or spaces at"
-                        " the end of a segment."
+                        "The path of this request is ambiguous. Send it in its plain form: UTF-8, percent-encoded once,"
+                        " without empty segments, dot segments, control characters, or spaces at the end of a segment."
                     )
         return None if kind is None else GuardedAddress(kind, path.rstrip("/"))
 
@@ -100,10 +101,10 @@ class GuardedAddresses:
 
 
 def aliases(template: RecordTemplate, segments: tuple[str, ...]) -> set[tuple[str, ...]]:
-    """Return other addresses by which an app may know what is at *segments*, where these are the ids of its choice.
+    """Return the other addresses that an app may treat as equal to *segments*.
 
-    An id may hold any character, so ``one;x``, ``01`` and ``one.json`` are not refused. But an app may take them for
-    ``one``, ``1`` and ``one``: then what it removes there leaves a file at the other address.
+    An id may contain any character, so ``one;x``, ``01`` and ``one.json`` are not refused. But an app may treat them as
+    ``one``, ``1`` and ``one``: a removal there then orphans a file at the other address.
     """
     found = {segments}
     if any(_SPECIAL.search(segment) for segment in segments):
@@ -115,7 +116,7 @@ def aliases(template: RecordTemplate, segments: tuple[str, ...]) -> set[tuple[st
 
 
 def _equal_ids(name: str) -> Iterator[str]:
-    """Yield what converters of numbers, UUIDs, cases and format suffixes make of an id."""
+    """Yield the ids that converters of numbers, UUIDs and cases, and format suffixes, treat as equal to *name*."""
     stem, dot, _ = name.rpartition(".")
     for each in {name, stem} if dot and stem else {name}:
         yield each
@@ -127,26 +128,26 @@ def _equal_ids(name: str) -> Iterator[str]:
 
 
 def _plain(path: str) -> str | None:
-    """Return the text of a path that has one spelling only, but for characters of ids; None for another path."""
+    """Return the text of a path of the environ if it is in its plain form, else None."""
     try:
-        text = path.encode("latin-1").decode("utf-8")
+        text = from_wsgi_path(path)
     except UnicodeError:
         return None
     if not text.startswith("/") or "\\" in text:
         return None
-    segments = text.removesuffix("/").split("/")[1:]  # one slash at the end is tolerated
+    segments = text.removesuffix("/").split("/")[1:]  # one trailing slash is allowed
     plain = all(each and each not in {".", ".."} and each == _cleaned(each) for each in segments)
     return text if plain else None
 
 
 def _decodings(path: str) -> set[str]:
-    """Return what frameworks make of the bytes of a path, which WSGI gives as Latin-1."""
+    """Return the texts that frameworks decode from a path of the environ, which may not be UTF-8."""
     data = path.encode("latin-1", "replace")
     return {data.decode("utf-8", "replace"), data.decode("utf-8", "ignore")}
 
 
 def _readings(texts: set[str]) -> set[str]:
-    """Return *texts* after each combination of the steps that servers and apps may take."""
+    """Return *texts* after each combination of the normalisation steps of servers and apps."""
     found = set(texts)
     for step in _STEPS:
         found |= {step(text) for text in found}
@@ -177,7 +178,7 @@ def _resolve_dots(text: str) -> str:
 
 
 _STEPS: tuple[Callable[[str], str], ...] = (
-    unquote,  # proxies and apps that decode a second time, and a third
+    unquote,  # some proxies and apps decode a second and a third time
     unquote,
     lambda text: _QUERY.sub("", text),
     lambda text: text.replace("\\", "/"),

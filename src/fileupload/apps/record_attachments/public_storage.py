@@ -1,4 +1,4 @@
-"""Places of the files of records that others may serve: a folder, or an object store."""
+"""Public storage of the files of records, from which another server delivers them: a folder, or an object store."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from fileupload.pool.object.multipart_writer import DEFAULT_PART_SIZE, ObjectWri
 from fileupload.pool.object.reader import open_object
 from fileupload.pool.object.store import ObjectStore
 from fileupload.pool.s3.store import open_store
-from fileupload.wsgi.file_responses import content_disposition
+from fileupload.wsgi.headers import content_disposition
 
-_CHUNK = 1 << 20
-_PART_UPLOAD_THREADS = 16  # parts that a process sends at once
+_CHUNK = 1 << 20  # bytes
+_PART_UPLOAD_THREADS = 16  # parts that a process sends at the same time
 
 
 class FolderStorage(Storage):
-    """Files lie in a folder, readable for all: what a web server may serve."""
+    """Stores files in a folder that a web server delivers; they are readable for all users."""
 
     needs_bucket = False
 
     def __init__(self, pool: Pool, base_path: str) -> None:
-        """Use *base_path*, made if it is not there.
+        """Store files below *base_path*, which is created if needed.
 
-        :raises SettingError: it cannot be used.
+        :raises SettingError: the folder cannot be used.
         """
         super().__init__(pool)
         try:
@@ -45,7 +45,7 @@ class FolderStorage(Storage):
             raise SettingError(f"setting 'base_path' cannot be {base_path!r}: this process may not write there")
 
     def is_taken(self, location: str) -> bool:
-        """Tell whether a file that is not ours is there."""
+        """Return whether any file is at this location."""
         return os.path.lexists(self._path(location))
 
     def store(self, file: StoredFile, bucket: Bucket) -> None:
@@ -57,7 +57,7 @@ class FolderStorage(Storage):
                 bucket.move_to(path)
             except FileMissing:
                 raise
-            except FileNotFoundError:  # the folder was empty, and so removed, before our file was in it
+            except FileNotFoundError:  # race: another request has removed the folder, which was still empty
                 continue
             break
         os.chmod(path, 0o644)
@@ -72,14 +72,14 @@ class FolderStorage(Storage):
             raise FileMissing from None
 
     def remove_bytes(self, file: StoredFile) -> None:
-        """Remove the file, the folders that are then empty, and what its bucket still tells."""
+        """Remove the file, the folders that are empty then, and the bucket with its status."""
         path = self._path(file.location)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         with contextlib.suppress(OSError):  # not empty
             while (path := os.path.dirname(path)) != self._base:
                 os.rmdir(path)
-        # Nothing is kept here: a bucket that is kept is another application's by now.
+        # This storage never marks buckets as kept: a kept bucket belongs to another application by now.
         self.pool.clear(file.bucket_id, unless_kept=True, condition=partial(holds_file, file))
 
     def ping(self) -> None:
@@ -97,24 +97,24 @@ class FolderStorage(Storage):
 
 
 class ObjectStorage(Storage):
-    """Files are objects under their locations, for all whom the store lets read them."""
+    """Stores files as objects in an object store, which delivers them."""
 
     needs_bucket = False
 
     def __init__(self, pool: Pool, store: ObjectStore, prefix: str, acl: str = "") -> None:
-        """Use the keys below *prefix*.
+        """Store objects with keys that begin with *prefix*.
 
-        :param acl: what each object gets, such as ``public-read``; empty: the store's own rules hold.
+        :param acl: the canned ACL of each object, such as ``public-read``; empty for the store's default.
         """
         super().__init__(pool)
         self._store = store
         self._prefix = prefix
         self._acl = acl
-        self._senders = ThreadPoolExecutor(_PART_UPLOAD_THREADS, thread_name_prefix="fileupload-public")
+        self._part_executor = ThreadPoolExecutor(_PART_UPLOAD_THREADS, thread_name_prefix="fileupload-public")
         self.address = store.public_url(prefix + "x").removesuffix("x")
 
     def is_taken(self, location: str) -> bool:
-        """Tell whether an object that is not ours is there."""
+        """Return whether any object is at this location."""
         try:
             self._store.stat(self._prefix + location)
         except FileNotFoundError:
@@ -122,12 +122,12 @@ class ObjectStorage(Storage):
         return True
 
     def store(self, file: StoredFile, bucket: Bucket) -> None:
-        """Let the store copy the file, if the pool is in it too, else send it there."""
+        """Copy the file inside of the store if the pool is in the same store, otherwise upload it."""
         disposition = content_disposition(file.filename, inline=file.is_shown)
         store = self._store.with_object_headers(file.mimetype, disposition=disposition, acl=self._acl)
         key = self._prefix + file.location
         if not bucket.copy_to(store, key):
-            self._send(file, bucket, ObjectWriter(store, self._senders, key, expected=file.size))
+            self._send(file, bucket, ObjectWriter(store, self._part_executor, key, expected=file.size))
 
     @staticmethod
     def _send(file: StoredFile, bucket: Bucket, writer: ObjectWriter) -> None:
@@ -136,7 +136,7 @@ class ObjectStorage(Storage):
                 while data := source.read(_CHUNK):
                     writer.write(data)
             if writer.taken != file.size:
-                raise OSError(errno.EIO, "the pool has not all of a file", file.location)
+                raise OSError(errno.EIO, "the file in the pool is incomplete", file.location)
             writer.close()
         except BaseException:
             writer.abandon()
@@ -150,14 +150,14 @@ class ObjectStorage(Storage):
             raise FileMissing from None
 
     def remove_bytes(self, file: StoredFile) -> None:
-        """Remove the object, also one that was not finished, and what its bucket still holds."""
+        """Remove the object, its unfinished multipart uploads, and the bucket of its upload."""
         key = self._prefix + file.location
         if file.size >= DEFAULT_PART_SIZE:
             for name, upload, _ in list(self._store.list_multipart_uploads(key)):
                 if name == key:
                     self._store.abort_multipart_upload(key, upload)
         self._store.delete([key])
-        # Nothing is kept here: a bucket that is kept is another application's by now.
+        # This storage never marks buckets as kept: a kept bucket belongs to another application by now.
         self.pool.clear(file.bucket_id, unless_kept=True, condition=partial(holds_file, file))
 
     def ping(self) -> None:
@@ -170,9 +170,9 @@ class ObjectStorage(Storage):
 
 
 def make_storage(pool: Pool, settings: RecordSettings) -> Storage:
-    """Return the storage in the place that ``base_path`` names, or, if that is empty, in *pool* itself.
+    """Return the storage at ``base_path``, or, if that is empty, the one in *pool*.
 
-    :raises SettingError: the place cannot be used.
+    :raises SettingError: the storage cannot be used.
     """
     if not settings.base_path:
         return PoolStorage(pool)

@@ -1,4 +1,4 @@
-"""What the server tells of its attachments, and the files themselves, where it is asked to serve them."""
+"""GET requests that the component answers: the capability, the heartbeat, and files if ``serve_files`` is set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger("fileupload")
 
 
 class RecordService:
-    """Answers GET where we have something to say."""
+    """Answers GET requests for the server's root, its heartbeat, and the files of records."""
 
     def __init__(self, app: Any, settings: RecordSettings, template: RecordTemplate, storage: Storage) -> None:
         self._app = app
@@ -35,13 +35,13 @@ class RecordService:
         self._files_path = unquote(urlsplit(public).path) if settings.serve_files else ""
 
     def respond(self, environ: WSGIEnvironment) -> Response | None:
-        """Return the answer, or None where the app is to answer.
+        """Return the answer, or None for a request that the app answers.
 
-        :raises FileMissing: there is no such file.
+        :raises FileMissing: the file does not exist.
         """
         path = environ.get("PATH_INFO", "")
         if path.rstrip("/") == self._root:
-            return self._announce(forward(self._app, environ))
+            return self._add_capability(forward(self._app, environ))
         if path == self._heartbeat:
             return self._add_heartbeat(forward(self._app, environ))
         whole = environ.get("SCRIPT_NAME", "") + path
@@ -49,8 +49,8 @@ class RecordService:
             return self._serve(environ, whole.removeprefix(self._files_path))
         return None
 
-    def _announce(self, answer: Response) -> Response:
-        """Add our capability to what the server says of itself."""
+    def _add_capability(self, answer: Response) -> Response:
+        """Add the capability ``attachments`` to those of the server."""
         data = json_of(answer)
         if answer.status_code == 200 and isinstance(data, dict):
             capabilities = data.setdefault("capabilities", {})
@@ -78,7 +78,7 @@ class RecordService:
             if not self._settings.readonly:
                 self._storage.ping()
         except Exception:
-            log.exception("no test file could be written and deleted")
+            log.exception("heartbeat: a test file could not be written and deleted")
             return False
         return True
 
@@ -94,7 +94,7 @@ class RecordService:
             inline=file.is_shown,
         )
         response = file_response(environ, served, partial(self._storage.open, file), self._settings)
-        # It is as public as its address; a replaced file has another one.
+        # The file is public. It may be cached: a file that replaces it has another location.
         response.headers["Cache-Control"] = "public, no-cache"
         return response
 
@@ -102,5 +102,5 @@ class RecordService:
 def _version() -> str:
     try:
         return version("fileupload")
-    except PackageNotFoundError:  # run from a checkout that is not installed
+    except PackageNotFoundError:  # a source checkout that is not installed
         return "0"

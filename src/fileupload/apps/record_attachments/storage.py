@@ -1,4 +1,4 @@
-"""Where the files of records lie: the contract, and the one place that is the pool itself."""
+"""The storage of the files of records: its interface, and the implementation that leaves them in the pool."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fileupload.pool.base import Bucket, Pool
 from fileupload.pool.index import Key
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 
-_FILES = "files"  # the word under which the index knows of locations
+_FILES = "files"  # the first segment of the keys in the index that register locations
 
-RECORDS_OWNER = "records:"  # how the owner of an upload for a record begins, as the upload's status records it
+RECORDS_OWNER = "records:"  # the start of the owner that the status of uploads for records names
 
-# What browsers show without running anything in it. SVG and HTML run scripts, and so may whatever a browser parses as
-# XML, which is all that ends in +xml (RFC 7303): so these types are compared as a whole, never by how they begin.
+# Types that browsers display without running scripts. SVG and HTML run scripts, and so does any XML, that is, any type
+# with the suffix +xml (RFC 7303). So types are compared as a whole, never by a prefix such as image/.
 INLINE_SAFE_TYPES = frozenset(
     (
         *("image/png", "image/apng", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp", "text/plain"),
@@ -33,10 +33,12 @@ INLINE_SAFE_TYPES = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
-    """A file that a record may speak of.
+    """A file to which a record may refer.
 
     :ivar location: its relative path, of plain characters.
-    :ivar bucket_id: the bucket that it came in.
+    :ivar bucket_id: the bucket of its upload.
+    :ivar size: in bytes.
+    :ivar hash: the hex digest of its SHA-256.
     """
 
     location: str
@@ -48,12 +50,12 @@ class StoredFile:
 
     @property
     def is_shown(self) -> bool:
-        """Whether a browser may show it in the place of saving it."""
+        """Whether a browser may display the file instead of saving it."""
         return self.mimetype in INLINE_SAFE_TYPES
 
     @classmethod
     def from_text(cls, text: str) -> Self | None:
-        """Read what the register holds; None if it holds something else."""
+        """Return the file in a value of the index, or None if the value is invalid."""
         try:
             return cls(**json.loads(text))
         except (ValueError, TypeError):
@@ -61,11 +63,11 @@ class StoredFile:
 
 
 def holds_file(file: StoredFile, status: UploadStatus) -> bool:
-    """Tell whether a bucket with that *status* holds *file*, or what was left of it when it was moved away.
+    """Return whether a bucket with this *status* holds *file*, or the status of it after the file was moved away.
 
-    The register names a bucket, and does not own it: once the bucket was cleared, the client may have sent the same
-    identifier to another application. An upload that was stored before owners were recorded is told by its bytes.
-    Bytes without a status belong to no upload: a crash left them.
+    A location refers to a bucket, but does not own it: after the bucket was cleared, the client may have sent the same
+    identifier to another application. Uploads that were stored before owners were recorded are recognised by size and
+    hash. Bytes without a status are left over from a crash, and belong to no upload.
     """
     if status.state is State.UNKNOWN:
         return True
@@ -75,82 +77,82 @@ def holds_file(file: StoredFile, status: UploadStatus) -> bool:
 
 
 class Storage(ABC):
-    """Keeps files by location. Each location is registered in the pool's index, for one bucket, before it is used.
+    """Stores files by location. Each location is registered in the pool's index, for one bucket, before it is used.
 
-    :cvar needs_bucket: whether the file stays in the bucket that it came in.
-    :ivar address: where the public finds what is stored, as it stands before locations; empty if that is not known.
+    :cvar needs_bucket: whether the file stays in the bucket of its upload.
+    :ivar address: the public base URL of the locations; empty if it is not known.
     """
 
     needs_bucket: ClassVar[bool]
     address: str = ""
 
     def __init__(self, pool: Pool) -> None:
-        """Keep the register in the index of *pool*."""
+        """Register locations in the index of *pool*."""
         self.pool = pool
 
     def register(self, file: StoredFile) -> bool:
-        """Take a location for *file*; False if it is another's."""
-        key, name = _place(file.location)
+        """Register the location of *file*, atomically; return False if it is taken."""
+        key, name = _index_name(file.location)
         return not self.is_taken(file.location) and self.pool.index.put(key, name, json.dumps(asdict(file)), new=True)
 
     def find(self, location: str) -> StoredFile | None:
-        """Return the file that has a location, or None."""
+        """Return the file at a location, or None."""
         try:
-            text = self.pool.index.get(*_place(location))
+            text = self.pool.index.get(*_index_name(location))
         except ValueError:
             return None
         return None if text is None else StoredFile.from_text(text)
 
     def registered(self) -> Iterator[StoredFile]:
-        """Yield all files that have a location."""
+        """Yield the files of all registered locations."""
         for key in self.pool.index.keys((_FILES,)):
             for name in self.pool.index.names(key):
                 if (file := self.find("/".join((*key[1:], name)))) is not None:
                     yield file
 
     def remove(self, file: StoredFile) -> None:
-        """Remove a file, and give up its location; nothing happens if the location is another's."""
+        """Remove a file and then its registration; do nothing if its location is registered for another bucket."""
         if (found := self.find(file.location)) is not None and found.bucket_id == file.bucket_id:
             self.remove_bytes(file)
-            self.pool.index.remove(*_place(file.location))
+            self.pool.index.remove(*_index_name(file.location))
 
     def is_taken(self, location: str) -> bool:
-        """Tell whether something that is not registered has this location."""
+        """Return whether a file that is not registered is at this location."""
         return False
 
     @abstractmethod
     def store(self, file: StoredFile, bucket: Bucket) -> None:
-        """Bring the one file of a finished *bucket* to its location.
+        """Store the file of a finished *bucket* at its location.
 
-        :raises OSError: it cannot be put there.
+        :raises OSError: it cannot be stored.
         """
 
     @abstractmethod
     def open(self, file: StoredFile) -> BinaryIO:
         """Open a file for reading.
 
-        :raises FileMissing: it is not there.
+        :raises FileMissing: the file is gone.
         """
 
     @abstractmethod
     def remove_bytes(self, file: StoredFile) -> None:
-        """Remove what is stored of *file*."""
+        """Remove the content of *file*."""
 
     @abstractmethod
     def ping(self) -> None:
         """Write and delete a test file.
 
-        :raises OSError: that was not possible.
+        :raises OSError: one of both failed.
         """
 
 
 class PoolStorage(Storage):
-    """Files stay in their buckets, which are kept from purging."""
+    """Leaves files in their buckets, which are marked as kept, so that the pool does not purge them."""
 
     needs_bucket = True
 
     def store(self, file: StoredFile, bucket: Bucket) -> None:
-        """Keep the bucket."""
+        """Mark the bucket as kept."""
         bucket.keep(condition=partial(holds_file, file))
 
     def open(self, file: StoredFile) -> BinaryIO:
@@ -162,7 +164,7 @@ class PoolStorage(Storage):
         self.pool.clear(file.bucket_id, condition=partial(holds_file, file))
 
     def ping(self) -> None:
-        """Make an upload, and remove it."""
+        """Store an upload, and remove it."""
         bucket_id = new_id()
         status = UploadStatus(state=State.STARTING, started=timestamp(), updated=timestamp())
         attempt = self.pool.begin(bucket_id, status)
@@ -176,14 +178,14 @@ class PoolStorage(Storage):
             self.pool.clear(bucket_id)
 
 
-def _place(location: str) -> tuple[Key, str]:
-    """Return the key and the name under which the register has *location*."""
+def _index_name(location: str) -> tuple[Key, str]:
+    """Return the key and the name under which the index registers *location*."""
     *folder, name = location.split("/")
     return (_FILES, *folder), name
 
 
 def attachment_of(file: StoredFile, base_url: str) -> dict[str, Any]:
-    """Return the attribute that the record gets."""
+    """Return the value of the record's attribute ``attachment``."""
     return {
         "filename": file.filename,
         "hash": file.hash,

@@ -1,4 +1,4 @@
-"""Requests to the wrapped app, made in the name of the client whose request is being served."""
+"""Requests to the wrapped app, with the credentials of the client whose request is handled."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from wsgiref.types import WSGIEnvironment
 
 from webob import Request, Response
 
-# A page asks by these what methods it may use (Fetch, CORS preflight); any other header with a method in its name may
-# put another one in the place of the request's own: X-HTTP-Method-Override, X-HTTP-Method, X-Method-Override, …
+from fileupload.wsgi.json_body import parse_json_or_none
+
+# Headers of a CORS preflight. Any other header with "method" in its name may be an override of the request's method:
+# X-HTTP-Method-Override, X-HTTP-Method, X-Method-Override, …
 _PREFLIGHT = "HTTP_ACCESS_CONTROL_"
-# What belongs to the client's own request: its body, its ranges, its address as servers and proxies keep it.
-_OWN = frozenset(
+# Keys of the environ that describe the client's own request: its body, its ranges, its address.
+_NOT_FORWARDED = frozenset(
     (
         *("CONTENT_LENGTH", "CONTENT_TYPE", "QUERY_STRING", "RAW_URI", "REQUEST_URI", "wsgi.input_terminated"),
         *("HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_DISPOSITION", "HTTP_EXPECT", "HTTP_TRAILER", "HTTP_ACCEPT_ENCODING"),
@@ -26,7 +28,7 @@ _PRECONDITIONS = frozenset({"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_IF_UNMO
 
 
 class AppFailed(Exception):
-    """The app raised *error*, which is none of ours."""
+    """The app raised an exception, *error*, which the server must receive unchanged."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -34,18 +36,18 @@ class AppFailed(Exception):
 
 
 class AppClient:
-    """Asks the app, with the credentials and all other headers of a client's request."""
+    """Sends requests to the app, with the credentials and the other headers of a client's request."""
 
     def __init__(self, app: Any, environ: WSGIEnvironment) -> None:
-        """Take *environ* as it is now; what the app makes of it later is not seen here."""
+        """Send requests with the headers that *environ* has now; later changes by the app have no effect."""
         self._app = app
-        self._environ = {name: value for name, value in environ.items() if name not in _OWN}
+        self._environ = {name: value for name, value in environ.items() if name not in _NOT_FORWARDED}
         for name in method_overrides(environ):
             del self._environ[name]
 
     @property
     def has_preconditions(self) -> bool:
-        """Whether the client's own request has any (RFC 9110, 13.1)."""
+        """Whether the client's request is conditional (RFC 9110, 13.1)."""
         return not _PRECONDITIONS.isdisjoint(self._environ)
 
     def request(
@@ -57,30 +59,30 @@ class AppClient:
         conditional: bool = False,
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Response:
-        """Return the app's answer, with its whole body.
+        """Send a request to the app; return its answer, with its whole body.
 
-        :param path: of the app, percent-encoded, below its mount.
-        :param body: what is sent as JSON; None for nothing.
-        :param conditional: let the client's own preconditions (``If-Match`` and its like) hold for this request too.
-        :param headers: further ones.
-        :raises AppFailed: the app raised an error.
+        :param path: the path below the app's mount, percent-encoded.
+        :param body: the JSON value to send; None for an empty body.
+        :param conditional: whether to send the client's preconditions, such as ``If-Match``, too.
+        :param headers: further headers.
+        :raises AppFailed: the app raised an exception.
         """
         kept = self._environ if conditional else without(self._environ, _PRECONDITIONS)
         blank = Request.blank(path).environ
-        asked = Request({**blank, **kept, "PATH_INFO": blank["PATH_INFO"], "QUERY_STRING": blank["QUERY_STRING"]})
-        asked.environ["REQUEST_METHOD"] = method
-        asked.accept = "application/json"
-        asked.body = b"" if body is None else json.dumps(body).encode()
-        asked.environ["wsgi.input_terminated"] = True
+        request = Request({**blank, **kept, "PATH_INFO": blank["PATH_INFO"], "QUERY_STRING": blank["QUERY_STRING"]})
+        request.environ["REQUEST_METHOD"] = method
+        request.accept = "application/json"
+        request.body = b"" if body is None else json.dumps(body).encode()
+        request.environ["wsgi.input_terminated"] = True
         if body is not None:
-            asked.content_type = "application/json"
+            request.content_type = "application/json"
         for name, value in headers.items():
-            asked.headers[name] = value
-        return forward(self._app, asked.environ)
+            request.headers[name] = value
+        return forward(self._app, request.environ)
 
 
 def method_overrides(environ: WSGIEnvironment) -> list[str]:
-    """Return the names of the headers by which an app may take another method than that of the request."""
+    """Return the names of the headers by which an app may override the method of the request."""
     return [
         name for name in environ if name.startswith("HTTP_") and "METHOD" in name and not name.startswith(_PREFLIGHT)
     ]
@@ -93,21 +95,18 @@ def without(environ: WSGIEnvironment, names: Iterable[str]) -> WSGIEnvironment:
 
 
 def forward(app: Any, environ: WSGIEnvironment) -> Response:
-    """Return the app's answer to *environ*, with its whole body.
+    """Return the app's answer to the request in *environ*, with its whole body.
 
-    :raises AppFailed: the app raised an error.
+    :raises AppFailed: the app raised an exception.
     """
     try:
         response = Request(environ).get_response(app)
-        response.body  # noqa: B018 - read now, while the app may still use what it needs for it
+        response.body  # noqa: B018 - read now, while the app's resources, such as a transaction, are open
     except Exception as error:
         raise AppFailed(error) from error
     return response
 
 
 def json_of(response: Response) -> Any:
-    """Return what the body of *response* says as JSON, or None if it says nothing."""
-    try:
-        return json.loads(response.body)
-    except (ValueError, RecursionError):
-        return None
+    """Return the JSON value in the body of *response*, or None if the body is not JSON."""
+    return parse_json_or_none(response.body)

@@ -1,4 +1,8 @@
-"""A file comes for a record: it is received, placed, and the app is asked to take it; or nothing of it remains."""
+"""Uploads for records: a file is received and stored, then the app sets the attribute; otherwise the file is removed.
+
+The app's answer decides. If the app fails (500, or an exception), the record is read to find out whether it refers to
+the file; if even that is not possible, the garbage collection decides later.
+"""
 
 from __future__ import annotations
 
@@ -39,79 +43,79 @@ from fileupload.wsgi.urls import application_url
 
 log = logging.getLogger("fileupload")
 
-_MAX_ATTEMPTS = 3  # to update or create a record that others create and delete meanwhile
+_MAX_ATTEMPTS = 3  # to update or create a record that other requests create and delete at the same time
 _BODY_HEADERS = frozenset({"content-type", "content-length", "content-encoding", "transfer-encoding"})
 
 
 class RecordUploads:
-    """What happens at ``{record-url}/attachment``."""
+    """The handlers of ``{record-url}/attachment``: attach a file, detach it, answer a preflight."""
 
     def __init__(
         self,
         manager: UploadManager,
         settings: RecordSettings,
         api: ApiAdapter,
-        files: RecordLedger,
+        ledger: RecordLedger,
         changes: ChangeGuard,
     ) -> None:
         self._manager = manager
         self._settings = settings
         self._api = api
-        self._files = files
+        self._ledger = ledger
         self._changes = changes
 
     def attach(self, client: AppClient, record: RecordAddress, environ: WSGIEnvironment) -> Response:
-        """Take the file in *environ*, and make it the attachment of *record*, which is created if it is not there.
+        """Store the file in *environ*, and make it the attachment of *record*, which is created if it does not exist.
 
-        :raises UploadError: the request is refused, and nothing of it remains.
+        :raises UploadError: the request is refused, and nothing of it is kept.
         """
         if (refusal := self._api.check_permission(client, record)) is not None:
             return refusal
         require_form(environ)
-        application_url(environ)  # refuses a request by whose address the answer could not name the record
-        home = self._canonical(client, record)
-        upload = self._open(environ, home)
-        stored, body = self._take(home, upload)
+        application_url(environ)  # refuses a Host header that the Location of the answer could not contain
+        canonical = self._canonical(client, record)
+        upload = self._open(environ, canonical)
+        stored, body = self._store(canonical, upload)
         try:
             answer = self._save(client, record, body)
         except BaseException:
-            self._settle_doubt(client, home, upload)
+            self._resolve_doubt(client, canonical, upload)
             raise
         if 200 <= answer.status_code < 300:
-            self._keep(client, home, upload)
-            return _answer(answer, home, environ, attachment_of(stored, self._settings.base_url))
+            self._commit(client, canonical, upload)
+            return _answer(answer, canonical, environ, attachment_of(stored, self._settings.base_url))
         if answer.status_code < 500:
-            self._withdraw(home, upload, RecordError("The server did not take the attachment."))
+            self._withdraw(canonical, upload, RecordError("The server did not accept the attachment."))
         else:
-            self._settle_doubt(client, home, upload)
+            self._resolve_doubt(client, canonical, upload)
         return answer
 
-    def _take(self, home: RecordAddress, upload: UploadRequest) -> tuple[StoredFile, dict[str, Any]]:
-        """Receive the form and place its file; return it, and what the app is sent.
+    def _store(self, canonical: RecordAddress, upload: UploadRequest) -> tuple[StoredFile, dict[str, Any]]:
+        """Receive the form and store its file; return the file, and the body of the request to the app.
 
-        :raises UploadError: the form is not as it should be, or could not be stored.
-        :raises OSError: the file could not be placed.
+        :raises UploadError: the form is not valid, or cannot be stored.
+        :raises OSError: the file cannot be stored at its location.
         """
         try:
-            status = self._receive(upload, self._settings.of(home.groups))
+            status = self._receive(upload, self._settings.of(canonical.groups))
         except BaseException:
-            self._forget(home, upload)
+            self._discard(canonical, upload)
             raise
         try:
-            return self._prepare(home, upload, status)
+            return self._prepare(canonical, upload, status)
         except BaseException as error:
-            self._withdraw(home, upload, error if isinstance(error, UploadError) else StorageFailed())
+            self._withdraw(canonical, upload, error if isinstance(error, UploadError) else StorageFailed())
             raise
 
     def detach(self, client: AppClient, record: RecordAddress) -> Response:
-        """Take the attachment off *record*, and remove its file."""
-        home = self._canonical(client, record)
+        """Remove the attachment from *record*, and its file."""
+        canonical = self._canonical(client, record)
         try:
             answer = self._api.detach(client, record)
         except AppFailed:
-            self._changes.end(client, PendingChange(home.segments), Response(status=500))
+            self._changes.end(client, PendingChange(canonical.segments), Response(status=500))
             raise
-        self._changes.end(client, PendingChange(home.segments), answer)
+        self._changes.end(client, PendingChange(canonical.segments), answer)
         if not 200 <= answer.status_code < 300:
             return answer
         response = Response(status=204)
@@ -120,9 +124,9 @@ class RecordUploads:
         return response
 
     def preflight(self, client: AppClient, record: RecordAddress, environ: WSGIEnvironment) -> Response:
-        """Return what the app says of cross-origin writes to the record, for our methods (Fetch, CORS preflight)."""
-        asked = "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
-        headers = {"Access-Control-Request-Method": "PUT"} if asked else {}
+        """Return the app's answer to a CORS preflight for a PUT of the record, with the methods of this address."""
+        is_preflight = "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
+        headers = {"Access-Control-Request-Method": "PUT"} if is_preflight else {}
         answer = client.request("OPTIONS", record.path, headers=headers)
         if "Access-Control-Allow-Methods" in answer.headers:
             answer.headers["Access-Control-Allow-Methods"] = "POST,DELETE,OPTIONS"
@@ -131,24 +135,24 @@ class RecordUploads:
     def _canonical(self, client: AppClient, record: RecordAddress) -> RecordAddress:
         return self._api.template.at(self._api.canonical(client, record.segments)) or record
 
-    def _open(self, environ: WSGIEnvironment, home: RecordAddress) -> UploadRequest:
-        rules = self._settings.of(home.groups)
+    def _open(self, environ: WSGIEnvironment, canonical: RecordAddress) -> UploadRequest:
+        rules = self._settings.of(canonical.groups)
         query = parse_query(environ)
         given = identifier_of(environ, query)
         limits = [limit for limit in (rules.max_size_bytes, self._settings.max_size) if limit]
         settings = replace(rules, max_size=min(limits, default=0), extensions=(), checksum="sha256")
         identifier = given or self._manager.create_identifier()
-        file_filter = AttachmentFilter(rules, partial(self._files.begin, home))
-        owner = record_owner(home.segments)
+        file_filter = AttachmentFilter(rules, partial(self._ledger.begin, canonical))
+        owner = record_owner(canonical.segments)
         return open_upload(
             environ, query, self._manager, identifier, settings=settings, file_filter=file_filter, owner=owner
         )
 
     @staticmethod
     def _receive(upload: UploadRequest, rules: RecordSettings) -> UploadStatus:
-        """Take the form into its bucket.
+        """Store the form in its bucket.
 
-        :raises UploadError: it is not as it should be, or could not be stored.
+        :raises UploadError: the form is not valid, or cannot be stored.
         """
         try:
             return receive(upload)
@@ -162,110 +166,112 @@ class RecordUploads:
             raise
 
     def _prepare(
-        self, home: RecordAddress, upload: UploadRequest, status: UploadStatus
+        self, canonical: RecordAddress, upload: UploadRequest, status: UploadStatus
     ) -> tuple[StoredFile, dict[str, Any]]:
-        """Place the file of a finished upload; return it, and what the app is sent.
+        """Store the file of a finished upload at its location; return it, and the body of the request to the app.
 
-        :raises UploadError: the form is not as it should be.
-        :raises OSError: the file could not be stored.
+        :raises UploadError: the form is not valid.
+        :raises OSError: the file cannot be stored.
         """
         file = status.files[0]
         if not file.filename:
             raise filename_required()
         attributes, permissions = read_texts(status)
-        self._api.body(attributes, permissions)  # refused before anything becomes public
+        self._api.body(attributes, permissions)  # may refuse the form, before the file becomes public
         bucket = upload.pool.bucket(upload.claims.id)
-        stored = self._files.place(home, bucket, file, self._settings.of(home.groups))
+        stored = self._ledger.place(canonical, bucket, file, self._settings.of(canonical.groups))
         attachment = attachment_of(stored, self._settings.base_url)
         return stored, self._api.body({**attributes, FIELD: attachment}, permissions)
 
     def _save(self, client: AppClient, record: RecordAddress, body: dict[str, Any]) -> Response:
-        """Have the app update the record, or create it; return its answer."""
+        """Send the attributes to the app, as an update of the record or to create it; return the app's answer."""
         for _ in range(_MAX_ATTEMPTS):
             answer = client.request("PATCH", record.path, body, conditional=True)
             if answer.status_code not in self._api.not_found_statuses:
                 return answer
             if client.has_preconditions:
                 return client.request("PUT", record.path, body, conditional=True)
-            # Another client may create it now: to replace that record would lose what is in it.
+            # Race: another client may create the record now. An unconditional PUT would overwrite its attributes.
             answer = client.request("PUT", record.path, body, headers={"If-None-Match": "*"})
             if answer.status_code != 412:
                 return answer
         return answer
 
-    def _keep(self, client: AppClient, home: RecordAddress, upload: UploadRequest) -> None:
-        """Note that the record has the file, and remove those that it had before.
+    def _commit(self, client: AppClient, canonical: RecordAddress, upload: UploadRequest) -> None:
+        """Mark the file as linked to its record, and remove the record's earlier files.
 
-        Where that fails, the garbage collection will do it: the app has taken the file.
+        The app has stored the attribute, so a failure here does not fail the request: the garbage collection will
+        complete it.
         """
         try:
-            if not self._files.storage.needs_bucket:
-                # Before the link: what is not linked is what the garbage collection looks at again.
-                if _is_watched(upload):
+            if not self._ledger.storage.needs_bucket:
+                # Before the link, so that after a crash the garbage collection finds an unlinked entry, and removes
+                # the copy in the bucket.
+                if _has_client_identifier(upload):
                     upload.pool.bucket(upload.claims.id).remove_file(condition=_owned_by(upload))
                 else:
                     upload.pool.clear(upload.claims.id, condition=_owned_by(upload))
-            self._files.link(home, upload.claims.id)
-            self._changes.reconcile(client, home.segments)
+            self._ledger.link(canonical, upload.claims.id)
+            self._changes.reconcile(client, canonical.segments)
         except (OSError, AppFailed):
-            log.exception("the files that a record had before could not be removed")
+            log.exception("earlier files of a record could not be removed")
 
-    def _forget(self, home: RecordAddress, upload: UploadRequest) -> None:
-        """Leave nothing of an upload that was not received but, where the client watches it, its status."""
-        if not _is_watched(upload):
+    def _discard(self, canonical: RecordAddress, upload: UploadRequest) -> None:
+        """Remove an upload that failed. If the client has sent an identifier, its status is kept."""
+        if not _has_client_identifier(upload):
             upload.pool.clear(upload.claims.id, condition=_owned_by(upload))
-        entry = self._files.entry(home, upload.claims.id)
-        # With a location it is that of another upload with the same identifier, as is then the bucket.
+        entry = self._ledger.entry(canonical, upload.claims.id)
+        # An entry with a location belongs to another upload with the same identifier, and so does the bucket.
         if entry is not None and not entry.location:
-            self._files.delete(entry)
+            self._ledger.delete(entry)
 
-    def _withdraw(self, home: RecordAddress, upload: UploadRequest, error: UploadError) -> None:
-        """Leave nothing of an upload that was received but, where the client watches it, a status that says why."""
+    def _withdraw(self, canonical: RecordAddress, upload: UploadRequest, error: UploadError) -> None:
+        """Remove a stored upload. If the client has sent an identifier, the status becomes that of *error*."""
         upload.pool.clear(upload.claims.id, condition=_owned_by(upload))
-        # Last: as long as the entry is there, the garbage collection knows of all that could not be removed.
-        if (entry := self._files.entry(home, upload.claims.id)) is not None:
-            self._files.delete(entry)
-        if _is_watched(upload):
+        # The entry is removed last: while it exists, the garbage collection finds all that a crash has left.
+        if (entry := self._ledger.entry(canonical, upload.claims.id)) is not None:
+            self._ledger.delete(entry)
+        if _has_client_identifier(upload):
             upload.pool.record_refusal(upload.claims.id, upload.first_status().failed(error))
 
-    def _settle_doubt(self, client: AppClient, home: RecordAddress, upload: UploadRequest) -> None:
-        """Find out whether an app that failed has taken the file, and keep it or not."""
-        entry = self._files.entry(home, upload.claims.id)
+    def _resolve_doubt(self, client: AppClient, canonical: RecordAddress, upload: UploadRequest) -> None:
+        """Read the record after the app has failed: commit the upload if the record refers to it, else withdraw it."""
+        entry = self._ledger.entry(canonical, upload.claims.id)
         try:
-            answer = client.request("GET", home.path)
+            answer = client.request("GET", canonical.path)
         except AppFailed:
             answer = Response(status=500)
         attachment = self._api.attachment(answer) if answer.status_code == 200 else None
         if isinstance(attachment, dict) and entry is not None and entry.is_at(attachment.get("location")):
-            self._keep(client, home, upload)
+            self._commit(client, canonical, upload)
         elif answer.status_code in {200, 404}:
-            self._withdraw(home, upload, StorageFailed())
+            self._withdraw(canonical, upload, StorageFailed())
         else:
             log.warning(
-                "the app failed, and does not tell whether it took a file; `fileupload records gc` will find out"
+                "the app failed, so a file may have no record; `fileupload records gc` finds and removes such files"
             )
 
 
-def _is_watched(upload: UploadRequest) -> bool:
-    """Tell whether the client gave the identifier, and so may ask for the status."""
+def _has_client_identifier(upload: UploadRequest) -> bool:
+    """Return whether the client has sent an identifier, and so may request the status."""
     return bool(identifier_of(upload.environ, upload.query))
 
 
 def _owned_by(upload: UploadRequest) -> Condition:
-    """Return what holds of a bucket as long as it is this record's, and not another application's or record's."""
+    """Return the condition that a bucket belongs to this record, not to another one or to another application."""
     return lambda status: status.owner == upload.owner
 
 
 def _passed_on(answer: Response) -> list[tuple[str, str]]:
-    """Return the headers of the app's answer that hold for ours too: CORS, validators, and the app's own."""
+    """Return the headers of the app's answer to pass on: all but those of its body, so CORS and validators too."""
     return [(name, value) for name, value in answer.headerlist if name.lower() not in _BODY_HEADERS]
 
 
-def _answer(answer: Response, home: RecordAddress, environ: WSGIEnvironment, attachment: dict[str, Any]) -> Response:
+def _answer(answer: Response, record: RecordAddress, environ: WSGIEnvironment, attachment: dict[str, Any]) -> Response:
     response = json_response(attachment, 201 if answer.status_code == 201 else 200)
     passed = _passed_on(answer)
     for name, _ in passed:
         response.headers.pop(name, None)
     response.headers.extend(passed)
-    response.headers["Location"] = application_url(environ) + home.path
+    response.headers["Location"] = application_url(environ) + record.path
     return response

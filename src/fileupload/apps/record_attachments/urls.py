@@ -1,4 +1,4 @@
-"""Where records live: the one template of their addresses, and what an address means beside it."""
+"""The addresses of records: the template of the setting ``record_url``, and the addresses above and below records."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from fileupload.pool.index import MAX_SEGMENT_BYTES, Key
+from fileupload.wsgi.paths import from_wsgi_path
 
 KINTO_RECORD = "/v1/buckets/{bucket_id}/collections/{collection_id}/records/{id}"
 ENDPOINT = "attachment"
 
 _TEMPLATE = re.compile(r"(?:/(?:[^/{}?#\s]+|\{[a-z_][a-z0-9_]*\}))+", re.ASCII)
-_RECORDS = "records"  # the word under which the index knows of them
+_RECORDS = "records"  # the first segment of the ledger's keys in the index
 
 
 @dataclass(frozen=True)
 class RecordAddress:
-    """The address of a record within the mount.
+    """The address of a record below the mount.
 
-    :ivar segments: those of its path, decoded.
-    :ivar values: what stands at the placeholders of the template.
+    :ivar segments: the segments of its path, decoded.
+    :ivar values: the values of the template's placeholders.
     """
 
     segments: tuple[str, ...]
@@ -30,22 +31,22 @@ class RecordAddress:
 
     @property
     def path(self) -> str:
-        """The path as it is sent, percent-encoded."""
+        """The path, percent-encoded."""
         return path_of(self.segments)
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The values that the record shares with others: all but its own."""
+        """The values of all placeholders but the last, which is the record's own id."""
         return tuple(self.values.values())[:-1]
 
 
 @dataclass(frozen=True)
 class Removal:
-    """What a DELETE at an address removes.
+    """The resources that a DELETE at an address removes.
 
-    :ivar segments: of the address.
-    :ivar each: whether it removes what stands one segment below (all of it, or what a filter chooses), and not the
-        thing at the address itself.
+    :ivar segments: the segments of the address.
+    :ivar each: whether it removes the resources one segment below (all of them, or those that a filter selects), and
+        not the resource at the address itself.
     """
 
     segments: tuple[str, ...]
@@ -53,18 +54,18 @@ class Removal:
 
 
 class RecordTemplate:
-    """Reads addresses by a template such as ``/api/{collection}/{id}``.
+    """Matches addresses with a template such as ``/api/{collection}/{id}``.
 
-    :ivar parts: the segments of the template; those of placeholders begin with a brace.
-    :ivar names: of its placeholders.
-    :ivar root: the segments above what the first placeholder is one of.
-    :ivar base: those above the first placeholder.
+    :ivar parts: the segments of the template; placeholders begin with a brace.
+    :ivar names: the names of the placeholders.
+    :ivar base: the segments before the first placeholder.
+    :ivar root: :attr:`base` without its last segment; in Kinto, the version, such as ``v1``.
     """
 
     def __init__(self, template: str) -> None:
-        """Take *template*, whose last segment is a placeholder.
+        """Parse *template*, whose last segment must be a placeholder.
 
-        :raises ValueError: it is no such template.
+        :raises ValueError: the template is not valid.
         """
         parts = template.split("/")[1:]
         if _TEMPLATE.fullmatch(template) is None or not parts[-1].startswith("{") or len(set(parts)) != len(parts):
@@ -82,33 +83,33 @@ class RecordTemplate:
         return None if segments is None else self.at(segments)
 
     def at(self, segments: tuple[str, ...]) -> RecordAddress | None:
-        """Return the record whose address has these segments, or None."""
+        """Return the record at the address with these segments, or None."""
         if len(segments) != len(self._parts) or not self._fits(segments):
             return None
         pairs = zip(self._parts, segments, strict=True)
         return RecordAddress(segments, {part[1:-1]: each for part, each in pairs if part.startswith("{")})
 
     def endpoint(self, path: str) -> RecordAddress | None:
-        """Return the record whose attachment's address *path* is, or None."""
+        """Return the record whose attachment has the address *path*, or None."""
         head, _, last = path.rstrip("/").rpartition("/")
         return self.record(head) if last == ENDPOINT else None
 
     def holds_records(self, path: str) -> bool:
-        """Tell whether records are made by POST to *path*."""
+        """Return whether a POST to *path* creates records."""
         segments = _split(path)
         return segments is not None and self.holds_records_at(segments)
 
     def holds_records_at(self, segments: tuple[str, ...]) -> bool:
-        """Tell whether records are made by POST to the address with these segments."""
+        """Return whether a POST to the address with these segments creates records."""
         return len(segments) == len(self._parts) - 1 and self._fits(segments)
 
     def removal(self, path: str) -> Removal | None:
-        """Return what a DELETE at *path* takes away with it of the records, or None for nothing."""
+        """Return the removal of records by a DELETE at *path*, or None if it removes none."""
         segments = _split(path)
         return None if segments is None else self.removal_at(segments)
 
     def removal_at(self, segments: tuple[str, ...]) -> Removal | None:
-        """Return what a DELETE at the address with these segments removes of the records, or None for nothing."""
+        """Return the removal of records by a DELETE at the address with these segments, or None if it removes none."""
         if not len(self.root) < len(segments) <= len(self._parts) or not self._fits(segments):
             return None
         below = self._parts[len(segments) :]
@@ -128,7 +129,7 @@ def path_of(segments: tuple[str, ...]) -> str:
 
 
 def index_key(segments: tuple[str, ...]) -> Key:
-    """Return the key under which the index knows of what is at an address, and of all that is below it."""
+    """Return the key of an address in the index; the keys of all addresses below it begin with it."""
     return (_RECORDS, *(_segment(segment) for segment in segments))
 
 
@@ -138,11 +139,11 @@ def _segment(segment: str) -> str:
 
 
 def _split(path: str) -> tuple[str, ...] | None:
-    """Return the segments of *path*, which WSGI has decoded from percent-encoding into Latin-1 (PEP 3333)."""
+    """Return the segments of a path of the environ; None if it is not UTF-8, or has empty or dot segments."""
     if not path.startswith("/"):
         return None
     try:
-        segments = tuple(path.encode("latin-1").decode("utf-8").rstrip("/").split("/")[1:])
+        segments = tuple(from_wsgi_path(path).rstrip("/").split("/")[1:])
     except UnicodeError:
         return None
     return None if any(segment in {"", ".", ".."} for segment in segments) else segments
