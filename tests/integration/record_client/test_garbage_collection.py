@@ -188,7 +188,7 @@ def test_a_record_that_speaks_of_something_else_is_found(world: World, attachmen
     world.write(attachment)
     (finding,) = world.collect()
     assert finding.verdict is Verdict.REMOVED
-    assert finding.reason.startswith("the record speaks of ")
+    assert finding.reason.startswith("the record refers to ")
     world.assert_empty()
 
 
@@ -319,7 +319,7 @@ def test_a_file_that_is_gone_is_reported(world: World) -> None:
     for _ in range(2):
         (finding,) = world.collect()
         assert finding.verdict is Verdict.MISSING
-        assert finding.reason == "the record speaks of a file that is gone"
+        assert finding.reason == "the record refers to a file that is gone"
 
 
 @pytest.mark.parametrize("options", [{"keep_old_files": "true"}, {"resources.blog.keep_old_files": "true"}])
