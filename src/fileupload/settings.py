@@ -54,6 +54,18 @@ def parse_megabytes(value: object) -> int:
     return parse_size(value, 1 << 20)
 
 
+def optional(convert: Callable[[object], int]) -> Callable[[object], int | None]:
+    """Return a converter for a limit: 0, which means no limit in settings, becomes None.
+
+    Inside, None alone means that there is no limit, and 0 is a limit like any other.
+    """
+
+    def converted(value: object) -> int | None:
+        return convert(value) or None
+
+    return converted
+
+
 def least(*limits: int | None) -> int | None:
     """Return the smallest of *limits*, each of which may be None for no limit; None if there is none."""
     return min((limit for limit in limits if limit is not None), default=None)
@@ -263,8 +275,12 @@ class Settings:
     s3_access_key_id: str = setting(_parse_token, "", "S3 access key id; empty: the default credentials of boto3.")
     s3_secret_access_key: str = setting(_parse_token, "", "S3 secret access key.")
     progress: str = setting(_progress, "", "Redis URL for upload progress with an object store: redis://host:port/0.")
-    max_size: int = setting(parse_megabytes, 100 << 30, "Maximum total size of the files of an upload; 0: no limit.")
-    max_file_size: int = setting(parse_megabytes, 0, "Maximum size of each file of an upload; 0: only max_size.")
+    max_size: int | None = setting(
+        optional(parse_megabytes), 100 << 30, "Maximum total size of the files of an upload; 0: no limit."
+    )
+    max_file_size: int | None = setting(
+        optional(parse_megabytes), None, "Maximum size of each file of an upload; 0: only max_size."
+    )
     upload_url: str = setting(_upload_url, "", "URL of a dedicated upload server; this app then receives no uploads.")
     upload_key: tuple[str, ...] = setting(
         parse_keys, (), "Signing keys, newest first; empty: one is generated and stored in the pool."

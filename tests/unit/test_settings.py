@@ -16,7 +16,7 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("max_size", "5G", 5 << 30),
     ("max_size", "512 KiB", 512 << 10),
     ("max_size", "100b", 100),
-    ("max_size", "0", 0),
+    ("max_size", "0", None),
     ("min_free_space", "1", 1 << 20),
     ("max_field_size", "64", 64),
     ("max_field_size", "64k", 64 << 10),

@@ -72,8 +72,8 @@ class UploadPolicy:
         """Return the policy for an upload under an identifier with these *claims*."""
         return cls(
             pool=pool,
-            max_size=least(settings.max_size or None, claims.max_size),
-            max_file_size=settings.max_file_size or None,
+            max_size=least(settings.max_size, claims.max_size),
+            max_file_size=settings.max_file_size,
             type_ranges=tuple(ranges for ranges in (settings.content_types, claims.content_types) if ranges),
             extensions=settings.extensions,
             min_free_space=settings.min_free_space or None,

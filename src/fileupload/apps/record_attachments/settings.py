@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from fileupload.apps.record_attachments.urls import KINTO_RECORD, RecordTemplate
 from fileupload.errors import SettingError
-from fileupload.settings import Settings, parse_boolean, parse_s3_url, parse_size, setting
+from fileupload.settings import Settings, optional, parse_boolean, parse_s3_url, parse_size, setting
 
 _GROUPS = {
     "documents": "pdf rtf odf ods gnumeric abw doc docx xls xlsx",
@@ -147,7 +147,7 @@ class RecordSettings(Settings):
     mimetypes: tuple[tuple[str, str], ...] = setting(
         _mimetypes, (), "Media types by extension, which override those that clients send."
     )
-    max_size_bytes: int = setting(parse_size, 0, "Maximum size of a file; 0: only max_size.")
+    max_size_bytes: int | None = setting(optional(parse_size), None, "Maximum size of a file; 0: only max_size.")
     resources: Mapping[tuple[str, ...], Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @classmethod

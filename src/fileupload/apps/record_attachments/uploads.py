@@ -36,6 +36,7 @@ from fileupload.manager import UploadManager
 from fileupload.pool.base import Condition
 from fileupload.protocols.registry import open_upload, receive
 from fileupload.protocols.upload_request import UploadRequest
+from fileupload.settings import least
 from fileupload.status import UploadStatus
 from fileupload.wsgi.request import identifier_of, parse_query
 from fileupload.wsgi.responses import json_response
@@ -139,8 +140,8 @@ class RecordUploads:
         rules = self._settings.of(canonical.groups)
         query = parse_query(environ)
         given = identifier_of(environ, query)
-        limits = [limit for limit in (rules.max_size_bytes, self._settings.max_size) if limit]
-        settings = replace(rules, max_size=min(limits, default=0), extensions=(), checksum="sha256")
+        limit = least(rules.max_size_bytes, self._settings.max_size)
+        settings = replace(rules, max_size=limit, extensions=(), checksum="sha256")
         identifier = given or self._manager.create_identifier()
         file_filter = AttachmentFilter(rules, partial(self._ledger.begin, canonical))
         owner = record_owner(canonical.segments)
@@ -161,7 +162,7 @@ class RecordUploads:
         except FieldTooLarge:
             raise
         except TooLarge:
-            if rules.max_size_bytes and upload.policy.max_size == rules.max_size_bytes:
+            if rules.max_size_bytes is not None and upload.policy.max_size == rules.max_size_bytes:
                 raise size_exceeded(rules.max_size_bytes) from None
             raise
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from fileupload.settings import (
     Settings,
+    optional,
     parse_count,
     parse_days,
     parse_function,
@@ -50,13 +51,19 @@ class SessionSettings(Settings):
     """
 
     path: str = setting(_mount, "/attachments", "Path of the attachments.")
-    max_size: int = setting(parse_megabytes, 50 << 20, "Maximum total size of the files of an upload; 0: no limit.")
+    max_size: int | None = setting(
+        optional(parse_megabytes), 50 << 20, "Maximum total size of the files of an upload; 0: no limit."
+    )
     expire_after: float = setting(
         parse_days, 3 * 86400.0, "Age after which attachments are purged in the background; 0: never."
     )
-    max_bundle_size: int = setting(parse_megabytes, 250 << 20, "Quota of a bundle in bytes; 0: no limit.")
+    max_bundle_size: int | None = setting(
+        optional(parse_megabytes), 250 << 20, "Quota of a bundle in bytes; 0: no limit."
+    )
     max_bundle_files: int = setting(parse_count, 100, "Quota of a bundle in files.")
-    max_session_size: int = setting(parse_megabytes, 1 << 30, "Quota of a session in bytes; 0: no limit.")
+    max_session_size: int | None = setting(
+        optional(parse_megabytes), 1 << 30, "Quota of a session in bytes; 0: no limit."
+    )
     max_session_files: int = setting(parse_count, 1000, "Quota of a session in files.")
     session: FindSession | None = setting(  # noqa: RUF009 (a function is as immutable as the others)
         parse_function,

@@ -27,6 +27,7 @@ from fileupload.formatting import format_size
 from fileupload.manager import UploadManager
 from fileupload.protocols.registry import open_upload, receive
 from fileupload.protocols.upload_request import FileFilter, UploadRequest
+from fileupload.settings import least
 from fileupload.status import State, UploadedFile, UploadStatus
 from fileupload.wsgi.request import identifier_of
 
@@ -85,8 +86,8 @@ class AttachmentUploads:
         self._manager = manager
         self._pool = manager.pool
         self._limits = settings
-        sizes = filter(None, (settings.max_size, settings.max_bundle_size, settings.max_session_size))
-        self._settings = replace(settings, max_size=min(sizes, default=0))
+        largest = least(settings.max_size, settings.max_bundle_size, settings.max_session_size)
+        self._settings = replace(settings, max_size=largest)
 
     def receive(self, environ: dict[str, Any], query: dict[str, str], bundle: Bundle) -> list[Attachment]:
         """Store the upload of a request in *bundle*; return its attachments.
@@ -122,7 +123,9 @@ class AttachmentUploads:
         :raises TooLarge: their declared sizes together are more than ``max_session_size``.
         """
         limit = self._limits.max_session_size
-        indexes = [other.index for other in bundles_of(self._pool, bundle.session)] if limit else []
+        if limit is None:
+            return
+        indexes = [other.index for other in bundles_of(self._pool, bundle.session)]
         begun = [(index, other) for index in indexes for other in index.entries() if other.acceptance is None]
         before = [(index, other) for index, other in begun if other.rank < entry.rank]
         left = limit - entry.declared
@@ -239,8 +242,8 @@ def _reservations(
     return [_Reservation((bundle.name, name), 1, file.size, committed) for name, file in last.items()]
 
 
-def _over(what: str, reservations: list[_Reservation], max_size: int, max_files: int) -> UploadError | None:
-    if max_size and sum(reservation.size for reservation in reservations) > max_size:
+def _over(what: str, reservations: list[_Reservation], max_size: int | None, max_files: int) -> UploadError | None:
+    if max_size is not None and sum(reservation.size for reservation in reservations) > max_size:
         return TooLarge(f"{what} may hold at most {format_size(max_size)}; nothing of this upload was kept.")
     if sum(reservation.files for reservation in reservations) > max_files:
         return LimitExceeded(f"{what} may hold at most {max_files} files; nothing of this upload was kept.")

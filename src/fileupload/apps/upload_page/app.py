@@ -110,7 +110,7 @@ class UploadPage:
 def _max_size(manager: UploadManager, identifier: str) -> int | None:
     """Return the maximum size of an upload with *identifier*, in bytes, or None; 0 is a limit like any other."""
     claimed = manager.verify_for_upload(identifier).max_size if identifier else None
-    return least(manager.settings.max_size or None, claimed)
+    return least(manager.settings.max_size, claimed)
 
 
 def _row(file: Mapping[str, Any]) -> str:
