@@ -11,7 +11,7 @@ from functools import partial
 from fileupload import endpoints
 from fileupload.manager import UploadManager
 from fileupload.protocols.direct import endpoints as direct_endpoints
-from fileupload.protocols.registry import PROTOCOLS, find_protocol, open_upload
+from fileupload.protocols.registry import PROTOCOLS, open_upload, receive
 from fileupload.protocols.upload_request import UploadRequest
 from fileupload.status import UploadStatus
 from fileupload.wsgi.pipeline import Answer, PassThrough, Resource
@@ -98,11 +98,8 @@ class UploadRoutes:
 
         :raises UploadError: the upload is refused, or it fails.
         """
-        protocol = find_protocol(request.environ)
-        if protocol is None:
-            return PassThrough()
         upload = open_upload(request.environ, request.query, self._manager, request.identifier)
-        return self._complete(upload, protocol.receive(upload))
+        return self._complete(upload, receive(upload))
 
     def _complete_direct(self, request: Request) -> Answer:
         """Complete a direct upload, and pass its descriptor to the app.

@@ -33,7 +33,7 @@ class RawProtocol(WholeBodyProtocol):
                 " connection from the end of the file. A form (multipart/form-data) may be sent without it."
             )
         policy = request.policy
-        policy.check_size(request.body.length)
+        policy.check_file_size(request.body.length)
         filename, content_type = _name_and_type(request)
         policy.check_type(content_type, filename)
         policy.file_filter.check_file("", filename, content_type)

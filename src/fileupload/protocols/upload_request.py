@@ -98,9 +98,22 @@ class UploadPolicy:
         :raises TooLarge: the size is more than ``max_size``.
         :raises PoolFull: the pool has no space for them.
         """
-        if self.max_size is not None and size is not None and size > self.max_size:
-            raise TooLarge(f"At most {format_size(self.max_size)} can be sent here.")
+        self._check_max_size(size or 0)
         self.check_space(size or 0)
+
+    def check_file_size(self, size: int | None) -> None:
+        """Check the declared size of an upload of one file.
+
+        :param size: in bytes, or None if the client does not declare it.
+        :raises TooLarge: the size is more than ``max_size`` or ``max_file_size``.
+        :raises PoolFull: the pool has no space for the file.
+        """
+        self.check_total(size or 0, 0)
+        self.check_space(size or 0)
+
+    def _check_max_size(self, total: int) -> None:
+        if self.max_size is not None and total > self.max_size:
+            raise TooLarge(f"At most {format_size(self.max_size)} can be sent here.")
 
     def check_space(self, wanted: int) -> int:
         """Return how many bytes can still be stored after *wanted* more.
@@ -122,8 +135,7 @@ class UploadPolicy:
         :param of_files_before: the bytes of the files before the current one.
         :raises TooLarge: *total* is more than ``max_size``, or the current file more than ``max_file_size``.
         """
-        if self.max_size is not None and total > self.max_size:
-            raise TooLarge(f"At most {format_size(self.max_size)} can be sent here.")
+        self._check_max_size(total)
         if self.max_file_size is not None and total - of_files_before > self.max_file_size:
             raise TooLarge(f"A file of at most {format_size(self.max_file_size)} can be sent here.")
 

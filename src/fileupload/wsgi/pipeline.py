@@ -73,7 +73,8 @@ class Resource:
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods that have a handler."""
-        return tuple(each for method in self._handlers for each in (("GET", "HEAD") if method == "GET" else (method,)))
+        own = tuple(method for method in self._handlers if method != "HEAD" or "GET" not in self._handlers)
+        return tuple(each for method in own for each in (("GET", "HEAD") if method == "GET" else (method,)))
 
     def answer(self, request: Request) -> Answer:
         """Answer *request* with the handler of its method.

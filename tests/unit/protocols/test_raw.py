@@ -202,3 +202,12 @@ def test_the_identifier_may_come_in_a_header(site: UploadSite) -> None:
 def test_what_clients_call_any_body(site: UploadSite, given: str, kept: str) -> None:
     """The type that clients use for want of another says nothing, in any spelling; one that begins like it does."""
     assert site.put(b"x", filename="a.png", CONTENT_TYPE=given).json["content-type"] == kept
+
+
+def test_a_declared_length_over_the_limit_of_a_file_is_refused_at_once(tmp_path: Path) -> None:
+    """A body whose Content-Length is more than max_file_size is refused before its first byte is received."""
+    site = UploadSite(tmp_path, max_file_size="1K")
+    identifier = site.identifier()
+    assert site.put(b"x" * 1025, identifier).outcome == (413, "too-large")
+    assert site.status(identifier)["received"] == 0
+    assert site.put(b"x" * 1024, identifier).status == 200

@@ -191,3 +191,12 @@ def test_the_body_is_drained_behind_the_answer() -> None:
     assert (answer.status, body.tell()) == (413, 0)
     answer.answer.close()
     assert body.tell() == 100_000
+
+
+def test_head_is_named_once() -> None:
+    """A resource with a handler of its own for HEAD names each method once."""
+    assert Resource("thing", {"HEAD": say(""), "GET": say("shown"), "PATCH": say("")}).methods == (
+        "GET",
+        "HEAD",
+        "PATCH",
+    )

@@ -13,8 +13,6 @@ from fileupload.errors import (
     MethodNotAllowed,
     NoFile,
     TooLarge,
-    UploadError,
-    storage_error,
 )
 from fileupload.formatting import format_size
 from fileupload.manager import UploadManager
@@ -110,18 +108,14 @@ def receive_part(environ: dict[str, Any], query: dict[str, str], manager: Upload
     """Store the part, or the file of a form, that was sent to a signed URL of this server; return its description.
 
     :raises UploadError: the request is refused, or failed; nothing of it is stored.
+    :raises OSError: the pool failed; nothing of it is stored.
     """
     body = BodyReader(environ, manager.settings)
-    try:
-        token = TokenSigner(manager.key_ring).read(query.get("ticket", ""))
-        body.trusted = True
-        if environ["REQUEST_METHOD"] != (allowed := "PUT" if token.number else "POST"):
-            raise MethodNotAllowed(environ["REQUEST_METHOD"], (allowed,))
-        return _receive(environ, body, manager, token)
-    except UploadError:  # before OSError: some are both
-        raise
-    except OSError as error:
-        raise storage_error(error) from error
+    token = TokenSigner(manager.key_ring).read(query.get("ticket", ""))
+    body.trusted = True
+    if environ["REQUEST_METHOD"] != (allowed := "PUT" if token.number else "POST"):
+        raise MethodNotAllowed(environ["REQUEST_METHOD"], (allowed,))
+    return _receive(environ, body, manager, token)
 
 
 def _receive(environ: dict[str, Any], body: BodyReader, manager: UploadManager, token: UploadToken) -> Part:

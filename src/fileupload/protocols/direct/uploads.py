@@ -95,10 +95,8 @@ class DirectUploads:
         :raises UploadError: the size or the type is not allowed.
         """
         upload.policy.check_type(wanted.content_type, wanted.filename)
-        upload.policy.check_size(wanted.size)
+        upload.policy.check_file_size(wanted.size)
         limit = least(upload.policy.max_size, upload.policy.max_file_size)
-        if limit is not None and wanted.size is not None and wanted.size > limit:
-            raise TooLarge(f"A file of at most {format_size(limit)} can be sent here.")
         size = part_size(
             wanted.size, max(wanted.size or 1, 1) if wanted.single_part else self._settings.direct_part_size
         )
