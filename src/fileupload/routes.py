@@ -1,6 +1,6 @@
 """Routes of the middleware: the upload path and the paths below it, with their handlers.
 
-Another protocol adds its handlers here: see :meth:`UploadRoutes._upload_resource`.
+A protocol with requests of its own, such as direct uploads, gets a resource that :meth:`UploadRoutes.find` returns.
 """
 
 from __future__ import annotations

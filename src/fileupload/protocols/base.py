@@ -30,7 +30,9 @@ Transfer = Callable[[Receiver], None]
 
 
 class Protocol(ABC):
-    """A way to send an upload over HTTP. A new protocol is a subclass, listed in ``registry.PROTOCOLS``.
+    """A way to send an upload to the upload address in one request; its subclasses are in ``registry.PROTOCOLS``.
+
+    A protocol of several requests, such as direct uploads, has handlers instead: see ``routes``.
 
     :cvar methods: the HTTP methods of its requests to the upload address.
     """
