@@ -71,7 +71,7 @@ MATRIX: list[tuple[str | None, str | None, tuple[int, ...]]] = [
 def test_who_may_change_something(
     make_site: Callable[..., SessionSite], site: str | None, origin: str | None, expected: tuple[int, ...]
 ) -> None:
-    """The browser's request headers decide; a request without them cannot carry another site's cookie."""
+    """The browser's request headers decide; a request without them comes from no browser, and is allowed."""
     client = make_site(trusted_origins=FRIEND).client()
     assert change(client, HTTP_SEC_FETCH_SITE=site, HTTP_ORIGIN=origin) == expected
 
