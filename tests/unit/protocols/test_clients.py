@@ -1,7 +1,7 @@
 """Requests as real clients send them, and their results.
 
-A request in ``corpus`` is its request line, its headers and its body, as they go over the wire. They were written
-for these tests, after the documentation and the habits of the clients that they are named after.
+A request in ``corpus`` is its request line, its headers and its body, as they are transmitted. They were written
+for these tests, following the documentation and behaviour of the clients that they are named after.
 """
 
 from __future__ import annotations

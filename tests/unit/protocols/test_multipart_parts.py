@@ -163,7 +163,7 @@ def test_bytes_that_are_no_form_are_refused(site: UploadSite, body: bytes) -> No
 
 @pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"', "us-ascii"])
 def test_a_text_field_may_say_that_it_is_utf_8(site: UploadSite, charset: str) -> None:
-    """A field may declare a charset, which must be the charset of all forms."""
+    """A text field may declare the charset UTF-8."""
     headers = f'Content-Disposition: form-data; name="a"\nContent-Type: text/plain; charset={charset}'
     assert site.post(form(part(headers, "x"), file_part("y"))).json["fields"] == {"a": ["x"]}
 

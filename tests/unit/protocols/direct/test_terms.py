@@ -26,7 +26,7 @@ def test_a_wish() -> None:
 
 @pytest.mark.parametrize("sha256", ["0" * 63, "0" * 65, "A" * 64, "٣" * 64, "0" * 64 + "\n"])
 def test_a_checksum_has_one_form(sha256: str) -> None:
-    """A checksum that can never match is refused immediately."""
+    """A checksum that is not 64 lower-case hex digits is refused."""
     with pytest.raises(MalformedRequest, match="64 hex digits"):
         DirectUploadRequest.read({"filename": "a", "size": 1, "sha256": sha256})
 
