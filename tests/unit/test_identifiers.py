@@ -83,7 +83,7 @@ def test_keys_rotate() -> None:
 
 
 def test_age_ends_identifiers() -> None:
-    """An identifier expires after the age in the settings, or after its own claim."""
+    """An identifier expires after the age in the settings, unless its own claim sets another age."""
     aged = Identifiers(["key"], max_age=0.001)
     short, long = aged.create(), aged.create(max_age=1000)
     time.sleep(0.01)

@@ -108,7 +108,7 @@ def test_a_failed_status_says_why() -> None:
 
 
 def test_an_unknown_status_says_nothing_else() -> None:
-    """The status of an unknown upload has only its state."""
+    """The status of an unknown upload has only its identifier and state."""
     assert UploadStatus(state=State.UNKNOWN, identifier="I").to_json() == {"identifier": "I", "state": "unknown"}
 
 

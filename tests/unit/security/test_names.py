@@ -1,4 +1,4 @@
-"""File names: a file on disk is named by the server, whatever name the client sends."""
+"""File names: the server chooses every name on disk, independently of the name that the client sends."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def fenced(tmp_path_factory: pytest.TempPathFactory) -> UploadSite:
 
 
 def assert_harmless(site: UploadSite, name: str) -> None:
-    """Send *name* in each possible way, and check what has changed on disk."""
+    """Send *name* in each possible way, and check the changes on disk."""
     outside = site.directory.parent.parent
     before = everything(outside)
     identifiers = [site.identifier() for _ in range(4)]

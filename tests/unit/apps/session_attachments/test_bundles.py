@@ -177,7 +177,7 @@ def test_deleting_is_told_to_one(bundle: Bundle, pool: DirectoryPool, files: int
 
 
 def test_deleting_brings_nothing_back(bundle: Bundle, pool: DirectoryPool) -> None:
-    """A replaced file that a crash left behind is deleted together with its replacement."""
+    """A replaced file left over by a crash is deleted together with its replacement."""
     arrive(bundle, ("a", b"1"), ("b", b"1"))
     arrive(bundle, ("a", b"2"))
     latest = bundle.get("a")

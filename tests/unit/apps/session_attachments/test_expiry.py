@@ -220,7 +220,7 @@ def test_a_refused_upload_does_not_expire_the_bucket_of_another_app(site: Sessio
 
 
 def test_what_is_kept_is_not_removed_by_an_entry(site: SessionSite) -> None:
-    """A bucket that another app keeps does not expire, whatever the index says of it."""
+    """A bucket that another app keeps does not expire, even if the index lists it."""
     identifier = finished_upload(site)
     bucket = site.pool.bucket(identifier[:32])
     bucket.keep()
