@@ -88,7 +88,7 @@ def test_a_form_may_be_split_at_every_offset(lasting_site: UploadSite) -> None:
 
 @pytest.mark.parametrize("step", [2, 3, 5, 7, 19, 21, 64])
 def test_a_form_may_arrive_in_small_steps(lasting_site: UploadSite, step: int) -> None:
-    """The form is the same in steps that cut each delimiter in several places."""
+    """The form is the same in reads that cut each delimiter in several places."""
     identifier = lasting_site.identifier()
     answer = lasting_site.post(Stream(in_steps(BODY, step)), identifier)
     assert_is_body(lasting_site, identifier, answer.json)
@@ -198,7 +198,7 @@ def test_names_come_back_as_they_were_sent(site: UploadSite, name: str) -> None:
     ("sent", "kept"),
     [
         ("say %22hi%22.txt", 'say "hi".txt'),  # Chromium, Firefox and Safari, by the HTML standard
-        ("two%0D%0Alines.txt", "twolines.txt"),  # a line end is no part of a name
+        ("two%0D%0Alines.txt", "twolines.txt"),  # a line end is not part of a name
         ('say \\"hi\\".txt', 'say "hi".txt'),  # curl and older clients, by RFC 2183
         ("C:\\fakepath\\a.txt", "a.txt"),
         ("\\\\server\\share\\a.txt", "a.txt"),
@@ -220,7 +220,7 @@ def test_a_preamble_and_an_epilogue_are_skipped(site: UploadSite) -> None:
 
 @pytest.mark.parametrize("coding", ["base64", "quoted-printable", "gzip", "binary", "x-unknown"])
 def test_a_transfer_encoding_is_never_decoded(site: UploadSite, coding: str) -> None:
-    """Content-Transfer-Encoding is deprecated in forms (RFC 7578, 4.7): the bytes are kept as they are."""
+    """Bytes with a Content-Transfer-Encoding, deprecated in forms (RFC 7578, 4.7), are kept undecoded."""
     identifier = site.identifier()
     headers = f'Content-Disposition: form-data; name="f"; filename="a"\nContent-Transfer-Encoding: {coding}'
     assert site.post(form(part(headers, "aGVsbG8=3D")), identifier).status == 200
@@ -228,7 +228,7 @@ def test_a_transfer_encoding_is_never_decoded(site: UploadSite, coding: str) -> 
 
 
 def test_a_nested_multipart_is_stored_as_it_is(site: UploadSite) -> None:
-    """multipart/mixed inside a form is deprecated (RFC 7578, 4.3) and not opened."""
+    """A nested multipart/mixed, deprecated in forms (RFC 7578, 4.3), is stored without being parsed."""
     inner = form(part("Content-Disposition: file; filename=a.txt", "x"), boundary="inner")
     identifier = site.identifier()
     body = form(file_part(inner, "files.bin", kind="multipart/mixed; boundary=inner"))

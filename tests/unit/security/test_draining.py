@@ -14,7 +14,7 @@ import pytest
 from fileupload import RecordAttachments, SessionAttachments, UploadMiddleware
 from fileupload.deploy import S3Fileup
 
-BODY = b"x" * 3_000_000  # more than is read of JSON
+BODY = b"x" * 3_000_000  # more than the limit of JSON bodies
 TRUSTED, UNTRUSTED = True, False
 GZIP = {"HTTP_CONTENT_ENCODING": "gzip"}
 

@@ -57,7 +57,7 @@ FLOODS = {
 
 
 def flooded(flood: bytes, size: int, before: bytes, after: bytes, step: int) -> Iterator[bytes]:
-    """Yield *size* bytes of *flood* between *before* and *after*, in pieces that cut it everywhere."""
+    """Yield *size* bytes of *flood* between *before* and *after*, in chunks with cuts at varying offsets."""
     yield before
     piece = (flood * (step // len(flood) + 2))[:step]
     yield from repeat(piece, size // step)

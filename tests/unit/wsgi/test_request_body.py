@@ -112,7 +112,7 @@ def test_any_error_of_a_server_means_a_broken_connection(error: type[Exception])
     body = reader(Stream(pieces()), "8")
     with pytest.raises(Incomplete):
         list(body.chunks())
-    body.drain()  # finds nothing more to read
+    body.drain()  # reads nothing more
 
 
 def test_a_limit_holds_without_a_length() -> None:
@@ -300,7 +300,7 @@ def test_draining_may_be_switched_off(clock: Clock, settings: dict[str, int]) ->
 
 
 def test_a_body_without_a_valid_identifier_is_not_drained_by_reads_that_nothing_ends() -> None:
-    """Without a valid identifier or interruptible reads, the body is not drained."""
+    """A body with neither a valid identifier nor interruptible reads is not drained."""
     stream = Stream([b"abc", b"de"])
     reader(stream, "5").drain()
     assert stream.asked == []

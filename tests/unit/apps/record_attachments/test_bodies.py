@@ -144,7 +144,7 @@ def test_bodies_that_are_not_understood(body: Any) -> None:
 
 
 def test_an_envelope_is_the_app_s() -> None:
-    """The key of one app's envelope is an attribute in another app."""
+    """A key that is the envelope of one app is an attribute in another app."""
     assert REST.in_json({"data": {"attachment": 1}}) is ABSENT
     assert REST.in_json([{"op": "replace", "path": "/data", "value": 1}]) is ABSENT
     assert REST.in_json({"attachment": 1}) == 1

@@ -60,7 +60,7 @@ class RecordSite:
         self.filter = RecordAttachments(self.app, **settings)
 
     def send(self, method: str, path: str, stream: Any, length: int, **environ: Any) -> tuple[int, list[Any], bytes]:
-        """Send a request; return the status, the headers and the body of the answer."""
+        """Send a request; return the status, the headers and the body of the response."""
         given = {
             "REQUEST_METHOD": method,
             "SCRIPT_NAME": "",

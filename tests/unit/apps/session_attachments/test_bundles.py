@@ -163,7 +163,7 @@ def test_only_accepted_uploads_count(bundle: Bundle, pool: DirectoryPool, state:
 
 @pytest.mark.parametrize("files", [1, 3])
 def test_deleting_is_told_to_one(bundle: Bundle, pool: DirectoryPool, files: int) -> None:
-    """One of several concurrent deletions reports success; deleting the last file removes the upload."""
+    """Only one of several deletions reports success; deleting the last file removes the upload."""
     arrive(bundle, *((f"{number}", b"x") for number in range(files)))
     for name in [attachment.name for attachment in bundle]:
         one, two = bundle.get(name), bundle.get(name)
@@ -246,7 +246,7 @@ def test_the_session_is_asked_for_when_it_is_needed(pool: DirectoryPool) -> None
 
 @pytest.mark.parametrize("name", ["a", "Ä b", "delete", "...", "-", "a" * 140, "ä" * 70, "🎉", "a.b", "~", "CON"])
 def test_names_of_bundles(pool: DirectoryPool, name: str) -> None:
-    """A bundle has any name of up to 140 bytes, and keeps it."""
+    """A bundle accepts any name of up to 140 bytes, and keeps it unchanged."""
     bundles = SessionBundles(pool, lambda: MINE)
     arrive(bundles.bundle(name), ("a", b"1"))
     assert list(bundles) == [name]
@@ -284,7 +284,7 @@ def test_what_a_crash_left_is_swept(bundle: Bundle, pool: DirectoryPool) -> None
 
 
 def test_a_purged_upload_is_forgotten(bundle: Bundle, pool: DirectoryPool) -> None:
-    """An upload removed by a purge or by its identifier is no attachment, nor is a later one in its bucket."""
+    """A purged or cleared upload is no attachment, nor is a later foreign upload in its bucket."""
     entry = arrive(bundle, ("a", b"1"))
     arrive(bundle, ("b", b"2"))
     assert pool.clear(entry.bucket_id)
