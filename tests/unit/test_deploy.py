@@ -1,4 +1,4 @@
-"""Paste: the filter, the app and the sample, loaded as a server would."""
+"""Paste deployment: the filter, the app and the sample, loaded as by a server."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ def load(tmp_path: Path, text: str, name: str = "main") -> webtest.TestApp:
 
 @pytest.mark.parametrize("name", ["main", "server"])
 def test_the_sample_runs_as_it_is(tmp_path: Path, name: str) -> None:
-    """Both uses in paste.ini.sample take an upload, and share the pool."""
+    """Both applications in paste.ini.sample accept an upload, and share the pool."""
     shutil.copy(SAMPLE, tmp_path / "paste.ini.sample")
     app = webtest.TestApp(loadapp(f"config:{tmp_path / 'paste.ini.sample'}", name=name))
     identifier = app.post("/upload/identifier").json["identifier"]
@@ -34,7 +34,7 @@ def test_the_sample_runs_as_it_is(tmp_path: Path, name: str) -> None:
 
 
 def test_a_filter_takes_the_predecessors_directives(tmp_path: Path) -> None:
-    """directory, max_size, upload_url and upload_key mean what they meant."""
+    """The directives directory, max_size, upload_url and upload_key work as in the predecessor."""
     app = load(
         tmp_path,
         """
@@ -67,7 +67,7 @@ def test_a_filter_takes_the_predecessors_directives(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("kind", ["app", "filter"])
 def test_bad_directives_stop_the_start(tmp_path: Path, kind: str, directives: str, sentence: str) -> None:
-    """An unknown or bad directive is named, with what would be right."""
+    """An unknown or invalid directive is refused with its name and the accepted values."""
     directives = directives.replace("directory = p", f"directory = {tmp_path / 'p'}")
     text = f"[{kind}:main]\nuse = egg:fileupload\n{directives}\n"
     if kind == "filter":
@@ -79,7 +79,7 @@ def test_bad_directives_stop_the_start(tmp_path: Path, kind: str, directives: st
 
 
 def test_the_server_section_is_read_without_its_server(tmp_path: Path) -> None:
-    """`fileupload serve` needs host and port of a Paste file only: its server need not be installed."""
+    """`fileupload serve` reads only host and port of a Paste file, whose server need not be installed."""
     path = tmp_path / "paste.ini"
     path.write_text("[DEFAULT]\nnumber = 8081\n[server:main]\nuse = egg:absent\nhost = ::1\nport = %(number)s\n")
     assert listen_options(str(path)) == {"host": "::1", "port": 8081}
@@ -96,7 +96,7 @@ def test_the_server_section_is_read_without_its_server(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_server_section_stops_the_start(tmp_path: Path, text: str, sentence: str) -> None:
-    """A Paste file that cannot be read, or a port that is no number, is refused with a sentence."""
+    """An unreadable Paste file or a port that is not a number is refused with a sentence."""
     path = tmp_path / "paste.ini"
     path.write_text(text)
     with pytest.raises(SettingError, match=sentence):
@@ -104,7 +104,7 @@ def test_a_bad_server_section_stops_the_start(tmp_path: Path, text: str, sentenc
 
 
 def test_every_setting_is_in_the_readme() -> None:
-    """The table of directives in README.txt is complete, and names nothing else."""
+    """The table of directives in README.txt lists all settings, and no others."""
     import dataclasses
     import re
 

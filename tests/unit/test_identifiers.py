@@ -1,4 +1,4 @@
-"""Identifiers: only those that we signed are trusted, and all others get one answer."""
+"""Signed identifiers: only identifiers of the own keys are valid, and all others get the same error."""
 
 import time
 
@@ -16,7 +16,7 @@ def identifiers() -> Identifiers:
 
 
 def test_a_created_identifier_verifies(identifiers: Identifiers) -> None:
-    """What was created verifies, and brings its claims back."""
+    """A created identifier verifies and returns its claims."""
     identifier = identifiers.create(max_size=5, content_types=["image/*", "text/plain"], max_age=60)
     claims = identifiers.verify(identifier)
     assert is_id(claims.id)
@@ -27,7 +27,7 @@ def test_a_created_identifier_verifies(identifiers: Identifiers) -> None:
 
 
 def test_identifiers_without_claims_claim_nothing(identifiers: Identifiers) -> None:
-    """An identifier without claims has no limits and no end."""
+    """An identifier without claims has no limits and no expiry."""
     claims = identifiers.verify(identifiers.create())
     assert (claims.max_size, claims.content_types, claims.expires, claims.expired) == (None, (), None, False)
 
@@ -39,7 +39,7 @@ def test_identifiers_differ(identifiers: Identifiers) -> None:
 
 @pytest.mark.parametrize("claims", [{}, {"max_size": 3}])
 def test_any_changed_character_is_refused(identifiers: Identifiers, claims: dict[str, int]) -> None:
-    """At every place, every other character of the alphabet makes the identifier invalid."""
+    """Changing a character at any position to any other of the alphabet invalidates the identifier."""
     identifier = identifiers.create(max_size=claims.get("max_size"))
     for place, character in enumerate(identifier):
         for other in ALPHABET:
@@ -63,7 +63,7 @@ def test_any_changed_character_is_refused(identifiers: Identifiers, claims: dict
     ],
 )
 def test_other_texts_are_refused(identifiers: Identifiers, text: str) -> None:
-    """What is no identifier at all is refused in the same way."""
+    """A text that is not an identifier is refused with the same error."""
     with pytest.raises(InvalidIdentifier):
         identifiers.verify(text)
     with pytest.raises(InvalidIdentifier):
@@ -71,7 +71,7 @@ def test_other_texts_are_refused(identifiers: Identifiers, text: str) -> None:
 
 
 def test_keys_rotate() -> None:
-    """The newest key signs; all verify; a key that was taken out no longer does."""
+    """The newest key signs and all keys verify; a removed key no longer does."""
     old, new = new_key(), new_key()
     by_old, by_new = Identifiers([old]).create(), Identifiers([new]).create()
     both = Identifiers([new, old])
@@ -83,7 +83,7 @@ def test_keys_rotate() -> None:
 
 
 def test_age_ends_identifiers() -> None:
-    """An identifier expires by the age of the setting, and its own claim goes before it."""
+    """An identifier expires after the age in the settings, unless its own claim sets another age."""
     aged = Identifiers(["key"], max_age=0.001)
     short, long = aged.create(), aged.create(max_age=1000)
     time.sleep(0.01)
@@ -93,12 +93,12 @@ def test_age_ends_identifiers() -> None:
 
 
 def test_too_many_claims_are_refused(identifiers: Identifiers) -> None:
-    """Claims that would not fit into an address are an error of the app, told at once."""
+    """Claims too long for a URL raise an error in the app immediately."""
     with pytest.raises(ValueError, match="too long"):
         identifiers.create(content_types=[f"application/x-{n}" for n in range(200)])
 
 
 @pytest.mark.parametrize("text", ["", "A" * 32, "g" * 32, "a" * 31, "a" * 33, "a" * 32 + "\n", "٣" * 32])
 def test_only_hex_of_the_right_length_is_an_id(text: str) -> None:
-    """What could be anything but the name of a bucket is no id."""
+    """Only hex digits of the right length are an id."""
     assert not is_id(text)

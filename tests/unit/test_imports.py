@@ -1,4 +1,4 @@
-"""What an import loads: `import fileupload` nothing, each application no more than it needs."""
+"""Imports: `import fileupload` loads nothing else, and each application only the modules it needs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ EXTRAS = {"boto3", "botocore", "granian", "redis", "kinto_http", "requests", "tq
 
 
 def loaded_by(code: str) -> set[str]:
-    """Return the modules that a fresh interpreter has loaded after *code*."""
+    """Return the modules that a new interpreter has loaded after *code*."""
     program = f"{code}\nimport sys\nprint('\\n'.join(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(answer.stdout.split())
 
 
 def test_the_package_loads_nothing_else() -> None:
-    """`import fileupload` loads no module below it, and no dependency."""
+    """`import fileupload` loads no submodule and no dependency."""
     own = {
         name for name in loaded_by("import fileupload") if name.partition(".")[0] in {"fileupload", "webob", *EXTRAS}
     }
@@ -28,7 +28,7 @@ def test_the_package_loads_nothing_else() -> None:
 
 
 def test_the_public_names_are_there() -> None:
-    """Each public name can be imported, is what dir() shows, and an unknown name is an AttributeError."""
+    """Each public name can be imported and is listed by dir(); an unknown name is an AttributeError."""
     for name in fileupload.__all__:
         assert getattr(fileupload, name).__name__ == name
     assert set(fileupload.__all__) <= set(dir(fileupload))
@@ -48,7 +48,7 @@ def test_the_public_names_are_there() -> None:
     ],
 )
 def test_an_application_loads_what_it_needs(name: str, left_out: tuple[str, ...]) -> None:
-    """An application loads no other application, no store that is not used, and no extra."""
+    """An application loads no other application, no unused store, and no extra."""
     loaded = loaded_by(f"from fileupload import {name}")
     wrong = {each for each in loaded if each.startswith(tuple(f"fileupload.{part}" for part in left_out))}
     assert wrong == set()
@@ -56,7 +56,7 @@ def test_an_application_loads_what_it_needs(name: str, left_out: tuple[str, ...]
 
 
 def test_help_loads_no_command() -> None:
-    """`fileupload --help` needs the settings and nothing else: no server, application, pool or dependency."""
+    """`fileupload --help` loads only the settings: no server, application, pool or dependency."""
     code = "from fileupload.cli.main import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass"
     loaded = loaded_by(code)
     own = {name for name in loaded if name.startswith("fileupload.")}

@@ -1,4 +1,4 @@
-"""What the app finds in its environ."""
+"""The upload manager that the app finds in its environ."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from tests.support.waiting import wait_until
 
 
 def quiet(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Answer nothing."""
+    """Return an empty response."""
     start_response("204 No Content", [])
     return []
 
@@ -34,7 +34,7 @@ def client(middleware: UploadMiddleware) -> webtest.TestApp:
 
 
 def test_the_app_reads_and_keeps_a_file(uploads: UploadManager, client: webtest.TestApp, tmp_path: Path) -> None:
-    """From the identifier alone the app gets the status, the path, the bytes, and moves the file away."""
+    """With the identifier the app gets the status, the path and the bytes, and moves the file."""
     identifier = uploads.create_identifier()
     assert uploads.access_upload_bucket(identifier) is None
     client.put(f"/upload?X-Progress-ID={identifier}&filename=a.txt", b"content")
@@ -54,7 +54,7 @@ def test_the_app_reads_and_keeps_a_file(uploads: UploadManager, client: webtest.
 
 
 def test_what_the_app_keeps_is_not_reset(uploads: UploadManager, client: webtest.TestApp) -> None:
-    """A kept upload is the app's: its client cannot reset it, by no way, and the app can."""
+    """A kept upload cannot be reset by its client in any way, only by the app."""
     identifier = uploads.create_identifier()
     client.put(f"/upload?X-Progress-ID={identifier}&filename=a.txt", b"content")
     bucket = uploads.access_upload_bucket(identifier)
@@ -72,14 +72,14 @@ def test_what_the_app_keeps_is_not_reset(uploads: UploadManager, client: webtest
 
 @pytest.mark.parametrize("identifier", [None, "", "..", "x" * 90])
 def test_what_is_no_identifier_opens_nothing(uploads: UploadManager, identifier: str | None) -> None:
-    """A bad identifier is answered, not raised: no bucket, nothing cleared, not valid."""
+    """An invalid identifier raises no error: it has no bucket, clears nothing and does not verify."""
     assert uploads.verify_identifier(identifier) is False
     assert uploads.access_upload_bucket(identifier) is None
     assert uploads.clear_upload_bucket(identifier) is False
 
 
 def test_claims_limit_an_upload(uploads: UploadManager, client: webtest.TestApp) -> None:
-    """What an identifier was signed with holds, in the unit of the settings."""
+    """The signed claims of an identifier limit its upload, in the units of the settings."""
     assert parse_megabytes("3b") == 3
     small = uploads.create_identifier(max_size="3b")
     assert client.put(f"/upload?X-Progress-ID={small}", b"four", status=413).json["code"] == "too-large"
@@ -91,7 +91,7 @@ def test_claims_limit_an_upload(uploads: UploadManager, client: webtest.TestApp)
 
 
 def test_an_expired_identifier_still_opens_what_it_filled(uploads: UploadManager, client: webtest.TestApp) -> None:
-    """Age ends the beginning of uploads, not the access to those that were made in time."""
+    """An expired identifier starts no upload, and still gives access to an upload made in time."""
     identifier = uploads.create_identifier(max_age="5")
     client.put(f"/upload?X-Progress-ID={identifier}", b"in time")
     unused = uploads.create_identifier(max_age="0")
@@ -105,7 +105,7 @@ def test_an_expired_identifier_still_opens_what_it_filled(uploads: UploadManager
 
 
 def test_bad_claims_are_the_apps_error(uploads: UploadManager) -> None:
-    """A wrong argument is told to the app at once."""
+    """An invalid argument raises an error in the app immediately."""
     with pytest.raises(ValueError, match="a size"):
         uploads.create_identifier(max_size="much")
     with pytest.raises(ValueError, match="a time"):
@@ -115,7 +115,7 @@ def test_bad_claims_are_the_apps_error(uploads: UploadManager) -> None:
 
 
 def test_outdated_uploads_are_removed_in_passing(pool_directory: str) -> None:
-    """With `expire_after`, serving anything removes what is too old, and says before when it will."""
+    """With `expire_after`, any request removes old uploads, and the status says in advance when."""
     middleware = UploadMiddleware(quiet, directory=pool_directory, expire_after="3s")
     client, uploads = webtest.TestApp(middleware), middleware.manager
     old = uploads.create_identifier()

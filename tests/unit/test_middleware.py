@@ -1,4 +1,4 @@
-"""The middleware: what it takes, what it leaves alone, and what the app then sees."""
+"""The upload middleware: the requests that it handles, those that it passes on, and the request that the app gets."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ BODY = b"the bytes of a file"
 
 
 def echo(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Answer with what the app sees."""
+    """Return the request that the app gets."""
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     seen: dict[str, Any] = {name: value for name, value in environ.items() if isinstance(value, str)}
     seen["body"] = body.decode("utf-8", "replace")
@@ -32,7 +32,7 @@ def make(directory: str, **settings: Any) -> tuple[webtest.TestApp, Any]:
 
 
 def test_the_app_gets_the_descriptor(pool_directory: str) -> None:
-    """The app sees the same request with the descriptor as its JSON body, and its response goes back."""
+    """The app gets the same request with the descriptor as JSON body, and its response is returned."""
     app, uploads = make(pool_directory)
     identifier = uploads.create_identifier()
     answer = app.post(
@@ -66,7 +66,7 @@ def test_the_app_gets_the_descriptor(pool_directory: str) -> None:
 
 
 def test_a_put_reaches_the_app_like_a_form(pool_directory: str) -> None:
-    """The app needs no second view for plain bodies; the client's method is told beside."""
+    """A plain body reaches the app like a form; the client's method is passed in addition."""
     app, uploads = make(pool_directory)
     answer = app.put(f"/upload?X-Progress-ID={uploads.create_identifier()}&filename=a%2Fb.png", BODY)
     seen = answer.json
@@ -89,7 +89,7 @@ def test_a_put_reaches_the_app_like_a_form(pool_directory: str) -> None:
     ],
 )
 def test_what_is_no_upload_passes_through(pool_directory: str, method: str, path: str) -> None:
-    """Without an identifier, elsewhere, and with other methods, the app gets the request as it is."""
+    """A request without an identifier, with another path or another method reaches the app unchanged."""
     app, _ = make(pool_directory)
     seen = app.request(path, method=method, body=b"a=b", content_type="text/plain").json
     assert seen["body"] == "a=b"
@@ -101,7 +101,7 @@ def test_what_is_no_upload_passes_through(pool_directory: str, method: str, path
     ["/upload", "/a/b/upload"],
 )
 def test_any_path_that_ends_in_upload_receives(pool_directory: str, path: str) -> None:
-    """Uploads may be sent below any prefix, also one that the server took off."""
+    """Uploads are accepted below any prefix, also one in SCRIPT_NAME."""
     app, uploads = make(pool_directory)
     app.put(f"{path}?X-Progress-ID={uploads.create_identifier()}", BODY)
     environ = {"SCRIPT_NAME": "/mounted/upload"}
@@ -114,7 +114,7 @@ def test_any_path_that_ends_in_upload_receives(pool_directory: str, path: str) -
 
 
 def test_a_path_can_be_set(pool_directory: str) -> None:
-    """With `path`, that one path receives, and no other."""
+    """With `path`, only that path accepts uploads."""
     app, uploads = make(pool_directory, path="/in/box")
     identifier = uploads.create_identifier()
     assert app.put(f"/upload?X-Progress-ID={identifier}", BODY).json["bucket"] is None
@@ -124,7 +124,7 @@ def test_a_path_can_be_set(pool_directory: str) -> None:
 
 
 def test_with_upload_url_nothing_is_received_here(pool_directory: str) -> None:
-    """Where a dedicated server receives, the app only learns its address, and finds the buckets."""
+    """With `upload_url` the app gets the URL of the dedicated server, and finds the buckets."""
     app, uploads = make(pool_directory, upload_url="https://u.example/files")
     identifier = uploads.create_identifier()
     seen = app.put(f"/upload?X-Progress-ID={identifier}", BODY).json
@@ -137,7 +137,7 @@ def test_with_upload_url_nothing_is_received_here(pool_directory: str) -> None:
 
 
 def test_the_identifier_may_be_a_header(pool_directory: str) -> None:
-    """X-Progress-ID is read from the query, or else from the header of that name."""
+    """X-Progress-ID is read from the query, or otherwise from the header of that name."""
     app, uploads = make(pool_directory)
     identifier = uploads.create_identifier()
     app.put("/upload", BODY, headers={"X-Progress-ID": identifier})
@@ -145,7 +145,7 @@ def test_the_identifier_may_be_a_header(pool_directory: str) -> None:
 
 
 def test_status_is_asked_in_two_ways_and_reset(pool_directory: str) -> None:
-    """Both forms of the address answer; DELETE, and POST with clear, remove the upload."""
+    """Both forms of the status URL work; DELETE, and POST with clear, remove the upload."""
     app, uploads = make(pool_directory)
     identifier = uploads.create_identifier()
     ask = f"X-Progress-ID={identifier}"
@@ -159,7 +159,7 @@ def test_status_is_asked_in_two_ways_and_reset(pool_directory: str) -> None:
 
 
 def test_a_finished_upload_is_not_overwritten(pool_directory: str) -> None:
-    """A second upload is told so, and the first one stays."""
+    """A second upload is refused with a reason, and the first one is kept."""
     app, uploads = make(pool_directory)
     path = f"/upload?X-Progress-ID={uploads.create_identifier()}"
     app.put(path, BODY)
@@ -170,7 +170,7 @@ def test_a_finished_upload_is_not_overwritten(pool_directory: str) -> None:
 
 
 def test_errors_are_pages_for_people(pool_directory: str) -> None:
-    """A client that prefers HTML gets a page, with the same status and sentence."""
+    """A client that prefers HTML gets a page with the same status and message."""
     app, _ = make(pool_directory)
     answer = app.post("/upload?X-Progress-ID=forged", b"", headers={"Accept": "text/html"}, status=403)
     assert answer.content_type == "text/html"
@@ -179,7 +179,7 @@ def test_errors_are_pages_for_people(pool_directory: str) -> None:
 
 
 def test_a_refusal_is_in_the_status(pool_directory: str) -> None:
-    """What was refused before its first byte is told by the status, and can be tried again."""
+    """An upload refused before its first byte has a status with the reason, and can be repeated."""
     app, uploads = make(pool_directory, max_size="10b")
     path = f"/upload?X-Progress-ID={uploads.create_identifier()}"
     assert app.put(path, BODY, status=413).json["code"] == "too-large"
@@ -194,7 +194,7 @@ def test_a_refusal_is_in_the_status(pool_directory: str) -> None:
 
 
 def test_anyone_gets_an_identifier_only_if_that_is_set(pool_directory: str) -> None:
-    """New identifiers are given out with `anonymous`, by POST."""
+    """New identifiers are issued by POST if `anonymous` is set."""
     app, uploads = make(pool_directory, anonymous=True)
     identifier = app.post("/upload/identifier", status=201).json["identifier"]
     assert uploads.verify_identifier(identifier)
@@ -202,7 +202,7 @@ def test_anyone_gets_an_identifier_only_if_that_is_set(pool_directory: str) -> N
 
 
 def test_logs_and_errors_hold_no_identifier(pool_directory: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A refused request makes one line in the log, without the secret."""
+    """A refused request is one log line, without the identifier."""
     app, uploads = make(pool_directory, max_size="1b")
     identifier = uploads.create_identifier()
     with caplog.at_level(logging.DEBUG):
@@ -214,7 +214,7 @@ def test_logs_and_errors_hold_no_identifier(pool_directory: str, caplog: pytest.
 
 
 def test_a_bad_setting_stops_the_start(pool_directory: str) -> None:
-    """The middleware is not made with a wrong setting, or without a pool."""
+    """The middleware cannot be created with an invalid setting, or without a pool."""
     with pytest.raises(SettingError, match="max_size"):
         UploadMiddleware(echo, directory=pool_directory, max_size="much")
     with pytest.raises(SettingError, match="setting 'directory' is missing"):
@@ -222,7 +222,7 @@ def test_a_bad_setting_stops_the_start(pool_directory: str) -> None:
 
 
 def test_the_server_that_buffers_is_named_once(pool_directory: str, caplog: pytest.LogCaptureFixture) -> None:
-    """On a server that stores bodies first, the log says so once, and each status."""
+    """On a server that buffers bodies, the log says so once, and every status says so."""
     app, uploads = make(pool_directory)
     for _ in range(2):
         identifier = uploads.create_identifier()

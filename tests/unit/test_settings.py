@@ -1,4 +1,4 @@
-"""Settings: converted by one table, and refused with a sentence that says what is right."""
+"""Settings: converted by one table, and refused with a message that describes valid values."""
 
 import os
 from pathlib import Path
@@ -75,13 +75,13 @@ BAD: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("name", "value", "expected"), GOOD)
 def test_values_are_converted(name: str, value: Any, expected: Any) -> None:
-    """Texts of an ini file and Python values give the same typed setting."""
+    """Strings of an ini file and Python values give the same typed setting."""
     assert getattr(Settings.parse({name: value}), name) == expected
 
 
 @pytest.mark.parametrize(("name", "value"), BAD)
 def test_bad_values_stop_the_start(name: str, value: Any) -> None:
-    """A bad value is refused with the setting's name and what it must be; a key is never shown."""
+    """An invalid value is refused with the setting's name and the valid values; a key is never shown."""
     with pytest.raises(SettingError, match=rf"'{name}' cannot be .*; it must be ") as caught:
         Settings.parse({name: value})
     if value and name != "upload_key":
@@ -89,7 +89,7 @@ def test_bad_values_stop_the_start(name: str, value: Any) -> None:
 
 
 def test_unknown_settings_are_refused_by_name() -> None:
-    """An unknown setting is named, with the nearest one that exists."""
+    """An unknown setting is refused with its name and the most similar setting."""
     with pytest.raises(SettingError, match="unknown setting 'max_sise'; did you mean 'max_size'"):
         Settings.parse({"max_sise": "1"})
     with pytest.raises(SettingError, match="unknown setting 'zzz'; known are anonymous, "):
@@ -97,14 +97,14 @@ def test_unknown_settings_are_refused_by_name() -> None:
 
 
 def test_a_bad_key_is_not_shown() -> None:
-    """An error about the key does not print it."""
+    """An error about a key does not contain the key."""
     with pytest.raises(SettingError) as caught:
         Settings.parse({"upload_key": ["secret", 5]})
     assert "secret" not in str(caught.value)
 
 
 def test_the_defaults_are_safe() -> None:
-    """Without any setting there are limits, signatures, durability and no foreign access."""
+    """The defaults have limits, signatures, durability and no cross-origin access."""
     settings = Settings()
     assert settings.max_size
     assert settings.max_files
@@ -117,7 +117,7 @@ def test_the_defaults_are_safe() -> None:
 
 
 def test_functions_are_found_by_name() -> None:
-    """A function setting takes the function or its name; an empty text means none."""
+    """A function setting accepts the function or its name; an empty string means none."""
     assert parse_function(len) is len
     assert parse_function("") is None
     assert parse_function("os.path:join") is parse_function("os.path.join") is os.path.join
@@ -126,6 +126,6 @@ def test_functions_are_found_by_name() -> None:
 
 @pytest.mark.parametrize("name", ["x y", "os", "os:", "os:environ", "os:absent", "absent:f", ".os:getcwd", "1x:f"])
 def test_names_of_no_function_are_refused(name: str) -> None:
-    """Anything else is refused with the form that a name must have."""
+    """An invalid function name is refused with the required form of a name."""
     with pytest.raises(ValueError, match=r"^a function as package\.module:function"):
         parse_function(name)

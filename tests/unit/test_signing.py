@@ -1,4 +1,4 @@
-"""A key ring always has the keys in force, and asks for them as seldom as it can."""
+"""A key ring always has the current keys, and reads them as rarely as possible."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ OLD, NEW = (new_key(),), (new_key(),)
 
 
 class Store:
-    """A place for keys, which counts how often it is read.
+    """A store of keys, which counts its reads.
 
-    :ivar stamped: whether it tells of changes.
-    :ivar error: what it raises instead.
+    :ivar stamped: whether it has a stamp that changes with the keys.
+    :ivar error: an exception to raise instead.
     """
 
     def __init__(self, *, stamped: bool) -> None:
@@ -46,14 +46,14 @@ class Store:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A clock that stands still until a test sets it."""
+    """Return a clock that only the test advances."""
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(signing, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
 def test_keys_that_tell_of_changes_are_read_when_they_change() -> None:
-    """A stamp that is the same saves the reading; a change is seen at the next use."""
+    """Keys with an unchanged stamp are not read again; a change is applied at the next use."""
     store = Store(stamped=True)
     ring = KeyRing(store)
     assert [ring.keys for _ in range(3)] == [OLD] * 3
@@ -66,7 +66,7 @@ def test_keys_that_tell_of_changes_are_read_when_they_change() -> None:
 
 
 def test_other_keys_are_read_once_a_minute(clock: SimpleNamespace) -> None:
-    """Where nothing tells of changes, keys are read once a minute, however often they are used."""
+    """Keys without a stamp are read once a minute, however often they are used."""
     store = Store(stamped=False)
     ring = KeyRing(store)
     store.kept = NEW
@@ -78,7 +78,7 @@ def test_other_keys_are_read_once_a_minute(clock: SimpleNamespace) -> None:
 
 
 def test_a_signature_that_fails_has_them_read(clock: SimpleNamespace) -> None:
-    """A signature that is not valid has keys read at once, but not more often than every few seconds."""
+    """An invalid signature causes keys to be read, at most once every few seconds."""
     store = Store(stamped=False)
     ring = KeyRing(store)
     identifiers = Identifiers(ring)
@@ -94,7 +94,7 @@ def test_a_signature_that_fails_has_them_read(clock: SimpleNamespace) -> None:
 @pytest.mark.parametrize("stamped", [True, False])
 @pytest.mark.parametrize("trouble", [OSError(errno.EIO, "broken"), UnicodeDecodeError("utf-8", b"", 0, 1, ""), None])
 def test_keys_that_cannot_be_read(clock: SimpleNamespace, stamped: bool, trouble: Exception | None) -> None:
-    """While keys cannot be read, or none are there, the last ones are in force."""
+    """While keys cannot be read, or are missing, the last ones stay in force."""
     store = Store(stamped=stamped)
     ring = KeyRing(store)
     store.error, store.kept = trouble, ()
@@ -106,7 +106,7 @@ def test_keys_that_cannot_be_read(clock: SimpleNamespace, stamped: bool, trouble
 
 
 def test_all_that_is_signed_follows_the_ring(tmp_path: Path) -> None:
-    """Identifiers, tickets and the cookies of sessions are signed and verified with the keys in force."""
+    """Identifiers, tokens and session cookies are signed and verified with the current keys."""
     store = Store(stamped=True)
     ring = KeyRing(store)
     identifiers, tickets = Identifiers(ring), TokenSigner(ring)
@@ -129,6 +129,6 @@ def test_all_that_is_signed_follows_the_ring(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keys", [[], [""], ["a", ""]], ids=str)
 def test_there_is_a_key(keys: list[str]) -> None:
-    """Without a key nothing is signed."""
+    """Signing without a key is an error."""
     with pytest.raises(ValueError, match="at least one key"):
         KeyRing(keys)

@@ -1,4 +1,4 @@
-"""The status: one JSON form, which comes back as it went."""
+"""The upload status and its JSON form."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ STATUSES = [
 
 @pytest.mark.parametrize("status", STATUSES, ids=lambda status: status.state)
 def test_a_record_comes_back_as_it_went(status: UploadStatus) -> None:
-    """What a pool writes it reads again; the identifier is not in it."""
+    """A pool reads the same status that it wrote; the record does not contain the identifier."""
     record = json.loads(json.dumps(status.to_record()))
     assert "identifier" not in record
     again = UploadStatus.from_record(record)
@@ -54,7 +54,7 @@ def test_a_record_comes_back_as_it_went(status: UploadStatus) -> None:
     ],
 )
 def test_terms_have_the_record_of_earlier_versions(stored: dict[str, Any], terms: DirectUploadTerms) -> None:
-    """Earlier versions store 0 for an unknown part size, and an ACL among the terms; both directions are read."""
+    """Records of earlier versions, with 0 for an unknown part size and an ACL, can be read and written."""
     record = RUNNING.to_record() | {"direct": stored}
     read = UploadStatus.from_record(record)
     assert read.direct == terms
@@ -67,20 +67,20 @@ def test_terms_have_the_record_of_earlier_versions(stored: dict[str, Any], terms
     "changed", [{"attempt": "../x"}, {"attempt": 1}, {"state": "odd"}, {"files": 1}, {"direct": 1}]
 )
 def test_a_changed_record_is_invalid(changed: dict[str, Any]) -> None:
-    """A record with a value that cannot be is refused by one error."""
+    """A record with an invalid value is refused with one kind of error."""
     with pytest.raises(InvalidRecord):
         UploadStatus.from_record(RUNNING.to_record() | changed)
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"1", b'"x"', b"{}", b'{"state": "done"}', b"\xff\xfe"])
 def test_something_else_is_no_record(text: bytes) -> None:
-    """What is no record, or not a complete one, is refused by the same error."""
+    """A value that is no record, or an incomplete one, is refused with the same error."""
     with pytest.raises(InvalidRecord):
         UploadStatus.from_stored(text)
 
 
 def test_a_running_status_speaks_of_the_body() -> None:
-    """While it runs there are the bytes of the body, and no files."""
+    """The status of a running upload has the received bytes of the body, and no files."""
     assert RUNNING.to_json() == {
         "identifier": "I",
         "state": "uploading",
@@ -92,7 +92,7 @@ def test_a_running_status_speaks_of_the_body() -> None:
 
 
 def test_a_finished_status_speaks_of_the_first_file() -> None:
-    """When done, the keys at the top are those of the first file."""
+    """The top-level keys of a finished status are those of the first file."""
     done = RUNNING.done(FILES, {"title": ("one",)})
     assert (done["filename"], done["size"], done["received"], done["sha256"]) == ("ü.txt", 3, 3, "ab")
     assert done["files"][1] == {"field": "b", "filename": "", "content-type": "image/png", "size": 0}
@@ -101,25 +101,25 @@ def test_a_finished_status_speaks_of_the_first_file() -> None:
 
 
 def test_a_failed_status_says_why() -> None:
-    """An error is a sentence and a code, and no file is left in it."""
+    """A failed status has a message and a code, and no files."""
     failed = RUNNING.done(FILES, {}).failed(TooLarge("too big"))
     assert (failed["state"], failed["error"], failed["code"]) == ("error", "too big", "too-large")
     assert "files" not in failed
 
 
 def test_an_unknown_status_says_nothing_else() -> None:
-    """Of what is not there, only that is told."""
+    """The status of an unknown upload has only its identifier and state."""
     assert UploadStatus(state=State.UNKNOWN, identifier="I").to_json() == {"identifier": "I", "state": "unknown"}
 
 
 def test_it_reads_like_a_mapping() -> None:
-    """Code that was written for a dictionary works."""
+    """A status can be used like a dictionary."""
     assert dict(RUNNING)["content-type"] == RUNNING.content_type
     assert RUNNING.get("nothing") is None
     assert len(RUNNING) == 6
 
 
 def test_times_are_rfc_3339_in_utc() -> None:
-    """Times have milliseconds and a Z, and come back as seconds."""
+    """Times have milliseconds and a Z, and are parsed to seconds."""
     assert timestamp(0) == "1970-01-01T00:00:00.000Z"
     assert seconds_of(timestamp(12.25)) == 12.25

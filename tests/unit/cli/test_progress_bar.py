@@ -14,18 +14,18 @@ class Terminal(io.StringIO):
 
 
 def drawn_lines(stream: io.StringIO) -> list[str]:
-    """Return what was drawn, a text for each drawing."""
+    """Return the drawn lines, one string for each drawing."""
     return [line.strip() for line in stream.getvalue().split("\r")]
 
 
 def test_a_terminal_has_a_bar_with_bytes_rate_and_time_left() -> None:
-    """The bar has the share, the bytes and their total, the rate and the remaining time, and is wiped at the end."""
+    """The bar shows percentage, bytes, total, rate and remaining time, and is erased at the end."""
     stream = Terminal()
     with ProgressBar(stream) as bar:
         bar.expect(2 << 20)
         bar.expect(-(1 << 20))
         bar.advance(512 << 10)
-        bar.expect(0)  # draws at once
+        bar.expect(0)  # draws immediately
     *drawn, last_but_one, last = drawn_lines(stream)
     assert drawn[-1].startswith("50%|")
     assert "| 512k/1.00M [" in drawn[-1]
@@ -35,7 +35,7 @@ def test_a_terminal_has_a_bar_with_bytes_rate_and_time_left() -> None:
 
 
 def test_a_total_of_nothing_is_drawn() -> None:
-    """Files without a byte divide by no zero."""
+    """A total of 0 bytes causes no division by zero."""
     stream = Terminal()
     with ProgressBar(stream) as bar:
         bar.expect(0)
@@ -44,7 +44,7 @@ def test_a_total_of_nothing_is_drawn() -> None:
 
 
 def test_a_bar_is_drawn_in_ascii_where_the_terminal_has_nothing_else() -> None:
-    """On a terminal without Unicode, no character fails to be encoded."""
+    """A terminal without Unicode gets a bar in ASCII, without an encoding error."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     stream.isatty = lambda: True  # type: ignore[method-assign]
     with ProgressBar(stream) as bar:

@@ -1,4 +1,4 @@
-"""The site that most tests of the protocols upload to."""
+"""Fixtures with the site of most protocol tests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tests.support.wsgi_client import UploadSite
 
 @pytest.fixture
 def site(tmp_path: Path) -> UploadSite:
-    """A site with the product's defaults, and a pool of its own."""
+    """Return a site with the default settings and its own pool."""
     return UploadSite(tmp_path / "pool")
 
 
 @pytest.fixture(scope="module")
 def lasting_site(tmp_path_factory: pytest.TempPathFactory) -> UploadSite:
-    """A site for properties, which are tried with many examples in one test."""
+    """Return a site for property tests, which run many examples in one test."""
     return UploadSite(tmp_path_factory.mktemp("lasting") / "pool")

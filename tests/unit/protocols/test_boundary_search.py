@@ -1,4 +1,4 @@
-"""The delimiter of a form is seen wherever it stands, and wherever it might begin."""
+"""The search for the delimiter of a form in chunks, including delimiters that are cut at the end."""
 
 import pytest
 
@@ -11,25 +11,25 @@ CONTENT = b"\x00content \r of - a \n file\xff" * 40
 
 @pytest.mark.parametrize("place", range(0, 200, 7))
 def test_a_delimiter_is_found_at_any_place(place: int) -> None:
-    """A chunk with the delimiter in it is never taken for content."""
+    """A delimiter in a chunk is found at any offset."""
     assert not Delimiter(BOUNDARY).is_absent(CONTENT[:place] + DELIMITER + b"x" * place)
 
 
 @pytest.mark.parametrize("length", range(1, len(DELIMITER) + 1))
 def test_the_beginning_of_a_delimiter_is_seen_at_the_end(length: int) -> None:
-    """A chunk that ends in any beginning of the delimiter may be followed by the rest of it."""
+    """A prefix of the delimiter at the end of a chunk is found, since the next chunk may complete it."""
     assert not Delimiter(BOUNDARY).is_absent(b"x" * 100 + DELIMITER[:length])
     assert not Delimiter(BOUNDARY).is_absent(DELIMITER[:length])
 
 
 def test_content_is_content() -> None:
-    """Without delimiter, and without a carriage return near its end, a chunk is content."""
+    """A chunk without a delimiter, and without a carriage return near its end, is content."""
     assert Delimiter(BOUNDARY).is_absent(CONTENT + b"x" * len(DELIMITER))
     assert Delimiter(BOUNDARY).is_absent(b"")
     assert Delimiter(BOUNDARY).is_absent(DELIMITER[:-1] + b"x" * len(DELIMITER))
 
 
 def test_zero_bytes_are_bytes() -> None:
-    """The search goes by lengths: a zero byte ends neither what is searched nor what is wanted."""
+    """The search uses lengths: a zero byte ends neither the chunk nor the delimiter."""
     assert contains(b"a\0b\0c", 5, b"\0c", 2)
     assert not contains(b"a\0b\0c", 5, b"\0d", 2)

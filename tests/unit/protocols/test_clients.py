@@ -1,7 +1,7 @@
-"""Requests in the shapes that real clients send, and what is made of each.
+"""Requests as real clients send them, and their results.
 
-A request in ``corpus`` is its request line, its headers and its body, as they go over the wire. They were written
-for these tests, after the documentation and the habits of the clients that they are named after.
+A request in ``corpus`` is its request line, its headers and its body, as they are transmitted. They were written
+for these tests, following the documentation and behaviour of the clients that they are named after.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DONE: dict[str, tuple[list[File], dict[str, list[str]]]] = {
         {"empty": [""]},
     ),
     "curl": ([("file", 'a "b".txt', PLAIN, TEXT), ("data", "-", OCTETS, BINARY)], {"title": ["from curl"]}),
-    # The name was `a "b" \ c.txt`; what stands before a backslash is a folder.
+    # The name was `a "b" \ c.txt`; the part before a backslash is a folder.
     "curl-before-7.81": ([("file", " c.txt", PLAIN, TEXT)], {}),
     "curl-put": ([("", "disc.iso", "application/x-iso9660-image", BINARY)], {}),
     "wget-put": ([("", "report.pdf", "application/pdf", BINARY)], {}),
@@ -50,7 +50,7 @@ DONE: dict[str, tuple[list[File], dict[str, list[str]]]] = {
         [("file", "a.pdf", "application/pdf", BINARY), ("file", "two words.txt", PLAIN, TEXT)],
         {"title": ["Grüße"]},
     ),
-    # RFC 7578, 4.2: filename* has no meaning in a form, and an encoded word (RFC 2047) is a name like others.
+    # RFC 7578, 4.2: filename* has no meaning in a form, and an encoded word (RFC 2047) is an ordinary name.
     "dotnet-unicode": ([("file", "=?utf-8?B?w7xidW5nLnR4dA==?=", OCTETS, TEXT)], {}),
     "guzzle": ([("file", "a.php", "application/x-php", BINARY)], {"title": ["guzzle"]}),
     "ie-8": (
@@ -65,7 +65,7 @@ DONE: dict[str, tuple[list[File], dict[str, list[str]]]] = {
         {"title": ["postman"]},
     ),
     "ruby-multipart-post": ([("file", "a.rb", "application/x-ruby", BINARY)], {"title": ["ruby"]}),
-    # Percent-encoded names are taken as they are: only %22, %0D and %0A have a meaning by the HTML standard.
+    # Percent-encoded names are kept as they are: the HTML standard gives only %22, %0D and %0A a meaning.
     "aiohttp": ([("file", "n%C3%A4me.bin", OCTETS, BINARY)], {"title": ["async"]}),
     "flash": (
         [("Filedata", "photo.jpg", OCTETS, BINARY)],
@@ -77,8 +77,8 @@ DONE: dict[str, tuple[list[File], dict[str, list[str]]]] = {
 REFUSED: dict[str, tuple[int, str]] = {
     "chromium-no-file": (400, "no-file"),
     "wget-post-file": (415, "unsupported-request"),
-    "requests-urllib3-1.24": (400, "malformed-form"),  # a name that only `name*` gives
-    "requests-urllib3-1.24-unicode": (400, "no-file"),  # a filename that only `filename*` gives
+    "requests-urllib3-1.24": (400, "malformed-form"),  # a name that is given by `name*` only
+    "requests-urllib3-1.24-unicode": (400, "no-file"),  # a filename that is given by `filename*` only
     "opera-mini-line-feeds": (400, "malformed-form"),
 }
 
@@ -101,7 +101,7 @@ def send(site: UploadSite, name: str, identifier: str, step: int | None) -> Answ
 @pytest.mark.parametrize("step", [None, 1])
 @pytest.mark.parametrize("name", DONE)
 def test_what_clients_send_is_taken(site: UploadSite, name: str, step: int | None) -> None:
-    """The files and fields of each client come back as its user meant them, also byte by byte."""
+    """The files and fields of each client are received as its user meant them, also byte by byte."""
     identifier = site.identifier()
     found = send(site, name, identifier, step).json
     files, fields = DONE[name]
@@ -114,7 +114,7 @@ def test_what_clients_send_is_taken(site: UploadSite, name: str, step: int | Non
 @pytest.mark.parametrize("step", [None, 1])
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_clients_send_wrongly_is_refused(site: UploadSite, name: str, step: int | None) -> None:
-    """Requests without a file, and bodies that are no form, are refused with their code."""
+    """Requests without a file and bodies that are no form are refused with their error code."""
     identifier = site.identifier()
     assert send(site, name, identifier, step).outcome == REFUSED[name]
     # A form of another type is refused before its first byte.
@@ -122,5 +122,5 @@ def test_what_clients_send_wrongly_is_refused(site: UploadSite, name: str, step:
 
 
 def test_every_request_of_the_corpus_has_its_answer() -> None:
-    """No file lies there untested."""
+    """Every file of the corpus is tested."""
     assert {path.stem for path in CORPUS.glob("*.http")} == DONE.keys() | REFUSED.keys()

@@ -1,4 +1,4 @@
-"""Forms: what is in them, in every split, and what is not one."""
+"""Multipart forms: their contents, any split into reads, and malformed forms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.wsgi_client import (
     part,
 )
 
-# Two files, two fields, and content that looks like what stands around it.
+# Two files, two fields, and content that resembles the syntax around it.
 BODY = form(
     field_part("title", "Ä \U0001f4be"),
     file_part(b"\r\n--\r\n-" + BOUNDARY.encode() + b"\r\r\n", "a.bin", kind="application/octet-stream"),
@@ -39,7 +39,7 @@ def assert_is_body(site: UploadSite, identifier: str, descriptor: dict[str, obje
 
 
 def test_files_and_fields_are_kept_in_order(site: UploadSite) -> None:
-    """Files and the values of fields come back in the order of the form, the first file at the top."""
+    """Files and fields are kept in the order of the form, with the first file at the top level."""
     identifier = site.identifier()
     body = form(
         field_part("tag", "1"),
@@ -62,7 +62,7 @@ def test_files_and_fields_are_kept_in_order(site: UploadSite) -> None:
 
 
 def test_two_hundred_parts_of_both_kinds_interleave(site: UploadSite) -> None:
-    """A long form of files and fields by turns is kept whole."""
+    """A long form of alternating files and fields is received completely."""
     parts = [each for n in range(100) for each in (file_part(f"f{n}", f"{n}.txt"), field_part("n", str(n)))]
     identifier = site.identifier()
     found = site.post(form(*parts), identifier).json
@@ -72,7 +72,7 @@ def test_two_hundred_parts_of_both_kinds_interleave(site: UploadSite) -> None:
 
 
 def test_a_form_may_arrive_byte_by_byte(site: UploadSite) -> None:
-    """The form is the same when each read gives one byte."""
+    """The form is the same when each read returns one byte."""
     identifier = site.identifier()
     answer = site.post(Stream(in_steps(BODY, 1)), identifier, CONTENT_LENGTH=str(len(BODY)))
     assert_is_body(site, identifier, answer.json)
@@ -88,15 +88,15 @@ def test_a_form_may_be_split_at_every_offset(lasting_site: UploadSite) -> None:
 
 @pytest.mark.parametrize("step", [2, 3, 5, 7, 19, 21, 64])
 def test_a_form_may_arrive_in_small_steps(lasting_site: UploadSite, step: int) -> None:
-    """The form is the same in steps that cut each delimiter in several places."""
+    """The form is the same in reads that cut each delimiter in several places."""
     identifier = lasting_site.identifier()
     answer = lasting_site.post(Stream(in_steps(BODY, step)), identifier)
     assert_is_body(lasting_site, identifier, answer.json)
 
 
 def test_a_form_cut_at_every_offset_is_refused(lasting_site: UploadSite) -> None:
-    """Whatever is missing at the end, the upload is incomplete, and nothing but its status is left."""
-    for offset in range(len(BODY) - 2):  # the CRLF at the very end says nothing any more
+    """A truncated form makes the upload incomplete, and leaves only its status."""
+    for offset in range(len(BODY) - 2):  # the CRLF at the very end is optional
         for stream, length in ((BODY[:offset], str(offset)), (Stream([BODY[:offset]]), str(len(BODY)))):
             identifier = lasting_site.identifier()
             answer = lasting_site.post(stream, identifier, CONTENT_LENGTH=length)
@@ -106,21 +106,21 @@ def test_a_form_cut_at_every_offset_is_refused(lasting_site: UploadSite) -> None
 
 
 def test_a_chunked_form_cut_at_every_offset_is_refused(lasting_site: UploadSite) -> None:
-    """Without a length the closing boundary decides: some servers end a broken body in silence."""
+    """Without a length the closing boundary is required, since some servers end a broken body without an error."""
     for offset in range(len(BODY) - 2):
         answer = lasting_site.post(Stream([BODY[:offset]]), SERVER_SOFTWARE="Granian")
         assert answer.outcome == (400, "incomplete"), offset
 
 
 def test_a_form_without_a_length_is_whole_with_its_closing_boundary(site: UploadSite) -> None:
-    """A chunked form is taken on every server, for the closing boundary tells its end."""
+    """A chunked form is accepted on every server, since the closing boundary marks its end."""
     identifier = site.identifier()
     answer = site.post(Stream([BODY]), identifier, HTTP_TRANSFER_ENCODING="chunked", SERVER_SOFTWARE="Granian")
     assert_is_body(site, identifier, answer.json)
 
 
 def test_the_app_gets_the_descriptor_in_place_of_the_form(site: UploadSite) -> None:
-    """Method, type and length of the request fit the descriptor, and the rest of it is as it was."""
+    """Method, type and length of the request match the descriptor, and the rest of the request is unchanged."""
     answer = site.post(BODY, HTTP_X_OTHER="kept", HTTP_EXPECT="100-continue", HTTP_COOKIE="a=b")
     environ = site.app_environ
     assert (answer.status, answer.headers["x-app"]) == (200, "yes")
@@ -132,14 +132,14 @@ def test_the_app_gets_the_descriptor_in_place_of_the_form(site: UploadSite) -> N
 
 
 def test_an_empty_file_is_a_file(site: UploadSite) -> None:
-    """A file of no bytes that has a name is kept."""
+    """An empty file with a name is kept."""
     identifier = site.identifier()
     assert site.post(form(file_part(b"", "empty.txt")), identifier).json["size"] == 0
     assert site.contents(identifier) == [b""]
 
 
 def test_no_file_chosen_is_no_file(site: UploadSite) -> None:
-    """What browsers send for an empty file input is refused as no file when nothing else came."""
+    """A form with only an empty file input is refused with "no file"."""
     identifier = site.identifier()
     empty = file_part(b"", "", kind="application/octet-stream")
     assert site.post(form(field_part("a", "b"), empty), identifier).outcome == (400, "no-file")
@@ -147,7 +147,7 @@ def test_no_file_chosen_is_no_file(site: UploadSite) -> None:
 
 
 def test_an_input_without_a_file_is_dropped_beside_one_with_a_file(site: UploadSite) -> None:
-    """Of two file inputs only the chosen file is kept, wherever the empty one stands."""
+    """An empty file input before or after a chosen file is dropped."""
     empty = file_part(b"", "", "none", "application/octet-stream")
     for parts in ([empty, file_part("x")], [file_part("x"), empty], [empty, empty, file_part("x"), empty]):
         identifier = site.identifier()
@@ -165,7 +165,7 @@ def test_a_file_without_a_name_is_a_file_when_it_has_bytes(site: UploadSite) -> 
 
 @pytest.mark.parametrize("body", [b"", form(), form(field_part("a", "b"))], ids=["nothing", "empty", "fields"])
 def test_a_form_without_a_file_is_refused(site: UploadSite, body: bytes) -> None:
-    """A form with no part at all, or with fields alone, brings no upload."""
+    """A form without parts, or with fields only, is refused."""
     assert site.post(body).outcome == (400, "no-file" if body else "incomplete")
 
 
@@ -187,7 +187,7 @@ def test_a_form_without_a_file_is_refused(site: UploadSite, body: bytes) -> None
     ],
 )
 def test_names_come_back_as_they_were_sent(site: UploadSite, name: str) -> None:
-    """A Unicode name is neither normalized nor decoded, in the file and in the field."""
+    """A Unicode name is neither normalized nor decoded, for files and for fields."""
     identifier = site.identifier()
     found = site.post(form(file_part("x", name, name), field_part(name, name)), identifier).json
     assert (found["filename"], found["files"][0]["field"], found["fields"]) == (name, name, {name: [name]})
@@ -198,7 +198,7 @@ def test_names_come_back_as_they_were_sent(site: UploadSite, name: str) -> None:
     ("sent", "kept"),
     [
         ("say %22hi%22.txt", 'say "hi".txt'),  # Chromium, Firefox and Safari, by the HTML standard
-        ("two%0D%0Alines.txt", "twolines.txt"),  # a line end is no part of a name
+        ("two%0D%0Alines.txt", "twolines.txt"),  # a line end is not part of a name
         ('say \\"hi\\".txt', 'say "hi".txt'),  # curl and older clients, by RFC 2183
         ("C:\\fakepath\\a.txt", "a.txt"),
         ("\\\\server\\share\\a.txt", "a.txt"),
@@ -207,12 +207,12 @@ def test_names_come_back_as_they_were_sent(site: UploadSite, name: str) -> None:
     ],
 )
 def test_quoted_names_are_read_as_clients_write_them(site: UploadSite, sent: str, kept: str) -> None:
-    """Percent-encoded and backslashed quotes are decoded; folders and control characters are taken off."""
+    """Percent-encoded and backslash-escaped quotes are decoded; folders and control characters are removed."""
     assert site.post(form(file_part("x", sent))).json["filename"] == kept
 
 
 def test_a_preamble_and_an_epilogue_are_skipped(site: UploadSite) -> None:
-    """What stands before the first and behind the last boundary is no content (RFC 2046, 5.1.1)."""
+    """Bytes before the first and after the last boundary are skipped (RFC 2046, 5.1.1)."""
     identifier = site.identifier()
     body = b"This is a message in MIME format.\r\n" + BODY + b"and an end\r\n--" + BOUNDARY.encode() + b"\r\n"
     assert_is_body(site, identifier, site.post(Stream(in_steps(body, 50)), identifier).json)
@@ -220,7 +220,7 @@ def test_a_preamble_and_an_epilogue_are_skipped(site: UploadSite) -> None:
 
 @pytest.mark.parametrize("coding", ["base64", "quoted-printable", "gzip", "binary", "x-unknown"])
 def test_a_transfer_encoding_is_never_decoded(site: UploadSite, coding: str) -> None:
-    """Content-Transfer-Encoding is deprecated in forms (RFC 7578, 4.7): the bytes are kept as they are."""
+    """Bytes with a Content-Transfer-Encoding, deprecated in forms (RFC 7578, 4.7), are kept undecoded."""
     identifier = site.identifier()
     headers = f'Content-Disposition: form-data; name="f"; filename="a"\nContent-Transfer-Encoding: {coding}'
     assert site.post(form(part(headers, "aGVsbG8=3D")), identifier).status == 200
@@ -228,7 +228,7 @@ def test_a_transfer_encoding_is_never_decoded(site: UploadSite, coding: str) -> 
 
 
 def test_a_nested_multipart_is_stored_as_it_is(site: UploadSite) -> None:
-    """multipart/mixed inside a form is deprecated (RFC 7578, 4.3) and not opened."""
+    """A nested multipart/mixed, deprecated in forms (RFC 7578, 4.3), is stored without being parsed."""
     inner = form(part("Content-Disposition: file; filename=a.txt", "x"), boundary="inner")
     identifier = site.identifier()
     body = form(file_part(inner, "files.bin", kind="multipart/mixed; boundary=inner"))
@@ -238,7 +238,7 @@ def test_a_nested_multipart_is_stored_as_it_is(site: UploadSite) -> None:
 
 @pytest.mark.parametrize("checksum", ["sha256", "none"])
 def test_the_checksum_is_of_each_file(tmp_path: Path, checksum: str) -> None:
-    """Each file has a digest of its own bytes, or none has one, by the setting."""
+    """Depending on the setting, each file has a digest of its own bytes, or no file has one."""
     site = UploadSite(tmp_path, checksum=checksum)
     found = site.post(form(file_part("a"), file_part(""))).json
     digests = [file.get("sha256", "")[:8] for file in found["files"]]
@@ -264,7 +264,7 @@ def test_the_checksum_is_of_each_file(tmp_path: Path, checksum: str) -> None:
     ],
 )
 def test_a_type_that_is_no_form_is_refused_unread(site: UploadSite, kind: str | None, outcome: tuple[int, str]) -> None:
-    """A wrong type, or a boundary that is none by RFC 2046, is refused before the body is parsed."""
+    """A wrong type, or an invalid boundary by RFC 2046, is refused before the body is parsed."""
     identifier = site.identifier()
     assert site.post(BODY, identifier, kind).outcome == outcome
     assert site.names(identifier) == NOTHING
@@ -273,7 +273,7 @@ def test_a_type_that_is_no_form_is_refused_unread(site: UploadSite, kind: str | 
 
 @pytest.mark.parametrize("boundary", ["b" * 70, "1", "a b", "'()+_,-./:=?", "----=_Part_1_2.3"])
 def test_every_boundary_of_the_standard_is_taken(site: UploadSite, boundary: str) -> None:
-    """One to seventy of the characters of RFC 2046, in quotes or without."""
+    """A boundary of 1 to 70 characters of RFC 2046 is accepted, quoted or not."""
     body = form(file_part("x"), boundary=boundary)
     assert site.post(body, kind=f'multipart/form-data; boundary="{boundary}"').status == 200
     if not set(boundary) & set(" "):
@@ -281,5 +281,5 @@ def test_every_boundary_of_the_standard_is_taken(site: UploadSite, boundary: str
 
 
 def test_the_form_type_of_the_driver_is_what_browsers_send() -> None:
-    """The tests' own request is one of those above."""
+    """The content type of the tests' own requests is one that browsers send."""
     assert FORM_TYPE.startswith("multipart/form-data; boundary=----")

@@ -1,4 +1,4 @@
-"""The headers of parts: read in one way only, or refused."""
+"""The headers of parts: parsed without ambiguity, or refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def disposition(value: str, data: bytes = b"x") -> bytes:
     ],
 )
 def test_a_parameter_that_stands_twice_is_refused(site: UploadSite, value: str) -> None:
-    """Which of two counts is what attackers play on, so neither does."""
+    """A repeated parameter is refused, since parsers differ in the value they use."""
     identifier = site.identifier()
     assert site.post(disposition(value), identifier).outcome == (400, "malformed-form")
     assert site.names(identifier) == ONLY_STATUS
@@ -41,12 +41,12 @@ def test_a_parameter_that_stands_twice_is_refused(site: UploadSite, value: str) 
     ],
 )
 def test_an_extended_filename_has_no_meaning(site: UploadSite, value: str, filename: str) -> None:
-    """RFC 7578, 4.2: ``filename*`` must not be used in forms; it is not read."""
+    """The parameter ``filename*`` is ignored, since forms must not use it (RFC 7578, 4.2)."""
     assert site.post(disposition(value)).json["filename"] == filename
 
 
 def test_an_extended_filename_alone_makes_no_file(site: UploadSite) -> None:
-    """A part that has only ``filename*`` is a text field, so this form has no file."""
+    """A part with only ``filename*`` is a text field, so this form has no file."""
     assert site.post(disposition("form-data; name=a; filename*=UTF-8''x.php")).outcome == (400, "no-file")
 
 
@@ -76,7 +76,7 @@ def test_an_extended_filename_alone_makes_no_file(site: UploadSite) -> None:
     ],
 )
 def test_a_disposition_that_can_be_read_in_two_ways_is_refused(site: UploadSite, value: str) -> None:
-    """Another parser, before or behind this one, might find another name in it, or another kind of part."""
+    """A disposition that another parser may read as another name or kind of part is refused."""
     assert site.post(disposition(value)).outcome == (400, "malformed-form")
 
 
@@ -93,7 +93,7 @@ def test_a_disposition_that_can_be_read_in_two_ways_is_refused(site: UploadSite,
     ],
 )
 def test_every_spelling_of_the_grammar_is_read(site: UploadSite, value: str, field: str, filename: str) -> None:
-    """Tokens, quoted strings, either order, and parameters that nobody knows."""
+    """Tokens, quoted strings, any order and unknown parameters are accepted."""
     found = site.post(disposition(value)).json["files"][0]
     assert (found["field"], found["filename"]) == (field, filename)
 
@@ -120,13 +120,13 @@ def test_every_spelling_of_the_grammar_is_read(site: UploadSite, value: str, fie
     ],
 )
 def test_headers_that_make_no_part_are_refused(site: UploadSite, headers: str) -> None:
-    """A part needs one disposition with a name; what else it says of itself must be true."""
+    """A part needs one disposition with a name; its other headers must be correct."""
     assert site.post(form(part(headers, "x"))).outcome == (400, "malformed-form")
 
 
 @pytest.mark.parametrize("step", [1000, 4096])
 def test_a_large_file_part_may_have_a_length_of_its_own(site: UploadSite, step: int) -> None:
-    """A file part with a true Content-Length is stored, though most chunks of its body hold nothing but content."""
+    """A file part with a correct Content-Length is stored, even if it comes in many chunks."""
     data = b"0123456789" * 5000
     sent = part(f'Content-Disposition: form-data; name="a"; filename="x"\nContent-Length: {len(data)}', data)
     identifier = site.identifier()
@@ -137,7 +137,7 @@ def test_a_large_file_part_may_have_a_length_of_its_own(site: UploadSite, step: 
 
 @pytest.mark.parametrize("declared", [0, 49_999, 50_001])
 def test_a_large_file_part_of_another_length_than_it_says_is_refused(site: UploadSite, declared: int) -> None:
-    """A file part with a false Content-Length is refused also where it comes in many chunks."""
+    """A file part with a wrong Content-Length is refused, even if it comes in many chunks."""
     sent = part(f'Content-Disposition: form-data; name="a"; filename="x"\nContent-Length: {declared}', bytes(50_000))
     identifier = site.identifier()
     assert site.post(Stream(in_steps(form(sent), 1000)), identifier).outcome == (400, "malformed-form")
@@ -157,33 +157,33 @@ def test_a_large_file_part_of_another_length_than_it_says_is_refused(site: Uploa
     ids=["LF", "mixed", "no UTF-8", "behind boundary", "before boundary", "one hyphen"],
 )
 def test_bytes_that_are_no_form_are_refused(site: UploadSite, body: bytes) -> None:
-    """Bare line feeds, names that are no UTF-8, and boundaries that are none."""
+    """Bare line feeds, names that are not UTF-8, and malformed boundaries are refused."""
     assert site.post(body).outcome == (400, "malformed-form")
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"', "us-ascii"])
 def test_a_text_field_may_say_that_it_is_utf_8(site: UploadSite, charset: str) -> None:
-    """The charset of a field is given by some clients, and must be the one of all forms."""
+    """A text field may declare the charset UTF-8."""
     headers = f'Content-Disposition: form-data; name="a"\nContent-Type: text/plain; charset={charset}'
     assert site.post(form(part(headers, "x"), file_part("y"))).json["fields"] == {"a": ["x"]}
 
 
 @pytest.mark.parametrize("charset", ["utf-7", "utf-16", "iso-2022-jp", "windows-1252", "idna", "rot13", "zlib", "x"])
 def test_an_odd_charset_is_refused(site: UploadSite, charset: str) -> None:
-    """No codec of the client's choice is ever looked up: text in another charset is refused."""
+    """Text in another charset is refused, and no codec is looked up by a name from the client."""
     headers = f'Content-Disposition: form-data; name="a"\nContent-Type: text/plain; charset={charset}'
     assert site.post(form(part(headers, "x"), file_part("y"))).outcome == (400, "malformed-form")
 
 
 @pytest.mark.parametrize("charset", ["ISO-8859-1", "latin1"])
 def test_a_text_field_may_be_latin_1(site: UploadSite, charset: str) -> None:
-    """Apache HttpClient 4 sends its fields so, if nobody tells it otherwise."""
+    """A field in Latin-1 is accepted, since Apache HttpClient 4 sends it by default."""
     headers = f'Content-Disposition: form-data; name="a"\nContent-Type: text/plain; charset={charset}'
     assert site.post(form(part(headers, b"\xe4"), file_part("y"))).json["fields"] == {"a": ["ä"]}
 
 
 def test_a_charset_field_changes_nothing(site: UploadSite) -> None:
-    """``_charset_`` (RFC 7578, 4.6) is a field like others; text that is no UTF-8 is refused."""
+    """A ``_charset_`` field (RFC 7578, 4.6) has no effect; text that is not UTF-8 is refused."""
     body = form(field_part("_charset_", "iso-8859-1"), field_part("a", b"\xe4"), file_part("x"))
     assert site.post(body).outcome == (400, "malformed-form")
 
@@ -208,7 +208,7 @@ def test_the_charset_of_a_file_is_left_to_the_app(site: UploadSite) -> None:
     ],
 )
 def test_the_type_is_the_clients_or_by_the_name(site: UploadSite, kind: str, kept: str) -> None:
-    """A Content-Type that is none is replaced by what the extension tells."""
+    """An invalid Content-Type is replaced by the type of the extension."""
     assert site.post(form(file_part("x", "a.pdf", kind=kind))).json["content-type"] == kept
 
 
@@ -217,7 +217,7 @@ HEADERS = 'Content-Disposition: form-data; name="a"; filename="x"'
 
 @pytest.mark.parametrize("step", [None, 1])
 def test_the_number_of_headers_is_limited(tmp_path: Path, step: int | None) -> None:
-    """``max_headers`` are taken, and one more is refused, in one read and byte by byte."""
+    """A part with ``max_headers`` headers is accepted, and one more is refused, in one read and byte by byte."""
     site = UploadSite(tmp_path, max_headers=3)
     for count, outcome in ((3, (200, None)), (4, (413, "limit-exceeded"))):
         body = form(part("\n".join([HEADERS, *(f"X-{n}: 1" for n in range(count - 1))]), "x"))
@@ -226,9 +226,9 @@ def test_the_number_of_headers_is_limited(tmp_path: Path, step: int | None) -> N
 
 @pytest.mark.parametrize("step", [None, 1])
 def test_the_length_of_a_header_is_limited(tmp_path: Path, step: int | None) -> None:
-    """A line of ``max_header_size`` bytes is taken, and one more is refused; so is a line without an end."""
+    """A line of ``max_header_size`` bytes is accepted; a longer line, or one without an end, is refused."""
     site = UploadSite(tmp_path, max_header_size=100)
-    longest = 100 if step is None else 99  # the parser counts the CR, where the LF comes with another read
+    longest = 100 if step is None else 99  # the parser counts the CR if the LF comes in another read
     for size, outcome in ((longest, (200, None)), (101, (413, "limit-exceeded"))):
         body = form(part(HEADERS + "\nX-A: " + "a" * (size - 5), "x"))
         assert site.post(Stream(in_steps(body, step or len(body)))).outcome == outcome
@@ -237,7 +237,7 @@ def test_the_length_of_a_header_is_limited(tmp_path: Path, step: int | None) -> 
 
 
 def test_a_folded_header_is_limited_as_one(tmp_path: Path) -> None:
-    """Continued lines count together, however small each is."""
+    """The lines of a folded header count together, however short each is."""
     site = UploadSite(tmp_path, max_header_size=100)
     folded = b"------gap5\r\n" + HEADERS.encode() + b"\r\nX-A: 1\r\n" + b" 1\r\n" * 200 + b"\r\nx\r\n------gap5--\r\n"
     assert site.post(folded).outcome == (413, "limit-exceeded")

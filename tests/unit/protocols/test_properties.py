@@ -1,4 +1,4 @@
-"""Properties of forms: what holds for any form, in any chunks, with any byte wrong."""
+"""Properties of forms: any form, in any chunks, with any corrupt bytes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 from fileupload.wsgi.headers import clean_filename
 from tests.support.wsgi_client import BOUNDARY, ONLY_STATUS, Answer, Stream, UploadSite, field_part, file_part, form
 
-# The site lasts for the module, and an upload takes as long as the disk does.
+# The site exists for the whole module, and the time of an upload depends on the disk.
 many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 REFUSED = {400, 408, 409, 411, 413, 415}
 
-# Names as browsers write them: anything but what they percent-encode, or what is no name any more when cleaned.
+# Names as browsers write them, without percent-encoded characters and names that are empty after cleaning.
 names = st.text(
     st.characters(codec="utf-8", exclude_characters='"%\\/\r\n', exclude_categories=["Cc"]),
     min_size=1,
     max_size=20,
 )
 filenames = names.filter(lambda name: clean_filename(name) == name)
-# Content that is likely to look like the syntax around it.
+# Content that resembles the syntax around it.
 pieces = st.sampled_from(
     [b"\r", b"\n", b"\r\n", b"-", b"--", BOUNDARY.encode(), b"\r\n--" + BOUNDARY.encode()[:-1], b"x", b"\0"]
 )
@@ -68,7 +68,7 @@ def cut(body: bytes, offsets: list[int]) -> Stream:
 def test_any_form_in_any_chunks_comes_back(
     lasting_site: UploadSite, parts: list[Part], offsets: list[int], declared: bool
 ) -> None:
-    """Names, contents and order are as they were sent, and the digests are right."""
+    """Names, contents and order are kept, and the digests are correct."""
     body = form(*(each.encoded() for each in parts))
     identifier = lasting_site.identifier()
     stream = cut(body, offsets)
@@ -107,7 +107,7 @@ SYNTAX = [
 
 
 def assert_is_answered(site: UploadSite, identifier: str, answer: Answer) -> None:
-    """An upload is done whole, or refused with a documented error and nothing left."""
+    """Check that an upload is done completely, or refused with a documented error and nothing left."""
     if answer.status == 200:
         assert answer.json["state"] == "done"
         assert len(site.contents(identifier)) == len(answer.json["files"])
@@ -129,7 +129,7 @@ def assert_is_answered(site: UploadSite, identifier: str, answer: Answer) -> Non
 def test_any_wrong_bytes_are_answered(
     lasting_site: UploadSite, edits: list[tuple[int, int, bytes]], offsets: list[int]
 ) -> None:
-    """Bytes removed, replaced and added anywhere in a valid form lead to no other errors than the documented."""
+    """A valid form with removed, replaced or added bytes gives only documented errors."""
     body = BODY
     for start, length, new in edits:
         body = body[:start] + new + body[start + length :]
@@ -147,7 +147,7 @@ def test_any_wrong_bytes_are_answered(
 )
 @many
 def test_any_body_is_answered(lasting_site: UploadSite, body: bytes) -> None:
-    """So do bytes that were never a form."""
+    """Random bytes instead of a form give only documented errors."""
     identifier = lasting_site.identifier()
     assert_is_answered(lasting_site, identifier, lasting_site.post(body, identifier))
 
@@ -158,7 +158,7 @@ def test_any_body_is_answered(lasting_site: UploadSite, body: bytes) -> None:
 )
 @many
 def test_any_content_type_is_answered(lasting_site: UploadSite, kind: str, prefix: str) -> None:
-    """So does any Content-Type."""
+    """Any Content-Type gives only documented errors."""
     identifier = lasting_site.identifier()
     assert_is_answered(lasting_site, identifier, lasting_site.post(BODY, identifier, prefix + kind))
 
@@ -169,7 +169,7 @@ def test_any_content_type_is_answered(lasting_site: UploadSite, kind: str, prefi
 )
 @many
 def test_any_query_is_answered(lasting_site: UploadSite, query: str, method: str) -> None:
-    """So does any query beside a valid identifier, at each address and by each method."""
+    """Any query with a valid identifier gives only documented errors, at each URL and by each method."""
     for path in ("/upload", "/upload/status"):
         identifier = lasting_site.identifier()
         answer = lasting_site.send(method, path, f"X-Progress-ID={identifier}&{query}", BODY, CONTENT_TYPE="text/plain")
@@ -179,6 +179,6 @@ def test_any_query_is_answered(lasting_site: UploadSite, query: str, method: str
 @given(header=st.text(st.characters(codec="latin-1"), max_size=60))
 @many
 def test_any_disposition_of_a_request_is_answered(lasting_site: UploadSite, header: str) -> None:
-    """So does any Content-Disposition of a plain body."""
+    """Any Content-Disposition of a plain body gives only documented errors."""
     identifier = lasting_site.identifier()
     assert_is_answered(lasting_site, identifier, lasting_site.put(b"x", identifier, HTTP_CONTENT_DISPOSITION=header))

@@ -1,4 +1,4 @@
-"""Plain bodies: the whole body is the file, and its name comes with the request."""
+"""Plain bodies: the whole body is the file, and the request gives its name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_body_is_the_file(site: UploadSite) -> None:
 @pytest.mark.parametrize("declared", [True, False])
 @pytest.mark.parametrize("step", [1, 7, 4096])
 def test_a_body_may_arrive_in_any_steps(site: UploadSite, step: int, declared: bool) -> None:
-    """The file is the same, with a length or chunked."""
+    """The file is the same for any reads, with a length or chunked."""
     identifier = site.identifier()
     length = str(len(CONTENT)) if declared else None
     assert site.put(Stream(in_steps(CONTENT, step)), identifier, CONTENT_LENGTH=length).status == 200
@@ -38,14 +38,14 @@ def test_a_body_may_arrive_in_any_steps(site: UploadSite, step: int, declared: b
 
 @pytest.mark.parametrize("length", ["0", None])
 def test_an_empty_body_is_an_empty_file(site: UploadSite, length: str | None) -> None:
-    """A file of no bytes is a file here, since the request as such names it."""
+    """An empty body is an empty file, since the request as such names it."""
     identifier = site.identifier()
     assert site.put(Stream([]), identifier, CONTENT_LENGTH=length).json["size"] == 0
     assert site.contents(identifier) == [b""]
 
 
 def test_a_body_cut_at_every_offset_is_incomplete(lasting_site: UploadSite) -> None:
-    """Fewer bytes than declared are never taken for the file."""
+    """A body shorter than its declared length is refused as incomplete."""
     for offset in range(len(CONTENT)):
         identifier = lasting_site.identifier()
         answer = lasting_site.put(Stream([CONTENT[:offset]]), identifier, CONTENT_LENGTH=str(len(CONTENT)))
@@ -55,14 +55,14 @@ def test_a_body_cut_at_every_offset_is_incomplete(lasting_site: UploadSite) -> N
 
 @pytest.mark.parametrize("server", ["Granian", "uWSGI", "WSGIServer/0.2", ""])
 def test_a_chunked_body_needs_a_server_that_tells_its_end(site: UploadSite, server: str) -> None:
-    """Where a broken connection looks like the end, a body without a length is refused."""
+    """If the server cannot tell a broken connection from the end, a body without a length is refused."""
     answer = site.put(Stream([CONTENT]), SERVER_SOFTWARE=server)
     assert answer.outcome == (411, "length-required")
     assert site.put(CONTENT, SERVER_SOFTWARE=server).status == 200
 
 
 def test_a_broken_chunked_body_is_incomplete(site: UploadSite) -> None:
-    """The error of a server that tells it ends the upload."""
+    """A read error from the server makes the upload incomplete."""
 
     def pieces() -> Iterator[bytes]:
         yield CONTENT
@@ -75,7 +75,7 @@ def test_a_broken_chunked_body_is_incomplete(site: UploadSite) -> None:
 
 @pytest.mark.parametrize("value", ["bytes 0-9/100", "bytes 0-99/100", "nonsense", ""])
 def test_a_part_of_a_file_is_refused(site: UploadSite, value: str) -> None:
-    """RFC 9110, 14.5: a PUT with Content-Range must not be stored as if it were the whole."""
+    """A PUT with Content-Range is refused, since it must not be stored as the whole file (RFC 9110, 14.5)."""
     identifier = site.identifier()
     assert site.put(CONTENT, identifier, HTTP_CONTENT_RANGE=value).outcome == (415, "unsupported-request")
     assert site.names(identifier) == NOTHING
@@ -84,7 +84,7 @@ def test_a_part_of_a_file_is_refused(site: UploadSite, value: str) -> None:
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate, identity"])
 @pytest.mark.parametrize("method", ["PUT", "POST"])
 def test_a_compressed_body_is_refused(site: UploadSite, coding: str, method: str) -> None:
-    """What is not the file itself is refused with 415, and never unpacked."""
+    """An encoded body is refused with 415, and never decompressed."""
     send = site.put if method == "PUT" else site.post
     assert send(CONTENT, HTTP_CONTENT_ENCODING=coding).outcome == (415, "unsupported-request")
 
@@ -106,7 +106,7 @@ def test_a_compressed_body_is_refused(site: UploadSite, coding: str, method: str
     ],
 )
 def test_a_name_in_content_disposition(site: UploadSite, header: str, filename: str) -> None:
-    """The name is read by RFC 6266 and RFC 8187, before the one in the query, and is never a path."""
+    """The name is parsed by RFC 6266 and RFC 8187, precedes the one in the query, and is never a path."""
     assert site.put(b"x", filename="query.txt", HTTP_CONTENT_DISPOSITION=header).json["filename"] == filename
 
 
@@ -122,27 +122,27 @@ def test_a_name_in_content_disposition(site: UploadSite, header: str, filename: 
     ],
 )
 def test_a_content_disposition_that_cannot_be_read_is_refused(site: UploadSite, header: str) -> None:
-    """A file name that other programs may read differently is refused."""
+    """A file name that other parsers may read differently is refused."""
     assert site.put(b"x", HTTP_CONTENT_DISPOSITION=header).outcome == (415, "unsupported-request")
 
 
 @pytest.mark.parametrize("name", ["ä ö.txt", "\U0001f4be.bin", "a+b&c=d.txt", "קובץ.txt", 'quo"te.txt', "100%.txt"])
 def test_a_name_in_the_query(site: UploadSite, name: str) -> None:
-    """``filename=`` is percent-encoded UTF-8."""
+    """The query parameter ``filename=`` is percent-encoded UTF-8."""
     query = f"X-Progress-ID={site.identifier()}&filename={quote(name, safe='')}"
     assert site.send("PUT", query=query, body=b"x").json["filename"] == name
 
 
 @pytest.mark.parametrize("encoded", ["%FF%FE", "..%2F..%2Fx", "a%00b", "%ED%A0%80", "a%0D%0Ab", "%"])
 def test_an_odd_name_in_the_query_does_no_harm(site: UploadSite, encoded: str) -> None:
-    """Bytes that are no UTF-8, folders and control characters are taken off the name."""
+    """Bytes that are not UTF-8, folders and control characters are removed from the name."""
     query = f"X-Progress-ID={site.identifier()}&filename={encoded}"
     name = site.send("PUT", query=query, body=b"x").json["filename"]
     assert not set(name) & set("/\\\0\r\n")
 
 
 def test_a_body_needs_no_name(site: UploadSite) -> None:
-    """A file without a name is one."""
+    """A file without a name is accepted."""
     assert site.put(b"x", filename="").json["filename"] == ""
 
 
@@ -158,20 +158,20 @@ def test_a_body_needs_no_name(site: UploadSite) -> None:
     ],
 )
 def test_the_type_of_a_body(site: UploadSite, given: str | None, name: str, kept: str) -> None:
-    """The client's Content-Type, or what the name tells."""
+    """The type is the client's Content-Type, or that of the name's extension."""
     assert site.put(b"x", filename=name, CONTENT_TYPE=given).json["content-type"] == kept
 
 
 @pytest.mark.parametrize("settings", [{"extensions": "pdf"}, {"content_types": "application/pdf"}])
 def test_a_body_without_a_name_does_not_pass_by_the_limits(tmp_path: Path, settings: dict[str, str]) -> None:
-    """No name, or one of which nothing is left, is no way around the allowed types."""
+    """A missing name, or one that is empty after cleaning, does not bypass the allowed types."""
     site = UploadSite(tmp_path, **settings)
     for name in ("", "..", "/"):
         assert site.put(b"x", filename=name).outcome == (415, "type-not-allowed")
 
 
 def test_a_request_without_an_identifier_is_the_apps(site: UploadSite) -> None:
-    """It passes untouched, and nothing of it is read."""
+    """A request without an identifier reaches the app unread and unchanged."""
     stream = Stream([b"x"])
     assert site.send("PUT", body=stream).body == b"{}"
     assert stream.asked == []
@@ -179,14 +179,14 @@ def test_a_request_without_an_identifier_is_the_apps(site: UploadSite) -> None:
 
 
 def test_other_methods_are_the_apps(site: UploadSite) -> None:
-    """Only POST and PUT bring uploads."""
+    """Requests with methods other than POST and PUT reach the app."""
     for method in ("GET", "HEAD", "PATCH", "DELETE", "OPTIONS"):
         query = f"X-Progress-ID={site.identifier()}"
         assert site.send(method, query=query, body=b"x").headers["x-app"] == "yes"
 
 
 def test_the_identifier_may_come_in_a_header(site: UploadSite) -> None:
-    """``X-Progress-ID`` as a header serves clients that cannot add to the address."""
+    """The header ``X-Progress-ID`` serves clients that cannot change the URL."""
     identifier = site.identifier()
     assert site.send("PUT", body=b"x", HTTP_X_PROGRESS_ID=identifier).json["identifier"] == identifier
 
@@ -200,7 +200,7 @@ def test_the_identifier_may_come_in_a_header(site: UploadSite) -> None:
     ],
 )
 def test_what_clients_call_any_body(site: UploadSite, given: str, kept: str) -> None:
-    """The type that clients use for want of another says nothing, in any spelling; one that begins like it does."""
+    """Generic default types of clients are ignored in any spelling; types with the same prefix are not."""
     assert site.put(b"x", filename="a.png", CONTENT_TYPE=given).json["content-type"] == kept
 
 

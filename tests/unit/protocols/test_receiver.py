@@ -1,4 +1,4 @@
-"""Limits of an upload: each holds at the limit, and one past it is refused, whatever the protocol."""
+"""Limits of an upload, in all protocols: an upload at each limit is accepted, and one past it is refused."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ TOO_LARGE = (413, "too-large")
 @every_way
 @with_and_without_length
 def test_max_size_is_of_the_files(tmp_path: Path, send: Callable[..., Answer], length: bool) -> None:
-    """``max_size`` bytes of files are taken, without those of fields and boundaries, and one more is refused."""
+    """Files of ``max_size`` bytes, not counting fields and boundaries, are accepted; one more byte is refused."""
     site = UploadSite(tmp_path, max_size=f"{LIMIT}B")
     identifier = site.identifier()
     assert send(site, LIMIT, identifier, length=length).status == 200
     assert b"".join(site.contents(identifier)) == b"x" * LIMIT
     identifier = site.identifier()
     assert send(site, LIMIT + 1, identifier, length=length).outcome == TOO_LARGE
-    # A plain body that tells its length is refused before its first byte.
+    # A plain body with a declared length is refused before its first byte.
     assert site.names(identifier) == (NOTHING if send is send_raw and length else ONLY_STATUS)
     assert site.status(identifier)["code"] == "too-large"
 
@@ -62,7 +62,7 @@ def test_max_size_is_of_the_files(tmp_path: Path, send: Callable[..., Answer], l
 @every_way
 @with_and_without_length
 def test_max_size_of_an_identifier(tmp_path: Path, send: Callable[..., Answer], length: bool) -> None:
-    """An identifier may lower the limit; it cannot raise it."""
+    """An identifier may lower the limit, but not raise it."""
     site = UploadSite(tmp_path, max_size=f"{LIMIT}B")
     for claim, limit in (("100B", 100), ("1G", LIMIT)):
         assert send(site, limit, site.identifier(max_size=claim), length=length).status == 200
@@ -70,20 +70,20 @@ def test_max_size_of_an_identifier(tmp_path: Path, send: Callable[..., Answer], 
 
 
 def test_an_identifier_may_claim_that_nothing_fits(site: UploadSite) -> None:
-    """A claim of 0 bytes is a limit like others, and not the setting's 0 that means none."""
+    """A claim of 0 bytes is a limit, unlike a setting of 0, which means no limit."""
     assert send_raw(site, 0, site.identifier(max_size=0)).status == 200
     assert send_raw(site, 1, site.identifier(max_size=0)).outcome == TOO_LARGE
 
 
 @every_way
 def test_max_size_0_is_no_limit(tmp_path: Path, send: Callable[..., Answer]) -> None:
-    """Without a limit only the disk is one."""
+    """Without a limit only the disk space limits an upload."""
     assert send(UploadSite(tmp_path, max_size=0), 300_000).status == 200
 
 
 @pytest.mark.parametrize("where", ["before", "behind"])
 def test_what_is_neither_file_nor_field_is_limited_too(tmp_path: Path, where: str) -> None:
-    """A chunked form cannot go on for ever around its parts: all that an honest one could need is the limit."""
+    """The bytes of a chunked form around its parts are limited to what a valid form can need."""
     site = UploadSite(tmp_path, max_size="10B", max_files=1, max_fields=1, max_fields_size=1000)
     for size, outcome in ((2500, (200, None)), (4000, TOO_LARGE)):
         filler = b"x" * size
@@ -94,7 +94,7 @@ def test_what_is_neither_file_nor_field_is_limited_too(tmp_path: Path, where: st
 
 @pytest.mark.parametrize("way", ["form", "raw"])
 def test_a_declared_length_that_cannot_fit_is_refused_unread(tmp_path: Path, way: str) -> None:
-    """Terabytes that are only announced are refused before any byte is asked for, and then only drained."""
+    """A declared length beyond the limit is refused before any byte is read, and only then drained."""
     site = UploadSite(tmp_path, max_size=1, drain_size=0)
     stream = Stream([b"x"] * 10)
     send = site.post if way == "form" else site.put
@@ -114,7 +114,7 @@ def test_a_declared_length_that_cannot_fit_is_refused_unread(tmp_path: Path, way
     ],
 )
 def test_the_limits_of_a_form(tmp_path: Path, name: str, parts: list[bytes]) -> None:
-    """A form of four of something passes where four are allowed, and is refused where three are."""
+    """A form at each limit is accepted, and one past it is refused."""
     assert UploadSite(tmp_path / "4", **{name: 4}).post(form(*parts)).status == 200
     site, identifier = UploadSite(tmp_path / "3", **{name: 3}), ""
     for body in (form(*parts), Stream(in_steps(form(*parts), 1))):
@@ -125,7 +125,7 @@ def test_the_limits_of_a_form(tmp_path: Path, name: str, parts: list[bytes]) -> 
 
 
 def test_inputs_without_a_file_count_as_files(tmp_path: Path) -> None:
-    """Empty file parts are parts: a flood of them is refused like one of files."""
+    """Empty file parts count as parts: a flood of them is refused like a flood of files."""
     site = UploadSite(tmp_path, max_files=3)
     empty = file_part(b"", "")
     assert site.post(form(empty, empty, file_part("x"))).status == 200
@@ -149,7 +149,7 @@ TYPE_NOT_ALLOWED = (415, "type-not-allowed")
 )
 @pytest.mark.parametrize("by", ["setting", "claim"])
 def test_types_are_those_allowed(tmp_path: Path, allowed: str, kind: str, taken: bool, by: str) -> None:
-    """``content_types``, of the settings or of the identifier, hold for forms and plain bodies."""
+    """The allowed ``content_types`` of the settings or the identifier apply to forms and plain bodies."""
     site = UploadSite(tmp_path, **({"content_types": allowed} if by == "setting" else {}))
     claims: dict[str, Any] = {} if by == "setting" else {"content_types": allowed.split()}
     form_answer = site.post(form(file_part("x", "a.png", kind=kind)), site.identifier(**claims))
@@ -159,7 +159,7 @@ def test_types_are_those_allowed(tmp_path: Path, allowed: str, kind: str, taken:
 
 
 def test_the_types_of_settings_and_claims_hold_together(tmp_path: Path) -> None:
-    """What one allows and the other does not is refused."""
+    """A type that either the settings or the identifier do not allow is refused."""
     site = UploadSite(tmp_path, content_types="image/*")
     for claim, kind, status in (
         ("image/png", "image/png", 200),
@@ -182,7 +182,7 @@ def test_the_types_of_settings_and_claims_hold_together(tmp_path: Path) -> None:
     ],
 )
 def test_extensions_are_those_allowed(tmp_path: Path, name: str, taken: bool) -> None:
-    """``extensions`` are compared without case, whole, at the end of the name."""
+    """The allowed ``extensions`` are compared without case, as a whole, with the end of the name."""
     site = UploadSite(tmp_path, extensions="pdf, tar.gz")
     for answer in (site.post(form(file_part("x", name))), site.put(b"x", filename=name)):
         assert answer.status == 200 if taken else answer.outcome == TYPE_NOT_ALLOWED
@@ -193,7 +193,7 @@ def test_extensions_are_those_allowed(tmp_path: Path, name: str, taken: bool) ->
 )
 @pytest.mark.parametrize("name", ["", "..", "/", "\\", "\x01"])
 def test_a_file_without_a_name_does_not_pass_by_the_limits(tmp_path: Path, settings: Any, name: str) -> None:
-    """An empty name is no way around the allowed types; an input with no file chosen is refused by none."""
+    """An empty name does not bypass the allowed types; an empty file input is not refused by them."""
     site = UploadSite(tmp_path, **settings)
     identifier = site.identifier()
     html = file_part("<script>", name, kind="text/html")
@@ -205,7 +205,7 @@ def test_a_file_without_a_name_does_not_pass_by_the_limits(tmp_path: Path, setti
 
 @every_way
 def test_the_reserve_of_free_space_is_kept(tmp_path: Path, send: Callable[..., Answer]) -> None:
-    """Where less than ``min_free_space`` is free, nothing is taken and nothing is left."""
+    """If less than ``min_free_space`` is free, an upload is refused and leaves nothing."""
     site = UploadSite(tmp_path, min_free_space="999T")
     for length in (True, False):
         identifier = site.identifier()
@@ -214,7 +214,7 @@ def test_the_reserve_of_free_space_is_kept(tmp_path: Path, send: Callable[..., A
 
 
 def test_a_status_tells_what_runs(site: UploadSite) -> None:
-    """From its first byte on, the upload shows its name, its length and what has come; before, nothing is known."""
+    """From its first byte on, an upload shows its name, length and received bytes; before, it is unknown."""
     identifier = site.identifier()
     assert site.status(identifier) == {"identifier": identifier, "state": "unknown"}
     body = form(file_part(b"x" * 500, "ä.bin", kind="image/x-a"))
@@ -235,7 +235,7 @@ def test_a_status_tells_what_runs(site: UploadSite) -> None:
 
 @pytest.mark.parametrize("way", ["form", "raw"])
 def test_a_finished_upload_is_told_unread(tmp_path: Path, way: str) -> None:
-    """Who sends again what is done learns so at once, before a byte of it is asked for."""
+    """A repeated upload that is already done is refused before its first byte is read."""
     site = UploadSite(tmp_path, drain_size=0)
     identifier = site.identifier()
     assert site.put(b"first", identifier).status == 200
@@ -248,7 +248,7 @@ def test_a_finished_upload_is_told_unread(tmp_path: Path, way: str) -> None:
 @pytest.mark.parametrize("way", ["form", "raw"])
 @pytest.mark.parametrize("length", ["10", None], ids=["length", "chunked"])
 def test_an_identifier_costs_nothing_until_a_byte_comes(site: UploadSite, way: str, length: str | None) -> None:
-    """While a request waits for its first byte, and if it breaks then, there is no bucket; the reason is told."""
+    """A request without a first byte has no bucket, also if it breaks off; the status has the reason."""
     identifier = site.identifier()
 
     def pieces() -> Iterator[bytes]:
@@ -275,7 +275,7 @@ def test_a_finished_upload_is_not_replaced(site: UploadSite) -> None:
 
 
 def test_a_refused_upload_does_not_disturb_a_finished_one(tmp_path: Path) -> None:
-    """A refusal before the first byte leaves the status of what is there."""
+    """A refusal before the first byte does not change the status of a finished upload."""
     site = UploadSite(tmp_path, max_size="10B")
     identifier = site.identifier()
     assert site.put(b"first", identifier).status == 200
@@ -284,7 +284,7 @@ def test_a_refused_upload_does_not_disturb_a_finished_one(tmp_path: Path) -> Non
 
 
 def test_a_failed_upload_may_be_tried_again(site: UploadSite) -> None:
-    """After an error the same identifier takes the next attempt."""
+    """After an error the same identifier accepts the next attempt."""
     identifier = site.identifier()
     assert site.post(form(file_part("x"))[:-9], identifier).status == 400
     assert site.post(form(file_part("x")), identifier).status == 200
@@ -293,7 +293,7 @@ def test_a_failed_upload_may_be_tried_again(site: UploadSite) -> None:
 
 @pytest.mark.parametrize("newer", [b"newer", None])
 def test_a_newer_attempt_takes_the_bucket(site: UploadSite, newer: bytes | None) -> None:
-    """An attempt that is overtaken, by a newer one or a reset, ends with 409 and leaves the newer one alone."""
+    """An attempt superseded by a newer one or a reset ends with 409 and does not affect the newer one."""
     identifier = site.identifier()
 
     def pieces() -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Most hostile requests are sent to the site that the tests of the protocols use."""
+"""Fixtures of the protocol tests, to whose site most hostile requests are sent."""
 
 from tests.unit.protocols.conftest import lasting_site, site
 

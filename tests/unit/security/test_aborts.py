@@ -1,4 +1,4 @@
-"""Aborts: whatever ends an upload, and whenever, nothing of it is left in the pool, in memory or open."""
+"""Aborted uploads: an abort at any point leaves nothing in the pool, in memory or open."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ BODY = form(
 
 
 def buckets(site: UploadSite) -> set[Path]:
-    """Return the folders of the buckets, which an upload that has gone must leave as they were."""
+    """Return the folders of the buckets, which an aborted upload must leave unchanged."""
     return set(site.directory.glob("??/*"))
 
 
-# Where in the body, and so in which state of upload and parser, the end comes.
+# The offsets in the body, and so the states of upload and parser, at which the body ends.
 MOMENTS = {
     "before the first byte": 0,
     "in the first boundary": 4,
@@ -49,7 +49,7 @@ def ending(body: bytes, moment: int, end: Callable[[], None]) -> Iterator[bytes]
 @pytest.mark.parametrize("end", [silence, broken, killed, exhausted])
 @pytest.mark.parametrize("declared", [True, False], ids=["length", "chunked"])
 def test_an_abort_leaves_nothing(site: UploadSite, moment: str, end: Callable[[], None], declared: bool) -> None:
-    """Struts CVE-2023-41835, Tomcat CVE-2025-61795, multer CVE-2026-2359: only the status says that it was there."""
+    """An aborted form leaves only a status (Struts CVE-2023-41835, Tomcat CVE-2025-61795, multer CVE-2026-2359)."""
     site.put(b"x")
     before, running = buckets(site), open_resources()
     identifier = site.identifier()
@@ -60,7 +60,7 @@ def test_an_abort_leaves_nothing(site: UploadSite, moment: str, end: Callable[[]
             site.post(stream, identifier, CONTENT_LENGTH=length)
     else:
         assert site.post(stream, identifier, CONTENT_LENGTH=length).outcome == (400, "incomplete")
-    begun = MOMENTS[moment] > 0  # else it is a refusal, of which there is no bucket
+    begun = MOMENTS[moment] > 0  # otherwise it is a refusal, which has no bucket
     assert site.names(identifier) == (ONLY_STATUS if begun else NOTHING)
     told = begun or end is not killed
     assert site.status(identifier)["state"] == ("error" if told else "unknown")
@@ -71,7 +71,7 @@ def test_an_abort_leaves_nothing(site: UploadSite, moment: str, end: Callable[[]
 
 @pytest.mark.parametrize("end", [silence, broken, killed])
 def test_an_aborted_plain_body_leaves_nothing(site: UploadSite, end: Callable[[], None]) -> None:
-    """The same for PUT."""
+    """An aborted PUT leaves only a status."""
     site.put(b"x")
     before, running = buckets(site), open_resources()
     identifier = site.identifier()
@@ -88,7 +88,7 @@ def test_an_aborted_plain_body_leaves_nothing(site: UploadSite, end: Callable[[]
 @pytest.mark.parametrize("how", ["cleared", "replaced", "removed"])
 @pytest.mark.parametrize("moment", [moment for moment, offset in MOMENTS.items() if offset])
 def test_an_upload_that_loses_its_bucket_leaves_nothing(site: UploadSite, moment: str, how: str) -> None:
-    """An attempt whose bucket is cleared, taken over, or removed by hand ends with an error and closes its files."""
+    """An attempt whose bucket is cleared, taken over or deleted ends with an error and closes its files."""
     site.put(b"x")
     before, running = buckets(site), open_resources()
     identifier = site.identifier()
@@ -111,7 +111,7 @@ def test_an_upload_that_loses_its_bucket_leaves_nothing(site: UploadSite, moment
 
 
 def test_an_upload_that_is_overtaken_before_its_first_byte(site: UploadSite) -> None:
-    """A request that has sent no byte has no bucket: another upload that is done meanwhile stays as it is."""
+    """A request without a first byte has no bucket, and does not affect an upload that finishes meanwhile."""
     identifier = site.identifier()
 
     def pieces() -> Iterator[bytes]:
@@ -130,7 +130,7 @@ def remove_by_hand(folder: Path) -> None:
 
 
 def test_refusals_leave_nothing_open(tmp_path: Path) -> None:
-    """A hundred requests of each refused kind open nothing that stays."""
+    """A hundred requests of each refused kind leave no file open."""
     site = UploadSite(tmp_path, max_size="100B", max_files=2)
     kinds: list[Callable[[], object]] = [
         lambda: site.put(b"x" * 101),
@@ -152,7 +152,7 @@ def test_refusals_leave_nothing_open(tmp_path: Path) -> None:
 
 
 def test_an_app_that_fails_leaves_the_upload_done(site: UploadSite) -> None:
-    """An exception of the app is the app's; the file is stored and nothing stays open."""
+    """An exception of the app is propagated; the file is stored and nothing stays open."""
     before = open_resources()
 
     def fail(environ: object, start_response: object) -> None:

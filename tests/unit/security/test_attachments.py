@@ -1,4 +1,4 @@
-"""Session attachments in the hands of an attacker: other people's uploads, cookies, headers, and broken connections."""
+"""Attacks on session attachments: foreign uploads, cookies, headers, and broken connections."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ BODY = form(field_part("a", "text"), file_part(b"1" * 40, "1.txt"), file_part(b"
 
 @pytest.fixture
 def here(tmp_path: Path) -> SessionSite:
-    """A site with attachments."""
+    """Return a site with attachments."""
     return SessionSite(tmp_path / "pool")
 
 
 def stored(site: SessionSite) -> set[Path]:
-    """Return the files in the pool, which an upload that has gone must leave as they were.
+    """Return the files in the pool, which an aborted upload must leave unchanged.
 
-    The register of refusals is made with the first one, and has a fixed size.
+    The register of refusals is created with the first refusal, and has a fixed size.
     """
     return {path for path in files_in(site.directory) if path.name != ".refusals"}
 
@@ -34,7 +34,7 @@ def stored(site: SessionSite) -> set[Path]:
 @pytest.mark.parametrize("end", [silence, broken, killed])
 @pytest.mark.parametrize("moment", range(0, len(BODY), 29))
 def test_an_abort_leaves_nothing(here: SessionSite, moment: int, end: Callable[[], None]) -> None:
-    """Whenever and however a connection breaks, neither an entry nor a status nor a byte of its upload is left."""
+    """A connection that breaks at any point leaves no entry, no status and no byte of its upload."""
     client = here.client()
     client.put("b", "1.txt", b"old")
     before, running = stored(here), open_resources()
@@ -55,7 +55,7 @@ def test_an_abort_leaves_nothing(here: SessionSite, moment: int, end: Callable[[
 
 
 def test_an_upload_of_another_client(here: SessionSite, tmp_path: Path) -> None:
-    """Who has seen the identifier of a finished upload can neither take it into a bundle nor spoil it."""
+    """A client with the identifier of another's finished upload can neither take it into a bundle nor damage it."""
     uploads = UploadSite(tmp_path / "pool")
     identifier = uploads.identifier()
     uploads.put(b"theirs", identifier)
@@ -81,7 +81,7 @@ def test_an_upload_of_another_client(here: SessionSite, tmp_path: Path) -> None:
     ids=range(7),
 )
 def test_odd_cookies(here: SessionSite, cookie: str) -> None:
-    """Whatever a cookie header holds, it is no session, and no error."""
+    """An invalid cookie header gives neither a session nor an error."""
     answer = here.client().get("b", HTTP_COOKIE=cookie)
     assert answer.json == []
     assert answer.header("Set-Cookie")
@@ -89,7 +89,7 @@ def test_odd_cookies(here: SessionSite, cookie: str) -> None:
 
 @pytest.mark.parametrize("mount", ["/a;b", "/a\r\nX-Evil: 1", "/a, b", "/a b", "/\xc3\xa4"])
 def test_a_mount_cannot_write_headers(here: SessionSite, mount: str) -> None:
-    """The path of the cookie is that of the mount, percent-encoded: it ends no attribute and no header."""
+    """The cookie path is the percent-encoded mount, and cannot inject an attribute or a header."""
     cookie = here.client().get("b", SCRIPT_NAME=mount).header("Set-Cookie") or ""
     (path,) = [part for part in cookie.split("; ") if part.startswith("Path=")]
     assert path.isascii()
@@ -98,7 +98,7 @@ def test_a_mount_cannot_write_headers(here: SessionSite, mount: str) -> None:
 
 @pytest.mark.parametrize("name", ["a%0D%0ASet-Cookie:%20x=y", "a%00b", "a%1b%5B31m"])
 def test_names_cannot_write_headers(here: SessionSite, name: str) -> None:
-    """Control characters do not get into a name, and so not into the header of a download."""
+    """Control characters are removed from a name, and so cannot reach the header of a download."""
     client = here.client()
     (stored,) = client.send("PUT", "/attachments/b/", f"filename={name}", b"1").names
     answer = client.get("b", stored)
@@ -108,7 +108,7 @@ def test_names_cannot_write_headers(here: SessionSite, name: str) -> None:
 
 
 def test_active_content_is_not_run(here: SessionSite) -> None:
-    """Whatever type the client gives, the file is saved and not shown, and could run nothing if it were."""
+    """A file of any type is downloaded and not shown, and its scripts could not run if it were shown."""
     client = here.client()
     for kind in ("text/html", "image/svg+xml", "application/xhtml+xml", "text/javascript", "multipart/mixed"):
         client.put("b", "a", b"<script>alert(1)</script>", CONTENT_TYPE=kind)
@@ -119,7 +119,7 @@ def test_active_content_is_not_run(here: SessionSite) -> None:
 
 
 def test_sessions_cannot_be_guessed_or_fixed(here: SessionSite) -> None:
-    """Each client gets a session of 128 random bits; one that a client makes up is not taken."""
+    """Each client gets a session of 128 random bits; a session chosen by the client is not accepted."""
     secrets = set()
     for _ in range(50):
         client = here.client()
@@ -130,7 +130,7 @@ def test_sessions_cannot_be_guessed_or_fixed(here: SessionSite) -> None:
 
 
 def test_links_in_the_index_lead_nowhere(here: SessionSite, tmp_path: Path) -> None:
-    """A link in the place of a session's folder gives nobody another's attachments, and is an error without a path."""
+    """A link in place of a session's folder exposes no attachment, and gives an error without a path."""
     owner: SessionClient = here.client()
     owner.put("b", "a", b"1")
     (folder,) = (here.directory / ".index" / "+sessions").iterdir()

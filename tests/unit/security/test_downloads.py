@@ -1,4 +1,4 @@
-"""Downloads: files, never pages or scripts of our own origin; and ranges that hold."""
+"""Downloads: files are never rendered in the site's origin, and byte ranges are correct."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONTENT = bytes(range(256)) * 4
 
 @pytest.fixture
 def giving(tmp_path: Path) -> UploadSite:
-    """A site with ``downloads = true``."""
+    """Return a site with ``downloads = true``."""
     return UploadSite(tmp_path / "pool", downloads=True)
 
 
@@ -31,7 +31,7 @@ def stored(site: UploadSite, filename: str = "a.bin", kind: str = "application/x
 
 
 def test_downloads_are_off_by_default(site: UploadSite) -> None:
-    """Without the setting the request is the app's."""
+    """Without the setting a download request reaches the app."""
     assert get(site, stored(site)).headers["x-app"] == "yes"
 
 
@@ -48,7 +48,7 @@ def test_downloads_are_off_by_default(site: UploadSite) -> None:
     ],
 )
 def test_nothing_is_shown_in_our_origin(giving: UploadSite, name: str, kind: str) -> None:
-    """HTML and SVG too are attachments, are not sniffed, and could run no script if they were shown."""
+    """HTML and SVG are attachments too, are not sniffed, and could run no script if they were shown."""
     answer = get(giving, stored(giving, name, kind, b"<script>alert(1)</script>"))
     assert answer.status == 200
     assert answer.headers["content-disposition"].startswith("attachment;")
@@ -77,7 +77,7 @@ def test_nothing_is_shown_in_our_origin(giving: UploadSite, name: str, kind: str
     ids=lambda name: ascii(name)[:20],
 )
 def test_names_in_headers_are_encoded(giving: UploadSite, name: str) -> None:
-    """Quotes, line ends and non-ASCII cannot leave their place, and a client of RFC 6266 gets the name back."""
+    """Quotes, line ends and non-ASCII are encoded, and an RFC 6266 client decodes the name."""
     identifier = stored(giving, name)
     header = get(giving, identifier).headers["content-disposition"]
     assert header.isascii()
@@ -103,12 +103,12 @@ def test_names_in_headers_are_encoded(giving: UploadSite, name: str) -> None:
         ("bytes=1024-", 416, None),
         ("bytes=5000-6000", 416, None),
         ("bytes=9-0", 200, CONTENT),
-        ("bytes=0-0,5-5", 206, CONTENT[:1]),  # the first of several
+        ("bytes=0-0,5-5", 206, CONTENT[:1]),  # the first of several ranges
         ("bytes=x-y", 200, CONTENT),
         ("lines=0-9", 200, CONTENT),
         ("bytes=" + "0-1," * 2000, 206, CONTENT[:2]),
         ("bytes=0-9, 20-29", 206, CONTENT[:10]),
-        ("bytes=-5000", 206, CONTENT),  # a suffix longer than the file is all of it
+        ("bytes=-5000", 206, CONTENT),  # a suffix longer than the file is the whole file
         ("bytes=-0", 416, None),
         ("bytes=-", 200, CONTENT),
         ("bytes=0-9,x", 200, CONTENT),
@@ -120,7 +120,7 @@ def test_names_in_headers_are_encoded(giving: UploadSite, name: str) -> None:
     ids=lambda value: str(value)[:16],
 )
 def test_ranges(giving: UploadSite, asked: str | None, status: int, part: bytes | None) -> None:
-    """A range is answered with that part, one past the end with 416, and one that cannot be read with all."""
+    """A byte range gets that part, one past the end gets 416, and a malformed one gets the whole file."""
     answer = get(giving, stored(giving), HTTP_RANGE=asked)
     assert answer.status == status
     if part is not None:
@@ -136,7 +136,7 @@ def test_ranges(giving: UploadSite, asked: str | None, status: int, part: bytes 
 
 
 def test_a_range_of_another_version_is_all(giving: UploadSite) -> None:
-    """If-Range with the entity tag gives the part, with another one the whole file."""
+    """If-Range with the current entity tag gives the part, with another one the whole file."""
     identifier = stored(giving)
     tag = get(giving, identifier).headers["etag"]
     assert tag.startswith('"')
@@ -160,14 +160,14 @@ def test_a_range_of_another_version_is_all(giving: UploadSite) -> None:
     ids=lambda date: date[:32],
 )
 def test_conditions_that_cannot_hold(giving: UploadSite, name: str, date: str) -> None:
-    """A date, well formed or not, changes nothing, and as a condition on a range it makes the answer the whole."""
+    """A date as a condition has no effect, and as a condition on a range it gives the whole file."""
     answer = get(giving, stored(giving), HTTP_RANGE="bytes=0-9", **{name: date})
     whole = name == "HTTP_IF_RANGE"
     assert (answer.status, answer.body) == ((200, CONTENT) if whole else (206, CONTENT[:10]))
 
 
 def test_a_file_that_the_client_has_is_not_sent_again(giving: UploadSite) -> None:
-    """If-None-Match with the entity tag, alone or in a list, is answered 304 without the bytes."""
+    """If-None-Match with the entity tag, alone or in a list, gets 304 without the bytes."""
     identifier = stored(giving)
     tag = get(giving, identifier).headers["etag"]
     for given in (tag, f'"x", {tag}', f"W/{tag}", "*"):
@@ -178,7 +178,7 @@ def test_a_file_that_the_client_has_is_not_sent_again(giving: UploadSite) -> Non
 
 
 def test_head_tells_what_get_would(giving: UploadSite) -> None:
-    """HEAD has the headers and no body."""
+    """HEAD returns the headers of GET and no body."""
     identifier = stored(giving)
     whole, head = get(giving, identifier), get(giving, identifier, method="HEAD")
     assert (head.status, head.body) == (200, b"")
@@ -186,7 +186,7 @@ def test_head_tells_what_get_would(giving: UploadSite) -> None:
 
 
 def test_each_file_of_a_form_has_its_number(giving: UploadSite) -> None:
-    """``file=`` counts from 0, and a number that is none, or too high, is no file."""
+    """The parameter ``file=`` counts from 0, and an invalid or too high number gives no file."""
     identifier = giving.identifier()
     assert giving.post(form(file_part("one"), file_part("two")), identifier).status == 200
     assert get(giving, identifier, "&file=1").body == b"two"
@@ -196,7 +196,7 @@ def test_each_file_of_a_form_has_its_number(giving: UploadSite) -> None:
 
 
 def test_files_that_are_not_there(giving: UploadSite) -> None:
-    """Of an upload that is unknown, failed, moved away or cleared there is nothing to get."""
+    """A download of an unknown, failed, moved or cleared upload is not found."""
     assert get(giving, giving.identifier()).outcome == (404, "file-missing")
     failed = giving.identifier()
     giving.post(form(file_part("x"))[:-9], failed)
@@ -209,7 +209,7 @@ def test_files_that_are_not_there(giving: UploadSite) -> None:
 
 
 def test_downloads_leave_nothing_open(giving: UploadSite) -> None:
-    """The file is closed after each kind of answer, also one that nobody read to its end."""
+    """The file is closed after each kind of response, also one that was not read to its end."""
     identifier = stored(giving)
     tag = get(giving, identifier).headers["etag"]
     before = open_resources()

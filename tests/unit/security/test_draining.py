@@ -1,4 +1,4 @@
-"""What is left of a refused body: the answer goes out first, and then the body is read, within bounds."""
+"""Draining of refused bodies: the response is sent first, and then the body is read within limits."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pytest
 from fileupload import RecordAttachments, SessionAttachments, UploadMiddleware
 from fileupload.deploy import S3Fileup
 
-BODY = b"x" * 3_000_000  # more than is read of JSON
+BODY = b"x" * 3_000_000  # more than the limit of JSON bodies
 TRUSTED, UNTRUSTED = True, False
 GZIP = {"HTTP_CONTENT_ENCODING": "gzip"}
 
 
 class Input(io.BytesIO):
-    """A body that remembers how much of it was read."""
+    """A body that counts how much of it was read."""
 
     @property
     def read_bytes(self) -> int:
@@ -28,7 +28,7 @@ class Input(io.BytesIO):
 
 
 def refuse(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """An app that allows nothing, and reads nothing."""
+    """Refuse every request without reading it."""
     start_response("403 Forbidden", [("Content-Type", "application/json")])
     return [b"{}"]
 
@@ -77,7 +77,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str, str, dict[str, str], bool]]
 
 
 class Ended:
-    """What a server of ours has for the request: its reads can be ended, and the end is asked for."""
+    """A connection of a server whose reads can be interrupted, which records the request to do so."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -94,7 +94,7 @@ class Ended:
 
 
 def call(app: Any, method: str, address: str, more: dict[str, Any]) -> tuple[Any, Input, str]:
-    """Send a request with a large body; return the answer, not closed yet, its body and its status."""
+    """Send a request with a large body; return the response, not closed yet, its body and its status."""
     path, _, query = address.partition("?")
     body = Input(BODY)
     environ: dict[str, Any] = {
@@ -114,7 +114,7 @@ def call(app: Any, method: str, address: str, more: dict[str, Any]) -> tuple[Any
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_refused_body_is_read_behind_its_answer(tmp_path: Path, name: str) -> None:
-    """The whole answer is there before the body is read, and is 4xx; with the answer's end all of the body was read."""
+    """The whole 4xx response is produced before the body is drained; closing it drains the whole body."""
     make, method, address, more, _ = REFUSED[name]
     watch = Ended()
     answer, body, status = call(make(tmp_path / "pool"), method, address, {**more, "fileupload.watch": watch})
@@ -127,7 +127,7 @@ def test_a_refused_body_is_read_behind_its_answer(tmp_path: Path, name: str) -> 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_only_a_valid_identifier_is_drained_by_reads_that_nothing_ends(tmp_path: Path, name: str) -> None:
-    """On a server that does not show its connections, a client without one could hold the thread for ever."""
+    """Without access to the connection, only a request with a valid identifier is drained, since reads may block."""
     make, method, address, more, is_trusted = REFUSED[name]
     answer, body, _ = call(make(tmp_path / "pool"), method, address, more)
     before = body.read_bytes
@@ -137,7 +137,7 @@ def test_only_a_valid_identifier_is_drained_by_reads_that_nothing_ends(tmp_path:
 
 @pytest.mark.parametrize("name", ["PUT, too large", "PUT, forged"])
 def test_what_is_not_drained_ends_the_connection(tmp_path: Path, name: str) -> None:
-    """A server must not take the rest of a body for the next request: the connection is ended behind the bounds."""
+    """A body beyond the limits closes the connection, so that its rest is not parsed as the next request."""
     _, method, address, more, _ = REFUSED[name]
     watch = Ended()
     app = middleware(tmp_path / "pool", drain_size=1000)

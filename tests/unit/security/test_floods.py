@@ -1,4 +1,4 @@
-"""Floods: of parts, headers, line ends, text and nonsense. Each costs us no more than its bytes."""
+"""Floods of parts, headers, line ends, text and random bytes: the cost is linear in their size."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ MEBIBYTE = 1 << 20
 
 
 def thread_seconds(work: Callable[[], object]) -> float:
-    """Return the processor time of one run in this thread."""
+    """Return the CPU time of one run in this thread."""
     start = time.thread_time()
     work()
     return time.thread_time() - start
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
-    """Return the least processor time of several runs, in which others disturbed it least."""
+    """Return the least CPU time of several runs, to exclude the load of other processes."""
     return min(thread_seconds(work) for _ in range(5))
 
 
 def assert_linear(work: Callable[[int], object], size: int) -> None:
-    """Twice the *size* costs at most 2.2 times as much; quadratic work would cost 4 times.
+    """Check that twice the *size* costs at most 2.2 times as much; quadratic work would cost 4 times.
 
-    Others on the machine only add to a time, and for a while: so both sizes are run in turns, for longer if need be.
+    Other processes can only increase a time, temporarily: so both sizes run alternately, and longer if necessary.
     """
     once = twice = float("inf")
     for turn in range(25):
@@ -57,7 +57,7 @@ FLOODS = {
 
 
 def flooded(flood: bytes, size: int, before: bytes, after: bytes, step: int) -> Iterator[bytes]:
-    """Yield *size* bytes of *flood* between *before* and *after*, in pieces that cut it everywhere."""
+    """Yield *size* bytes of *flood* between *before* and *after*, in chunks with cuts at varying offsets."""
     yield before
     piece = (flood * (step // len(flood) + 2))[:step]
     yield from repeat(piece, size // step)
@@ -67,7 +67,7 @@ def flooded(flood: bytes, size: int, before: bytes, after: bytes, step: int) -> 
 @pytest.mark.parametrize("flood", FLOODS)
 @pytest.mark.parametrize("step", [997, 65_536])
 def test_floods_in_a_file_cost_what_they_weigh(site: UploadSite, flood: str, step: int) -> None:
-    """Werkzeug CVE-2023-46136: a file that begins with CR, or is full of almost boundaries, is scanned once."""
+    """A file that begins with CR or is full of partial boundaries is scanned once (Werkzeug CVE-2023-46136)."""
     head, tail = form(file_part(b"\rSPLIT")).split(b"SPLIT")
 
     def upload(size: int) -> None:
@@ -80,7 +80,7 @@ def test_floods_in_a_file_cost_what_they_weigh(site: UploadSite, flood: str, ste
 
 @pytest.mark.parametrize("flood", ["CR", "CRLF", "CRLF--", "near boundary", "hyphens"])
 def test_floods_before_and_behind_a_form_cost_what_they_weigh(site: UploadSite, flood: str) -> None:
-    """Rack CVE-2025-61770, python-multipart CVE-2024-53981: preamble and epilogue are skipped in one pass."""
+    """Preamble and epilogue are skipped in one pass (Rack CVE-2025-61770, python-multipart CVE-2024-53981)."""
     body = form(file_part(b"x"))
 
     def upload(size: int) -> None:
@@ -92,7 +92,7 @@ def test_floods_before_and_behind_a_form_cost_what_they_weigh(site: UploadSite, 
 
 
 def peak_memory(work: Callable[[], object]) -> int:
-    """Return the most bytes that *work* had allocated at once."""
+    """Return the peak of the memory that *work* allocated."""
     tracemalloc.start()
     try:
         work()
@@ -122,7 +122,7 @@ def test_eight_megabytes_around_a_form_take_no_memory(
 
 @pytest.mark.parametrize("server", ["gunicorn", "Cheroot"])
 def test_a_file_takes_no_memory(site: UploadSite, server: str) -> None:
-    """Of a file of 64 MiB never more than a few reads are in memory."""
+    """A file of 64 MiB needs memory for a few reads only."""
 
     def pieces() -> Iterator[bytes]:
         head, tail = form(file_part(b"SPLIT")).split(b"SPLIT")
@@ -141,7 +141,7 @@ def endless_field(sent: list[int]) -> Iterator[bytes]:
 
 
 def test_a_gigabyte_of_text_stops_at_the_limit(tmp_path: Path) -> None:
-    """Starlette CVE-2024-47874, Rack CVE-2025-61771: a field without a filename never fills the memory."""
+    """A field without a filename is limited in memory (Starlette CVE-2024-47874, Rack CVE-2025-61771)."""
     site, sent = UploadSite(tmp_path, drain_size="1M"), [0]
     identifier = site.identifier()
 
@@ -155,7 +155,7 @@ def test_a_gigabyte_of_text_stops_at_the_limit(tmp_path: Path) -> None:
 
 
 def test_many_fields_stop_at_the_limit_of_all(tmp_path: Path) -> None:
-    """Werkzeug CVE-2024-49767: the fields are also limited together."""
+    """The fields are also limited in total (Werkzeug CVE-2024-49767)."""
     site = UploadSite(tmp_path, drain_size=0)
     body = form(
         *(field_part(f"f{n}", b"x" * 1000) for n in range(900)),
@@ -166,7 +166,7 @@ def test_many_fields_stop_at_the_limit_of_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["files", "empty files", "fields", "both"])
 def test_a_part_too_many_ends_the_reading(tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Django CVE-2023-24580 and its kin: the part after the last allowed one is refused, at once, in one line."""
+    """The first part beyond a limit is refused at once, in one line (Django CVE-2023-24580 and similar)."""
     site = UploadSite(tmp_path, max_files=20, max_fields=20, drain_size=0)
     parts = {
         "files": [file_part("x")],
@@ -186,7 +186,7 @@ def test_a_part_too_many_ends_the_reading(tmp_path: Path, kind: str, caplog: pyt
     with caplog.at_level(logging.DEBUG, "fileupload"):
         assert site.post(Stream(pieces()), identifier).outcome == (413, "limit-exceeded")
     assert taken <= 20 * len(parts) + 1
-    assert most <= 6  # the bucket, its attempt, the mark of life, one file; not one for each part
+    assert most <= 6  # the bucket, its attempt, the heartbeat, one file; not one for each part
     assert open_resources() <= before
     assert len(caplog.records) == 1
     assert site.names(identifier) == ONLY_STATUS
@@ -211,7 +211,7 @@ HEAD = 'Content-Disposition: form-data; name="a"; filename="x"'
     ],
 )
 def test_a_head_without_an_end_is_refused_early(tmp_path: Path, flood: bytes, step: int) -> None:
-    """python-multipart CVE-2026-42561, Rack CVE-2025-61772: it ends at the limits, also byte by byte."""
+    """An endless part header is refused (python-multipart CVE-2026-42561, Rack CVE-2025-61772)."""
     site = UploadSite(tmp_path, drain_size=0)
     flooding = flood * (400_000 // len(flood))
     stream = Stream(flooded(flooding, 400_000, f"--{BOUNDARY}\r\n{HEAD}\r\n".encode(), b"", step))
@@ -221,7 +221,7 @@ def test_a_head_without_an_end_is_refused_early(tmp_path: Path, flood: bytes, st
 
 
 def test_folded_headers_cost_what_they_weigh(tmp_path: Path) -> None:
-    """PHP CVE-2015-4024: a header continued over a thousand lines ends at its limit."""
+    """A header folded over a thousand lines ends at its limit (PHP CVE-2015-4024)."""
     site = UploadSite(tmp_path, drain_size=0)
     folded = f"--{BOUNDARY}\r\n{HEAD}\r\nX: y".encode() + b"\r\n y" * 1300 + b"\r\n\r\n"
     assert cpu_seconds(lambda: site.post(folded)) < 1
@@ -249,7 +249,7 @@ PARAMETERS = [
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=lambda text: text[:8])
 def test_hostile_parameters_are_read_fast(parameters: str, strict: bool) -> None:
-    """python-multipart CVE-2024-24762, multipart CVE-2026-28356: no pattern takes longer than 10 ms for 8 KB."""
+    """Parsing 8 KB takes at most 10 ms (python-multipart CVE-2024-24762, multipart CVE-2026-28356)."""
 
     def read() -> None:
         with suppress(ValueError):
@@ -260,7 +260,7 @@ def test_hostile_parameters_are_read_fast(parameters: str, strict: bool) -> None
 
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=lambda text: text[:8])
 def test_hostile_parameters_of_a_part_are_answered_fast(tmp_path: Path, parameters: str) -> None:
-    """So is the disposition of a part, as far as its limit lets it come, and the type of a request."""
+    """A hostile disposition of a part, up to its limit, or type of a request is parsed as fast."""
     site = UploadSite(tmp_path, max_header_size=9000)
     body = form(part(f"Content-Disposition: form-data{parameters}", "x"))
     assert cpu_seconds(lambda: site.post(body)) < 0.1

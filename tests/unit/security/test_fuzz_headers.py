@@ -1,4 +1,4 @@
-"""Any header, path, query and body at every app: an answer that a server can send, never an error of ours."""
+"""Random headers, paths, queries and bodies at every app: each response is valid, and none is an internal error."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ bodies = st.one_of(
 
 @dataclass
 class Target:
-    """An app, and the paths and queries that mean something to it.
+    """An app, and the paths and queries that it handles.
 
     :ivar mounts: values of SCRIPT_NAME.
     """
@@ -172,7 +172,7 @@ def trivial(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 
 class RecordApp:
-    """Records as JSON objects by their paths, whatever these are."""
+    """An app with JSON records at any path."""
 
     def __init__(self) -> None:
         self.records: dict[str, Any] = {"/api/pictures/one": {"name": "one"}}
@@ -197,7 +197,7 @@ class RecordApp:
 
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
-    """All apps on one pool, in which there are uploads of each kind."""
+    """Return all apps on one pool, which has uploads of each kind."""
     given = {"directory": str(tmp_path_factory.mktemp("fuzz") / "pool"), "durable": False, "min_free_space": 0}
     given |= {"upload_key": KEY}
     whole = {**given, "downloads": True, "anonymous": True, "jsonp": True, "cors_origins": "*"}
@@ -317,7 +317,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
 def send(
     app: Any, method: str, path: str, query: str, body: bytes, given: dict[str, Any]
 ) -> tuple[str, list[Any], bytes]:
-    """Send one request; return the status, the headers and the body of its answer."""
+    """Send one request; return the status, the headers and the body of the response."""
     started: list[tuple[str, list[tuple[str, str]]]] = []
 
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -335,7 +335,7 @@ def send(
 
 
 def check(method: str, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
-    """Check that an answer is one that any server can send, and no error of ours."""
+    """Check that a response can be sent by any server, and is no internal error."""
     assert re.fullmatch(r"[1-4]\d\d [ -~]+", status) or status.startswith("505 "), (status, body)
     for name, value in headers:
         assert re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name), name
@@ -353,7 +353,7 @@ def check(method: str, status: str, headers: list[tuple[str, str]], body: bytes)
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_request(targets: dict[str, Target], name: str, data: st.DataObject) -> None:
-    """Whatever a request holds, it is answered, and never with 5xx."""
+    """Any request gets a response, and never 5xx."""
     target = targets[name]
     tail = st.one_of(st.just(""), st.sampled_from(["/", "/\xff", "/attachment", "/..", "\x00"]), latin_text)
     path = data.draw(st.sampled_from(target.paths)) + data.draw(tail)
@@ -369,7 +369,7 @@ def test_any_request(targets: dict[str, Target], name: str, data: st.DataObject)
 
 @pytest.mark.parametrize("name", ["middleware", "page", "session", "records", "s3fileup"])
 def test_each_header_alone(targets: dict[str, Target], name: str) -> None:
-    """Each value that is known to be hard to read, at each path, and with each query."""
+    """Each value that is hard to parse gets a valid response, at each path and with each query."""
     target = targets[name]
     for header, values in VALUES.items():
         for value in (*values, *TEXTS):

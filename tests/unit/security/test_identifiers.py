@@ -1,4 +1,4 @@
-"""Forged identifiers: whatever is wrong with one, the answer is the same, and nothing happens."""
+"""Forged identifiers: all get the same response, and have no effect."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALPHABET = string.ascii_letters + string.digits + "-_"
 
 @pytest.fixture
 def keyed(tmp_path: Path) -> UploadSite:
-    """A site whose key is known, so that the forger is as strong as can be."""
+    """Return a site with a known key, so that forgeries can be signed."""
     return UploadSite(tmp_path / "pool", upload_key=KEY, downloads=True, jsonp=True)
 
 
@@ -31,7 +31,7 @@ def signed(value: str, *, key: str = KEY, salt: str = "fileupload.identifier", d
 
 
 def forgeries(genuine: str) -> Iterator[str]:
-    """Yield what a forger would try, each of it wrong."""
+    """Yield forged identifiers, each with one fault."""
     value, stamp, signature = genuine.rsplit(".", 2)
     yield from (
         "",
@@ -69,12 +69,12 @@ def forgeries(genuine: str) -> Iterator[str]:
 
 
 def test_the_forger_knows_how_to_sign(keyed: UploadSite) -> None:
-    """The forgeries fail for what is wrong in them, for this one without a fault passes."""
+    """An identifier signed in the same way without a fault is valid, so the forgeries fail for their fault."""
     assert keyed.manager.verify_identifier(signed("ab" * 16))
 
 
 def test_each_character_of_an_identifier_counts(keyed: UploadSite) -> None:
-    """Gokapi GHSA-c36c-7pc2-f2ph: every character changed to every other of the alphabet is refused."""
+    """Changing any character to any other of the alphabet is refused (Gokapi GHSA-c36c-7pc2-f2ph)."""
     for genuine in (keyed.identifier(), keyed.identifier(max_size=1, content_types=["a/b"])):
         assert keyed.manager.verify_identifier(genuine)
         for position, character in enumerate(genuine):
@@ -85,7 +85,7 @@ def test_each_character_of_an_identifier_counts(keyed: UploadSite) -> None:
 
 
 def test_all_forgeries_get_one_answer(keyed: UploadSite) -> None:
-    """Forged in whatever way, expired or of another key: upload, status and download say the same, byte by byte."""
+    """Forged, expired and foreign identifiers get identical responses for upload, status and download."""
     genuine = keyed.identifier()
     assert keyed.put(b"secret", genuine).status == 200
     before = {path: path.stat().st_mtime_ns for path in keyed.directory.rglob("*")}
@@ -106,7 +106,7 @@ def test_all_forgeries_get_one_answer(keyed: UploadSite) -> None:
 
 
 def test_clear_by_script_tag_needs_the_identifier_too(keyed: UploadSite) -> None:
-    """Also with ``jsonp`` a forged identifier resets nothing."""
+    """With ``jsonp`` too, a forged identifier resets nothing."""
     genuine = keyed.identifier()
     assert keyed.put(b"secret", genuine).status == 200
     forged = genuine[:-2] + ("A" if genuine[-2] != "A" else "B") + genuine[-1]
@@ -115,7 +115,7 @@ def test_clear_by_script_tag_needs_the_identifier_too(keyed: UploadSite) -> None
 
 
 def test_the_app_side_refuses_forgeries_quietly(keyed: UploadSite) -> None:
-    """``verify``, ``access`` and ``clear`` know no identifier but a genuine one."""
+    """``verify``, ``access`` and ``clear`` accept only genuine identifiers, and raise no error for others."""
     genuine = keyed.identifier()
     assert keyed.put(b"secret", genuine).status == 200
     for forged in [*set(forgeries(genuine)) - {genuine}, None]:
@@ -126,7 +126,7 @@ def test_the_app_side_refuses_forgeries_quietly(keyed: UploadSite) -> None:
 
 
 def test_claims_cannot_be_changed(keyed: UploadSite) -> None:
-    """Claims are signed: neither other ones nor none fit the signature."""
+    """Claims are signed: changed or removed claims invalidate the signature."""
     genuine = keyed.identifier(max_size="10B")
     value, stamp, signature = genuine.rsplit(".", 2)
     bucket_id, _, claims = value.partition("~")
@@ -137,20 +137,20 @@ def test_claims_cannot_be_changed(keyed: UploadSite) -> None:
 
 
 def test_an_expired_identifier_begins_nothing(keyed: UploadSite) -> None:
-    """What it filled in time stays open to it."""
+    """An expired identifier starts no upload, and still gives access to an upload made in time."""
     assert keyed.put(b"x", keyed.identifier(max_age=0)).outcome == (403, "invalid-identifier")
     assert keyed.put(b"x", keyed.identifier(max_age=100)).status == 200
 
 
 def test_pools_do_not_know_each_others_identifiers(tmp_path: Path) -> None:
-    """Each pool makes a key of its own, readable by its owner alone."""
+    """Each pool creates its own key, readable by its owner only."""
     one, other = UploadSite(tmp_path / "1"), UploadSite(tmp_path / "2")
     assert other.put(b"x", one.identifier()).outcome == (403, "invalid-identifier")
     assert (tmp_path / "1" / ".upload_key").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_retired_key_verifies_and_a_removed_one_does_not(tmp_path: Path) -> None:
-    """Keys rotate: the newest signs, all verify, and what is no longer named is forged."""
+    """The newest key signs, all keys verify, and identifiers of a removed key are invalid."""
     old = UploadSite(tmp_path, upload_key=KEY).identifier()
     assert UploadSite(tmp_path, upload_key=f"{'n' * 40} {KEY}").put(b"x", old).status == 200
     assert UploadSite(tmp_path, upload_key="n" * 40).put(b"x", old).outcome == (403, "invalid-identifier")

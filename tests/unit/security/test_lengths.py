@@ -1,4 +1,4 @@
-"""Lengths, codings and encodings that are none: refused before the body is read."""
+"""Invalid lengths, transfer codings and content encodings: refused before the body is read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_LENGTHS = [
 
 
 class Blocking:
-    """A ``wsgi.input`` on which a read without bounds would wait for ever, as it does on three servers."""
+    """A ``wsgi.input`` on which a read without a limit would block for ever, as on three servers."""
 
     def __init__(self) -> None:
         self.touched = threading.Event()
@@ -35,7 +35,7 @@ class Blocking:
 
 
 def send_unchecked(site: UploadSite, method: str, stream: object, **environ: object) -> int:
-    """Send what no validator lets pass, and return the status."""
+    """Send a request that the WSGI validator would reject, and return the status."""
     site.as_server = site.middleware
     query = f"X-Progress-ID={site.identifier()}"
     return site.send(method, "/upload", query, stream, CONTENT_TYPE=FORM_TYPE, **environ).status  # type: ignore[arg-type]
@@ -44,7 +44,7 @@ def send_unchecked(site: UploadSite, method: str, stream: object, **environ: obj
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("length", NO_LENGTHS)
 def test_a_length_that_is_none_is_refused_unread(site: UploadSite, method: str, length: str) -> None:
-    """python-multipart GHSA-v9pg-7xvm-68hf, filebrowser GHSA-ffx7-75gc-jg7c: 400, and no read at all."""
+    """An invalid length gets 400 unread (python-multipart GHSA-v9pg-7xvm-68hf, filebrowser GHSA-ffx7-75gc-jg7c)."""
     stream = Blocking()
     assert send_unchecked(site, method, stream, CONTENT_LENGTH=length) == 400
     assert not stream.touched.is_set()
@@ -52,7 +52,7 @@ def test_a_length_that_is_none_is_refused_unread(site: UploadSite, method: str, 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_a_length_beside_a_transfer_encoding_is_refused_unread(site: UploadSite, method: str) -> None:
-    """gunicorn CVE-2024-1135 and its kin: servers that pass both on must not make us take either."""
+    """A length with a transfer coding is refused, though some servers pass both (gunicorn CVE-2024-1135)."""
     stream = Blocking()
     for coding in ("chunked", "identity", "gzip"):
         assert send_unchecked(site, method, stream, CONTENT_LENGTH="5", HTTP_TRANSFER_ENCODING=coding) == 400
@@ -61,7 +61,7 @@ def test_a_length_beside_a_transfer_encoding_is_refused_unread(site: UploadSite,
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_a_body_without_an_end_is_refused_unread(site: UploadSite, method: str) -> None:
-    """wsgiref passes raw chunks on and waits for more: without a length and a marked end, 411."""
+    """A body without a length or a marked end gets 411, since wsgiref passes raw chunks and blocks."""
     stream = Blocking()
     environ = {"CONTENT_LENGTH": None, "wsgi.input_terminated": None, "HTTP_TRANSFER_ENCODING": "chunked"}
     assert send_unchecked(site, method, stream, **environ) == 411
@@ -70,7 +70,7 @@ def test_a_body_without_an_end_is_refused_unread(site: UploadSite, method: str) 
 
 
 def test_a_bomb_is_refused_unread(site: UploadSite) -> None:
-    """aiohttp CVE-2025-69223: what is compressed is neither unpacked nor read."""
+    """A compressed body is neither decompressed nor read (aiohttp CVE-2025-69223)."""
     stream = Blocking()
     for coding in ("gzip", "br", "zstd", "deflate", "identity, gzip", "GZIP"):
         assert send_unchecked(site, "PUT", stream, CONTENT_LENGTH="5", HTTP_CONTENT_ENCODING=coding) == 415
@@ -78,7 +78,7 @@ def test_a_bomb_is_refused_unread(site: UploadSite) -> None:
 
 
 def test_no_byte_behind_the_body_is_read(site: UploadSite) -> None:
-    """Where the app reads on, a second request on the connection becomes part of the first."""
+    """The body is not read past its end, where a second request on the connection may follow."""
     body = form(file_part(b"x"))
     for drained in (body, body[:20]):
         stream = Stream([drained + b"POST /upload HTTP/1.1\r\n"])

@@ -1,4 +1,4 @@
-"""Links planted in the pool: refused, and what they point to is neither read, changed nor removed."""
+"""Links planted in the pool: they are refused, and their targets are neither read, changed nor removed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Trap:
 
 @pytest.fixture
 def trap(tmp_path: Path) -> Iterator[Trap]:
-    """Whatever a test does, the folder outside is afterwards as it was."""
+    """Yield a trap, and check after the test that the folder outside is unchanged."""
     outside = tmp_path / "outside"
     outside.mkdir()
     for name in ("0", "status.json", "lock", "alive", "secret"):
@@ -56,7 +56,7 @@ def replace_by_link(path: Path, target: Path) -> None:
 
 
 def assert_nothing_is_shown(trap: Trap, identifier: str) -> None:
-    """No way in shows a byte of what lies outside, or ends in a server's error page."""
+    """Check that no request returns a byte from outside, or ends in an internal error."""
     site = trap.site
     bucket = site.manager.access_upload_bucket(identifier)
     if bucket is not None:
@@ -74,7 +74,7 @@ def assert_nothing_is_shown(trap: Trap, identifier: str) -> None:
 @pytest.mark.parametrize("level", ["shard", "bucket"])
 @pytest.mark.parametrize("existing", [True, False])
 def test_a_link_in_place_of_a_folder(trap: Trap, level: str, existing: bool) -> None:
-    """Where a link stands for a shard or a bucket, nothing is stored, shown or removed behind it."""
+    """Behind a link in place of a shard or bucket, nothing is stored, shown or removed."""
     site = trap.site
     identifier = trap.finished() if existing else site.identifier()
     path = trap.bucket(identifier)
@@ -96,7 +96,7 @@ def test_a_link_in_place_of_a_folder(trap: Trap, level: str, existing: bool) -> 
 
 
 def test_a_link_in_place_of_an_attempt(trap: Trap) -> None:
-    """The files of a finished upload are not looked for behind a link, and clearing removes the link alone."""
+    """Files behind a link in place of an attempt are not served, and clearing removes only the link."""
     identifier = trap.finished()
     replace_by_link(trap.attempt(identifier), trap.outside)
     assert_nothing_is_shown(trap, identifier)
@@ -106,7 +106,7 @@ def test_a_link_in_place_of_an_attempt(trap: Trap) -> None:
 
 @pytest.mark.parametrize("kind", ["link", "broken link", "folder", "pipe"])
 def test_something_else_in_place_of_a_file(trap: Trap, kind: str) -> None:
-    """A link, a folder or a named pipe where the bytes should be is no file, and nobody waits for it."""
+    """A link, folder or named pipe in place of a file is not served, and does not block a request."""
     identifier = trap.finished()
     path = trap.attempt(identifier) / "0"
     path.unlink()
@@ -122,7 +122,7 @@ def test_something_else_in_place_of_a_file(trap: Trap, kind: str) -> None:
 
 @pytest.mark.parametrize("name", ["status.json", "status.json.new"])
 def test_a_link_in_place_of_the_status(trap: Trap, name: str) -> None:
-    """It is not read and not written through: the next upload replaces it, or fails."""
+    """A link in place of the status is neither read nor written through: the next upload replaces it, or fails."""
     identifier = trap.site.identifier()
     trap.bucket(identifier).mkdir(parents=True)
     (trap.bucket(identifier) / name).symlink_to(trap.outside / "status.json")
@@ -134,7 +134,7 @@ def test_a_link_in_place_of_the_status(trap: Trap, name: str) -> None:
 
 @pytest.mark.parametrize("target", ["lock", "nothing"])
 def test_a_link_in_place_of_the_lock(trap: Trap, target: str) -> None:
-    """filelock CVE-2025-68146: a lock is not taken, made or emptied behind a link."""
+    """A lock is not taken, created or truncated behind a link (filelock CVE-2025-68146)."""
     identifier = trap.site.identifier()
     trap.bucket(identifier).mkdir(parents=True)
     (trap.bucket(identifier) / "lock").symlink_to(trap.outside / target)
@@ -145,7 +145,7 @@ def test_a_link_in_place_of_the_lock(trap: Trap, target: str) -> None:
 
 @pytest.mark.parametrize("name", ["0", "alive", "progress.json", "progress.json.new"])
 def test_a_link_planted_while_an_upload_runs(trap: Trap, name: str) -> None:
-    """In the folder of a running attempt, links are replaced or refused, and never written through."""
+    """Links in the folder of a running attempt are replaced or refused, and never written through."""
     site = trap.site
     identifier = site.identifier()
 
@@ -168,7 +168,7 @@ def assert_nothing_is_shown_or_all_is_there(trap: Trap, identifier: str) -> None
 
 
 def test_links_inside_an_attempt_are_removed_and_not_followed(trap: Trap) -> None:
-    """Clearing a bucket with links in it removes the links."""
+    """Clearing a bucket removes the links in it without following them."""
     identifier = trap.finished()
     (trap.attempt(identifier) / "link").symlink_to(trap.outside)
     (trap.bucket(identifier) / "other").symlink_to(trap.outside)

@@ -1,4 +1,4 @@
-"""Logs and answers: one line for a refused request, and no identifier in either."""
+"""Logs and responses: a refused request is one log line, and neither contains an identifier."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.wsgi_client import Answer, Stream, UploadSite, field_part, fi
 
 @pytest.fixture
 def site(tmp_path: Path) -> UploadSite:
-    """A site where many things are refused."""
+    """Return a site with restrictive settings."""
     settings = {
         "max_size": "100B",
         "max_files": 2,
@@ -62,7 +62,7 @@ REFUSALS: dict[str, Send] = {
 def test_a_refusal_is_one_line_without_the_identifier(
     site: UploadSite, code: str, accept: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Logs and answers hold nothing with which an upload could be taken over."""
+    """Logs and responses contain nothing that gives access to an upload."""
     identifier = site.identifier()
     original = site.send
     site.send = lambda *args, **environ: original(*args, **{"HTTP_ACCEPT": accept, **environ})  # type: ignore[method-assign]
@@ -84,7 +84,7 @@ def test_a_refusal_is_one_line_without_the_identifier(
 
 @pytest.mark.parametrize("count", [1, 500])
 def test_lines_do_not_grow_with_what_is_wrong(site: UploadSite, count: int, caplog: pytest.LogCaptureFixture) -> None:
-    """python-multipart CVE-2024-53981, CVE-2026-40347: a request full of faults is one line, as one with one fault."""
+    """A request with many faults is one log line (python-multipart CVE-2024-53981, CVE-2026-40347)."""
     with caplog.at_level(logging.DEBUG):
         site.post(b"--" * count + form(*(part("Bad: header", "x") for _ in range(count))) + b"\r\n--" * count)
     assert len([record for record in caplog.records if record.name.startswith(("fileupload", "multipart"))]) == 1
@@ -92,7 +92,7 @@ def test_lines_do_not_grow_with_what_is_wrong(site: UploadSite, count: int, capl
 
 @pytest.mark.parametrize("name", ["a\r\n2026 ERROR forged", "\x1b[2J", "%s%n{0}", "a\u2028b"])
 def test_names_do_not_reach_the_log(site: UploadSite, name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A line of the log cannot be forged, nor a terminal be driven, by what a client sends."""
+    """Client data can neither forge a log line nor send control sequences to a terminal."""
     with caplog.at_level(logging.DEBUG):
         site.put(b"x", filename=name)
         site.post(form(field_part(name.replace("\r\n", "%0D%0A"), b"\xff")))
@@ -107,7 +107,7 @@ MARKUP = '"><script>alert(1)</script>'
 
 
 def test_what_a_client_sent_is_escaped_in_pages(site: UploadSite) -> None:
-    """An error page repeats names of fields as text."""
+    """An error page escapes names of fields."""
     body = form(part('Content-Disposition: form-data; name="' + MARKUP.replace('"', "%22") + '"', b"\xff"))
     answer = site.post(body, HTTP_ACCEPT="text/html")
     assert answer.status == 400
@@ -118,7 +118,7 @@ def test_what_a_client_sent_is_escaped_in_pages(site: UploadSite) -> None:
 
 
 def test_successes_are_not_logged(site: UploadSite, caplog: pytest.LogCaptureFixture) -> None:
-    """An upload that is done, and its status, are for the server's own log."""
+    """A finished upload and its status are not logged, since the server has its own log."""
     identifier = site.identifier()
     with caplog.at_level(logging.DEBUG):
         site.put(b"x", identifier)

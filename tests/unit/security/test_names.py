@@ -1,4 +1,4 @@
-"""Names of files: whatever a client calls one, what lies on the disk has a name that the server made."""
+"""File names: the server chooses every name on disk, independently of the name that the client sends."""
 
 from __future__ import annotations
 
@@ -66,17 +66,17 @@ def everything(root: Path) -> dict[str, bytes | None]:
 
 @pytest.fixture(scope="module")
 def fenced(tmp_path_factory: pytest.TempPathFactory) -> UploadSite:
-    """A site in a folder with neighbours, which must stay as they are."""
+    """Return a site in a folder with siblings, which must stay unchanged."""
     root = tmp_path_factory.mktemp("fenced")
     for name in ("evil", "etc", "passwd"):
         (root / name).write_text("unchanged")
     site = UploadSite(root / "inner" / "pool")
-    site.put(b"x")  # the pool is made
+    site.put(b"x")  # this creates the pool
     return site
 
 
 def assert_harmless(site: UploadSite, name: str) -> None:
-    """Send *name* in each way that there is, and look at what has changed."""
+    """Send *name* in each possible way, and check the changes on disk."""
     outside = site.directory.parent.parent
     before = everything(outside)
     identifiers = [site.identifier() for _ in range(4)]
@@ -102,7 +102,7 @@ def assert_harmless(site: UploadSite, name: str) -> None:
 
 @pytest.mark.parametrize("name", EVIL, ids=lambda name: ascii(name)[:20])
 def test_an_evil_name_stays_a_name(fenced: UploadSite, name: str) -> None:
-    """Django CVE-2021-28658, Struts CVE-2024-53677: outside the bucket nothing is changed or made."""
+    """A hostile name changes and creates nothing outside the bucket (Django CVE-2021-28658, Struts CVE-2024-53677)."""
     assert_harmless(fenced, name)
 
 
@@ -116,13 +116,13 @@ path_like = st.lists(
 @given(name=path_like)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_name_stays_a_name(fenced: UploadSite, name: str) -> None:
-    """So it is for any text at all."""
+    """Any text as a name changes and creates nothing outside the bucket."""
     assert_harmless(fenced, name)
 
 
 @pytest.mark.parametrize("name", EVIL, ids=lambda name: ascii(name)[:20])
 def test_an_evil_path_is_the_apps(site: UploadSite, name: str) -> None:
-    """Nothing in the address becomes a path: only a verified id does."""
+    """No part of the URL becomes a path on disk, except a verified id."""
     before = everything(site.directory)
     for identifier in (name, f"{name}/../x", "../" * 8 + "etc"):
         for method in ("POST", "PUT", "GET", "DELETE"):
@@ -137,7 +137,7 @@ def test_an_evil_path_is_the_apps(site: UploadSite, name: str) -> None:
 
 @pytest.mark.parametrize("umask", [0, 0o077, 0o177, 0o777], ids=oct)
 def test_the_pool_is_its_owners_alone(tmp_path: Path, umask: int) -> None:
-    """Folders are 0700 and files 0600, whatever the umask, and those above that had to be made are not for all."""
+    """Folders are 0700 and files 0600 under any umask, and created parent folders are not open to all."""
     old = os.umask(umask)
     try:
         site = UploadSite(tmp_path / "new" / "pool")

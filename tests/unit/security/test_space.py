@@ -1,4 +1,4 @@
-"""Space: uploads that run at the same time do not take together what each alone may not."""
+"""Free space: concurrent uploads together respect the reserve that each alone must respect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CAPACITY, RESERVE = 48 * MEBIBYTE, 16 * MEBIBYTE
 def used(directory: Path) -> int:
     """Return the bytes of all files in the pool."""
     total = 0
-    for folder, _, names in os.walk(directory):  # which passes over folders that go meanwhile
+    for folder, _, names in os.walk(directory):  # ignores folders that are removed meanwhile
         for name in names:
             with suppress(FileNotFoundError):
                 total += os.stat(os.path.join(folder, name)).st_size
@@ -31,7 +31,7 @@ def used(directory: Path) -> int:
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UploadSite:
-    """A site whose pool has a disk of its own, and a small one."""
+    """Return a site whose pool has a small disk of its own."""
     site = UploadSite(tmp_path / "pool", min_free_space=f"{RESERVE}B", max_size=0, drain_size=0)
     monkeypatch.setattr(DirectoryPool, "free_space", lambda pool: CAPACITY - used(Path(pool.directory)))
     return site
@@ -40,9 +40,9 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UploadSite:
 @pytest.mark.parametrize("declared", [True, False], ids=["length", "chunked"])
 @pytest.mark.parametrize("count", [1, 4, 12])
 def test_parallel_uploads_keep_the_reserve(small: UploadSite, count: int, declared: bool) -> None:
-    """ocis #4516: uploads in step, that all fitted when they were checked, still leave the reserve free.
+    """Concurrent uploads that all fitted when checked still leave the reserve free (ocis #4516).
 
-    Each may be one read beyond when it learns of the others.
+    Each upload may exceed it by one read before it detects the others.
     """
     size, step = 24 * MEBIBYTE, 256 << 10
     together = threading.Barrier(count)
@@ -78,12 +78,12 @@ def test_parallel_uploads_keep_the_reserve(small: UploadSite, count: int, declar
 
 
 def test_a_full_pool_takes_uploads_again_when_it_was_emptied(small: UploadSite) -> None:
-    """A refused upload gives back what it had taken, but for the register of refusals, which has a fixed size."""
+    """A refused upload frees its space, except for the register of refusals, which has a fixed size."""
     fits, too_much = 27 * MEBIBYTE, 40 * MEBIBYTE
     identifier = small.identifier()
     for length in (str(too_much), None):
         answer = small.put(Stream(bytes(MEBIBYTE) for _ in range(40)), identifier, CONTENT_LENGTH=length)
         assert answer.outcome == (507, "pool-full")
-        # What tells its length is refused before its first byte, and makes no bucket.
+        # An upload with a declared length is refused before its first byte, and creates no bucket.
         assert small.names(identifier) == (NOTHING if length else ONLY_STATUS)
     assert small.put(Stream(bytes(MEBIBYTE) for _ in range(27)), identifier, CONTENT_LENGTH=str(fits)).status == 200

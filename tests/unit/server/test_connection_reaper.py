@@ -1,4 +1,4 @@
-"""Which connections are ended, by what the kernel counts: real sockets, and looks whose time the tests choose."""
+"""The connection reaper ends connections by kernel counters: tests with real sockets and a controlled clock."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ GRACE = 30.0
 
 
 class ReaperSite:
-    """A listening socket, its connections, and a reaper that looks when the test says so."""
+    """A listening socket, its connections, and a reaper that the test calls."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capacity: int = 100) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.pairs: list[tuple[socket.socket, socket.socket]] = []
         monkeypatch.setattr(ConnectionReaper, "_run", lambda _: None)
-        # The kernel's clock goes on at its own pace: its times are brought to that of the look.
+        # The kernel's clock runs independently: its times are shifted to the time of the scan.
         self.shift = 0.0
         monkeypatch.setattr(connection_reaper, "read_counters", self.counters)
         options = ReaperOptions(port=self.listener.getsockname()[1], capacity=capacity, grace=GRACE)
@@ -38,7 +38,7 @@ class ReaperSite:
         self.start = time.monotonic()
 
     def connect(self, sent: bytes = b"") -> tuple[socket.socket, socket.socket]:
-        """Return both ends of a new connection, to which the client has *sent* something."""
+        """Return both ends of a new connection on which the client has *sent* some bytes."""
         client = socket.create_connection(self.listener.getsockname(), timeout=PATIENCE)
         server, _ = self.listener.accept()
         server.settimeout(PATIENCE)
@@ -49,7 +49,7 @@ class ReaperSite:
         return client, server
 
     def request(self, *, length: int = 1000, reading: bool, ago: float = 0.0, drained: bool = False) -> Any:
-        """Begin a request; it waits in a read, or is worked on, since so many seconds."""
+        """Start a request that has been reading, or processed, for so many seconds."""
         environ: dict[str, Any] = {
             "REMOTE_ADDR": "127.0.0.1",
             "CONTENT_LENGTH": str(length),
@@ -77,7 +77,7 @@ class ReaperSite:
         )
 
     def look(self, after: float) -> None:
-        """Look as if so many seconds had passed since the test began."""
+        """Scan the connections as if so many seconds had passed since the test began."""
         now = self.start + after
         self.shift = max(0.0, now - time.monotonic())
         self.reaper._check(now)
@@ -97,7 +97,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReaperSite]:
 
 
 def is_ended(server: socket.socket) -> bool:
-    """Tell whether the server's end of a connection was shut down for reading."""
+    """Return whether the server's end of a connection was shut down for reading."""
     server.setblocking(False)
     with suppress(BlockingIOError):
         return server.recv(1) == b""
@@ -105,7 +105,7 @@ def is_ended(server: socket.socket) -> bool:
 
 
 def test_an_overdue_read_ends_the_connection_that_sends_nothing(site: ReaperSite) -> None:
-    """The connection in the middle of a request that was silent for the grace time is ended, and its read knows why."""
+    """A connection silent for the grace time during a request is ended, and its read gets the reason."""
     _, silent = site.connect(b"PUT / HTTP/1.1\r\n")
     watch = site.request(reading=True, ago=GRACE + 1)
     site.look(0)
@@ -116,7 +116,7 @@ def test_an_overdue_read_ends_the_connection_that_sends_nothing(site: ReaperSite
 
 
 def test_a_read_that_is_not_overdue_ends_nothing(site: ReaperSite) -> None:
-    """A silent connection whose read may still wait is left alone."""
+    """A silent connection whose read is not overdue is left open."""
     _, silent = site.connect(b"PUT / HTTP/1.1\r\n")
     site.request(reading=True)
     site.look(0)
@@ -125,7 +125,7 @@ def test_a_read_that_is_not_overdue_ends_nothing(site: ReaperSite) -> None:
 
 
 def test_a_connection_that_sends_is_spared(site: ReaperSite) -> None:
-    """Of two connections of one client, the one that received bytes at more than the least rate goes on."""
+    """Of two connections of one client, the one that receives bytes above the minimum rate stays open."""
     client, steady = site.connect(b"PUT / HTTP/1.1\r\n")
     _, silent = site.connect(b"PUT / HTTP/1.1\r\n")
     for _ in range(2):
@@ -151,7 +151,7 @@ def _readable(connection: socket.socket) -> bool:
 
 
 def test_a_request_that_is_worked_on_is_spared(site: ReaperSite) -> None:
-    """A client that has sent its whole body waits as silently as one that has gone; its connection is not ended."""
+    """A silent connection stays open while its complete request is processed."""
     _, working = site.connect(b"P" * 2000)
     site.request(reading=False, length=1000)
     overdue = site.request(reading=True, ago=GRACE + 1)
@@ -162,7 +162,7 @@ def test_a_request_that_is_worked_on_is_spared(site: ReaperSite) -> None:
 
 
 def test_an_idle_connection_is_spared_by_an_overdue_read(site: ReaperSite) -> None:
-    """A connection that has its answer is not in the middle of a request."""
+    """A connection whose request was answered is not ended by an overdue read."""
     _, idle = site.connect(b"GET / HTTP/1.1\r\n\r\n")
     idle.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
     _, silent = site.connect(b"PUT / HTTP/1.1\r\n")
@@ -174,7 +174,7 @@ def test_an_idle_connection_is_spared_by_an_overdue_read(site: ReaperSite) -> No
 
 
 def test_an_answer_that_is_not_taken_ends_its_connection(site: ReaperSite) -> None:
-    """A connection with bytes to send, of which none are taken for the grace time, is ended; another one is not."""
+    """A connection that sends none of its pending bytes for the grace time is ended; others stay open."""
     _, unread = site.connect(b"GET / HTTP/1.1\r\n\r\n")
     _, other = site.connect(b"GET / HTTP/1.1\r\n\r\n")
     unread.setblocking(False)
@@ -190,7 +190,7 @@ def test_an_answer_that_is_not_taken_ends_its_connection(site: ReaperSite) -> No
 
 
 def test_where_all_connections_are_taken_idle_ones_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections without a byte go after a second once three quarters are taken, and not while there is room."""
+    """Connections without a byte end after a second if three quarters of the slots are used, and not before."""
     site = ReaperSite(monkeypatch, capacity=8)
     try:
         few = [site.connect()[1] for _ in range(5)]
@@ -206,7 +206,7 @@ def test_where_all_connections_are_taken_idle_ones_are_ended(monkeypatch: pytest
 
 
 def test_where_all_connections_are_taken_heads_that_do_not_end_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client without a request, whose connections began heads, loses them; one with a request loses none."""
+    """Connections with incomplete heads are ended if their client has no request, and otherwise stay open."""
     site = ReaperSite(monkeypatch, capacity=8)
     try:
         begun = [site.connect(b"GET / HT")[1] for _ in range(7)]
@@ -223,7 +223,7 @@ def test_where_all_connections_are_taken_heads_that_do_not_end_are_ended(monkeyp
 
 
 def test_a_drain_that_is_over_ends_the_connection_that_was_answered_then(site: ReaperSite) -> None:
-    """Behind a refusal, the connection that was answered when the draining began is ended after its second."""
+    """Draining after a refusal ends the connection, answered when draining began, after a second."""
     _, answered = site.connect(b"PUT / HTTP/1.1\r\n")
     _, other = site.connect(b"PUT / HTTP/1.1\r\n")
     answered.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\n")
@@ -237,7 +237,7 @@ def test_a_drain_that_is_over_ends_the_connection_that_was_answered_then(site: R
 
 
 def test_sockets_of_others_are_not_touched(site: ReaperSite) -> None:
-    """A connection to another port of the same process is none of the reaper's."""
+    """The reaper ignores connections to another port of the same process."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
         server, _ = listener.accept()
         with server:

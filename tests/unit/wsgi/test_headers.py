@@ -1,4 +1,4 @@
-"""Header values: read strictly, by the grammar."""
+"""Header values are parsed strictly, by the grammar."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from fileupload.wsgi.headers import (
     ],
 )
 def test_parameters_are_read(header: str, value: str, parameters: dict[str, str]) -> None:
-    """Value and names in lower case, quoted strings without their quotes."""
+    """The value and the names are returned in lower case, quoted strings without their quotes."""
     assert parse_parameters(header) == (value, parameters)
 
 
@@ -55,7 +55,7 @@ MALFORMED = [
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("header", MALFORMED)
 def test_malformed_parameters_are_refused(header: str, strict: bool) -> None:
-    """What is not the grammar, and what stands twice."""
+    """Malformed and repeated parameters are refused."""
     with pytest.raises(ValueError, match=r"malformed|given twice"):
         parse_parameters(header, strict=strict)
 
@@ -64,7 +64,7 @@ def test_malformed_parameters_are_refused(header: str, strict: bool) -> None:
     "header", ["a; b=c/d", "a; b=", "a; b=ä", 'a; b*="; c=d"', 'a; b*="\\c"', "a;\tb=c", "a; b.c=d"]
 )
 def test_strict_parameters_are_those_that_all_read_alike(header: str) -> None:
-    """Where a value may be read in two ways, only the lenient reading takes it."""
+    """An ambiguous value is accepted by the lenient parser only."""
     parse_parameters(header)
     with pytest.raises(ValueError, match="malformed"):
         parse_parameters(header, strict=True)
@@ -72,7 +72,7 @@ def test_strict_parameters_are_those_that_all_read_alike(header: str) -> None:
 
 @given(st.text(alphabet=" ;=*\"\\\t\nab/'ä", max_size=60))
 def test_any_header_is_read_or_refused(header: str) -> None:
-    """There is no other error than ValueError, and strict is never more lenient."""
+    """Any text is parsed or raises ValueError, and the strict parser accepts no more than the lenient one."""
     results = []
     for strict in (True, False):
         try:
@@ -84,7 +84,7 @@ def test_any_header_is_read_or_refused(header: str) -> None:
 
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.text(max_size=30), max_size=5))
 def test_quoted_parameters_round_trip(parameters: dict[str, str]) -> None:
-    """Any text comes back from a quoted string."""
+    """Quoting any text and parsing it returns the text."""
     quoted = "".join(
         '; {}="{}"'.format(name, value.replace("\\", "\\\\").replace('"', '\\"')) for name, value in parameters.items()
     )
@@ -93,7 +93,7 @@ def test_quoted_parameters_round_trip(parameters: dict[str, str]) -> None:
 
 @given(st.text(max_size=25))
 def test_a_length_is_ascii_digits(text: str) -> None:
-    """1 to 19 of them, and nothing else that Python would take for a number."""
+    """A length is 1 to 19 ASCII digits, without the other forms that int() accepts."""
     if 1 <= len(text) <= 19 and set(text) <= set("0123456789"):
         assert parse_length(text) == int(text)
     else:
@@ -113,7 +113,7 @@ def test_a_length_is_ascii_digits(text: str) -> None:
     ],
 )
 def test_ranges(content_type: str, ranges: tuple[str, ...], inside: bool) -> None:
-    """``type/subtype`` is itself, ``type/*`` all of a type."""
+    """The range ``type/subtype`` matches that type, ``type/*`` all its subtypes."""
     assert is_in_ranges(content_type, ranges) is inside
 
 
@@ -145,13 +145,13 @@ def test_ranges(content_type: str, ranges: tuple[str, ...], inside: bool) -> Non
     ],
 )
 def test_clean_filename(name: str, kept: str) -> None:
-    """Folders and control characters are taken off; all else is the client's business, and never on the disk."""
+    """Folders and control characters are removed from a name; all other characters are kept."""
     assert clean_filename(name) == kept
 
 
 @given(st.text())
 def test_a_clean_filename_is_no_path(name: str) -> None:
-    """It has no folder, names none, and cleaning it again changes nothing."""
+    """A cleaned name has no folder and is not "." or ".."; cleaning it again changes nothing."""
     kept = clean_filename(name)
     assert not set(kept) & set("/\\\0\r\n")
     assert kept not in {".", ".."}
@@ -161,7 +161,7 @@ def test_a_clean_filename_is_no_path(name: str) -> None:
 
 @given(st.text(alphabet=st.characters(codec="latin-1")))
 def test_any_disposition_is_read_or_refused(header: str) -> None:
-    """Whatever a server passes on, a name comes out or ValueError."""
+    """Any Content-Disposition gives a name or raises ValueError."""
     try:
         name = disposition_filename(header)
     except ValueError:
@@ -171,13 +171,13 @@ def test_any_disposition_is_read_or_refused(header: str) -> None:
 
 @given(st.text(alphabet=st.characters(blacklist_categories=["Cs"])))
 def test_headers_are_utf_8_behind_latin_1(text: str) -> None:
-    """PEP 3333 gives bytes as Latin-1; UTF-8 in them is found, and what is none is left."""
+    """UTF-8 in headers, which PEP 3333 passes as Latin-1, is decoded; other bytes are kept."""
     assert as_utf8(text.encode().decode("latin-1")) == text
 
 
 @given(st.text(), st.text())
 def test_any_type_is_one(header: str, name: str) -> None:
-    """Whatever the client says, the media type is fit for a header."""
+    """Any Content-Type gives a media type that is valid in a header."""
     kind = media_type(header, clean_filename(name))
     assert kind.isascii()
     assert "/" in kind

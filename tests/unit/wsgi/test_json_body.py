@@ -1,4 +1,4 @@
-"""JSON is read strictly, and what is written is always JSON in UTF-8."""
+"""JSON is parsed strictly, and written in UTF-8."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fileupload.wsgi.json_body import encode_json, parse_json
     ids=lambda text: str(text)[:12],
 )
 def test_what_is_no_json(text: str | bytes) -> None:
-    """What other readers would not take, or Python cannot hold, is refused as what is no JSON at all."""
+    """A text that other parsers refuse, or that Python cannot represent, is refused as invalid JSON."""
     with pytest.raises(ValueError, match=r"."):
         parse_json(text)
 
@@ -32,13 +32,13 @@ values = st.recursive(
 
 @given(values)
 def test_values_come_back(value: Any) -> None:
-    """What is written is read again as it was."""
+    """A written value is read back unchanged."""
     assert parse_json(encode_json(value)) == value
 
 
 @given(st.text(st.characters(categories=["Cs", "Ll", "Po"])))
 def test_lone_surrogates(text: str) -> None:
-    """Half of a pair is written as its escape, by which every reader has it again."""
+    """A lone surrogate is written as an escape, so that every parser can read it."""
     data = encode_json({text: [text]})
     assert data.decode("utf-8")
     assert json.loads(data) == json.loads(json.dumps({text: [text]}))

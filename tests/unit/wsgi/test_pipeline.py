@@ -1,4 +1,4 @@
-"""The HTTP pipeline: methods, preflights, errors, draining, and what passes through to the app."""
+"""The HTTP pipeline: methods, preflights, errors, draining, and requests that reach the app."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CORS = CorsPolicy(origins=(FRIEND,), refusal="Not from there.")
 
 
 class Result:
-    """What a server would send, and the answer's iterable, which is not closed yet."""
+    """A response as a server would send it, and its iterable, which is not closed yet."""
 
     def __init__(self, answer: Any, started: list[Any]) -> None:
         self.answer = answer
@@ -70,7 +70,7 @@ BOTH = Resource("thing", {"GET": say("shown"), "DELETE": say("removed")})
 
 
 def test_each_method_has_its_handler() -> None:
-    """The method chooses the handler; HEAD is answered as GET, without a body."""
+    """The method selects the handler; HEAD is handled as GET, without a body."""
     pipeline = Pipeline(Settings())
     assert run(pipeline, BOTH).body == b"shown"
     assert run(pipeline, BOTH, "DELETE").body == b"removed"
@@ -80,21 +80,21 @@ def test_each_method_has_its_handler() -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "OPTIONS", "TRACE", "get"])
 def test_another_method_is_refused_with_those_that_are_possible(method: str) -> None:
-    """405 names in Allow what the resource takes (RFC 9110, 15.5.6)."""
+    """A 405 response lists the allowed methods of the resource in Allow (RFC 9110, 15.5.6)."""
     answer = run(Pipeline(Settings()), BOTH, method)
     assert (answer.status, answer.header("allow")) == (405, "GET, HEAD, DELETE")
     assert json.loads(answer.body)["code"] == "method-not-allowed"
 
 
 def test_a_resource_may_answer_other_methods_otherwise() -> None:
-    """A resource in front of an app leaves to it what it does not take itself."""
+    """A resource in front of an app passes other methods to the app."""
     resource = Resource("thing", {"PUT": say("stored")}, otherwise=lambda request: PassThrough((("X-Added", "1"),)))
     answer = run(Pipeline(Settings()), resource, "POST")
     assert (answer.body, answer.header("x-added"), answer.header("x-own")) == (b"the app", "1", "app")
 
 
 def test_what_has_no_resource_is_the_apps() -> None:
-    """A request without a resource passes through, with the headers for other origins alone."""
+    """A request without a resource reaches the app, and only CORS headers are added to its response."""
     assert run(Pipeline(Settings()), None, HTTP_ORIGIN=FRIEND).header("access-control-allow-origin") is None
     assert (
         run(Pipeline(Settings(), cors=CORS), None, HTTP_ORIGIN=FRIEND).header("access-control-allow-origin") == FRIEND
@@ -102,7 +102,7 @@ def test_what_has_no_resource_is_the_apps() -> None:
 
 
 def test_a_preflight_promises_what_the_resource_takes() -> None:
-    """The methods are those that have a handler; no handler is called, and no guard."""
+    """A preflight lists the methods that have a handler, and calls neither a handler nor the guard."""
     pipeline = Pipeline(Settings(), cors=CORS, guard=lambda request: pytest.fail("a preflight has no credentials"))
     asked = {"HTTP_ORIGIN": FRIEND, "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "DELETE"}
     answer = run(pipeline, BOTH, "OPTIONS", **asked)
@@ -122,7 +122,7 @@ def test_a_preflight_promises_what_the_resource_takes() -> None:
     ],
 )
 def test_errors_become_answers(caplog: pytest.LogCaptureFixture, error: Exception, status: int, code: str) -> None:
-    """An error of a handler is answered in the application's form, for other origins too, and logged in one line."""
+    """An error of a handler gets the application's error response, with CORS headers, and one log line."""
     pipeline = Pipeline(Settings(), name="app", cors=CORS)
     with caplog.at_level(logging.INFO, logger="fileupload"):
         answer = run(pipeline, Resource("thing", {"GET": fail(error)}), HTTP_ORIGIN=FRIEND, QUERY_STRING="secret=1")
@@ -133,19 +133,19 @@ def test_errors_become_answers(caplog: pytest.LogCaptureFixture, error: Exceptio
 
 
 def test_an_application_has_its_own_form_of_errors() -> None:
-    """The form is the application's; what the headers must say of an error is added to any form."""
+    """The application formats errors; the required headers of an error are added to any format."""
     pipeline = Pipeline(Settings(), render_error=lambda error, environ: Response("no", status=error.status))
     answer = run(pipeline, BOTH, "PUT")
     assert (answer.status, answer.body, answer.header("allow")) == (405, b"no", "GET, HEAD, DELETE")
 
 
 def test_a_route_may_refuse() -> None:
-    """An error of the route is answered like that of a handler."""
+    """An error of the route is handled like an error of a handler."""
     assert run(Pipeline(Settings()), TooLarge("It is too large.")).status == 413
 
 
 def test_the_guard_comes_before_the_method() -> None:
-    """A refused client does not learn the methods; a resource may do without the guard."""
+    """The guard refuses a request before its method is checked; a resource may omit the guard."""
 
     def guard(request: Request) -> None:
         raise TooLarge("guarded")
@@ -156,7 +156,7 @@ def test_the_guard_comes_before_the_method() -> None:
 
 
 def test_errors_of_the_app_are_its_own() -> None:
-    """The pipeline does not answer for the app behind."""
+    """The pipeline does not handle exceptions of the app."""
     given: dict[str, Any] = {}
     setup_testing_defaults(given)
     start: Any = lambda *_: None  # noqa: E731
@@ -170,7 +170,7 @@ def test_errors_of_the_app_are_its_own() -> None:
 
 
 def test_the_body_is_drained_behind_the_answer() -> None:
-    """What a handler has not read is read when the answer is closed, and not before, though it detached the body."""
+    """The unread body is drained when the response is closed, and not before, even if a handler detached it."""
     body = io.BytesIO(b"x" * 100_000)
 
     def detach(request: Request) -> Answer:
@@ -179,7 +179,7 @@ def test_the_body_is_drained_behind_the_answer() -> None:
         raise TooLarge("It is too large.")
 
     class Watch:
-        """What a server that shows its connections has for a request."""
+        """The watch of a request on a server that exposes its connections."""
 
         def start(self, wait: Any) -> None: ...
         def stop(self, wait: Any) -> None: ...

@@ -1,4 +1,4 @@
-"""The reader of bodies: lengths, paces and bounds, on a clock of its own."""
+"""The reader of request bodies: lengths, rates and limits, with a simulated clock."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.wsgi_client import Clock, PacedClient, Stream, UploadSite, fi
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock that the reader looks at."""
+    """Return the clock that the reader uses."""
     clock = Clock()
     monkeypatch.setattr(body_module, "time", clock)
     return clock
 
 
 def read_all(body: BodyReader) -> int:
-    """Read to the end, and return how much came."""
+    """Read to the end, and return the number of bytes."""
     return sum(len(chunk) for chunk in body.chunks())
 
 
@@ -39,7 +39,7 @@ def reader(stream: Any, length: object = None, server: str = "", settings: Any =
     "length", ["-1", "+5", "5_0", " 5", "5 ", "٣", "²", "0x5", "5.0", "1e3", "5,5", "5\n", "1" * 20]
 )
 def test_a_length_that_is_none_is_refused_unread(length: str) -> None:
-    """Only 1 to 19 ASCII digits are a length: ``read(-1)`` waits for ever on several servers."""
+    """A length other than 1 to 19 ASCII digits is refused, since ``read(-1)`` blocks for ever on several servers."""
     stream = Stream([b"x" * 5])
     with pytest.raises(InvalidLength):
         reader(stream, length)
@@ -48,26 +48,26 @@ def test_a_length_that_is_none_is_refused_unread(length: str) -> None:
 
 @pytest.mark.parametrize(("length", "number"), [("0", 0), ("5", 5), ("0005", 5), ("9" * 19, 10**19 - 1)])
 def test_a_length_is_1_to_19_digits(length: str, number: int) -> None:
-    """Leading zeros are allowed by RFC 9110, 8.6."""
+    """A length may have leading zeros (RFC 9110, 8.6)."""
     assert reader(Stream([]), length).length == number
 
 
 def test_a_length_beside_a_transfer_encoding_is_refused() -> None:
-    """Two ways to tell the end are how requests are smuggled (RFC 9112, 6.1)."""
+    """A length with a transfer coding is refused, since it allows request smuggling (RFC 9112, 6.1)."""
     with pytest.raises(InvalidLength):
         reader(Stream([]), "5", HTTP_TRANSFER_ENCODING="chunked")
 
 
 @pytest.mark.parametrize("coding", ["gzip", "gzip, chunked", "chunked, chunked", "identity", "xchunked"])
 def test_only_chunked_is_a_transfer_encoding(coding: str) -> None:
-    """No other coding is undone by the servers, so the bytes would not be the file's."""
+    """Other transfer codings are refused, since servers do not decode them."""
     with pytest.raises(InvalidLength):
         reader(Stream([]), HTTP_TRANSFER_ENCODING=coding)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "identity, gzip", "x"])
 def test_a_compressed_body_is_refused(coding: str) -> None:
-    """A small body that becomes a large one is never unpacked."""
+    """A compressed body is refused, and never decompressed."""
     with pytest.raises(UnsupportedRequest):
         reader(Stream([]), "5", HTTP_CONTENT_ENCODING=coding)
     assert reader(Stream([]), "5", HTTP_CONTENT_ENCODING="Identity").length == 5
@@ -75,35 +75,35 @@ def test_a_compressed_body_is_refused(coding: str) -> None:
 
 @pytest.mark.parametrize("terminated", [None, False])
 def test_a_body_without_an_end_is_refused(terminated: bool | None) -> None:
-    """Without a length, and without a server that marks the end, a read might wait for ever."""
+    """A body without a length is refused on a server that does not mark its end, since a read might block."""
     environ: dict[str, Any] = {"wsgi.input_terminated": terminated}
     with pytest.raises(LengthRequired):
         reader(Stream([]), **environ)
 
 
 def test_a_body_is_never_read_past_its_length() -> None:
-    """What follows the body on the connection is not asked for."""
+    """Bytes after the body on the connection are not read."""
     stream = Stream([b"abc", b"defgh", b"NEXT REQUEST"])
     assert b"".join(reader(stream, "8").chunks()) == b"abcdefgh"
     assert stream.asked == [8, 5]
 
 
 def test_an_empty_body_is_not_read() -> None:
-    """Of no bytes none is asked for."""
+    """An empty body is not read."""
     stream = Stream([b"NEXT REQUEST"])
     assert list(reader(stream, "0").chunks()) == []
     assert stream.asked == []
 
 
 def test_a_body_that_ends_early_is_incomplete() -> None:
-    """Several servers end a body in silence when the client dies."""
+    """A truncated body is incomplete, also on servers that end it without an error."""
     with pytest.raises(Incomplete):
         list(reader(Stream([b"abc"]), "8").chunks())
 
 
 @pytest.mark.parametrize("error", [OSError, ValueError, EOFError, RuntimeError])
 def test_any_error_of_a_server_means_a_broken_connection(error: type[Exception]) -> None:
-    """Each server has exceptions of its own for a client that is gone."""
+    """Any exception of a server during a read means a broken connection."""
 
     def pieces() -> Iterator[bytes]:
         yield b"abc"
@@ -112,11 +112,11 @@ def test_any_error_of_a_server_means_a_broken_connection(error: type[Exception])
     body = reader(Stream(pieces()), "8")
     with pytest.raises(Incomplete):
         list(body.chunks())
-    body.drain()  # finds nothing more to read
+    body.drain()  # reads nothing more
 
 
 def test_a_limit_holds_without_a_length() -> None:
-    """A body of the limit is read, and of one of a byte more that byte is the last."""
+    """A body at the limit is read; of a longer one, reading stops one byte past the limit."""
     assert len(b"".join(reader(Stream([b"x"] * 10)).chunks(10))) == 10
     stream = Stream([b"x"] * 20)
     with pytest.raises(TooLarge):
@@ -131,7 +131,7 @@ def sizes(client: PacedClient, server: str = "", settings: Any = None, count: in
 
 
 def test_reads_grow_while_they_return_fast(clock: Clock) -> None:
-    """A fast client is soon asked for as much as suits the server, and the first read is small."""
+    """The first read is small, and reads of a fast client grow to the size that suits the server."""
     asked = sizes(PacedClient(clock, 1e9))
     assert asked[0] == MIN_READ == 4096
     assert asked == sorted(asked)
@@ -139,25 +139,25 @@ def test_reads_grow_while_they_return_fast(clock: Clock) -> None:
 
 
 def test_reads_on_gunicorn_grow_to_a_mebibyte(clock: Clock) -> None:
-    """gunicorn copies what is left over at each read, so it is asked for more at once."""
+    """Reads on gunicorn are larger, since it copies the rest of its buffer at each read."""
     assert max(sizes(PacedClient(clock, 1e9), "gunicorn/27.0.1")) == 1 << 20
 
 
 @pytest.mark.parametrize("read_size", [1000, 4096, 10_000, 1 << 22])
 def test_reads_never_exceed_read_size(clock: Clock, read_size: int) -> None:
-    """The setting bounds every read, the first too, and is reached."""
+    """The setting limits every read, including the first, and is reached."""
     asked = sizes(PacedClient(clock, 1e10), "gunicorn", {"read_size": read_size})
     assert max(asked) == read_size
     assert asked[0] == min(4096, read_size)
 
 
 def test_reads_of_a_slow_client_stay_small(clock: Clock) -> None:
-    """At 20 KB/s a read never waits for more than 4 KiB, for servers block until it is filled."""
+    """A read from a client at 20 KB/s is at most 4 KiB, since servers block until it is complete."""
     assert set(sizes(PacedClient(clock, 20_000))) == {4096}
 
 
 def test_reads_shrink_when_a_client_slows_down(clock: Clock) -> None:
-    """A client that falls from 100 MB/s to 20 KB/s waits once for a large read, and is then asked for little."""
+    """A client that slows from 100 MB/s to 20 KB/s blocks in one large read, and then in small ones."""
     client = PacedClient(clock, lambda second: 1e8 if second < 1 else 20_000)
     asked = sizes(client, count=3000)
     slow = asked.index(max(asked)) + asked.count(max(asked))
@@ -166,13 +166,13 @@ def test_reads_shrink_when_a_client_slows_down(clock: Clock) -> None:
 
 
 def test_reads_settle_at_a_tenth_of_a_second(clock: Clock) -> None:
-    """At a steady rate one read takes about as long as progress may wait for it."""
+    """One read at a steady rate takes about as long as the interval of progress updates."""
     asked = sizes(PacedClient(clock, 400_000))
     assert 0.025 <= asked[-1] / 400_000 <= 0.1
 
 
 def test_progress_of_a_slow_client_is_fresh(tmp_path: Any, clock: Clock) -> None:
-    """Of a client at 20 KB/s, other processes see at any moment what had come 0.25 s before."""
+    """The progress of a client at 20 KB/s is at most 0.25 s old in other processes."""
     site = UploadSite(tmp_path, min_rate=0)
     identifier = site.identifier()
     arrived: list[tuple[float, int]] = []
@@ -182,7 +182,7 @@ def test_progress_of_a_slow_client_is_fresh(tmp_path: Any, clock: Clock) -> None
 
         def read(self, size: int) -> bytes:
             data = super().read(size)
-            seen = site.status(identifier).get("received", 0)  # before the first byte, nothing is known
+            seen = site.status(identifier).get("received", 0)  # before the first byte, the status is unknown
             due = [count for moment, count in arrived if moment <= self.clock.now - 0.25]
             assert seen >= max(due, default=0)
             self.received += len(data)
@@ -199,7 +199,7 @@ def test_progress_of_a_slow_client_is_fresh(tmp_path: Any, clock: Clock) -> None
 
 
 def test_a_client_under_the_least_rate_is_refused(clock: Clock) -> None:
-    """It is refused at the end of the grace time, not before, and however little it sends."""
+    """A client below the minimum rate is refused at the end of the grace time, and not before."""
     client = PacedClient(clock, 1023)
     with pytest.raises(TooSlow):
         read_all(reader(client, settings={"min_rate": 1024, "min_rate_grace": 30}))
@@ -209,7 +209,7 @@ def test_a_client_under_the_least_rate_is_refused(clock: Clock) -> None:
 @pytest.mark.parametrize("total", [0, 1, 2, 5000, 100_000])
 @pytest.mark.parametrize("declared", [True, False], ids=["length", "chunked"])
 def test_the_first_byte_is_awaited_alone(total: int, declared: bool) -> None:
-    """One byte is read first, and comes with the others, in their order; what was received counts each once."""
+    """The first byte is read alone and returned with the others in order; each received byte counts once."""
     content = bytes(number % 251 for number in range(total))
     stream = Stream([content] if content else [])
     body = reader(stream, str(total) if declared else None, server="gunicorn")
@@ -224,7 +224,7 @@ def test_the_first_byte_is_awaited_alone(total: int, declared: bool) -> None:
 
 
 def test_the_wait_for_the_first_byte_counts(clock: Clock) -> None:
-    """A client who lets the server wait longer than the grace time is refused when it begins to send."""
+    """A client that sends its first byte after the grace time is refused."""
     client = PacedClient(clock, lambda now: 0.02 if now < 49 else 100_000)
     body = reader(client, settings={"min_rate": 1024, "min_rate_grace": 30})
     assert body.wait_for_first_byte()
@@ -234,13 +234,13 @@ def test_the_wait_for_the_first_byte_counts(clock: Clock) -> None:
 
 
 def test_a_client_at_the_least_rate_is_served(clock: Clock) -> None:
-    """The rate itself is enough, for as long as it takes."""
+    """A client at exactly the minimum rate is never refused."""
     client = PacedClient(clock, 1024, total=1024 * 300)
     assert read_all(reader(client, settings={"min_rate": 1024, "min_rate_grace": 30})) == 1024 * 300
 
 
 def test_a_pause_within_the_grace_time_is_forgiven(clock: Clock) -> None:
-    """What counts is the mean over the grace time; and past speed earns no later rest."""
+    """The rate is the mean over the grace time; earlier speed does not allow a later pause."""
     settings = {"min_rate": 1024, "min_rate_grace": 30}
     pausing = PacedClient(clock, lambda second: 400 if int(second) % 30 < 15 else 5000, total=1024 * 200)
     assert read_all(reader(pausing, settings=settings)) == 1024 * 200
@@ -251,13 +251,13 @@ def test_a_pause_within_the_grace_time_is_forgiven(clock: Clock) -> None:
 
 
 def test_min_rate_0_waits_for_anybody(clock: Clock) -> None:
-    """Without a least rate, a byte a second is enough."""
+    """With a minimum rate of 0, one byte per second is accepted."""
     client = PacedClient(clock, 1, total=10_000)
     assert read_all(reader(client, settings={"min_rate": 0})) == 10_000
 
 
 def test_a_slow_client_gets_408(tmp_path: Any, clock: Clock) -> None:
-    """The refusal reaches client and status, and what had come is removed."""
+    """Response and status contain the refusal of a slow client, and the received bytes are removed."""
     site = UploadSite(tmp_path, min_rate=1024, min_rate_grace=30)
     identifier = site.identifier()
 
@@ -278,14 +278,14 @@ def trusted(*arguments: Any, **options: Any) -> BodyReader:
 
 
 def test_draining_is_bounded_in_bytes(clock: Clock) -> None:
-    """Of a refused body no more than ``drain_size`` is read."""
+    """Draining a refused body reads at most ``drain_size`` bytes."""
     client = PacedClient(clock, 1e9)
     trusted(client, str(1 << 30), settings={"drain_size": 1_000_000}).drain()
     assert (1 << 30) - client.left == 1_000_000
 
 
 def test_draining_is_bounded_in_time(clock: Clock) -> None:
-    """Nor is it read for longer than ``drain_time``, but for the read that runs then."""
+    """Draining takes at most ``drain_time``, plus the read that is running then."""
     client = PacedClient(clock, 100_000)
     trusted(client, str(1 << 30), settings={"drain_size": "1G", "drain_time": 5}).drain()
     assert 5 <= clock.now - 1000 < 6
@@ -293,21 +293,21 @@ def test_draining_is_bounded_in_time(clock: Clock) -> None:
 
 @pytest.mark.parametrize("settings", [{"drain_size": 0}, {"drain_time": 0}])
 def test_draining_may_be_switched_off(clock: Clock, settings: dict[str, int]) -> None:
-    """With either bound at 0 nothing is read."""
+    """With either limit at 0 nothing is drained."""
     client = PacedClient(clock, 1e9)
     trusted(client, "100", settings=settings).drain()
     assert client.asked == []
 
 
 def test_a_body_without_a_valid_identifier_is_not_drained_by_reads_that_nothing_ends() -> None:
-    """Where the connection is not known, a blocked read could not be ended: the server closes the connection."""
+    """A body with neither a valid identifier nor interruptible reads is not drained."""
     stream = Stream([b"abc", b"de"])
     reader(stream, "5").drain()
     assert stream.asked == []
 
 
 def test_draining_ends_with_the_body() -> None:
-    """A short body is read to its end, and not past it."""
+    """A short body is drained to its end, and not past it."""
     stream = Stream([b"abc", b"de", b"NEXT REQUEST"])
     trusted(stream, "5").drain()
     assert stream.asked == [5, 2]
@@ -315,12 +315,12 @@ def test_draining_ends_with_the_body() -> None:
 
 @pytest.mark.parametrize("server", ["Granian", "gevent/26.9 Python/3.11"])
 def test_a_body_that_waits_for_leave_is_not_drained(server: str) -> None:
-    """Where the server sends 100 Continue with the first read, to drain a refused body would be to ask for it."""
+    """A body awaiting 100 Continue is not drained, since the first read would request it."""
     stream = Stream([b"x" * 10])
     reader(stream, "10", server, HTTP_EXPECT="100-continue").drain()
     assert stream.asked == []
 
 
 def test_the_reader_looks_at_the_real_clock() -> None:
-    """The tests above replace a clock that is there."""
+    """The clock that the tests above replace exists."""
     assert vars(body_module)["time"] is time

@@ -1,4 +1,4 @@
-"""The URL of a request is rebuilt from any path, and from no Host header that could not be part of one."""
+"""The URL of a request is built from any path, and only from a valid Host header."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fileupload.wsgi.urls import application_url, path_url
 
 
 def environ_of(**given: Any) -> dict[str, Any]:
-    """Return what a server would give, with *given* laid over it."""
+    """Return the environ of a server, updated with *given*."""
     environ: dict[str, Any] = {"wsgi.url_scheme": "http", "SERVER_NAME": "127.0.0.1", "SERVER_PORT": "8080"}
     return {**environ, "SCRIPT_NAME": "", "PATH_INFO": "/", **given}
 
@@ -34,7 +34,7 @@ def environ_of(**given: Any) -> dict[str, Any]:
     ids=str,
 )
 def test_the_address_of_a_request(given: dict[str, str], url: str) -> None:
-    """The host is the client's word for it, else the server's own; a default port is left out."""
+    """The host is that of the Host header, or else the server's own; a default port is omitted."""
     environ = environ_of(SCRIPT_NAME="/m", PATH_INFO="/p", **given)
     assert path_url(environ) == url
     assert application_url(environ) == url.removesuffix("/p")
@@ -44,19 +44,19 @@ def test_the_address_of_a_request(given: dict[str, str], url: str) -> None:
     "host", ["a b", "a/b", "a?b", "a#b", "a@b", "a\\b", "[::1", "::1", "ü", "a\r\nX: y", "a:b", "a:123456", "x" * 300]
 )
 def test_hosts_that_are_none(host: str) -> None:
-    """What would change the meaning of the URL is refused."""
+    """A host that would change the meaning of the URL is refused."""
     with pytest.raises(MalformedRequest):
         path_url(environ_of(HTTP_HOST=host))
 
 
 @given(st.text(min_size=1))
 def test_any_path_as_webob_has_it(path: str) -> None:
-    """A path in UTF-8 has the URL that WebOb gives it."""
+    """A path in UTF-8 gives the same URL as in WebOb."""
     environ = environ_of(SCRIPT_NAME="/m", PATH_INFO="/" + path.encode("utf-8", "replace").decode("latin-1"))
     assert path_url(environ) == Request(environ).path_url
 
 
 @given(st.binary())
 def test_any_bytes_in_a_path(raw: bytes) -> None:
-    """A path that is no UTF-8 has a URL too."""
+    """A path that is not UTF-8 gives a URL too."""
     assert path_url(environ_of(PATH_INFO="/" + raw.decode("latin-1"))).isascii()

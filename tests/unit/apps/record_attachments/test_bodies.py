@@ -1,4 +1,4 @@
-"""Bodies of record requests, and what they say of the attribute, alone."""
+"""Unit tests of how the bodies of record requests are read for the attribute."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REST, KINTO = AttributeReader(()), AttributeReader(("data",))
     ],
 )
 def test_content_types_of_real_clients_are_read(header: str, kind: str) -> None:
-    """Content types that all parsers read alike give the media type."""
+    """A content type that all parsers read alike gives the media type."""
     assert parse_content_type(header)[0] == kind
 
 
@@ -51,27 +51,27 @@ def test_content_types_of_real_clients_are_read(header: str, kind: str) -> None:
     ],
 )
 def test_other_content_types_are_refused(header: str) -> None:
-    """A content type that is malformed, or in which some parser may find another charset, is refused."""
+    """A content type that is malformed, or in which a parser may find another charset, is refused."""
     with pytest.raises(UnsupportedBody):
         parse_content_type(header)
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "image/png", "application/msgpack"])
 def test_only_json_and_forms_are_read(kind: str) -> None:
-    """A body of another type must be JSON, for it may set the attribute in a way that is not understood."""
+    """A body of another type must be JSON, since it may set the attribute in a way that is not understood."""
     with pytest.raises(UnsupportedBody, match="Send the record as JSON"):
         read_body(b"<attachment/>", kind)
     assert read_body(b'{"a": 1}', kind) == RecordBody({"a": 1})
 
 
 def test_a_text_is_no_record() -> None:
-    """A JSON text is refused: an app may decode it once more."""
+    """A JSON string is refused, since an app may decode it once more."""
     with pytest.raises(RecordError, match="not a text"):
         read_body(b'"{\\"attachment\\": 1}"', "application/json")
 
 
 def test_a_form_may_have_so_many_fields() -> None:
-    """A form with more fields than any honest one is refused before they are looked at."""
+    """A form with too many fields is refused before the fields are examined."""
     with pytest.raises(RecordError, match="at most"):
         read_body(b"a&" * 20_000, "application/x-www-form-urlencoded")
     part = b'\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n--x'
@@ -80,7 +80,7 @@ def test_a_form_may_have_so_many_fields() -> None:
 
 
 def test_methods_are_found_in_bodies() -> None:
-    """Forms and JSON may name the method that is meant."""
+    """Forms and JSON may override the method of the request."""
     assert read_body(b"_method=+patch&a=1", "application/x-www-form-urlencoded").methods == ["PATCH"]
     assert read_body(b'{"_method": "delete"}', "application/json").methods == ["DELETE"]
     part = b'--x\r\nContent-Disposition: form-data; name="_method"\r\n\r\nput\r\n--x--'
@@ -92,7 +92,7 @@ def test_methods_are_found_in_bodies() -> None:
     "body", [{"data": {"a": 1}}, {"permissions": {}}, {}, [], None, 1, [{"data": {"a": 1}}]], ids=str
 )
 def test_bodies_that_leave_the_attribute(body: Any) -> None:
-    """A body that does not name the attribute leaves it."""
+    """A body that does not name the attribute leaves it unchanged."""
     assert KINTO.in_json(body) is ABSENT
 
 
@@ -144,14 +144,14 @@ def test_bodies_that_are_not_understood(body: Any) -> None:
 
 
 def test_an_envelope_is_the_app_s() -> None:
-    """What is the envelope of one app is an attribute of another."""
+    """A key that is the envelope of one app is an attribute in another app."""
     assert REST.in_json({"data": {"attachment": 1}}) is ABSENT
     assert REST.in_json([{"op": "replace", "path": "/data", "value": 1}]) is ABSENT
     assert REST.in_json({"attachment": 1}) == 1
 
 
 def test_json_is_compared_as_json() -> None:
-    """Values that Python calls equal may be different JSON; the order of keys means nothing."""
+    """Values that Python calls equal may differ as JSON; the order of keys does not matter."""
     assert is_same_json({"a": 1, "b": [None]}, {"b": [None], "a": 1})
     assert not is_same_json(1, True)
     assert not is_same_json(1, 1.0)
@@ -159,7 +159,7 @@ def test_json_is_compared_as_json() -> None:
 
 
 class Reader:
-    """An app that reads all of its body, as far as there is one, and keeps it."""
+    """An app that reads and keeps its whole body."""
 
     def __init__(self) -> None:
         self.body = b""
@@ -173,7 +173,7 @@ class Reader:
 
 @pytest.mark.parametrize("terminated", [True, False])
 def test_a_body_without_a_length_is_seen(tmp_path: Path, terminated: bool) -> None:
-    """A body that comes without a length, as over HTTP/2, is checked; the app reads none that was not."""
+    """A body without a length, as over HTTP/2, is checked; the app reads only checked bytes."""
     app = Reader()
     settings = {"directory": str(tmp_path), "record_url": "/r/{id}", "min_free_space": 0, "durable": False}
     records = RecordAttachments(app, **settings)

@@ -1,4 +1,4 @@
-"""Record attachments before a small app in the same process: sizes, headers, and errors of the app."""
+"""Record attachments in front of a small app in the same process: sizes, headers, and errors of the app."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fileupload.deploy import RecordAttachments
 
 
 class Stream:
-    """A body that is made while it is read."""
+    """A body that is generated while it is read."""
 
     def __init__(self, head: bytes, size: int, tail: bytes = b"") -> None:
         self.left = len(head) + size + len(tail)
@@ -34,7 +34,7 @@ class Stream:
 
 
 class RestApp:
-    """A REST app that is one record, and says what it was asked."""
+    """A REST app with one record, which keeps the requests that it receives."""
 
     def __init__(self) -> None:
         self.record: dict[str, Any] = {}
@@ -52,7 +52,7 @@ class RestApp:
 
 
 class RecordSite:
-    """Record attachments before that app."""
+    """Record attachments in front of that app."""
 
     def __init__(self, folder: Path) -> None:
         self.app = RestApp()
@@ -60,7 +60,7 @@ class RecordSite:
         self.filter = RecordAttachments(self.app, **settings)
 
     def send(self, method: str, path: str, stream: Any, length: int, **environ: Any) -> tuple[int, list[Any], bytes]:
-        """Send a request; return the status, the headers and the body of the answer."""
+        """Send a request; return the status, the headers and the body of the response."""
         given = {
             "REQUEST_METHOD": method,
             "SCRIPT_NAME": "",
@@ -83,12 +83,12 @@ class RecordSite:
 
 @pytest.fixture
 def site(tmp_path: Path) -> RecordSite:
-    """Record attachments before a small app."""
+    """Return record attachments in front of a small app."""
     return RecordSite(tmp_path)
 
 
 def test_a_huge_body_of_json_is_refused(site: RecordSite) -> None:
-    """JSON of 100 MB is refused by its length, and is never in memory; 64 MB are looked at."""
+    """JSON of 100 MB is refused by its length and never held in memory; 64 MB are examined."""
     stream = Stream(b"", 100 << 20)
     tracemalloc.start()
     status, _, body = site.send("PATCH", "/r/a", stream, 100 << 20)
@@ -104,7 +104,7 @@ def test_a_huge_body_of_json_is_refused(site: RecordSite) -> None:
 
 
 def test_a_large_file_is_not_kept_in_memory(site: RecordSite) -> None:
-    """A file of 64 MB goes to the pool without more of it in memory than a few chunks."""
+    """A file of 64 MB goes to the pool with only a few chunks of it in memory."""
     head = b'--l\r\nContent-Disposition: form-data; name="attachment"; filename="a.txt"\r\n\r\n'
     stream = Stream(head, 64 << 20, b"\r\n--l--\r\n")
     length = stream.left
@@ -119,7 +119,7 @@ def test_a_large_file_is_not_kept_in_memory(site: RecordSite) -> None:
 
 
 def test_all_headers_of_the_app_come_along(site: RecordSite) -> None:
-    """What the app says more than once is said to the client more than once."""
+    """A header that the app sends several times reaches the client as many times."""
     body = b'--l\r\nContent-Disposition: form-data; name="attachment"; filename="a.txt"\r\n\r\nx\r\n--l--\r\n'
     kind = "multipart/form-data; boundary=l"
     _, headers, _ = site.send("POST", "/r/a/attachment", io.BytesIO(body), len(body), CONTENT_TYPE=kind)
@@ -129,7 +129,7 @@ def test_all_headers_of_the_app_come_along(site: RecordSite) -> None:
 @pytest.mark.parametrize("error", [ConnectionRefusedError("the database"), ValueError("a mistake")], ids=repr)
 @pytest.mark.parametrize("method", ["PATCH", "DELETE", "POST"])
 def test_an_error_of_the_app_is_the_app_s(site: RecordSite, error: Exception, method: str) -> None:
-    """What the app raises goes to the server as it is, and is not taken for a failure of the pool."""
+    """An exception of the app reaches the server unchanged, and is not treated as a failure of the pool."""
     site.app.error = error
     path = "/r/a/attachment" if method == "POST" else "/r/a"
     with pytest.raises(type(error), match=str(error)):

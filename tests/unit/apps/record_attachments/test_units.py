@@ -1,4 +1,4 @@
-"""Addresses, locations and settings of records, alone."""
+"""Unit tests of the URLs, storage locations and settings of record attachments."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def parse(**settings: Any) -> RecordSettings:
 @pytest.mark.parametrize("name", ["c", "c-1.x", "ç", "日本", "a b", "attachment"])
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_a_record_is_read_from_its_path(name: str, slash: str) -> None:
-    """The address gives the values of the template, and the address of its attachment leads to the same."""
+    """The URL gives the values of the template, and the URL of its attachment gives the same values."""
     path = as_wsgi(RECORD.removesuffix("c") + name)
     record = KINTO.record(path + slash)
     assert record is not None
@@ -72,7 +72,7 @@ def test_a_record_is_read_from_its_path(name: str, slash: str) -> None:
     ],
 )
 def test_other_paths_are_no_records(path: str) -> None:
-    """What is not exactly the address of a record is none: not with dots, empty segments, or bytes that are no text."""
+    """A path with dots, empty segments or undecodable bytes is not a record."""
     assert KINTO.record(path) is None
     assert KINTO.endpoint(path + "/attachment") is None or path.endswith("/")
 
@@ -81,7 +81,7 @@ def test_other_paths_are_no_records(path: str) -> None:
     "name", ["é", "日本", "a b", "a%2Fb", "?", "#", ";a=1", "a&b", "'\"<>", "*", "+", "~", ":@", "\u202e", "%00"]
 )
 def test_any_segment_comes_back(name: str) -> None:
-    """A path that is made of an address, and decoded as servers do, is that address again."""
+    """A path that is built from a URL and decoded as servers do is that URL again."""
     record = REST.at(("api", "things", name))
     assert record is not None
     seen: dict[str, Any] = {}
@@ -97,7 +97,7 @@ def test_any_segment_comes_back(name: str) -> None:
 
 
 def test_a_removal_knows_what_it_takes_along() -> None:
-    """A DELETE removes a thing with all below it, or what is listed one segment below."""
+    """A DELETE removes a record with everything below it, or the listed items one segment below."""
     each = {
         "/v1/buckets/a/collections/b/records/c": False,
         "/v1/buckets/a/collections/b/records": True,
@@ -119,13 +119,13 @@ def test_a_removal_knows_what_it_takes_along() -> None:
     ["", "/", "/records", "/{id}/", "{id}", "/a/{id}/b", "/a/{id}/{id}", "/a/{ID}", "/a/{i d}", "/a?{id}", "/a//{id}"],
 )
 def test_a_bad_template_stops_the_start(template: str) -> None:
-    """A template must be a path that ends in the placeholder of a record."""
+    """A template that is not a path ending in the placeholder of a record is refused."""
     with pytest.raises(SettingError, match=r"setting 'record_url' cannot be .*; it must be a path such as /v1/buckets"):
         parse(record_url=template)
 
 
 def test_a_key_of_the_index_has_words_that_fit() -> None:
-    """Segments of any length become words of at most MAX_SEGMENT_BYTES bytes, different ones different words."""
+    """Different segments of any length become different words of at most MAX_SEGMENT_BYTES bytes."""
     at_limit, longer = "x" * MAX_SEGMENT_BYTES, "x" * (MAX_SEGMENT_BYTES + 1)
     assert index_key((at_limit,)) == ("records", at_limit)
     assert len(index_key((longer,))[1].encode()) <= MAX_SEGMENT_BYTES
@@ -151,7 +151,7 @@ def test_a_key_of_the_index_has_words_that_fit() -> None:
     ],
 )
 def test_names_become_plain(text: str, expected: str) -> None:
-    """A name in a location has characters that mean nothing to file systems and in addresses."""
+    """A name in a location has only characters without a meaning in file systems and URLs."""
     name = plain_name(text, "-")
     assert name == expected
     assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", name)
@@ -164,7 +164,7 @@ FILENAMES = ["a.jpg", "..", "a/../../b.jpg", "日本.jpg", ".jpg", "a.JPG", "x" 
 @pytest.mark.parametrize("filename", FILENAMES, ids=ascii)
 @pytest.mark.parametrize("randomize", [True, False])
 def test_a_location_leads_nowhere_else(filename: str, randomize: bool) -> None:
-    """Whatever client and address say, the location is in the folder, and each next one is another."""
+    """For any client and URL, the location is inside the folder, and each next location is different."""
     rules = parse(folder="x/{bucket_id}/{collection_id}", filename_pattern="{rid}{filename}", randomize=randomize)
     found = list(islice(locations(rules, VALUES, filename), 50))
     assert len(set(found)) == 50
@@ -175,7 +175,7 @@ def test_a_location_leads_nowhere_else(filename: str, randomize: bool) -> None:
 
 
 def test_a_random_name_keeps_its_extension() -> None:
-    """The extension stays, in small letters, also where nothing else of the name would."""
+    """A random name keeps the extension in lower case, even if nothing else of the name is kept."""
     rules = parse()
     for filename, extension in [("a.JPG", ".jpg"), ("日本.png", ".png"), ("a.tar.gz", ".gz"), ("a", ""), (".x", "")]:
         location = next(locations(rules, {"id": "r"}, filename))
@@ -219,7 +219,7 @@ BAD = [
 
 @pytest.mark.parametrize(("name", "value", "hint"), BAD)
 def test_a_bad_value_stops_the_start(name: str, value: str, hint: str) -> None:
-    """A value that cannot be is refused with the name of the setting and what would be right."""
+    """An invalid value is refused with the name of the setting and the accepted values."""
     with pytest.raises(SettingError) as error:
         parse(**{name: value})
     assert name.rpartition(".")[2] in str(error.value)
@@ -237,7 +237,7 @@ def test_a_bad_value_stops_the_start(name: str, value: str, hint: str) -> None:
     ],
 )
 def test_a_bad_name_stops_the_start(name: str, hint: str) -> None:
-    """A setting that does not exist is refused by its name."""
+    """An unknown setting is refused by its name."""
     with pytest.raises(SettingError) as error:
         parse(**{name: "true"})
     assert name in str(error.value)
@@ -246,14 +246,14 @@ def test_a_bad_name_stops_the_start(name: str, hint: str) -> None:
 
 @pytest.mark.parametrize("base_url", ["", "https://cdn.example.com", "/"])
 def test_files_are_served_below_a_path(base_url: str) -> None:
-    """Who wants files served must say where; the root would hide the app."""
+    """Serving files requires a path; the root is refused, since it would hide the app."""
     with pytest.raises(SettingError, match="setting 'serve_files' needs a 'base_url' with a path"):
         parse(base_url=base_url, serve_files=True)
     assert parse(extra_base_url="/files", serve_files=True).serve_files
 
 
 def test_the_longer_path_wins() -> None:
-    """Of settings for a bucket and for a collection in it, that of the collection holds; the rest is for all."""
+    """The settings of a collection override those of its bucket; the other settings apply to all."""
     settings = parse(
         **{"folder": "all", "resources.blog.folder": "blog", "resources.blog.articles.folder": "articles"},
         **{"resources.blog.randomize": "false", "resources.blog.articles.keep_old_files": "true"},
@@ -265,7 +265,7 @@ def test_the_longer_path_wins() -> None:
 
 
 def test_base_urls_end_with_a_slash() -> None:
-    """What stands before locations ends with a slash, whether it was written or not."""
+    """The base URL of locations ends with a slash, whether or not the setting has one."""
     for url in ("http://cdn.com", "http://cdn.com/", "/files"):
         assert parse(base_url=url).base_url == url.rstrip("/") + "/"
     assert parse(base_url="").base_url == ""
@@ -302,20 +302,20 @@ def is_allowed(extensions: str, filename: str) -> bool:
     ],
 )
 def test_extensions_are_judged(extensions: str, filename: str, allowed: bool) -> None:
-    """A file is judged by what its name ends in, of whatever case; a compressed one by what is in it, too."""
+    """A file is checked by its extension in any case; a compressed file also by the extension before."""
     assert is_allowed(extensions, filename) == allowed
 
 
 @pytest.mark.parametrize("body", [b"{>", b"[" * 100_000, b"[" * 101 + b"]" * 101, b'{"a": ' + b"1" * 5000 + b"}"])
 def test_json_that_cannot_be_read_is_refused(body: bytes) -> None:
-    """JSON that the app may read otherwise is refused; of no body nothing is read."""
+    """JSON that the app may read differently is refused; an empty body is not read."""
     with pytest.raises(RecordError, match="Invalid JSON"):
         read_body(body, "application/json")
     assert read_body(b"", "application/json").value is None
 
 
 def test_paste_makes_the_filter(tmp_path: Path) -> None:
-    """The factory takes the texts of an ini file, and gives a filter with a pool of its own."""
+    """The factory accepts the strings of an ini file and returns a filter with its own pool."""
     settings = {"directory": str(tmp_path / "pool"), "base_path": str(tmp_path / "public"), "randomize": "no"}
     make = records_filter_factory({}, **settings, **{"resources.blog.keep_old_files": "true"})
     assert make(lambda environ, start_response: []) is not None
@@ -324,7 +324,7 @@ def test_paste_makes_the_filter(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o177], ids=oct)
 def test_a_public_folder_can_be_served_by_others(tmp_path: Path, umask: int) -> None:
-    """All may enter the folders and read the files that are made in a public place; what was there keeps its mode."""
+    """New folders and files in a public folder are readable by all users; existing ones keep their mode."""
     settings = {"directory": str(tmp_path / "pool"), "folder": "there/new"}
     base = tmp_path / "above" / "public"
     (tmp_path / "above").mkdir(mode=0o711)
@@ -355,7 +355,7 @@ def test_a_public_folder_can_be_served_by_others(tmp_path: Path, umask: int) -> 
 
 
 def test_a_folder_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
-    """A public folder must be one."""
+    """A public folder that is not a folder is refused."""
     (tmp_path / "file").touch()
     settings = {"directory": str(tmp_path / "pool"), "base_path": str(tmp_path / "file" / "public")}
     with pytest.raises(SettingError, match="setting 'base_path' cannot be"):

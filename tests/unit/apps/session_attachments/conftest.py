@@ -1,4 +1,4 @@
-"""Sites with session attachments, each on a pool of its own."""
+"""Fixtures for session attachments, with a separate pool for each test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.session_client import SessionClient, SessionSite
 
 @pytest.fixture
 def make_site(tmp_path: Path) -> Callable[..., SessionSite]:
-    """Make a site with settings; all of a test share the pool."""
+    """Return a function that makes a site with settings; all sites of a test share the pool."""
 
     def make(**settings: object) -> SessionSite:
         return SessionSite(tmp_path / "pool", **settings)
@@ -22,11 +22,11 @@ def make_site(tmp_path: Path) -> Callable[..., SessionSite]:
 
 @pytest.fixture
 def site(make_site: Callable[..., SessionSite]) -> SessionSite:
-    """A site with the product's limits."""
+    """Return a site with the default limits."""
     return make_site()
 
 
 @pytest.fixture
 def client(site: SessionSite) -> SessionClient:
-    """A client without cookies."""
+    """Return a client without cookies."""
     return site.client()

@@ -1,4 +1,4 @@
-"""The addresses of session attachments, as the predecessor had them, and what they answer."""
+"""The URLs of session attachments, compatible with the predecessor, and their responses."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.support.wsgi_client import FORM_TYPE, Stream, file_part, form
 
 
 def ignore_start(*_: Any) -> Any:
-    """Take the start of an answer that is of no interest."""
+    """Ignore the status and headers of a response."""
 
 
 def test_a_form_brings_any_number_of_files(site: SessionSite, client: SessionClient) -> None:
-    """Files in fields of any names are stored, and the answer is their list; so is that of a later GET."""
+    """Files in fields of any names are stored, and both the response and a later GET list them."""
     answer = client.post("foo", ("spam.txt", b"spam\n"), ("egg.txt", b"egg\n"), ("egg.html", b"<b>"))
     assert (answer.status, answer.header("Content-Type")) == (200, "application/json")
     assert answer.names == ["spam.txt", "egg.txt", "egg.html"]
@@ -42,14 +42,14 @@ def test_a_form_brings_any_number_of_files(site: SessionSite, client: SessionCli
 
 
 def test_the_answer_names_what_this_upload_brought(client: SessionClient) -> None:
-    """What was in the bundle before is in the list, and not in the answer to the next upload."""
+    """The response to an upload lists only its own files; the list of the bundle has the earlier ones too."""
     client.post("foo", ("a", b"1"))
     assert client.post("foo", ("b", b"2"), ("b", b"3")).names == ["b"]
     assert client.get("foo").names == ["a", "b"]
 
 
 def test_a_plain_body_is_an_attachment(site: SessionSite, client: SessionClient) -> None:
-    """PUT to the address of the file, or to the bundle with a name; the address goes before other names."""
+    """PUT works at the URL of the file, or at the bundle with a name; the URL takes precedence over other names."""
     assert client.put("b", "ä b.txt", b"1").names == ["ä b.txt"]
     assert client.send("PUT", "/attachments/b/", "filename=c.txt", b"2").names == ["c.txt"]
     header = "attachment; filename*=UTF-8''d%C3%A4.txt"
@@ -64,7 +64,7 @@ def test_a_plain_body_is_an_attachment(site: SessionSite, client: SessionClient)
 
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_deleting(site: SessionSite, client: SessionClient, slash: str) -> None:
-    """The predecessor's addresses and DELETE both remove, and tell for each whether they did."""
+    """The predecessor's URLs and DELETE both remove files, and report for each whether it was removed."""
     path = "/attachments/b"
     client.post("b", *((name, b"x") for name in "abcde"))
     assert client.send("POST", f"{path}/a/delete{slash}").json == [True]
@@ -82,7 +82,7 @@ def test_deleting(site: SessionSite, client: SessionClient, slash: str) -> None:
 
 
 def test_a_file_that_is_called_delete(client: SessionClient) -> None:
-    """It can be sent, listed, given and deleted like any other."""
+    """A file named "delete" can be uploaded, listed, downloaded and deleted like any other."""
     client.post("delete", ("delete", b"1"), ("b", b"2"))
     assert client.get("delete").names == ["delete", "b"]
     assert client.get("delete", "delete").body == b"1"
@@ -121,7 +121,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_names_come_back_as_they_were_sent(site: SessionSite, client: SessionClient, name: str) -> None:
-    """In lists, in downloads and in addresses; sent by PUT or by a form."""
+    """Names are unchanged in lists, downloads and URLs, whether sent by PUT or by a form."""
     assert client.put("b", name, b"1").names == [name]
     answer = client.get("b", name)
     assert answer.body == b"1"
@@ -137,7 +137,7 @@ def test_names_come_back_as_they_were_sent(site: SessionSite, client: SessionCli
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "C:\\fakepath\\passwd", "/etc/passwd", "a/../passwd"])
 def test_a_name_is_never_a_path(site: SessionSite, client: SessionClient, name: str) -> None:
-    """Of a path that a client sends the last part is the name."""
+    """The name of a file is the last segment of a path that a client sends."""
     assert client.post("b", (name, b"1")).names == ["passwd"]
     assert client.get("b", "passwd").body == b"1"
     site.check_tidy()
@@ -146,7 +146,7 @@ def test_a_name_is_never_a_path(site: SessionSite, client: SessionClient, name: 
 @pytest.mark.parametrize("name", ["", ".", "..", " . "])
 @pytest.mark.parametrize("how", ["form", "plain"])
 def test_a_file_needs_a_name(site: SessionSite, client: SessionClient, name: str, how: str) -> None:
-    """What has no name is refused, and nothing of its upload is kept."""
+    """An upload with an unnamed file is refused, and nothing of it is kept."""
     if how == "form":
         answer = client.post("b", ("good", b"1"), (name, b"1"))
     else:
@@ -159,14 +159,14 @@ def test_a_file_needs_a_name(site: SessionSite, client: SessionClient, name: str
 
 @pytest.mark.parametrize("name", [".", "..", "a\\b", "a\nb", "\x7f"])
 def test_an_address_that_names_no_file(site: SessionSite, client: SessionClient, name: str) -> None:
-    """PUT to an address whose last part can be no name is refused; nothing can be there to GET."""
+    """PUT to a URL whose last segment is no valid name is refused, and GET finds no file there."""
     assert client.put("b", name, b"1").outcome == (400, "bad-name")
     assert client.get("b", name).outcome == (404, "file-missing")
     assert list(site.pool.buckets()) == []
 
 
 def test_an_input_that_was_left_empty(client: SessionClient) -> None:
-    """A file input in which nothing was chosen is passed over; a form of nothing else is refused."""
+    """An empty file input is skipped; a form of empty inputs only is refused."""
     assert client.post("b", ("", b""), ("a", b"1")).names == ["a"]
     assert client.post("b", ("", b"")).outcome == (400, "no-file")
 
@@ -177,7 +177,7 @@ def test_an_input_that_was_left_empty(client: SessionClient) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_addresses_of_nothing(site: SessionSite, client: SessionClient, path: str, method: str) -> None:
-    """What is no address of a bundle or of a file is not found, and makes no session."""
+    """A URL of neither a bundle nor a file is not found, and creates no session."""
     answer = client.send(method, "/attachments" + path, "", form(file_part(b"1")), CONTENT_TYPE=FORM_TYPE)
     assert answer.outcome == (404, "not-found")
     assert answer.header("Set-Cookie") is None
@@ -186,7 +186,7 @@ def test_addresses_of_nothing(site: SessionSite, client: SessionClient, path: st
 
 @pytest.mark.parametrize("name", ["..", ".", "a" * 141, "%00", "%0A"])
 def test_names_that_no_bundle_has(client: SessionClient, name: str) -> None:
-    """A bundle that cannot be is not found, with a sentence that says what can."""
+    """A bundle with an invalid name is not found, with a sentence that describes valid names."""
     for method in ("GET", "POST", "PUT", "DELETE"):
         answer = client.send(method, f"/attachments/{name}/", "filename=a", b"")
         assert answer.outcome == (404, "bad-bundle-name")
@@ -205,14 +205,14 @@ def test_names_that_no_bundle_has(client: SessionClient, name: str) -> None:
     ],
 )
 def test_methods_that_are_not_possible(client: SessionClient, method: str, path: str, allowed: str) -> None:
-    """Other methods are answered 405, with those that are possible."""
+    """Other methods get 405 with the list of allowed methods."""
     answer = client.send(method, "/attachments" + path, "", b"")
     assert answer.outcome == (405, "method-not-allowed")
     assert answer.header("Allow") == allowed
 
 
 def test_bodies_that_are_no_upload(site: SessionSite, client: SessionClient) -> None:
-    """A POST that is no form with files is refused in the words that any upload is refused in."""
+    """A POST that is no form with files is refused with the same messages as any upload."""
     for kind, body, code in [
         ("application/x-www-form-urlencoded", b"a=b", 415),
         ("application/json", b"{}", 415),
@@ -226,7 +226,7 @@ def test_bodies_that_are_no_upload(site: SessionSite, client: SessionClient) -> 
 
 
 def test_downloads_are_whole_or_in_ranges(client: SessionClient) -> None:
-    """A file has an ETag, is given in ranges, and not again to who has it; HEAD tells the same of it."""
+    """A file has an ETag and supports byte ranges, conditional requests and HEAD."""
     client.put("b", "page.html", b"0123456789", CONTENT_TYPE="text/html")
     whole = client.get("b", "page.html")
     assert (whole.status, whole.body) == (200, b"0123456789")
@@ -244,7 +244,7 @@ def test_downloads_are_whole_or_in_ranges(client: SessionClient) -> None:
 
 
 def test_downloads_without_a_hash_have_an_etag(make_site: Callable[..., SessionSite]) -> None:
-    """With checksum = none, another upload of the name still has another ETag."""
+    """With checksum = none, a second upload of the same name has a different ETag."""
     client = make_site(checksum="none").client()
     client.put("b", "a", b"1")
     first = client.get("b", "a").header("ETag")
@@ -254,7 +254,7 @@ def test_downloads_without_a_hash_have_an_etag(make_site: Callable[..., SessionS
 
 
 def test_answers_are_for_one_client(client: SessionClient) -> None:
-    """No answer is kept by a cache, nor taken for anything but what it says it is."""
+    """Responses are not cacheable, and their content type is not sniffed."""
     client.put("b", "a", b"1")
     answers = [client.get("b"), client.get("b", "a"), client.get("b", "x"), client.delete("b"), client.get("..")]
     for answer in answers:
@@ -263,14 +263,14 @@ def test_answers_are_for_one_client(client: SessionClient) -> None:
 
 
 def test_problems_are_pages_for_browsers(client: SessionClient) -> None:
-    """Who asks for HTML gets the problem as a page."""
+    """A client that accepts HTML gets errors as a page."""
     answer = client.get("b", "a", HTTP_ACCEPT="text/html,*/*;q=0.8")
     assert answer.status == 404
     assert (answer.header("Content-Type") or "").startswith("text/html")
 
 
 def test_sessions_are_private(site: SessionSite, client: SessionClient) -> None:
-    """Another client sees nothing of a bundle by the same name, and cannot delete from it."""
+    """Another client cannot see a bundle of the same name, nor delete from it."""
     client.put("b", "a", b"mine")
     other = site.client()
     assert other.get("b").json == []
@@ -284,14 +284,14 @@ def test_sessions_are_private(site: SessionSite, client: SessionClient) -> None:
 
 
 def test_a_list_makes_nothing(site: SessionSite, client: SessionClient) -> None:
-    """To look at a bundle of a new session leaves nothing in the pool."""
+    """Listing a bundle of a new session leaves nothing in the pool."""
     assert client.get("b").json == []
     assert client.get("b", "a").status == 404
     assert {path.name for path in site.directory.rglob("*")} <= {".upload_key"}
 
 
 def test_progress_can_be_asked_for(site: SessionSite, client: SessionClient) -> None:
-    """An identifier may be had, sent with an upload, and asked about while that runs; a second use is refused."""
+    """A client can get an identifier, upload with it and query its progress; a second use is refused."""
     given = client.send("POST", "/attachments/b/", "identifier")
     assert given.status == 201
     identifier = given.json["identifier"]
@@ -322,7 +322,7 @@ def test_progress_can_be_asked_for(site: SessionSite, client: SessionClient) -> 
 
 @pytest.mark.parametrize(("method", "query"), [("DELETE", "status"), ("POST", "status&clear")])
 def test_an_upload_can_be_reset(site: SessionSite, client: SessionClient, method: str, query: str) -> None:
-    """Resetting the upload of an identifier removes what it brought."""
+    """Resetting the upload of an identifier removes its files."""
     identifier = site.manager.create_identifier()
     client.put("b", "a", b"x", identifier)
     client.put("b", "b", b"x")
@@ -333,7 +333,7 @@ def test_an_upload_can_be_reset(site: SessionSite, client: SessionClient, method
 
 
 def test_a_forged_identifier(site: SessionSite, client: SessionClient) -> None:
-    """An identifier that we did not sign is refused, and leaves nothing."""
+    """A forged identifier is refused, and leaves nothing."""
     assert client.put("b", "a", b"x", "forged").outcome == (403, "invalid-identifier")
     assert client.send("GET", "/attachments/b/", "status&X-Progress-ID=forged").outcome == (403, "invalid-identifier")
     assert client.send("GET", "/attachments/b/", "status").outcome == (403, "invalid-identifier")
@@ -342,7 +342,7 @@ def test_a_forged_identifier(site: SessionSite, client: SessionClient) -> None:
 
 
 def test_a_newer_attempt_takes_over(site: SessionSite, client: SessionClient) -> None:
-    """Of two uploads under one identifier the newer one counts; the older one is told, and takes nothing with it."""
+    """The newer of two uploads under one identifier wins; the older one gets an error and removes nothing."""
     client.get("b")
     identifier = site.manager.create_identifier()
 
@@ -358,7 +358,7 @@ def test_a_newer_attempt_takes_over(site: SessionSite, client: SessionClient) ->
 
 
 def test_a_failed_upload_leaves_what_was_there(site: SessionSite, client: SessionClient) -> None:
-    """An upload that breaks off replaces nothing."""
+    """An interrupted upload replaces nothing."""
     client.put("b", "a", b"old")
     assert client.put("b", "a", Stream([b"ne"]), CONTENT_LENGTH="3").outcome == (400, "incomplete")
     broken = form(file_part(b"new", "a"))[:-10]
@@ -369,7 +369,7 @@ def test_a_failed_upload_leaves_what_was_there(site: SessionSite, client: Sessio
 
 
 def test_a_download_survives_what_replaces_it(site: SessionSite, client: SessionClient) -> None:
-    """A file that is being sent is sent to its end, though it is replaced and deleted meanwhile."""
+    """A running download completes, even if its file is replaced and deleted meanwhile."""
     content = bytes(range(256)) * 4096
     client.put("b", "a", content)
     environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/attachments/b/a/", "HTTP_COOKIE": _jar(client)}
@@ -395,7 +395,7 @@ def _complete(environ: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_app_finds_the_bundles(site: SessionSite, client: SessionClient) -> None:
-    """Other addresses are the app's, which finds the manager and the bundles of the client it is serving."""
+    """Requests for other URLs reach the app, which finds the manager and the client's bundles in its environ."""
     client.put("letter", "a", b"1")
     answer = client.send("GET", "/letter")
     assert (answer.header("X-App"), answer.json) == ("yes", ["a"])
@@ -405,7 +405,7 @@ def test_the_app_finds_the_bundles(site: SessionSite, client: SessionClient) -> 
 
 
 def test_the_app_makes_a_session_only_by_asking(site: SessionSite) -> None:
-    """An answer of the app has a cookie if it looked into a bundle of a new client, and else none."""
+    """A response of the app sets a cookie only if the app accessed a bundle of a new client."""
     assert site.client().send("GET", "/").header("Set-Cookie") is None
     client = site.client()
     assert client.send("GET", "/letter").header("Set-Cookie")
@@ -413,7 +413,7 @@ def test_the_app_makes_a_session_only_by_asking(site: SessionSite) -> None:
 
 
 def test_an_outer_manager_stays(make_site: Callable[..., SessionSite], tmp_path: Path) -> None:
-    """Behind the upload middleware, the app still finds that middleware's manager."""
+    """Behind the upload middleware, the app still finds the manager of that middleware."""
     outer = object()
     site = make_site()
     environ = _complete({"PATH_INFO": "/", "fileupload": outer})
@@ -424,7 +424,7 @@ def test_an_outer_manager_stays(make_site: Callable[..., SessionSite], tmp_path:
 
 
 def test_alone_there_is_nothing_else(make_site: Callable[..., SessionSite]) -> None:
-    """Without an app behind it other addresses are not found."""
+    """Without an app behind it, other URLs are not found."""
     site = make_site()
     site.component.app = None
     client = site.client()
@@ -434,7 +434,7 @@ def test_alone_there_is_nothing_else(make_site: Callable[..., SessionSite]) -> N
 
 
 def test_under_a_mount(make_site: Callable[..., SessionSite]) -> None:
-    """The path is found below the mount, and as a whole too; the cookie is for the mount."""
+    """The path is found below the mount and as a full path; the cookie is limited to the mount."""
     client = make_site().client()
     answer = client.put("b", "a", b"1", SCRIPT_NAME="/my app")
     assert "; Path=/my%20app;" in (answer.header("Set-Cookie") or "")
@@ -448,7 +448,7 @@ def test_under_a_mount(make_site: Callable[..., SessionSite]) -> None:
 
 
 def test_nothing_secret_is_told(site: SessionSite, client: SessionClient, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither answers nor logs hold a path of the server or an identifier."""
+    """Neither responses nor logs contain a server path or an identifier."""
     caplog.set_level("DEBUG")
     identifier = site.manager.create_identifier()
     answers = [
@@ -469,7 +469,7 @@ def test_nothing_secret_is_told(site: SessionSite, client: SessionClient, caplog
 def test_a_pool_that_fails_is_no_traceback(
     site: SessionSite, client: SessionClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the index cannot be written the answer is a problem without a path, and nothing is left."""
+    """If the index cannot be written, the response is an error without a path, and nothing is left."""
     client.put("b", "a", b"1")
     before = {path for path in site.directory.rglob("*") if path.is_file()}
 
@@ -483,7 +483,7 @@ def test_a_pool_that_fails_is_no_traceback(
 
 
 def test_paste(tmp_path: Path) -> None:
-    """As a filter and as an app, with the directives of its own and of the pool."""
+    """Paste loads a filter and an app, with their own directives and those of the pool."""
     (tmp_path / "paste.ini").write_text(
         f"""
 [pipeline:main]
@@ -532,7 +532,7 @@ min_free_space = 0
     ],
 )
 def test_bad_settings_stop_the_start(tmp_path: Path, name: str, value: str, sentence: str) -> None:
-    """An unknown or bad setting is named, with what would be right."""
+    """An unknown or invalid setting is refused with its name and the accepted values."""
     with pytest.raises(SettingError) as caught:
         SessionSite(tmp_path / "pool", **{name: value})
     assert name in str(caught.value)

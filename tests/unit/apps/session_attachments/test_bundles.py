@@ -1,4 +1,4 @@
-"""The model of bundles, on the pool's contract alone: what is live, what replaces what, and what is left over."""
+"""The model of bundles on top of the pool contract: live entries, replacement, and leftovers of crashes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def starting() -> UploadStatus:
 
 
 def fill(attempt: Attempt, files: tuple[tuple[str, bytes], ...]) -> UploadStatus:
-    """Finish an attempt with these files."""
+    """Finish an attempt with the given files."""
     uploaded = []
     for name, content in files:
         writer = attempt.create_file()
@@ -54,7 +54,7 @@ def fill(attempt: Attempt, files: tuple[tuple[str, bytes], ...]) -> UploadStatus
 
 
 def arrive(bundle: Bundle, *files: tuple[str, bytes], bucket_id: str = "") -> BundleEntry:
-    """Let an upload arrive as it does over HTTP, but for the last step: what it has replaced stays."""
+    """Run an upload as over HTTP, except for the last step: the replaced entries stay."""
     entry = bundle.index.announce(bucket_id or new_id(), sum(len(content) for _, content in files))
     status = fill(bundle.index.pool.begin(entry.bucket_id, starting()), files)
     bundle.index.accept(entry, status)
@@ -70,7 +70,7 @@ def contents(bundle: Bundle) -> dict[str, bytes]:
 
 
 def test_attachments_tell_what_they_are(bundle: Bundle) -> None:
-    """An attachment has name, size, type, time and hash, and a JSON form in the predecessor's words."""
+    """An attachment has a name, size, type, time and hash, and a JSON form with the predecessor's keys."""
     before = datetime.now(UTC) - timedelta(seconds=1)
     arrive(bundle, ("egg.txt", b"egg"))
     (attachment,) = bundle
@@ -88,7 +88,7 @@ def test_attachments_tell_what_they_are(bundle: Bundle) -> None:
 
 
 def test_attachments_come_in_the_order_of_arrival(bundle: Bundle, pool: DirectoryPool) -> None:
-    """The list is in the order of the uploads and of their files, whatever the names are; what replaces is newer."""
+    """The list is in the order of the uploads and of their files, not of names; a replacement is newer."""
     assert len(bundle) == 0
     arrive(bundle, ("z", b"1"), ("y", b"2"))
     arrive(bundle, ("x", b"3"))
@@ -102,7 +102,7 @@ def test_attachments_come_in_the_order_of_arrival(bundle: Bundle, pool: Director
 
 
 def test_a_second_one_of_a_name_replaces_the_first(bundle: Bundle, pool: DirectoryPool) -> None:
-    """The new bytes count as soon as they are accepted; the old ones go, and stay readable to who has them open."""
+    """Accepted new bytes replace the old ones, which stay readable through files that are already open."""
     arrive(bundle, ("a", b"old"))
     old = bundle.get("a")
     assert old is not None
@@ -118,7 +118,7 @@ def test_a_second_one_of_a_name_replaces_the_first(bundle: Bundle, pool: Directo
 
 
 def test_a_name_twice_in_a_form(bundle: Bundle, pool: DirectoryPool) -> None:
-    """Of two files of one form the last wins."""
+    """The last of two files with the same name in one form wins."""
     arrive(bundle, ("a", b"1"), ("b", b"2"), ("a", b"3"))
     bundle.remove_replaced()
     assert contents(bundle) == {"b": b"2", "a": b"3"}
@@ -126,7 +126,7 @@ def test_a_name_twice_in_a_form(bundle: Bundle, pool: DirectoryPool) -> None:
 
 
 def test_the_later_upload_wins_though_clocks_differ(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An upload that comes to a host whose clock is slow is later than those that it sees."""
+    """An upload to a host with a slow clock is ordered after the uploads that the host sees."""
     arrive(bundle, ("a", b"first"))
     monkeypatch.setattr(time, "time_ns", lambda: 10**18)
     arrive(bundle, ("a", b"second"))
@@ -134,7 +134,7 @@ def test_the_later_upload_wins_though_clocks_differ(bundle: Bundle, monkeypatch:
 
 
 def test_who_began_earlier_and_ends_later_is_replaced(bundle: Bundle, pool: DirectoryPool) -> None:
-    """The order is that of the beginnings: it is the same for all who look, whatever ends first."""
+    """Uploads are ordered by their start, whichever finishes first."""
     slow = bundle.index.announce(new_id(), 4)
     attempt = pool.begin(slow.bucket_id, starting())
     arrive(bundle, ("a", b"late"))
@@ -148,7 +148,7 @@ def test_who_began_earlier_and_ends_later_is_replaced(bundle: Bundle, pool: Dire
 
 @pytest.mark.parametrize("state", ["announced", "running", "done"])
 def test_only_accepted_uploads_count(bundle: Bundle, pool: DirectoryPool, state: str) -> None:
-    """An upload that is not accepted is no attachment, and is left alone while it is young or runs."""
+    """An upload that is not accepted is no attachment, and is kept while it is young or running."""
     entry = bundle.index.announce(new_id(), 4)
     if state != "announced":
         attempt = pool.begin(entry.bucket_id, starting())
@@ -163,7 +163,7 @@ def test_only_accepted_uploads_count(bundle: Bundle, pool: DirectoryPool, state:
 
 @pytest.mark.parametrize("files", [1, 3])
 def test_deleting_is_told_to_one(bundle: Bundle, pool: DirectoryPool, files: int) -> None:
-    """Of those who delete an attachment one is told that it did; with the last file of an upload all of it goes."""
+    """Only one of several deletions reports success; deleting the last file removes the upload."""
     arrive(bundle, *((f"{number}", b"x") for number in range(files)))
     for name in [attachment.name for attachment in bundle]:
         one, two = bundle.get(name), bundle.get(name)
@@ -177,7 +177,7 @@ def test_deleting_is_told_to_one(bundle: Bundle, pool: DirectoryPool, files: int
 
 
 def test_deleting_brings_nothing_back(bundle: Bundle, pool: DirectoryPool) -> None:
-    """What was replaced, and not removed before a crash, goes with what replaced it."""
+    """A replaced file left over by a crash is deleted together with its replacement."""
     arrive(bundle, ("a", b"1"), ("b", b"1"))
     arrive(bundle, ("a", b"2"))
     latest = bundle.get("a")
@@ -188,7 +188,7 @@ def test_deleting_brings_nothing_back(bundle: Bundle, pool: DirectoryPool) -> No
 
 
 def test_moving_takes_it_out_of_the_bundle(bundle: Bundle, pool: DirectoryPool, tmp_path: Path) -> None:
-    """A moved file is where the app wants it, and no longer in the bundle."""
+    """A moved file is at the path given by the app, and no longer in the bundle."""
     arrive(bundle, ("a", b"1"), ("b", b"2"))
     first, second = bundle
     first.move_to(tmp_path / "kept")
@@ -204,7 +204,7 @@ def test_moving_takes_it_out_of_the_bundle(bundle: Bundle, pool: DirectoryPool, 
 
 
 def test_clearing_tells_of_each(bundle: Bundle, pool: DirectoryPool) -> None:
-    """Clearing a bundle removes all its attachments, and no other bundle's; an empty one has nothing to tell."""
+    """Clearing a bundle reports each removed attachment and leaves other bundles; an empty bundle reports none."""
     arrive(bundle, ("a", b"1"), ("b", b"2"))
     arrive(bundle, ("c", b"3"))
     other = Bundle(pool, MINE, "other")
@@ -216,7 +216,7 @@ def test_clearing_tells_of_each(bundle: Bundle, pool: DirectoryPool) -> None:
 
 
 def test_sessions_do_not_see_each_other(pool: DirectoryPool) -> None:
-    """A bundle of the same name in another session is another bundle; clearing a session leaves the others."""
+    """Bundles of the same name in two sessions are separate; clearing one session leaves the others."""
     mine, yours = SessionBundles(pool, lambda: MINE), SessionBundles(pool, lambda: YOURS)
     arrive(mine.bundle("b"), ("a", b"mine"))
     arrive(mine.bundle("ä"), ("a", b"mine"))
@@ -228,7 +228,7 @@ def test_sessions_do_not_see_each_other(pool: DirectoryPool) -> None:
 
 
 def test_a_bundle_with_nothing_in_it_is_not_named(pool: DirectoryPool) -> None:
-    """What is announced only, or failed, makes no bundle."""
+    """An upload that is only announced, or failed, creates no bundle."""
     bundles = SessionBundles(pool, lambda: MINE)
     bundles.bundle("b").index.announce(new_id(), 1)
     pool.index.put((SESSIONS, MINE), BundleEntry(order=1, declared=1, bucket_id=new_id()).name)
@@ -236,7 +236,7 @@ def test_a_bundle_with_nothing_in_it_is_not_named(pool: DirectoryPool) -> None:
 
 
 def test_the_session_is_asked_for_when_it_is_needed(pool: DirectoryPool) -> None:
-    """Nobody asks whose session it is before a bundle is wanted."""
+    """The session is not determined before a bundle is accessed."""
     asked = []
     bundles = SessionBundles(pool, lambda: asked.append(1) or MINE)  # type: ignore[func-returns-value]
     assert asked == []
@@ -246,7 +246,7 @@ def test_the_session_is_asked_for_when_it_is_needed(pool: DirectoryPool) -> None
 
 @pytest.mark.parametrize("name", ["a", "Ä b", "delete", "...", "-", "a" * 140, "ä" * 70, "🎉", "a.b", "~", "CON"])
 def test_names_of_bundles(pool: DirectoryPool, name: str) -> None:
-    """A bundle has any name of up to 140 bytes, and keeps it."""
+    """A bundle accepts any name of up to 140 bytes, and keeps it unchanged."""
     bundles = SessionBundles(pool, lambda: MINE)
     arrive(bundles.bundle(name), ("a", b"1"))
     assert list(bundles) == [name]
@@ -255,20 +255,20 @@ def test_names_of_bundles(pool: DirectoryPool, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a\0", "a\n", "\x7f", "a" * 141, "ä" * 71, "\ud800", "a/b"])
 def test_what_no_bundle_is_called(pool: DirectoryPool, name: str) -> None:
-    """Other names are refused with a sentence that says what a name may be."""
+    """Other names are refused with a sentence that describes valid names."""
     with pytest.raises(BadBundleName, match="1 to 140 bytes"):
         SessionBundles(pool, lambda: MINE).bundle(name)
 
 
 def aged(bundle: Bundle, seconds: float) -> BundleEntry:
-    """Announce an upload so long ago."""
+    """Announce an upload at a time in the past."""
     entry = BundleEntry(order=int((time.time() - seconds) * 1000), declared=1, bucket_id=new_id())
     bundle.index.pool.index.put(bundle.index.key, entry.name)
     return entry
 
 
 def test_what_a_crash_left_is_swept(bundle: Bundle, pool: DirectoryPool) -> None:
-    """A listing removes uploads that were announced an hour ago, and neither run nor were accepted."""
+    """Listing removes uploads announced an hour ago that neither run nor were accepted."""
     never_begun, failed, running = (aged(bundle, ABANDONED_AFTER + 5) for _ in range(3))
     young = aged(bundle, ABANDONED_AFTER - 60)
     long_ago = timestamp(time.time() - ABANDONED_AFTER - 5)
@@ -284,7 +284,7 @@ def test_what_a_crash_left_is_swept(bundle: Bundle, pool: DirectoryPool) -> None
 
 
 def test_a_purged_upload_is_forgotten(bundle: Bundle, pool: DirectoryPool) -> None:
-    """What a purge of the pool, or its identifier, has removed is no attachment, nor what follows in its bucket."""
+    """A purged or cleared upload is no attachment, nor is a later foreign upload in its bucket."""
     entry = arrive(bundle, ("a", b"1"))
     arrive(bundle, ("b", b"2"))
     assert pool.clear(entry.bucket_id)
@@ -296,14 +296,14 @@ def test_a_purged_upload_is_forgotten(bundle: Bundle, pool: DirectoryPool) -> No
 
 
 def test_names_of_other_kinds_tell_nothing() -> None:
-    """What is no entry's name is passed over."""
+    """A name that is no valid entry is ignored."""
     name = f"{5:015d}-7-{'a' * 32}"
     assert read_entries(["", "x", name + "x", name[1:], name + ".accepted-1", "٣" + name[1:]]) == []
     assert read_entries([name]) == [BundleEntry(order=5, declared=7, bucket_id="a" * 32)]
 
 
 def together(count: int, run: Callable[[int], int]) -> list[int]:
-    """Run something in threads that start at once."""
+    """Run a function in threads that start at the same time."""
     barrier = threading.Barrier(count)
 
     def wait_and_run(number: int) -> int:
@@ -315,7 +315,7 @@ def together(count: int, run: Callable[[int], int]) -> list[int]:
 
 
 def test_racing_arrivals_agree(bundle: Bundle, pool: DirectoryPool) -> None:
-    """Of uploads of one name that race, one is left, whole, and nothing of the others."""
+    """Of several racing uploads of one name exactly one is left, complete, and nothing of the others."""
 
     def run(number: int) -> int:
         arrive(bundle, ("same", f"{number}".encode() * 50), (f"own-{number}", b"x"))
@@ -333,7 +333,7 @@ def test_racing_arrivals_agree(bundle: Bundle, pool: DirectoryPool) -> None:
 
 @pytest.mark.parametrize("files", [1, 4])
 def test_racing_deletions_agree(bundle: Bundle, pool: DirectoryPool, files: int) -> None:
-    """Of those who clear a bundle at once each attachment is told to one as removed, and nothing is left."""
+    """Concurrent clearings of a bundle report each attachment as removed once, and leave nothing."""
     for _ in range(5):
         arrive(bundle, *((f"{number}", b"x") for number in range(files)))
         results = together(6, lambda _: sum(bundle.clear()))

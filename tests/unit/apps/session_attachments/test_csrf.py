@@ -1,4 +1,4 @@
-"""Requests of other sites: refused where they would change something, but for the origins that are trusted."""
+"""CSRF protection: cross-site requests that would change something are refused, except from trusted origins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ METHODS = ("POST", "PUT", "DELETE")
 
 
 def change(client: SessionClient, **environ: str | None) -> tuple[int, ...]:
-    """Try each way to change something; return the statuses."""
+    """Send each kind of changing request; return the statuses."""
     given: dict[str, Any] = {"HTTP_HOST": "www.example.com", **environ}
     client.post("b", ("old", b"1"), ("older", b"1"), ("oldest", b"1"))
     return (
@@ -71,7 +71,7 @@ MATRIX: list[tuple[str | None, str | None, tuple[int, ...]]] = [
 def test_who_may_change_something(
     make_site: Callable[..., SessionSite], site: str | None, origin: str | None, expected: tuple[int, ...]
 ) -> None:
-    """What a browser tells of the page decides; a client that tells nothing has no cookie of another."""
+    """The browser's request headers decide; a request without them comes from no browser, and is allowed."""
     client = make_site(trusted_origins=FRIEND).client()
     assert change(client, HTTP_SEC_FETCH_SITE=site, HTTP_ORIGIN=origin) == expected
 
@@ -96,19 +96,19 @@ def test_who_may_change_something(
     ],
 )
 def test_which_origin_a_host_is(client: SessionClient, host: str, origin: str, same: bool) -> None:
-    """Host and port are compared, default ports left out; not the scheme, which a proxy may have taken away."""
+    """Host and port are compared without default ports; the scheme is not, since a proxy may change it."""
     answer = client.put("b", "a", b"1", HTTP_HOST=host or None, HTTP_ORIGIN=origin)
     assert answer.status == (200 if same else 403)
 
 
 def test_without_a_host_the_servers_name_counts(client: SessionClient) -> None:
-    """HTTP/1.0 has no Host; then it is what the server is called."""
+    """Without a Host header, as in HTTP/1.0, the server name is used."""
     assert client.put("b", "a", b"1", HTTP_ORIGIN="http://127.0.0.1").status == 200
     assert client.put("b", "a", b"1", HTTP_ORIGIN="http://127.0.0.1:81").status == 403
 
 
 def test_reading_is_free(client: SessionClient) -> None:
-    """A link on another site may lead to a file; the other site's page cannot read it."""
+    """A link on another site may lead to a file, but the pages of that site cannot read it."""
     client.put("b", "a", b"1")
     for environ in ({"HTTP_ORIGIN": FOE}, {"HTTP_SEC_FETCH_SITE": "cross-site"}):
         answer = client.get("b", "a", **environ)
@@ -117,7 +117,7 @@ def test_reading_is_free(client: SessionClient) -> None:
 
 
 def test_a_refusal_says_what_to_do_and_leaves_nothing(site: SessionSite, client: SessionClient) -> None:
-    """The answer to a refused upload names the setting; its body is not read where nothing could end the read."""
+    """A refusal names the setting; its body is not read if nothing could interrupt the read."""
     stream = Stream([b"x" * 1000] * 20)
     answer = client.put("b", "a", stream, HTTP_ORIGIN=FOE, CONTENT_LENGTH="20000")
     assert answer.outcome == (403, "origin-not-allowed")
@@ -127,7 +127,7 @@ def test_a_refusal_says_what_to_do_and_leaves_nothing(site: SessionSite, client:
 
 
 def test_a_friend_may_read_the_answers(make_site: Callable[..., SessionSite]) -> None:
-    """Answers to a trusted origin, errors too, are for its pages, with the cookie; those to others are not."""
+    """A trusted origin can read responses and errors, with credentials; other origins cannot."""
     client = make_site(trusted_origins=FRIEND).client()
     for answer in (client.put("b", "a", b"1", HTTP_ORIGIN=FRIEND), client.get("..", HTTP_ORIGIN=FRIEND)):
         assert answer.header("Access-Control-Allow-Origin") == FRIEND
@@ -140,7 +140,7 @@ def test_a_friend_may_read_the_answers(make_site: Callable[..., SessionSite]) ->
 
 
 def test_preflights(make_site: Callable[..., SessionSite]) -> None:
-    """A trusted origin is told what it may send, another is refused; neither makes a session."""
+    """A preflight from a trusted origin is allowed, another is refused; neither creates a session."""
     client = make_site(trusted_origins=FRIEND).client()
     asked = {"HTTP_ACCESS_CONTROL_REQUEST_METHOD": "DELETE"}
     friend = client.send("OPTIONS", "/attachments/b/", HTTP_ORIGIN=FRIEND, **asked)

@@ -1,4 +1,4 @@
-"""Expiry: in passing, by the command, and in any state that a crash may leave."""
+"""Expiry of session attachments: during requests, by the command, and after crashes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DAY = 86400
 
 
 def age(site: SessionSite, days: float) -> None:
-    """Make all that is accepted so many days older, as the index and the pool tell of it."""
+    """Move the times of all accepted uploads back by so many days, in the index and in the pool."""
     for place, entry in entries_of(site.pool):
         assert entry.acceptance is not None
         place.forget(entry)
@@ -39,13 +39,13 @@ def age(site: SessionSite, days: float) -> None:
 
 
 def left_in(site: SessionSite) -> set[str]:
-    """Return the names of the files in the pool, but for its own."""
+    """Return the names of the files in the pool, without the pool's own files."""
     names = {str(path.relative_to(site.directory)) for path in site.directory.rglob("*") if path.is_file()}
     return {name for name in names if not name.startswith((".upload_key", ".turn", ".refusals"))}
 
 
 def test_what_is_outdated_goes(site: SessionSite, client: SessionClient) -> None:
-    """Attachments older than that go, of all sessions, with all that is known of them; younger ones stay."""
+    """Older attachments of all sessions are removed with all their data; younger ones stay."""
     client.post("b", ("a", b"1"), ("b", b"2"))
     site.client().put("other", "a", b"1")
     age(site, 4)
@@ -66,7 +66,7 @@ def _young(site: SessionSite) -> str:
 
 
 def test_everything_can_go(site: SessionSite, client: SessionClient) -> None:
-    """At an age of 0 the pool is empty: after removals, replacements, failures and refusals too."""
+    """At an age of 0 the pool becomes empty, also after removals, replacements, failures and refusals."""
     client.post("b", ("a", b"1"), ("b", b"2"), ("c", b"3"))
     client.delete("b", "a")
     client.put("b", "b", b"4")
@@ -79,7 +79,7 @@ def test_everything_can_go(site: SessionSite, client: SessionClient) -> None:
 
 
 def test_an_upload_that_runs_is_never_outdated(site: SessionSite, client: SessionClient) -> None:
-    """Neither while it runs, however long ago it began, nor right after its end."""
+    """An upload does not expire while it runs, however long, nor right after its end."""
     client.get("b")
 
     def pieces() -> Iterator[bytes]:
@@ -100,7 +100,7 @@ def test_an_upload_that_runs_is_never_outdated(site: SessionSite, client: Sessio
 
 
 def test_an_upload_that_was_sent_again_stays(site: SessionSite, client: SessionClient) -> None:
-    """An old entry of an upload that never came does not take with it a later one under the same identifier."""
+    """An old entry of an upload that never arrived does not remove a later one with the same identifier."""
     identifier = site.manager.create_identifier()
     old = BundleEntry(order=int((time.time() - 9 * DAY) * 1000), declared=1, bucket_id=identifier[:32])
     site.pool.index.put((SESSIONS, "f" * 40, "lost"), old.name)
@@ -111,7 +111,7 @@ def test_an_upload_that_was_sent_again_stays(site: SessionSite, client: SessionC
 
 
 def test_what_a_crash_left_of_a_removal(site: SessionSite, client: SessionClient) -> None:
-    """Bytes without a status, and names without their entry, go too."""
+    """Bytes without a status and names without an entry are removed too."""
     client.put("b", "a", b"1")
     ((place, entry),) = entries_of(site.pool)
     folder = site.directory / entry.bucket_id[:2] / entry.bucket_id
@@ -124,7 +124,7 @@ def test_what_a_crash_left_of_a_removal(site: SessionSite, client: SessionClient
 
 
 def test_a_listing_clears_up_after_a_crash_too(site: SessionSite, client: SessionClient) -> None:
-    """Bytes without a status go when their bundle is looked at."""
+    """Listing a bundle removes its bytes without a status."""
     client.put("b", "a", b"1")
     ((_, entry),) = entries_of(site.pool)
     (site.directory / entry.bucket_id[:2] / entry.bucket_id / "status.json").unlink()
@@ -133,7 +133,7 @@ def test_a_listing_clears_up_after_a_crash_too(site: SessionSite, client: Sessio
 
 
 def test_it_happens_in_passing(make_site: Callable[..., SessionSite]) -> None:
-    """With expire_after, any request below the path removes what is older; once in an interval, for all processes."""
+    """With expire_after, requests below the path remove old uploads, once per interval for all processes."""
     site = make_site(expire_after=0)
     site.client().put("b", "a", b"1")
     age(site, 4)
@@ -148,7 +148,7 @@ def test_it_happens_in_passing(make_site: Callable[..., SessionSite]) -> None:
 
 
 def test_a_status_tells_when_it_expires(make_site: Callable[..., SessionSite]) -> None:
-    """Who asks for the status of an attachment's upload is told for how long it will be there."""
+    """The status of an attachment's upload says how long the upload will be kept."""
     site = make_site(expire_after=3)
     client = site.client()
     identifier = site.manager.create_identifier()
@@ -180,7 +180,7 @@ def test_the_command(site: SessionSite, client: SessionClient) -> None:
 
 
 def test_other_uploads_are_not_expired(make_site: Callable[..., SessionSite]) -> None:
-    """An upload of the app's in the same pool is no attachment, and stays."""
+    """An upload of the app in the same pool is no attachment, and is kept."""
     site = make_site(expire_after="1s")
     uploads = UploadSite(site.directory)
     identifier = uploads.identifier()
@@ -192,7 +192,7 @@ def test_other_uploads_are_not_expired(make_site: Callable[..., SessionSite]) ->
 
 
 def test_words_of_others_in_the_index_are_left(site: SessionSite, client: SessionClient) -> None:
-    """What other applications keep in the index is theirs."""
+    """Index entries of other applications are kept."""
     site.pool.index.put(("records", "1"), "x")
     client.put("b", "a", b"1")
     time.sleep(0.005)
@@ -209,7 +209,7 @@ def finished_upload(site: SessionSite) -> str:
 
 
 def test_a_refused_upload_does_not_expire_the_bucket_of_another_app(site: SessionSite, client: SessionClient) -> None:
-    """An identifier of a finished upload that is sent here is refused, and no entry of the session names its bucket."""
+    """The identifier of another app's upload is refused, and no entry of the session names its bucket."""
     identifier = finished_upload(site)
     query = f"filename=a&X-Progress-ID={identifier}"
     assert client.send("POST", "/attachments/b/", query, b"xx", CONTENT_TYPE="text/plain").status == 415
@@ -220,7 +220,7 @@ def test_a_refused_upload_does_not_expire_the_bucket_of_another_app(site: Sessio
 
 
 def test_what_is_kept_is_not_removed_by_an_entry(site: SessionSite) -> None:
-    """Whatever the index says of a bucket that another app keeps, expiry leaves it."""
+    """A bucket that another app keeps does not expire, even if the index lists it."""
     identifier = finished_upload(site)
     bucket = site.pool.bucket(identifier[:32])
     bucket.keep()

@@ -1,4 +1,4 @@
-"""Limits of upload, bundle and session: at each, one past each, and with many uploads at once."""
+"""Limits of upload, bundle and session: at each limit, one past it, and with concurrent uploads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KB = 1024
 
 @contextmanager
 def running(client: SessionClient, bundle: str, name: str, size: int) -> Iterator[Callable[[], Answer]]:
-    """Hold an upload that has sent its first half; gives what lets it end, and waits for its answer."""
+    """Hold an upload after its first half; yield a function that completes it and returns the response."""
     begun, go_on = threading.Event(), threading.Event()
 
     def pieces() -> Iterator[bytes]:
@@ -37,7 +37,7 @@ def running(client: SessionClient, bundle: str, name: str, size: int) -> Iterato
     with ThreadPoolExecutor(1) as threads:
         future = threads.submit(client.put, bundle, name, Stream(pieces()), CONTENT_LENGTH=str(size))
         assert begun.wait(PATIENCE)
-        time.sleep(0.01)  # the order of uploads is one of milliseconds
+        time.sleep(0.01)  # uploads are ordered by milliseconds
 
         def finish() -> Answer:
             go_on.set()
@@ -51,7 +51,7 @@ def running(client: SessionClient, bundle: str, name: str, size: int) -> Iterato
 
 @pytest.mark.parametrize("how", ["form", "plain"])
 def test_the_size_of_an_upload(make_site: Callable[..., SessionSite], how: str) -> None:
-    """An upload may have max_size, and not one byte more; the refused one leaves nothing."""
+    """An upload of max_size bytes is accepted; one more byte is refused and leaves nothing."""
     site = make_site(max_size="64K")
     client = site.client()
 
@@ -67,7 +67,7 @@ def test_the_size_of_an_upload(make_site: Callable[..., SessionSite], how: str) 
 
 
 def test_the_size_of_a_file(make_site: Callable[..., SessionSite]) -> None:
-    """Each file may have max_file_size; one that has more is refused with all of its form."""
+    """A file of max_file_size bytes is accepted; a larger one is refused with its whole form."""
     site = make_site(max_file_size="8K")
     client = site.client()
     assert client.post("b", ("a", bytes(8 * KB)), ("b", bytes(8 * KB))).status == 200
@@ -88,7 +88,7 @@ def test_the_size_of_a_file(make_site: Callable[..., SessionSite]) -> None:
 def test_the_room_of_bundle_and_session(
     make_site: Callable[..., SessionSite], settings: dict[str, str], bundle: str, code: str, word: str
 ) -> None:
-    """What is stored may reach the limit, and not pass it; others have their own room."""
+    """Stored bytes may reach the limit and not exceed it; other bundles and sessions have separate limits."""
     site = make_site(**settings)
     client = site.client()
     assert client.post("b", ("1", bytes(5 * KB))).status == 200
@@ -107,14 +107,14 @@ def test_the_room_of_bundle_and_session(
 
 
 def test_an_empty_file_takes_a_place(make_site: Callable[..., SessionSite]) -> None:
-    """Files count whatever their size is."""
+    """Empty files count towards the number of files."""
     client = make_site(max_bundle_files=2).client()
     assert client.post("b", ("1", b""), ("2", b""), ("3", b"")).outcome == (413, "limit-exceeded")
     assert client.post("b", ("1", b""), ("2", b"")).names == ["1", "2"]
 
 
 def test_what_is_replaced_does_not_count(make_site: Callable[..., SessionSite]) -> None:
-    """A bundle that is full takes a new version of what it holds, of the same size at most."""
+    """A full bundle accepts a new version of one of its files that is not larger."""
     site = make_site(max_bundle_size="10K", max_bundle_files=2, max_session_size="10K", max_session_files=2)
     client = site.client()
     assert client.post("b", ("1", bytes(5 * KB)), ("2", bytes(5 * KB))).status == 200
@@ -127,7 +127,7 @@ def test_what_is_replaced_does_not_count(make_site: Callable[..., SessionSite]) 
 
 
 def test_what_is_gone_does_not_count(make_site: Callable[..., SessionSite]) -> None:
-    """Uploads that a purge of the pool has removed take no room, in a bundle that nobody has looked at since either."""
+    """Uploads removed by a purge do not count, even in a bundle that was not accessed since."""
     site = make_site(max_session_size="10K")
     client = site.client()
     assert client.post("b", ("1", bytes(10 * KB))).status == 200
@@ -138,7 +138,7 @@ def test_what_is_gone_does_not_count(make_site: Callable[..., SessionSite]) -> N
 
 
 def test_zero_is_no_limit(make_site: Callable[..., SessionSite]) -> None:
-    """A size of 0 is no limit."""
+    """A size of 0 means no limit."""
     site = make_site(max_size=0, max_bundle_size=0, max_session_size=0)
     assert site.client().post("b", ("1", bytes(200 * KB))).status == 200
 
@@ -150,7 +150,7 @@ def test_zero_is_no_limit(make_site: Callable[..., SessionSite]) -> None:
 def test_parallel_uploads_fill_the_room(
     make_site: Callable[..., SessionSite], settings: dict[str, object], bundles: int
 ) -> None:
-    """Of eight uploads that end at once, as many are kept as there is room for: no more, and no fewer."""
+    """Of eight uploads that end at the same time, exactly as many are kept as the limit allows."""
     site = make_site(**settings)
     client = site.client()
     client.get("0")
@@ -176,7 +176,7 @@ def test_parallel_uploads_fill_the_room(
 
 
 def test_parallel_uploads_in_a_session(make_site: Callable[..., SessionSite]) -> None:
-    """Of eight uploads that begin at once no more are kept than a session may hold, and what is kept is whole."""
+    """Eight uploads that begin at the same time do not exceed the session's limit, and the kept ones are complete."""
     site = make_site(max_session_size="30K")
     client = site.client()
     client.get("0")
@@ -196,7 +196,7 @@ def test_parallel_uploads_in_a_session(make_site: Callable[..., SessionSite]) ->
 
 
 def test_what_runs_at_the_same_time_is_counted(make_site: Callable[..., SessionSite]) -> None:
-    """Before the first byte: uploads of a session that run may together have declared max_session_size."""
+    """Declared lengths of a session's running uploads count towards max_session_size, before the first byte."""
     site = make_site(max_session_size="10K")
     client = site.client()
     client.post("a", ("x", b""))
@@ -211,7 +211,7 @@ def test_what_runs_at_the_same_time_is_counted(make_site: Callable[..., SessionS
 
 
 def test_an_unknown_length_counts_as_the_most(make_site: Callable[..., SessionSite]) -> None:
-    """An upload in chunks is taken for one of max_size, beside those that run."""
+    """A chunked upload counts as max_size beside the running uploads."""
     site = make_site(max_session_size="10K", max_size="5K")
     client = site.client()
     client.post("a", ("x", b""))
@@ -227,7 +227,7 @@ def test_an_unknown_length_counts_as_the_most(make_site: Callable[..., SessionSi
 
 
 def test_uploads_that_failed_reserve_nothing(make_site: Callable[..., SessionSite]) -> None:
-    """A crash leaves an entry of an upload that does not run; it takes no room from those that do."""
+    """An entry that a crash left reserves no bytes, since its upload does not run."""
     site = make_site(max_session_size="10K")
     client = site.client()
     with running(client, "a", "1", 6 * KB) as finish:
@@ -242,7 +242,7 @@ def test_uploads_that_failed_reserve_nothing(make_site: Callable[..., SessionSit
 
 @pytest.mark.parametrize("age", [60, 7200])
 def test_uploads_of_a_process_that_died_take_no_room(make_site: Callable[..., SessionSite], age: int) -> None:
-    """An upload that was done, and not accepted for an hour, never will be; until then it has its room."""
+    """A finished upload that is not accepted counts for an hour, and no longer."""
     site = make_site(max_bundle_files=1)
     client = site.client()
     client.put("b", "1", b"x")
@@ -258,7 +258,7 @@ def test_uploads_of_a_process_that_died_take_no_room(make_site: Callable[..., Se
 @pytest.mark.parametrize("given", [True, False], ids=["identifier", "no identifier"])
 @pytest.mark.parametrize("how", ["too many", "too large", "broken"])
 def test_a_refused_upload_leaves_its_status_only(make_site: Callable[..., SessionSite], how: str, given: bool) -> None:
-    """A client who gave an identifier may ask why; nothing is left of others, nor in the bundle."""
+    """A refusal leaves a status if the client gave an identifier, and otherwise nothing."""
     site = make_site(max_bundle_files=1, max_size="2K")
     client = site.client()
     assert client.post("b", ("1", b"first")).status == 200
@@ -271,7 +271,7 @@ def test_a_refused_upload_leaves_its_status_only(make_site: Callable[..., Sessio
     answer = client.put("b", "2", io.BytesIO(body), identifier, CONTENT_LENGTH=length)
     assert answer.status == {"too many": 413, "too large": 413, "broken": 400}[how]
     assert client.contents("b") == {"1": b"first"}
-    # Only an attempt that failed has a bucket of its own; a refusal, before or after, has none.
+    # Only a failed attempt has its own bucket; a refusal has none.
     assert len(list(site.pool.buckets())) == (2 if given and how == "broken" else 1)
     if given:
         status = client.send("GET", "/attachments/b/", f"status&X-Progress-ID={identifier}")
@@ -286,7 +286,7 @@ def test_a_refused_upload_leaves_its_status_only(make_site: Callable[..., Sessio
 
 
 def test_a_full_session_is_not_read(make_site: Callable[..., SessionSite], monkeypatch: pytest.MonkeyPatch) -> None:
-    """An upload reads the statuses of its own bundle; of the others of its session the names tell enough."""
+    """An upload reads the statuses of its own bundle; for the session's other bundles it uses the names only."""
     site = make_site()
     client = site.client()
     for number in range(60):

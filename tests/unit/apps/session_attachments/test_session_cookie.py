@@ -1,4 +1,4 @@
-"""Whose session it is: the cookie, its attributes, its age and its keys; or what a function makes of the environ."""
+"""The session of a client: the session cookie with its attributes, age and keys, or a function of the environ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME = "fileupload_session"
 
 
 def remote_user(environ: dict[str, object]) -> str | None:
-    """Return the session of the user who has logged in; named in tests by its dotted name."""
+    """Return the session of the logged-in user; the tests refer to this function by its dotted name."""
     user = environ.get("REMOTE_USER")
     return None if user is None else str(user)
 
@@ -30,7 +30,7 @@ def cookie_of(answer: Answer) -> SimpleCookie:
 
 
 def signed_ago(monkeypatch: pytest.MonkeyPatch, client: SessionClient, seconds: float) -> None:
-    """Give the client a cookie that was signed so long ago."""
+    """Give the client a cookie that was signed at a time in the past."""
     monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda self: int(time.time() - seconds))
     assert client.get("b").header("Set-Cookie")
     monkeypatch.undo()
@@ -38,7 +38,7 @@ def signed_ago(monkeypatch: pytest.MonkeyPatch, client: SessionClient, seconds: 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_the_cookie(client: SessionClient, scheme: str) -> None:
-    """It is for HTTP alone, for requests of this site, for the mount, for two weeks; and secure on https."""
+    """The cookie is HttpOnly, SameSite, limited to the mount, valid for two weeks, and Secure on https."""
     answer = client.put("b", "a", b"1", **{"wsgi.url_scheme": scheme})
     morsel = cookie_of(answer)[NAME]
     assert (morsel["httponly"], morsel["samesite"], morsel["path"]) == (True, "Lax", "/")
@@ -48,7 +48,7 @@ def test_the_cookie(client: SessionClient, scheme: str) -> None:
 
 
 def test_the_cookie_by_settings(make_site: Callable[..., SessionSite]) -> None:
-    """Its name and its age can be set; at 0 it lives as long as the browser."""
+    """The name and the age of the cookie can be set; at age 0 it is a browser-session cookie."""
     client = make_site(cookie_name="letters", session_age="2h").client()
     assert cookie_of(client.get("b"))["letters"]["max-age"] == "7200"
     lasting = make_site(session_age=0).client()
@@ -58,19 +58,19 @@ def test_the_cookie_by_settings(make_site: Callable[..., SessionSite]) -> None:
 
 
 def test_it_is_set_once(client: SessionClient) -> None:
-    """A cookie that is new enough is not sent again."""
+    """A recent cookie is not sent again."""
     assert client.get("b").header("Set-Cookie")
     assert client.put("b", "a", b"1").header("Set-Cookie") is None
     assert client.get("b").header("Set-Cookie") is None
 
 
 def test_errors_set_it_too(client: SessionClient) -> None:
-    """An upload that is refused has begun a session, so that the next one finds the bundle again."""
+    """A refused upload starts a session, so that the next upload finds the same bundle."""
     assert client.send("PUT", "/attachments/b/", "filename=..", b"1").header("Set-Cookie")
 
 
 def test_it_is_renewed(site: SessionSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a third of its age a cookie is signed anew, for the same session; not before."""
+    """A cookie is signed anew for the same session after a third of its age, and not before."""
     client = site.client()
     signed_ago(monkeypatch, client, 14 * DAY / 3 - 60)
     assert client.get("b").header("Set-Cookie") is None
@@ -85,7 +85,7 @@ def test_it_is_renewed(site: SessionSite, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_it_grows_old(site: SessionSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cookie past its age is replaced by that of a new session."""
+    """An expired cookie is replaced by the cookie of a new session."""
     client = site.client()
     signed_ago(monkeypatch, client, 14 * DAY + 60)
     before = client.cookies[NAME]
@@ -108,7 +108,7 @@ def test_it_grows_old(site: SessionSite, monkeypatch: pytest.MonkeyPatch) -> Non
     ],
 )
 def test_a_forged_cookie_is_nobodys(make_site: Callable[..., SessionSite], forge: Callable[[str], str]) -> None:
-    """Whatever is not signed by us, for this, is replaced by a new session."""
+    """A forged cookie is replaced by the cookie of a new session."""
     client = make_site(upload_key=OLD).client()
     client.put("b", "a", b"1")
     value = client.cookies[NAME]
@@ -118,13 +118,13 @@ def test_a_forged_cookie_is_nobodys(make_site: Callable[..., SessionSite], forge
 
 
 def test_an_identifier_is_no_cookie(site: SessionSite, client: SessionClient) -> None:
-    """What is signed for uploads opens no session."""
+    """A signed upload identifier is not accepted as a session cookie."""
     client.cookies[NAME] = site.manager.create_identifier()
     assert client.get("b").header("Set-Cookie")
 
 
 def test_keys_rotate(make_site: Callable[..., SessionSite]) -> None:
-    """The newest key signs, all verify; once a key is gone, so are its sessions."""
+    """The newest key signs and all keys verify; removing a key ends its sessions."""
     old, both, new = (make_site(upload_key=keys) for keys in (OLD, [NEW, OLD], NEW))
     client = old.client()
     client.put("b", "a", b"1")
@@ -139,7 +139,7 @@ def test_keys_rotate(make_site: Callable[..., SessionSite]) -> None:
 
 
 def test_one_valid_cookie_is_enough(client: SessionClient) -> None:
-    """A second cookie of the name, of another path or planted, does not hide the one that is ours."""
+    """A second, invalid cookie of the same name does not hide the valid one."""
     client.put("b", "a", b"1")
     ours = client.cookies[NAME]
     for jar in (f"{NAME}=planted; {NAME}={ours}", f"{NAME}={ours};{NAME}=planted", f'a; =b; {NAME}="{ours}"; \xff=c'):
@@ -147,7 +147,7 @@ def test_one_valid_cookie_is_enough(client: SessionClient) -> None:
 
 
 def test_the_index_holds_no_secret(site: SessionSite, client: SessionClient) -> None:
-    """Who reads the pool's index cannot make a cookie of it."""
+    """A reader of the pool's index cannot construct a session cookie from it."""
     client.put("b", "a", b"1")
     secret = client.cookies[NAME][:32]
     words = [word for key in site.pool.index.keys((SESSIONS,)) for word in key]
@@ -157,7 +157,7 @@ def test_the_index_holds_no_secret(site: SessionSite, client: SessionClient) -> 
 
 @pytest.mark.parametrize("separator", [":", "."])
 def test_a_session_of_the_apps_own(make_site: Callable[..., SessionSite], separator: str) -> None:
-    """A function, by its dotted name, makes the session of the environ; then there is no cookie of ours."""
+    """A function, given by its dotted name, returns the session of the environ; no session cookie is set then."""
     site = make_site(session=f"{__name__}{separator}remote_user")
     here, there = site.client(), site.client()
     assert here.put("b", "a", b"1", REMOTE_USER="ann").header("Set-Cookie") is None
@@ -167,14 +167,14 @@ def test_a_session_of_the_apps_own(make_site: Callable[..., SessionSite], separa
 
 
 def test_a_function_itself_may_be_given(make_site: Callable[..., SessionSite]) -> None:
-    """From Python, the function needs no name."""
+    """In Python code the function itself can be given."""
     client = make_site(session=lambda environ: environ.get("beaker.key")).client()
     assert client.put("b", "a", b"1", **{"beaker.key": "x"}).status == 200
 
 
 @pytest.mark.parametrize("user", [None, ""])
 def test_nobody_has_no_attachments(make_site: Callable[..., SessionSite], user: str | None) -> None:
-    """Where the function knows no session, each request is refused and told why."""
+    """If the function returns no session, every request is refused with a reason."""
     site = make_site(session=remote_user)
     client = site.client()
     for answer in (

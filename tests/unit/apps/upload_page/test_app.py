@@ -1,4 +1,4 @@
-"""The page of the dedicated server, and its receipts."""
+"""The upload page of the dedicated server, and its receipts."""
 
 import html
 import json
@@ -20,14 +20,14 @@ def make(directory: str, **settings: Any) -> webtest.TestApp:
 
 
 def action(answer: Any) -> str:
-    """Where the form of the page posts."""
+    """Return the target URL of the page's form."""
     found = re.search(r'<form[^>]* action="([^"]*)"', answer.text)
     assert found is not None
     return html.unescape(found[1])
 
 
 def test_the_page_is_safe_and_whole(pool_directory: str) -> None:
-    """The page runs only scripts of its own, stays out of caches, and all that it links is there."""
+    """The page runs only its own scripts, is not cached, and all the files that it links exist."""
     app = make(pool_directory, anonymous=True)
     page = app.get("/")
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
@@ -42,12 +42,12 @@ def test_the_page_is_safe_and_whole(pool_directory: str) -> None:
 
 @pytest.mark.parametrize("path", ["/nothing", "/static/", "/static/../cli.py", "/static/upload.html", "/static/%00"])
 def test_nothing_else_is_there(pool_directory: str, path: str) -> None:
-    """Other addresses, and the templates, are not found."""
+    """Other URLs, and the templates, are not found."""
     make(pool_directory).get(path, status=404)
 
 
 def test_a_plain_form_gets_a_page_that_scripts_can_read(pool_directory: str) -> None:
-    """A form without JavaScript works; its answer carries the status, escaped, in data attributes."""
+    """A form works without JavaScript; the response page has the escaped status in data attributes."""
     app = make(pool_directory, anonymous=True)
     name = "<b>&\"'.txt"
     answer = app.post(action(app.get("/")), upload_files=[("file", "x", b"<script>")], headers=PAGE)
@@ -61,14 +61,14 @@ def test_a_plain_form_gets_a_page_that_scripts_can_read(pool_directory: str) -> 
 
 
 def test_a_script_gets_json(pool_directory: str) -> None:
-    """By script, the answer is the descriptor."""
+    """A script gets the descriptor as JSON."""
     app = make(pool_directory, anonymous=True)
     answer = app.put(action(app.get("/")), b"x", headers={"Accept": "application/json"})
     assert answer.json["state"] == "done"
 
 
 def test_without_an_identifier_the_page_says_what_is_missing(pool_directory: str) -> None:
-    """Where the app gives the identifiers, the page takes one from its address, and else explains."""
+    """If the app issues the identifiers, the page takes one from its URL, or shows an explanation."""
     app = make(pool_directory)
     assert re.search(r"<form[^>]* hidden>", app.get("/").text)
     identifier = app.app.manager.create_identifier()
@@ -79,7 +79,7 @@ def test_without_an_identifier_the_page_says_what_is_missing(pool_directory: str
 
 
 def test_an_identifier_for_nothing_says_so(pool_directory: str) -> None:
-    """A limit of 0 bytes is shown as one; without any limit there is none to show."""
+    """A limit of 0 bytes is shown as a limit; without a limit none is shown."""
     app = make(pool_directory)
     identifier = app.app.manager.create_identifier(max_size=0)
     page = app.get(f"/?X-Progress-ID={identifier}").text
@@ -90,7 +90,7 @@ def test_an_identifier_for_nothing_says_so(pool_directory: str) -> None:
 
 
 def test_the_server_works_under_a_prefix(pool_directory: str) -> None:
-    """Mounted anywhere, the page posts to its own address, also without a final slash."""
+    """Under any prefix, the page posts to its own URL, also without a trailing slash."""
     app = make(pool_directory, anonymous=True)
     prefix = {"SCRIPT_NAME": "/files"}
     page = app.get("/", extra_environ=prefix)
@@ -105,5 +105,5 @@ def test_the_server_works_under_a_prefix(pool_directory: str) -> None:
     [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1 KB"), (1536, "1.5 KB"), (5 << 30, "5 GB"), (1 << 60, "1024 PB")],
 )
 def test_sizes_are_said_in_words(size: int, text: str) -> None:
-    """Sizes are in the unit that fits, counted as the settings count."""
+    """Sizes are shown in the unit that fits, with the same units as in the settings."""
     assert format_size(size) == text

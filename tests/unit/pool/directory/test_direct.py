@@ -1,4 +1,4 @@
-"""Direct uploads into a directory pool keep the contract, and what a folder asks for beside."""
+"""Direct uploads into a directory pool: the contract, and behaviour specific to a folder."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def reopened(pool: DirectoryPool) -> DirectoryPool:
 
 @pytest.fixture
 def contents() -> list[bytes]:
-    """Parts of a file, the last one shorter."""
+    """Return the parts of a file, the last one shorter."""
     return [b"a" * 1000, b"b" * 1000, b"c" * 10]
 
 
 @pytest.fixture
 def dying(pool: DirectoryPool) -> Callable[[], list[str]]:
-    """Let processes die at each step of an upload; return the buckets."""
+    """Kill processes at each step of an upload; return the buckets."""
 
     def run() -> list[str]:
         command = [sys.executable, str(CRASH_PROCESS), "directory", pool.directory, "durable" if pool.durable else ""]
@@ -52,7 +52,7 @@ def dying(pool: DirectoryPool) -> Callable[[], list[str]]:
 
 
 class TestDirectoryDirect(DirectContract):
-    """All that is promised of direct uploads."""
+    """The contract of direct uploads."""
 
     def everything(self, pool: Pool) -> list[str]:
         assert isinstance(pool, DirectoryPool)
@@ -63,7 +63,7 @@ class TestDirectoryDirect(DirectContract):
         return [path for path in self.everything(pool) if not path.endswith(others)]
 
     def test_parts_in_flight_count(self, pool: DirectoryPool, reopened: DirectoryPool) -> None:
-        """A part that is being received counts with the bytes that it declares, for other processes too."""
+        """A part in transit reserves its declared bytes, in other processes too."""
         token = begin(pool, [10])
         writer = pool.direct(ID, token).receive_part(1, 6, 10)
         for size, fits in ((5, False), (4, True)):
@@ -74,7 +74,7 @@ class TestDirectoryDirect(DirectContract):
         assert self.bytes_in(pool) == []
 
     def test_a_part_that_is_sent_again(self, pool: DirectoryPool, reopened: DirectoryPool) -> None:
-        """A newer request for a part frees the bytes of the older one, which can neither write nor publish any more."""
+        """A newer request for a part frees the bytes of the older one, which can no longer write or publish."""
         token = begin(pool, [3])
         older = pool.direct(ID, token).receive_part(1, 3, 3)
         older.write(b"old")
@@ -91,7 +91,7 @@ class TestDirectoryDirect(DirectContract):
         assert read(pool) == b"new"
 
     def test_a_request_that_is_refused_supersedes_nothing(self, pool: DirectoryPool) -> None:
-        """A part that has no room takes nothing away from the request that is sending it."""
+        """A part refused for lack of space does not affect the request that is sending it."""
         direct = pool.direct(ID, begin(pool, [3]))
         writer = direct.receive_part(1, 3, 3)
         with pytest.raises(TooLarge):
@@ -102,7 +102,7 @@ class TestDirectoryDirect(DirectContract):
         assert read(pool) == b"new"
 
     def test_what_a_crash_has_left_reserves_nothing(self, pool: DirectoryPool) -> None:
-        """A part whose process died does not count, and is removed by the next part; so are those of older versions."""
+        """A part of a crashed process does not count, and the next part removes it, also in older formats."""
         token = begin(pool, [10])
         if not (child := os.fork()):
             writers = [pool.direct(ID, token).receive_part(number, 5, 10) for number in (1, 2)]

@@ -1,4 +1,4 @@
-"""The index of a directory pool: what it leaves in its folders, links that were planted, races and crashes."""
+"""The index of a directory pool: its folders, planted links, races and crashes."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def root(pool_directory: str) -> Path:
 
 
 def in_index(root: Path) -> list[str]:
-    """Return what the index holds, by its paths."""
+    """Return the files and folders of the index, by their paths."""
     folder = root / ".index"
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
 def test_nothing_is_made_before_the_first_text(index: Index, root: Path) -> None:
-    """To look makes no folder."""
+    """Reading an empty index creates no folder."""
     assert index.get(KEY, "a") is None
     assert index.names(KEY) == []
     assert list(index.keys(())) == []
@@ -62,7 +62,7 @@ def test_nothing_is_made_before_the_first_text(index: Index, root: Path) -> None
 
 
 def test_folders_go_with_their_last_text(index: Index, root: Path) -> None:
-    """A folder stays while something is in it or below it, and no longer."""
+    """A folder is removed with the last entry in it or below it, and not before."""
     index.put(KEY, "a")
     index.put((*KEY, "below"), "b")
     index.put(("app", "other"), "c")
@@ -75,14 +75,14 @@ def test_folders_go_with_their_last_text(index: Index, root: Path) -> None:
 
 
 def test_a_text_that_was_not_to_be_replaced_leaves_nothing(index: Index, root: Path) -> None:
-    """A name that is not new costs no file."""
+    """Putting an existing name without replacing it leaves no temporary file."""
     index.put(("app",), "a", "1")
     assert index.put(("app",), "a", "2", new=True) is False
     assert in_index(root) == ["+app", "+app/=a"]
 
 
 def test_an_empty_text_replaces_another(index: Index) -> None:
-    """Empty texts are made in a way of their own; they replace others, and others replace them."""
+    """Empty texts, which are written differently, replace other texts and are replaced by them."""
     for text in ("", "text", "", ""):
         assert index.put(KEY, "a", text)
         assert index.get(KEY, "a") == text
@@ -90,14 +90,14 @@ def test_an_empty_text_replaces_another(index: Index) -> None:
 
 
 def test_all_is_private(index: Index, root: Path) -> None:
-    """Folders and files are for the owner alone."""
+    """Folders and files are accessible to the owner only."""
     index.put(KEY, "a", "text")
     for path in [root / ".index", *root.joinpath(".index").rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
 def test_plain_words_stand_as_they_are() -> None:
-    """Who looks at the folder can read most of it; whatever a file system might change is encoded, and comes back."""
+    """Plain words are readable on disk; characters that a file system may change are encoded and decoded."""
     for word in ("a", "0", "-", "_x", "a.b-c_d", "x" * 140):
         assert encode_segment(word) == word
     for word in (".a", "A", "ä", "+", "~", "a b", "/", "..", "\0", "x/../y", "\ud800", "ü" * 70):
@@ -111,7 +111,7 @@ def test_plain_words_stand_as_they_are() -> None:
 
 
 def test_random_words_come_back() -> None:
-    """No two words have one name."""
+    """Different words have different file names, and are decoded again."""
     chance = random.Random(1)
     words = {"".join(chr(chance.choice((chance.randrange(1, 128), chance.randrange(1, 0x3000)))) for _ in range(9))
              for _ in range(2000)}  # fmt: skip
@@ -121,7 +121,7 @@ def test_random_words_come_back() -> None:
 
 
 def test_foreign_files_are_passed_over(index: Index, root: Path) -> None:
-    """What was put there by hand, and is no name of ours, is neither listed nor removed."""
+    """A foreign file whose name is not valid in the index is neither listed nor removed."""
     index.put(KEY, "a")
     (folder,) = root.joinpath(".index", "+app").iterdir()
     for name in ("x", "=~!", "+~!", ".hidden"):
@@ -134,7 +134,7 @@ def test_foreign_files_are_passed_over(index: Index, root: Path) -> None:
 
 @pytest.mark.parametrize("where", [".index", ".index/+app"])
 def test_planted_folders_lead_nowhere(index: Index, root: Path, tmp_path: Path, where: str) -> None:
-    """A link in the place of a folder is not followed, to read, to write or to remove."""
+    """A link in place of a folder is not followed for reading, writing or removing."""
     outside = tmp_path / "outside"
     (outside / "+app" / "+key").mkdir(parents=True)
     for name in ("=a", "+app/=a", "+key/=a", "+app/+key/=a"):
@@ -154,7 +154,7 @@ def test_planted_folders_lead_nowhere(index: Index, root: Path, tmp_path: Path, 
 
 
 def test_planted_texts_are_not_read(index: Index, root: Path, tmp_path: Path) -> None:
-    """A link or a pipe in the place of a text is none; a new text replaces a link, and not what it leads to."""
+    """A link or pipe in place of a text is not read; a new text replaces a link and not its target."""
     (tmp_path / "secret").write_text("secret")
     index.put(("app",), "x")
     folder = root / ".index" / "+app"
@@ -169,7 +169,7 @@ def test_planted_texts_are_not_read(index: Index, root: Path, tmp_path: Path) ->
 
 
 def start(root: Path, name: str, turns: int) -> subprocess.Popen[str]:
-    """Start a process that puts and removes; returns once it has begun."""
+    """Start a process that puts and removes texts; return once it has begun."""
     command = [sys.executable, "-c", _WORK, str(root), name, str(turns)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
@@ -179,7 +179,7 @@ def start(root: Path, name: str, turns: int) -> subprocess.Popen[str]:
 
 @pytest.mark.full
 def test_processes_race_on_one_key(index: Index, root: Path) -> None:
-    """While processes put and remove under one key, its folders come and go, and no text is lost."""
+    """While processes put and remove texts under one key and its folders come and go, no text is lost."""
     racing = [start(root, f"p{number}", 150) for number in range(3)]
     for process in racing:
         output, _ = process.communicate(timeout=60)
@@ -191,7 +191,7 @@ def test_processes_race_on_one_key(index: Index, root: Path) -> None:
 
 
 def test_neighbours_race(index: Index, root: Path) -> None:
-    """Threads whose keys share folders do not take them from each other."""
+    """Threads whose keys share folders do not remove each other's folders."""
     failures: list[BaseException] = []
 
     def work(key: tuple[str, ...]) -> None:
@@ -215,7 +215,7 @@ def test_neighbours_race(index: Index, root: Path) -> None:
 
 @pytest.mark.full
 def test_a_crash_leaves_nothing_that_blocks(index: Index, root: Path) -> None:
-    """After kill -9 at any moment each text is whole or absent, and all can be put and removed."""
+    """After kill -9 at any moment each text is complete or absent, and all can be put and removed."""
     index.put(("app", "empty"), "x")
     for turn in range(6):
         process = start(root, f"p{turn}", 1_000_000)

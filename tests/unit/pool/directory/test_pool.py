@@ -1,4 +1,4 @@
-"""The directory pool keeps the contract, and what a folder asks for beside."""
+"""The directory pool: the contract, and behaviour specific to a folder."""
 
 import errno
 import json
@@ -43,7 +43,7 @@ def reopened(pool: DirectoryPool) -> DirectoryPool:
 
 @pytest.fixture
 def crashed(pool: DirectoryPool) -> DirectoryPool:
-    """A pool in which a process was killed while it filled a bucket."""
+    """Return a pool in which a process was killed while it filled a bucket."""
     arguments = [pool.directory, contract.ID, "2020-01-01T00:00:00.000Z"]
     done = subprocess.run([sys.executable, "-c", _DIE_WHILE_UPLOADING, *arguments], check=False)
     assert done.returncode == -9
@@ -52,14 +52,14 @@ def crashed(pool: DirectoryPool) -> DirectoryPool:
 
 @pytest.fixture
 def crashed_resumable(pool: DirectoryPool) -> DirectoryPool:
-    """The same, of an upload that may be gone on with."""
+    """Return a pool with a resumable upload whose process was killed."""
     arguments = [pool.directory, contract.ID, "2020-01-01T00:00:00.000Z", "resumable"]
     subprocess.run([sys.executable, "-c", _DIE_WHILE_UPLOADING, *arguments], check=False)
     return pool
 
 
 class TestDirectoryPool(contract.PoolContract):
-    """The directory pool is a pool."""
+    """The contract of pools, for the directory pool."""
 
     def lose_key(self, pool: Pool) -> None:
         assert isinstance(pool, DirectoryPool)
@@ -71,7 +71,7 @@ class TestDirectoryPool(contract.PoolContract):
 
 
 def test_everything_is_private(pool: DirectoryPool) -> None:
-    """Folders are for the owner alone, and so is each file."""
+    """Folders and files are accessible to the owner only."""
     pool.signing_keys()
     contract.complete(pool)
     for path in [Path(pool.directory), *Path(pool.directory).rglob("*")]:
@@ -79,7 +79,7 @@ def test_everything_is_private(pool: DirectoryPool) -> None:
 
 
 def test_a_finished_file_has_a_path(pool: DirectoryPool) -> None:
-    """get_filename gives a path that the app can read, and nothing after a clear."""
+    """get_filename returns a path that the app can read, and None after a clear."""
     contract.complete(pool)
     bucket = pool.find_bucket(contract.ID)
     assert bucket is not None
@@ -92,14 +92,14 @@ def test_a_finished_file_has_a_path(pool: DirectoryPool) -> None:
 
 
 def test_a_cleared_bucket_leaves_nothing(pool: DirectoryPool) -> None:
-    """After a clear, the folder of the bucket is gone."""
+    """Clearing a bucket removes its folder."""
     contract.complete(pool)
     pool.clear(contract.ID)
     assert [path for path in Path(pool.directory).rglob("*") if path.name != contract.ID[:2]] == []
 
 
 def test_a_moved_file_is_renamed(pool: DirectoryPool, tmp_path: Path) -> None:
-    """Within a file system, moving copies no byte."""
+    """Moving a file within a file system copies no bytes."""
     contract.complete(pool)
     bucket = pool.find_bucket(contract.ID)
     assert bucket is not None
@@ -111,7 +111,7 @@ def test_a_moved_file_is_renamed(pool: DirectoryPool, tmp_path: Path) -> None:
 
 
 def test_a_file_moves_to_another_file_system(pool: DirectoryPool) -> None:
-    """Across file systems the file is copied whole, under its name only when it is whole."""
+    """A file moved across file systems gets its name only when the copy is complete."""
     shared_memory = Path("/dev/shm")
     if not shared_memory.is_dir() or shared_memory.stat().st_dev == os.stat(pool.directory).st_dev:
         pytest.skip("there is no second file system")
@@ -130,7 +130,7 @@ def test_a_file_moves_to_another_file_system(pool: DirectoryPool) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"state": "done"}', b"\xff\xfe"])
 def test_a_foreign_status_is_no_status(pool: DirectoryPool, content: bytes) -> None:
-    """A status that was not written here counts as none, and a new attempt replaces it."""
+    """A status that the pool did not write is ignored, and a new attempt replaces it."""
     contract.complete(pool)
     (Path(pool.bucket_store(contract.ID).path_of()) / "status.json").write_bytes(content)
     assert pool.find_bucket(contract.ID) is None
@@ -138,7 +138,7 @@ def test_a_foreign_status_is_no_status(pool: DirectoryPool, content: bytes) -> N
 
 
 def planted(pool: DirectoryPool, outside: Path) -> Iterator[str]:
-    """Replace each thing in a finished bucket, in turn, by a link that leads outside."""
+    """Replace each item in a finished bucket, in turn, by a link that leads outside."""
     bucket = Path(pool.bucket_store(contract.ID).path_of())
     attempt = json.loads((bucket / "status.json").read_text())["attempt"]
     for path in (bucket / attempt / "0", bucket / "status.json", bucket / attempt, bucket, bucket.parent):
@@ -155,7 +155,7 @@ def planted(pool: DirectoryPool, outside: Path) -> Iterator[str]:
 
 
 def test_planted_links_lead_nowhere(pool: DirectoryPool, tmp_path: Path) -> None:
-    """A link in the place of a file or a folder of the pool is never followed."""
+    """A link in place of a file or folder of the pool is never followed."""
     contract.complete(pool)
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -168,7 +168,7 @@ def test_planted_links_lead_nowhere(pool: DirectoryPool, tmp_path: Path) -> None
 
 
 def test_what_a_crash_left_is_purged(crashed: DirectoryPool) -> None:
-    """An interrupted upload, and a folder without a status, are removed once they are old."""
+    """An interrupted upload and a folder without a status are removed once they are old."""
     os.mkdir(crashed.bucket_store(contract.OTHER).path_of()[: -len(contract.OTHER)])
     os.mkdir(crashed.bucket_store(contract.OTHER).path_of())
     os.utime(crashed.bucket_store(contract.OTHER).path_of(), (0, 0))
@@ -177,7 +177,7 @@ def test_what_a_crash_left_is_purged(crashed: DirectoryPool) -> None:
 
 
 def test_an_interrupted_upload_is_as_old_as_its_last_news(crashed: DirectoryPool) -> None:
-    """To look at the status does not make an interrupted upload younger."""
+    """Reading the status does not renew the age of an interrupted upload."""
     bucket = crashed.find_bucket(contract.ID)
     assert bucket is not None
     assert bucket.get_status().finished == "2020-01-01T00:00:00.000Z"
@@ -185,7 +185,7 @@ def test_an_interrupted_upload_is_as_old_as_its_last_news(crashed: DirectoryPool
 
 
 def test_a_pool_that_cannot_be_is_a_bad_setting(tmp_path: Path) -> None:
-    """A path at which no folder can be stops the start with the setting's name."""
+    """A path at which no folder can be created is refused with the setting's name."""
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "pool"):
         with pytest.raises(SettingError, match="setting 'directory' cannot be"):
@@ -193,13 +193,13 @@ def test_a_pool_that_cannot_be_is_a_bad_setting(tmp_path: Path) -> None:
 
 
 def refuse(pool: DirectoryPool, bucket_id: str = contract.ID) -> State:
-    """Refuse an upload, and return what is then told of it."""
+    """Refuse an upload, and return its status afterwards."""
     pool.record_refusal(bucket_id, contract.starting().failed(TooLarge("big")))
     return pool.bucket(bucket_id).get_status().state
 
 
 def test_the_register_of_refusals_has_a_fixed_size(pool: DirectoryPool) -> None:
-    """Thousands of refusals are one file, whose blocks are all allocated from the first on, and nothing else."""
+    """Thousands of refusals use one file, whose blocks are all allocated by the first refusal."""
     assert refuse(pool) is State.ERROR
     (path,) = Path(pool.directory).iterdir()
     before = path.stat()
@@ -212,7 +212,7 @@ def test_the_register_of_refusals_has_a_fixed_size(pool: DirectoryPool) -> None:
 
 
 def test_the_register_of_refusals_needs_room(pool_directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the file would not leave the reserve, or cannot be made, refusals are not kept, and nothing is left."""
+    """If the file would use the reserve, or cannot be created, refusals are not kept and nothing is left."""
     pool = DirectoryPool(pool_directory, min_free_space=1 << 60)
     assert refuse(pool) is State.UNKNOWN
     assert list(Path(pool.directory).iterdir()) == []
@@ -230,7 +230,7 @@ def test_the_register_of_refusals_needs_room(pool_directory: str, monkeypatch: p
 def test_something_else_in_place_of_the_register(
     pool: DirectoryPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Nothing is written through a link, no pipe is waited for, and no file is made over and over beside them."""
+    """A link is not written through, a pipe does not block, and no further files are created beside them."""
     made: list[object] = []
     monkeypatch.setattr(os, "posix_fallocate", lambda *arguments: made.append(arguments))
     path, outside = Path(pool.directory, ".refusals"), tmp_path / "outside"
@@ -251,7 +251,7 @@ def test_something_else_in_place_of_the_register(
 
 
 def test_a_torn_refusal_is_none(pool: DirectoryPool) -> None:
-    """Whichever byte of a slot is not what was written, it tells nothing."""
+    """A slot with any corrupt byte is ignored."""
     assert refuse(pool) is State.ERROR
     path = Path(pool.directory, ".refusals")
     slot = (int(contract.ID[:8], 16) % 4096) * 1024
@@ -269,7 +269,7 @@ def test_a_torn_refusal_is_none(pool: DirectoryPool) -> None:
 
 
 def test_a_refusal_leaves_no_half_status_on_a_full_disk(pool: DirectoryPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the reason of a failed upload cannot be replaced, the former one stays, and no file beside it."""
+    """If the status of a failed upload cannot be replaced, the former one stays, without a file beside it."""
     contract.fail(pool)
 
     def fail(fd: int, data: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Names of the keys in an object pool."""
+"""The names of the keys in an object pool."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ID = "0123456789abcdef" * 2
 
 
 def test_an_attempt_that_resumes_another_uses_its_files() -> None:
-    """The name of an attempt ends with that of the first one, however often it was resumed."""
+    """The name of a resuming attempt ends with that of the first attempt, however often it was resumed."""
     first = attempt_id_of(f"pool/b/{ID}/a/000001700000000-0123456789abcdef")
     second = attempt_id_of(f"pool/b/{ID}/a/000001700000001-fedcba9876543210_{data_prefix_of(first)}")
     assert (first, second) == ("0123456789abcdef", "fedcba9876543210_0123456789abcdef")
@@ -28,6 +28,6 @@ def test_a_file_belongs_to_a_bucket(prefix: str) -> None:
 
 @pytest.mark.parametrize("bucket_id", ["", "..", ID[:-1], ID + "0", ID.upper(), "../" + ID])
 def test_a_key_is_made_of_ids_only(bucket_id: str) -> None:
-    """What is no id never becomes a key."""
+    """A string that is not an id never becomes part of a key."""
     with pytest.raises(ValueError, match="not the id"):
         bucket_prefix("", bucket_id)

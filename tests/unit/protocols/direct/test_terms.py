@@ -1,4 +1,4 @@
-"""What is agreed of a direct upload: how a wish is read, a file is cut, and what was sent is compared."""
+"""The terms of a direct upload: reading a request, cutting a file into parts, and checking the sent parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIB = 1 << 40
 
 
 def test_a_wish() -> None:
-    """What is not told has its default; what is told is cleaned as in all protocols."""
+    """Missing values have their defaults; given values are cleaned as in all protocols."""
     wish = DirectUploadRequest.read({"filename": "C:\\a.PNG", "size": 0})
     assert wish == DirectUploadRequest(filename="a.PNG", content_type="image/png", size=0)
     full = {"filename": "a", "content-type": "Text/HTML; charset=x", "size": 10**19 - 1, "sha256": "0" * 64}
@@ -26,7 +26,7 @@ def test_a_wish() -> None:
 
 @pytest.mark.parametrize("sha256", ["0" * 63, "0" * 65, "A" * 64, "٣" * 64, "0" * 64 + "\n"])
 def test_a_checksum_has_one_form(sha256: str) -> None:
-    """A checksum that could never be equal is refused at once."""
+    """A checksum that is not 64 lower-case hex digits is refused."""
     with pytest.raises(MalformedRequest, match="64 hex digits"):
         DirectUploadRequest.read({"filename": "a", "size": 1, "sha256": sha256})
 
@@ -42,13 +42,13 @@ def test_a_checksum_has_one_form(sha256: str) -> None:
     ],
 )
 def test_a_file_is_cut(size: int, sizes: list[int]) -> None:
-    """All parts but the last have the same size; there is one at least, and none that is empty beside others."""
+    """All parts but the last have the same size; there is at least one part, and only a single part may be empty."""
     assert list(part_sizes(size, part_size(size, MIN_PART_SIZE))) == sizes
 
 
 @pytest.mark.parametrize("size", [MAX_PARTS * MIN_PART_SIZE, MAX_PARTS * MIN_PART_SIZE + 1, 5 * TIB - 1, 5 * TIB])
 def test_any_file_fits_into_the_parts_of_a_store(size: int) -> None:
-    """The parts grow with the file, in whole MiB, so that there are never more than stores take."""
+    """The part size grows with the file in whole MiB, so that the store's maximum number of parts suffices."""
     chosen = part_size(size, MIN_PART_SIZE)
     sizes = part_sizes(size, chosen)
     assert chosen % MIB == 0
@@ -76,7 +76,7 @@ def stored(*sizes: int, first: int = 1) -> list[Part]:
     ],
 )
 def test_what_was_agreed_is_taken(status: UploadStatus, parts: list[Part]) -> None:
-    """What has the size that was agreed, or any within the limits, is taken; also what was assembled before."""
+    """An upload of the agreed size, or within the limits, is accepted, also if it was assembled before."""
     check_parts(status, parts, None)
     check_parts(status, parts, {part.number: part.etag.strip('"') for part in parts})
 
@@ -101,13 +101,13 @@ def test_what_was_agreed_is_taken(status: UploadStatus, parts: list[Part]) -> No
 def test_what_was_not_agreed_is_refused(
     status: UploadStatus, parts: list[Part], etags: dict[int, str] | None, error: type[Exception]
 ) -> None:
-    """Too few bytes, too many, a gap, a part that stores do not take, or other parts than the client has named."""
+    """Too few bytes, too many, a gap, an invalid part or parts other than those the client named are refused."""
     with pytest.raises(error):
         check_parts(status, parts, etags)
 
 
 def test_some_missing_parts_are_named() -> None:
-    """Of very many missing parts the first few are named."""
+    """An error about very many missing parts names the first few."""
     parts = [Part(2, "", MIN_PART_SIZE), Part(9_000, "", 1)]
     with pytest.raises(Incomplete, match=r"without part 1, 3, 4, 5, 6\)"):
         check_parts(agreed(9_000 * MIN_PART_SIZE), parts, None)

@@ -1,4 +1,4 @@
-"""A signed token is read with the key until it expires, and holds what was signed."""
+"""Signed upload tokens: a token is verified with the key until it expires, and contains the signed values."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TICKET = UploadToken(new_id(), "0" * 16, 7, 0, None, int(time.time()) + 86400)  
 
 
 def test_a_ticket_comes_back() -> None:
-    """What was signed is read, also with a key that has become the older one; it fits into an address as it is."""
+    """A token is read back, also with a key that is no longer the newest, and is safe in a URL."""
     text = TokenSigner([OLD]).sign(TICKET)
     assert TokenSigner([OLD]).read(text) == TokenSigner([NEW, OLD]).read(text) == TICKET
     assert text.replace("-", "").replace("_", "").replace(".", "").isalnum()
 
 
 def test_the_newest_key_signs() -> None:
-    """With several keys the first of them signs."""
+    """The first of several keys signs."""
     text = TokenSigner([NEW, OLD]).sign(TICKET)
     assert TokenSigner([NEW]).read(text) == TICKET
     with pytest.raises(AddressExpired):
@@ -31,7 +31,7 @@ def test_the_newest_key_signs() -> None:
 
 
 def test_an_old_ticket() -> None:
-    """After its time a ticket is none."""
+    """An expired token is refused."""
     old = UploadToken(TICKET.bucket_id, TICKET.attempt, 1, 0, None, int(time.time()) - 1)
     with pytest.raises(AddressExpired):
         TokenSigner([OLD]).read(TokenSigner([OLD]).sign(old))
@@ -39,13 +39,13 @@ def test_an_old_ticket() -> None:
 
 @pytest.mark.parametrize("text", ["", ".", "..", "a.b", "ü", "\0", "x" * 100_000, ".eJw." + "A" * 43])
 def test_what_is_no_ticket(text: str) -> None:
-    """Whatever else comes has one and the same answer."""
+    """Every invalid token gets the same response."""
     with pytest.raises(AddressExpired):
         TokenSigner([OLD]).read(text)
 
 
 def test_what_was_signed_for_something_else() -> None:
-    """Neither an identifier nor another text that the same key has signed is a ticket, nor a ticket cut or bent."""
+    """An identifier, another signed text, or a truncated or modified token is refused."""
     text = TokenSigner([OLD]).sign(TICKET)
     others = [Identifiers([OLD]).create(), str(URLSafeSerializer(OLD).dumps(["a"])), text[:-1], text + "A", "." + text]
     others += [str(TokenSigner([OLD])._serializer.dumps(data)) for data in (None, 1, "a", ["a"], [1] * 7)]
