@@ -79,7 +79,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 def payload(name: str, size: int, content_type: str = "application/octet-stream") -> FilePayload:
-    """Return a file to choose, whose bytes follow from its name."""
+    """Return a file to choose, whose bytes are derived from its name."""
     return {"name": name, "mimeType": content_type, "buffer": random.Random(name).randbytes(size)}
 
 
@@ -145,7 +145,7 @@ def test_three_uploads_run_at_once_and_the_others_wait(serve: Serve, open_page: 
 
 
 def test_files_can_be_dropped_on_the_page(serve: Serve, open_page: OpenPage, tmp_path: Path) -> None:
-    """Files dropped anywhere are uploaded; a folder among them is refused with what to do instead."""
+    """Files dropped anywhere are uploaded; a folder among them is refused with instructions."""
     page = open_page(serve("--anonymous").url)
     folder = tmp_path / "album"
     folder.mkdir()
@@ -282,7 +282,7 @@ def test_everything_works_with_the_keyboard(serve: Serve, open_page: OpenPage) -
     assert page.evaluate("navigator.clipboard.readText()") == sha256(file)
 
 
-# Keeps each text that an element shows from now on.
+# Records each text that an element shows from now on.
 RECORD_TEXTS = """(selector) => {
     window.texts = [];
     const element = document.querySelector(selector);
@@ -369,7 +369,7 @@ def test_an_upload_is_retried_after_the_server_was_gone(
 class Relay:
     """Forwards connections to *port*, and breaks those that carry an upload when the answer arrives.
 
-    :ivar losses: how many answers it still loses.
+    :ivar losses: the number of answers still to lose.
     """
 
     def __init__(self, port: int, losses: int) -> None:

@@ -82,7 +82,7 @@ def test_identifiers_are_made_for_a_pool(run: Run, uploads: UploadManager, pool_
 
 
 def test_status_tells_of_an_upload(run: Run, server: Any, uploads: UploadManager, pool_directory: str) -> None:
-    """`status` takes the identifier, or the id that `ls` shows."""
+    """`status` accepts the identifier, or the id that `ls` shows."""
     identifier = uploads.create_identifier()
     put(server, identifier)
     spoken = run("status", identifier, FILEUPLOAD_DIRECTORY=pool_directory)

@@ -153,7 +153,7 @@ def test_setup_can_be_repeated(pool: Pool) -> None:
 
 
 def test_pools_share_a_place(pool: Pool) -> None:
-    """The rules of one pool are not those of another in the same s3_bucket."""
+    """The rules of one pool are separate from those of another in the same s3_bucket."""
     other = Pool(pool.store, {**pool.settings}, "other")
     other.settings["pool"] = other.address
     pool.setup("--origin", PAGE)

@@ -67,7 +67,7 @@ def test_claims_hold_at_the_offer(site: DirectSite) -> None:
 
 
 def test_a_file_that_no_store_holds(open_site: Open) -> None:
-    """A file that is too large for any number of parts, or for a form, is refused, whatever ``max_size`` is."""
+    """A file that is too large for any number of parts, or for a form, is refused with any ``max_size``."""
     site = open_site(max_size=0)
     identifier = site.identifier()
     for wish in ({"size": 10**19 - 1}, {"size": (5 << 30) + 1, "method": "POST"}):

@@ -144,7 +144,7 @@ def test_addresses_outlive_a_change_of_keys(open_site: Open) -> None:
 
 
 def test_an_address_is_for_one_method(site: DirectSite, identifier: str, url: str) -> None:
-    """A part is sent with PUT, a form with POST, as to a store."""
+    """The address of a part accepts PUT only, and that of a form POST only, as in a store."""
     answer = site.ask("POST", url, data=CONTENT)
     assert (outcome(answer), answer.headers["Allow"]) == ((405, "method-not-allowed"), "PUT")
     posted = site.offer(identifier, len(CONTENT), method="POST")
@@ -193,7 +193,7 @@ def test_a_form_of_several_parts_of_a_store(site: DirectSite, kind: str) -> None
 
 
 def test_a_server_that_stores_bodies(tmp_path: Path) -> None:
-    """The status of a direct upload counts its parts, also on a server that buffers request bodies."""
+    """A direct upload is not marked as buffered on a server that buffers request bodies."""
     site = UploadSite(tmp_path / "pool")
     identifier = site.identifier()
     query = urlencode({"X-Progress-ID": identifier})
@@ -205,7 +205,7 @@ def test_a_server_that_stores_bodies(tmp_path: Path) -> None:
 
 
 def test_the_ticket_says_little(site: DirectSite, identifier: str, url: str) -> None:
-    """An address holds neither the identifier nor a path of the server, and is below the requested one."""
+    """A part's address is below the requested one, and its ticket holds neither the identifier nor a server path."""
     assert url.startswith(f"{site.base}/upload/direct/part?ticket=")
     fields: list[Any] = TokenSigner(site.manager.signing_keys)._serializer.loads(
         parse_qs(urlsplit(url).query)["ticket"][0]

@@ -19,7 +19,7 @@ LOOK = """() => ({
 def use_form(page: Page, file: str, speed_up: Callable[[], None]) -> list[str]:
     """Send the form; return the messages until the page redirects or shows an error.
 
-    :param speed_up: called when there is progress to be seen.
+    :param speed_up: called when progress is visible.
     """
     page.fill("[name=title]", "A title")
     page.set_input_files("[name=file]", file)
@@ -29,7 +29,7 @@ def use_form(page: Page, file: str, speed_up: Callable[[], None]) -> list[str]:
     def has_ended() -> bool:
         try:
             now: dict[str, Any] = page.evaluate(LOOK)
-        except Error:  # the page is just being left
+        except Error:  # the page is being left
             return False
         if now["message"] not in messages:
             messages.append(now["message"])

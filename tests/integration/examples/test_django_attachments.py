@@ -1,4 +1,4 @@
-"""The letters of ``examples/django-attachments``, with real browsers, and with clients without JavaScript."""
+"""The letters of ``examples/django-attachments``, with real browsers, and with clients that run no script."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def scene(start: Start, need: Callable[..., None], chromium: Browser, tmp_path: 
 
 
 def payload(name: str, size: int = 5_000, seed: str = "", content_type: str = "") -> FilePayload:
-    """Return a file to choose, whose bytes follow from its name and *seed*."""
+    """Return a file to choose, whose bytes are derived from its name and *seed*."""
     return {"name": name, "mimeType": content_type, "buffer": random.Random(name + seed).randbytes(size)}
 
 
@@ -174,7 +174,7 @@ def file_url(page: Page, name: str) -> str:
 
 
 def listed(person: BrowserContext, url: str) -> list[str]:
-    """Return the names that the server lists to *person* at the address of a bundle."""
+    """Return the names that the server lists at the address of a bundle, with the cookies of *person*."""
     return [attachment["name"] for attachment in person.request.get(url).json()]
 
 
@@ -600,7 +600,7 @@ def test_strange_files_of_a_form_are_sent_as_they_are(start: Start, client: requ
 
 
 def test_the_project_keeps_to_itself(start: Start, client: requests.Session) -> None:
-    """Data is readable by its owner alone, and a 404 page reveals nothing of the project."""
+    """A path outside the static files is not found, and only the owner of the process can read its data."""
     site = start("django-attachments")
     answer = client.get(f"{site.url}/static/../letters/settings.py", timeout=PATIENCE)
     assert answer.status_code == 404

@@ -282,7 +282,7 @@ def test_flask_leaves_uploads_to_a_dedicated_server(
 
 @pytest.mark.parametrize("name", ["flask", "django", "pyramid"])
 def test_the_script_of_the_form_is_served(name: str, start: Start, browser: requests.Session) -> None:
-    """The page's only script is a file, and the same one in each example."""
+    """The form's only script is a static file, the same in each example."""
     site = start(name)
     (script,) = visit(browser, site.url).scripts
     response = browser.get(script, timeout=PATIENCE)

@@ -1,6 +1,6 @@
 """Attaches a file, and crashes before a request to the public storage: ``crashing.py SETTINGS NUMBER SIZE``.
 
-The settings are JSON; the requests count from 1, and the exit status is 9 if there was one of that number.
+The settings are JSON; the requests count from 1, and the exit status is 9 if the crash happened.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ few = st.sampled_from([0, 0, 1, 1, 1, 2, 3])
 
 @st.composite
 def spelled(draw: st.DrawFn, path: str) -> str:
-    """Return another spelling of *path* that a server may take for the same."""
+    """Return another spelling of *path* that a server may treat as the same."""
     segments = path.split("/")[1:]
     separators = ["/"] * len(segments)
     tail = ""

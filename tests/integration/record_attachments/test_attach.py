@@ -62,7 +62,7 @@ def test_a_preflight_is_answered_by_the_app(kinto: Kinto) -> None:
 
 
 def test_attributes_and_permissions_come_along(kinto: Kinto) -> None:
-    """The fields data and permissions are written with the file, and the writer keeps the record."""
+    """The fields data and permissions are written with the file, and the client keeps write access to the record."""
     kinto.attach(data='{"family": "sans"}', permissions='{"read": ["system.Everyone"]}')
     record = kinto.get(RECORD)
     assert record["data"]["family"] == "sans"
@@ -108,7 +108,7 @@ def test_data_cannot_bring_an_attachment(kinto: Kinto) -> None:
 
 
 def test_the_default_bucket_is_that_of_the_user(kinto: Kinto) -> None:
-    """In the default bucket, bucket and collection are made, and the answer names them by their own ids."""
+    """In the default bucket, bucket and collection are made, and the answer contains their own ids."""
     answer = kinto.attach("/v1/buckets/default/collections/pix/records/q")
     bucket = kinto.get("/v1/")["user"]["bucket"]
     assert answer.status_code == 201

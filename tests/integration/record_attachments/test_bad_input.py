@@ -123,7 +123,7 @@ def test_a_filename_cannot_add_headers(kinto: Kinto) -> None:
     name = "a\r\nSet-Cookie: x=1\x00\x1b.jpg"
     body = part(f'name="attachment"; filename="{name}"') + b"--limes--\r\n"
     answer = send(kinto, body)
-    if answer.status_code == 400:  # the parser of forms refuses the line break itself
+    if answer.status_code == 400:  # the form parser itself refuses the line break
         check(kinto, answer, 400, INVALID_PARAMETERS, "")
     answer = send(kinto, part('name="attachment"; filename="a%0D%0ASet-Cookie: x=1\x1b\x7f.jpg"') + b"--limes--\r\n")
     attachment = answer.json()

@@ -60,7 +60,7 @@ UTF7 = json.dumps({"data": {"+AGE-ttachment": FORGED}})
 @in_pool
 @pytest.mark.parametrize("kind", CHARSETS)
 def test_a_charset_cannot_be_hidden(kinto: Kinto, kind: str) -> None:
-    """A body in UTF-7 is refused, however Content-Type says so, alone and in a batch, and in a batch's own headers."""
+    """A body in UTF-7 is refused with any spelling of Content-Type, alone, in a batch, and in a batch's own headers."""
     before = kinto.attached()
     assert change(kinto, "PATCH", RECORD, UTF7.encode(), **{"Content-Type": kind}).status == 415
     request = {"method": "PATCH", "path": RECORD, "body": json.loads(UTF7)}
@@ -448,7 +448,7 @@ OTHER_BODIES = [
 @pytest.mark.parametrize(("kind", "body"), [row[1:] for row in OTHER_BODIES], ids=[row[0] for row in OTHER_BODIES])
 @pytest.mark.parametrize("method", ["PATCH", "PUT", "POST"])
 def test_bodies_that_may_set_the_attribute_are_refused(rest: Rest, method: str, kind: str, body: bytes) -> None:
-    """A body that sets the attribute, or can be read so that it does, is refused, also by a POST at the record."""
+    """A body that sets the attribute, or can be read so that it does, is refused, also in a POST to the record."""
     attachment = attach(rest)
     answer = ask(rest, method, THING, body, Content_Type=kind)
     assert answer.status in {400, 415}, answer.body

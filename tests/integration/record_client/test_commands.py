@@ -208,7 +208,7 @@ def test_any_content_comes_back(run: CommandLine, place: Names, tmp_path: Path, 
 
 
 def test_any_name_comes_back(run: CommandLine, place: Names, tmp_path: Path) -> None:
-    """Names in other scripts, with quotes or with control characters, are sent as browsers send them."""
+    """Names in other scripts, with quotes or with control characters, are encoded as browsers encode them."""
     for name in ODD_NAMES:
         (tmp_path / name).write_text(name)
     assert "5 uploaded, 0 up to date, 0 failed" in run("upload", *place, *ODD_NAMES).stdout

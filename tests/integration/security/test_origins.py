@@ -83,14 +83,14 @@ def test_a_preflight_promises_what_the_path_takes(tmp_path: Path, path: str, que
 
 
 def test_a_preflight_of_a_stranger(open_site: UploadSite) -> None:
-    """The preflight of an unknown origin is refused, and does not reach the app."""
+    """The preflight of an unknown origin is refused, and the answer names no origin."""
     answer = preflight(open_site, FOE)
     assert answer.outcome == (403, "origin-not-allowed")
     assert allowed(answer) is None
 
 
 def test_every_origin_may_be_let_in(tmp_path: Path) -> None:
-    """With ``*``, the answer names the origin of the request."""
+    """With ``*``, the answer names the origin of the request, whatever it is."""
     site = UploadSite(tmp_path, cors_origins="*")
     assert allowed(preflight(site, FOE)) == FOE
     assert allowed(site.put(b"x")) is None

@@ -38,7 +38,7 @@ class Kind:
     :ivar chunked: a form may be chunked, without a length.
     :ivar hides_length: the app does not see the Content-Length of a body that is chunked as well.
     :ivar tells_broken_chunks: a plain body may be chunked as well.
-    :ivar ends_reads: a read that waits for a slow client can be ended.
+    :ivar ends_reads: a read from a slow client can be ended.
     """
 
     command: tuple[str, ...]

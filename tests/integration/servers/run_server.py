@@ -1,8 +1,8 @@
 """Runs one WSGI server with one small app behind the middleware, for the tests beside this file.
 
-``python run_server.py NAME`` starts a server that has no command of its own, or none that takes a free port; it
+``python run_server.py NAME`` starts a server that has no command of its own, or none that supports port 0; it
 prints the address once it listens. The others load ``application`` or ``paste_app`` from here. The pool is in
-the folder that the environment names.
+the folder given in the environment.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HOST = "127.0.0.1"
 
 
 def describe(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Answer with what the app behind the middleware was given."""
+    """Answer with the input of the app behind the middleware."""
     length = environ.get("CONTENT_LENGTH") or "0"
     bucket = environ.get("fileupload.bucket")
     seen = {

@@ -1,7 +1,7 @@
 """Broken HTTP/2 streams, on servers that would never end the read of such a body.
 
-``fileupload serve`` takes HTTP/1.1 only; granian, as it comes, takes both on one port, and uploads over HTTP/2 are
-refused there without a read. On each of them the same is done many times, and the server goes on to answer.
+``fileupload serve`` supports HTTP/1.1 only; granian supports both on one port by default, and uploads over HTTP/2
+are refused there without a read. Each test breaks many streams, and then checks that the server still answers.
 """
 
 from __future__ import annotations

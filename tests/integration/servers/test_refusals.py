@@ -144,7 +144,7 @@ def send_raw(server: Server, head: str, body: bytes) -> bytes:
 def check_client_error(received: bytes) -> None:
     """Check that every answer in *received*, if there is one, is a client error.
 
-    Some servers take what they did not read of a refused body for a further request, and refuse that too.
+    Some servers treat the unread rest of a refused body as a further request, and refuse that too.
     """
     assert all(code.startswith(b"4") for code in re.findall(rb"HTTP/1\.[01] (\d{3})", received)), received
 
@@ -180,7 +180,7 @@ def test_a_length_with_space_around_it(server: Server) -> None:
 def test_length_and_chunks_together(server: Server, make_form: Callable[[bytes], Form], method: str) -> None:
     """A body with both a length and chunks is refused, and nothing of it becomes a second request.
 
-    Where the server hides the length from us, the chunks alone count (RFC 9112, 6.3), never the length.
+    If the server hides the length from us, the chunks alone count (RFC 9112, 6.3), never the length.
     """
     form = make_form(b"whole")
     body = f"{len(form.body):x}\r\n".encode() + form.body + b"\r\n0\r\n\r\n"
@@ -213,7 +213,7 @@ def test_a_second_request_after_a_refusal(server: Server) -> None:
 
 
 def without_continue(received: bytes) -> bytes:
-    """Return *received* without the answers that only ask for the body; some servers ask twice."""
+    """Return *received* without the 100 Continue answers; some servers send two."""
     return re.sub(rb"HTTP/1\.[01] 100 [^\r]*\r\n(?:[^\r]+\r\n)*\r\n", b"", received)
 
 

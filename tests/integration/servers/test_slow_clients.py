@@ -1,6 +1,6 @@
 """Slow, stalled and non-reading clients: none holds a thread beyond the limits.
 
-The servers are given limits so that a test is over soon; where a limit is not to be the reason, it is an hour.
+The servers have short limits to keep the tests short; a limit that must not take effect is an hour.
 """
 
 from __future__ import annotations

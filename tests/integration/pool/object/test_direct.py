@@ -65,7 +65,7 @@ def every_step(pool: ObjectPool) -> int:
 
 @pytest.fixture
 def dying(pool: ObjectPool, place: Place, prefix: str) -> Callable[[], list[str]]:
-    """Crash processes at each step of an upload; return the buckets."""
+    """Crash processes at the tested steps of an upload; return the buckets."""
     pool._dead_after = DEAD_AFTER
     settings = json.dumps({"pool": f"s3://{place.store.s3_bucket}/{prefix}", **place.access})
     every = str(every_step(pool))
@@ -208,7 +208,7 @@ def test_a_late_part_where_a_store_does_not_seal(
 ) -> None:
     """Data sent to an object that is joined, and not yet copied, is in no file: the upload fails instead.
 
-    The same bytes once more do no harm.
+    Sending the same bytes again has no effect.
     """
     again = upload_clients.send_all(pool, upload_clients.begin(pool, [*map(len, contents)]), contents)
     before_copies.append(lambda: again[1](contents[1] if same else b"z" * len(contents[1])))
@@ -232,7 +232,7 @@ def test_a_late_part_where_a_store_does_not_seal(
 class Losses:
     """Loses the answer to one of the requests to a store, which has carried it out.
 
-    :ivar left: so many requests until then.
+    :ivar left: the number of requests until the loss.
     """
 
     left = -1

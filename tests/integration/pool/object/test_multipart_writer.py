@@ -100,7 +100,7 @@ def test_many_parts_arrive_as_they_were(store: S3Store, monkeypatch: pytest.Monk
 def test_nothing_counts_behind_a_part_that_was_lost(store: S3Store, monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
     """If a part was lost, completing fails at each retry, and makes no object of the other parts and keeps none.
 
-    A store that loses one part and takes the next cannot be had otherwise.
+    The loss is simulated, since real stores cannot be made to lose a part.
     """
     monkeypatch.setattr(object_writer, "DEFAULT_PART_SIZE", MIN_PART_SIZE)
     key, content = uuid.uuid4().hex, random.Random(lost).randbytes(3 * MIN_PART_SIZE + 10)

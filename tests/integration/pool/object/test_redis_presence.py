@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ID = "0123456789abcdef" * 2
 
 
-# Valkey comes from PyPI, and is there wherever the tests run.
+# Valkey is installed from PyPI, and available wherever the tests run.
 pytestmark = pytest.mark.full_with(redis_server="redis-server")
 
 
