@@ -39,7 +39,7 @@ FAULTS = ["before", "after", "raise-before", "raise-after"]
 
 
 def collect(place: Place, records: list[dict[str, Any]], base_path: str = "") -> None:
-    """Run the garbage collection with a clock long after."""
+    """Run the garbage collection for uploads of any age."""
     settings = RecordSettings.parse({"directory": str(place.pool), "record_url": TEMPLATE, "base_path": base_path})
     by_path = {f"/api/things/{record['id']}": record for record in records}
 
@@ -53,7 +53,7 @@ def collect(place: Place, records: list[dict[str, Any]], base_path: str = "") ->
 @pytest.mark.parametrize("there", [False, True], ids=["new", "there"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_app_that_fails(rest: Rest, fault: str, there: bool) -> None:
-    """The client gets the app's error; the file stays only if the record has it now."""
+    """The client gets the app's error; afterwards the disk holds only the file that the record has."""
     if there:
         assert rest.attach(file=("old.bin", b"old")).ok
     answer = rest.attach(file=("new.bin", b"new"), headers={**ALICE, "X-Fault": fault})
@@ -110,7 +110,7 @@ def test_a_client_who_goes_away(rest: Rest) -> None:
 
 
 def test_a_server_that_is_killed(tmp_path: Path) -> None:
-    """The index has an upload that a crash interrupted, and the garbage collection removes the rest of it."""
+    """An upload interrupted by a crash is in the index, and the garbage collection removes its remains."""
     with running_rest(tmp_path, workers=1) as server:
         server.attach("/api/things/two")
         with begin(server.url, 3 << 20):

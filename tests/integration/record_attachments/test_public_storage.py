@@ -81,7 +81,7 @@ class PublicStorageSite:
         return answer
 
     def collect(self) -> None:
-        """Run the garbage collection with a clock long after."""
+        """Run the garbage collection for uploads of any age."""
 
         def ask(path: str) -> tuple[int, Any]:
             record = self.app.records.get(path)

@@ -507,7 +507,7 @@ def test_no_more_is_decompressed_than_the_record_tells(
     told: int,
     status: int,
 ) -> None:
-    """The decompression of a file ends at the size in its record."""
+    """A file that decompresses to more bytes than its record states is an error."""
     packed = gzip.compress(b"content")
     original = {"filename": "a.txt", "hash": sha256(b"content"), "size": told}
     site.write(collection, "r", {"attachment": attachment(put_public(packed), packed, original=original)})
