@@ -1,4 +1,4 @@
-"""What tests of browsers share: one Chromium for a whole run."""
+"""Fixtures of the browser tests: one Chromium for a whole run."""
 
 from tests.support.chromium import chromium
 

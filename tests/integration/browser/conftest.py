@@ -1,4 +1,4 @@
-"""Pages in the system's Chromium; a page that breaks its own content security policy, or a script, fails its test."""
+"""Pages in the system's Chromium; a violation of the page's CSP, or a script error, fails the test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.chromium import open_context
 
 @pytest.fixture
 def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
-    """Open an address in a browser context of its own, which takes Playwright's options."""
+    """Open an address in a browser context of its own, with Playwright's options."""
     contexts = []
     faults: list[str] = []
 

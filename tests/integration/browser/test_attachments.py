@@ -1,4 +1,4 @@
-"""Session attachments in a real Chromium: its cookie, its forms, and what it tells of the pages that ask."""
+"""Session attachments in a real Chromium: the session cookie, forms, and the handling of cross-origin pages."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 def names(page: Page, base: str) -> list[str]:
-    """Return what is in the bundle of the session of the page's browser."""
+    """Return the names of the files in the session's bundle, as the page's browser sees them."""
     found: list[str] = page.evaluate(
         "async address => (await (await fetch(address)).json()).map(each => each.name)", f"{base}/attachments/letter/"
     )
@@ -70,7 +70,7 @@ def files(*given: str) -> list[Any]:
 
 
 def test_a_form_and_a_script(serve: Serve, open_page: OpenPage) -> None:
-    """Files of a form, of a script and of names in any writing are in the bundle, and nobody else sees them."""
+    """Files sent by a form or a script, with names in any script, are in the bundle of their own session only."""
     base = serve()
     page = open_page(base)
     page.set_input_files("[name=first]", files("brief ü.txt", '"quotes".txt', "🎉.txt", "100%.txt"))
@@ -98,7 +98,7 @@ def test_a_download_is_saved(serve: Serve, open_page: OpenPage, tmp_path: Path) 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["other site", "other port"])
 def test_the_page_of_another_origin(serve: Serve, open_page: OpenPage, host: str) -> None:
-    """Neither its form nor its script can put a file into a visitor's bundle, nor remove one, nor read the list."""
+    """A page of another origin can neither add, remove nor list files of a visitor's bundle, by form or by script."""
     base = serve()
     evil = serve(action=f"{base}/attachments/letter/").replace("127.0.0.1", host)
     page = open_page(base)
@@ -119,7 +119,7 @@ def test_the_page_of_another_origin(serve: Serve, open_page: OpenPage, host: str
 
 
 def test_the_page_of_a_trusted_origin(serve: Serve, open_page: OpenPage) -> None:
-    """A page at another port that is trusted may send with the visitor's cookie, and read the answer."""
+    """A page of a trusted origin at another port may send requests with the visitor's cookie and read the answers."""
     friend = serve()
     base = serve(trusted_origins=friend)
     page = open_page(base)

@@ -52,7 +52,7 @@ REFUSED = """async address => {
 
 @pytest.fixture
 def page_url() -> Iterator[str]:
-    """The address of a page, on a server of its own."""
+    """Return the address of a page that a separate server serves."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
@@ -75,7 +75,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., DirectSite]]:
 
 
 def test_a_script_of_another_origin(serve: Callable[..., DirectSite], open_page: OpenPage, page_url: str) -> None:
-    """It sends the parts of a file side by side, reads their ETags, and gets the descriptor; the bytes are right."""
+    """A script of another origin sends parts in parallel, reads their ETags and gets the descriptor."""
     site = serve(cors_origins=page_url)
     identifier = site.identifier()
     sent = open_page(page_url).evaluate(SEND, [f"{site.base}/upload", identifier, SIZE])
@@ -90,7 +90,7 @@ def test_a_script_of_another_origin(serve: Callable[..., DirectSite], open_page:
 
 
 def test_a_script_that_may_not(serve: Callable[..., DirectSite], open_page: OpenPage, page_url: str) -> None:
-    """From an origin that is not named, a browser sends no part, though the address is known."""
+    """From an origin that is not listed, a browser sends no part, even with a valid address."""
     site = serve(cors_origins="https://good.example.com")
     identifier = site.identifier()
     address = site.offer(identifier, 1)["url"]

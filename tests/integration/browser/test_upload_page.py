@@ -32,7 +32,7 @@ MEGABYTE = 1 << 20
 
 @dataclass(frozen=True)
 class PageServer:
-    """A dedicated server that runs."""
+    """A running dedicated server."""
 
     url: str
     pool: Path
@@ -44,11 +44,11 @@ class PageServer:
         return {hashlib.sha256(path.read_bytes()).hexdigest(): path.stat().st_size for path in paths}
 
     def leftovers(self) -> list[Path]:
-        """Return what the pool holds of uploads, finished or not."""
+        """Return the names of all files of uploads in the pool, finished or not."""
         return [path for path in files_in(self.pool) if path.parent != self.pool and path.name != "lock"]
 
     def identifier(self, *options: str) -> str:
-        """Make an identifier, as an application would."""
+        """Make an identifier as an application does."""
         return self._command("identifier", *options)
 
     def _command(self, name: str, *options: str) -> str:
@@ -79,7 +79,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 def payload(name: str, size: int, content_type: str = "application/octet-stream") -> FilePayload:
-    """Return a file to choose, whose bytes follow from its name."""
+    """Return a file to choose, whose bytes are derived from its name."""
     return {"name": name, "mimeType": content_type, "buffer": random.Random(name).randbytes(size)}
 
 
@@ -97,7 +97,7 @@ def expect_state(entry: Locator, state: str) -> None:
 
 
 def begin_film(server: PageServer, page: Page, folder: Path) -> tuple[FilePayload, Callable[[], None]]:
-    """Begin to send a file slowly, and wait until it arrives; return it, and what makes the page fast again."""
+    """Start a throttled upload and wait until bytes arrive; return it, and a function that removes the throttling."""
     speed_up = slow_down(page)
     film = payload("film.mkv", 20 * MEGABYTE)
     page.get_by_label("Choose files").set_input_files(on_disk(folder, film))
@@ -128,7 +128,7 @@ def test_picked_files_arrive_whole(serve: Serve, open_page: OpenPage) -> None:
 
 
 def test_three_uploads_run_at_once_and_the_others_wait(serve: Serve, open_page: OpenPage) -> None:
-    """Of five files three are sent, with percentage, speed and time left; the others follow when there is room."""
+    """Of five files three are sent, with percentage, speed and time left; the others start as slots become free."""
     page = open_page(serve("--anonymous").url)
     speed_up = slow_down(page)
     page.get_by_label("Choose files").set_input_files([payload(f"{n}.bin", MEGABYTE) for n in range(5)])
@@ -145,7 +145,7 @@ def test_three_uploads_run_at_once_and_the_others_wait(serve: Serve, open_page: 
 
 
 def test_files_can_be_dropped_on_the_page(serve: Serve, open_page: OpenPage, tmp_path: Path) -> None:
-    """Files dropped anywhere are uploaded; a folder among them is refused with what to do instead."""
+    """Files dropped anywhere are uploaded; a folder among them is refused with instructions."""
     page = open_page(serve("--anonymous").url)
     folder = tmp_path / "album"
     folder.mkdir()
@@ -166,7 +166,7 @@ def test_files_can_be_dropped_on_the_page(serve: Serve, open_page: OpenPage, tmp
 
 
 def test_cancelling_leaves_nothing_behind(serve: Serve, open_page: OpenPage, tmp_path: Path) -> None:
-    """A cancelled upload stops on the server too, which forgets it; it can be started again."""
+    """A cancelled upload is stopped and discarded on the server too, and can be started again."""
     server = serve("--anonymous")
     page = open_page(server.url)
     film, speed_up = begin_film(server, page, tmp_path)
@@ -182,7 +182,7 @@ def test_cancelling_leaves_nothing_behind(serve: Serve, open_page: OpenPage, tmp
 
 
 def test_a_file_above_the_limit_is_refused_before_anything_is_sent(serve: Serve, open_page: OpenPage) -> None:
-    """The sentence names both sizes, nothing goes to the server, and a file of just the limit is taken."""
+    """The refusal names both sizes, no request is sent, and a file of exactly the limit is accepted."""
     page = open_page(serve("--anonymous", "--max-size", "1").url)
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url))
@@ -199,7 +199,7 @@ def test_a_file_above_the_limit_is_refused_before_anything_is_sent(serve: Serve,
 
 
 def test_the_servers_refusal_is_shown(serve: Serve, open_page: OpenPage) -> None:
-    """What only the server can know comes back as its refusal, and its sentence stands in the row."""
+    """A refusal that only the server can decide on is shown in the row with the server's message."""
     server = serve()
     page = open_page(f"{server.url}?X-Progress-ID={server.identifier('--content-type', 'image/png')}")
     with page.expect_response(lambda response: response.request.method == "POST") as refusal:
@@ -211,7 +211,7 @@ def test_the_servers_refusal_is_shown(serve: Serve, open_page: OpenPage) -> None
 
 
 def test_the_limit_of_the_identifier_is_known_to_the_page(serve: Serve, open_page: OpenPage) -> None:
-    """A file that the identifier does not allow is refused before a byte of it is sent."""
+    """A file that the identifier does not allow is refused by the page before a byte of it is sent."""
     server = serve()
     page = open_page(f"{server.url}?X-Progress-ID={server.identifier('--max-size', '1')}")
     page.get_by_label("Choose files").set_input_files(payload("big.bin", 3 * MEGABYTE))
@@ -221,7 +221,7 @@ def test_the_limit_of_the_identifier_is_known_to_the_page(serve: Serve, open_pag
 
 
 def test_an_identifier_takes_one_upload_of_all_chosen_files(serve: Serve, open_page: OpenPage) -> None:
-    """Under the application's identifier all files go in one form; afterwards the page takes no more."""
+    """With an identifier of the application all files go in one form; afterwards the page accepts no more."""
     server = serve()
     identifier = server.identifier()
     page = open_page(f"{server.url}?X-Progress-ID={identifier}")
@@ -237,14 +237,14 @@ def test_an_identifier_takes_one_upload_of_all_chosen_files(serve: Serve, open_p
 
 
 def test_without_an_identifier_the_page_says_that_one_is_needed(serve: Serve, open_page: OpenPage) -> None:
-    """Where not everybody may upload, a visitor without a link gets an explanation and no form."""
+    """Where identifiers are required, a visitor without a link gets an explanation and no form."""
     page = open_page(serve().url)
     expect(page.get_by_role("heading", name="This page needs an upload link")).to_be_visible()
     expect(page.locator("form")).to_be_hidden()
 
 
 def test_everything_works_with_the_keyboard(serve: Serve, open_page: OpenPage) -> None:
-    """Tab, Enter and Space choose, cancel, retry and copy; the focus shows, and is never lost."""
+    """Tab, Enter and Space choose, cancel, retry and copy; the focus is visible, and is never lost."""
     page = open_page(serve("--anonymous").url)
     speed_up = slow_down(page)
     file = payload("notes.txt", 3 * MEGABYTE)
@@ -277,12 +277,12 @@ def test_everything_works_with_the_keyboard(serve: Serve, open_page: OpenPage) -
     expect(copy).to_be_focused()
     page.evaluate(RECORD_TEXTS, "[data-action=copy]")
     page.keyboard.press("Space")
-    wait_on(page, lambda: "Copied" in page.evaluate("texts"))  # for two seconds, which a busy machine may pass over
+    wait_on(page, lambda: "Copied" in page.evaluate("texts"))  # for two seconds, which a busy machine may miss
     page.context.grant_permissions(["clipboard-read"])
     assert page.evaluate("navigator.clipboard.readText()") == sha256(file)
 
 
-# Keeps each text that an element shows from now on.
+# Records each text that an element shows from now on.
 RECORD_TEXTS = """(selector) => {
     window.texts = [];
     const element = document.querySelector(selector);
@@ -314,7 +314,7 @@ def test_the_form_works_without_javascript(serve: Serve, open_page: OpenPage) ->
 
 def test_a_parent_page_reads_the_answer_to_a_form_in_an_iframe(serve: Serve, open_page: OpenPage) -> None:
     """The data attributes of the answer carry the state and the whole descriptor, with any name in it."""
-    # Policies are off for the parent, which stands for a page of an application in front of the same server.
+    # CSP is bypassed for the parent, which stands for a page of an application in front of the same server.
     page = open_page(serve("--anonymous").url, bypass_csp=True)
     file = payload("\"quoted\" & <i>odd</i> 'name'.bin", 100)
     page.evaluate(POST_INTO_FRAME)
@@ -341,7 +341,7 @@ POST_INTO_FRAME = """() => {
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """A port on which a server can be started more than once."""
+    """Return a port on which a server can be started more than once."""
     with reserved_port() as number:
         yield number
 
@@ -349,7 +349,7 @@ def port() -> Iterator[int]:
 def test_an_upload_is_retried_after_the_server_was_gone(
     serve: Serve, port: int, open_page: OpenPage, tmp_path: Path
 ) -> None:
-    """When the server is killed the row says that the connection broke; Retry then sends the file whole."""
+    """After the server is killed the row reports the broken connection; Retry then sends the whole file."""
     server = serve("--anonymous", port=port)
     page = open_page(server.url)
     film, speed_up = begin_film(server, page, tmp_path)
@@ -367,9 +367,9 @@ def test_an_upload_is_retried_after_the_server_was_gone(
 
 
 class Relay:
-    """Passes connections on to *port*, and breaks those that carry an upload when the answer comes.
+    """Forwards connections to *port*, and breaks those that carry an upload when the answer arrives.
 
-    :ivar losses: how many answers it still loses.
+    :ivar losses: the number of answers still to lose.
     """
 
     def __init__(self, port: int, losses: int) -> None:
@@ -412,7 +412,7 @@ class Relay:
 
 @pytest.mark.parametrize("losses", [1, 1000])
 def test_a_lost_answer_is_no_lost_upload(serve: Serve, open_page: OpenPage, losses: int) -> None:
-    """When the answer is lost, once or whenever the browser tries again, the page finds that the upload is done."""
+    """When the answer is lost, once or at each retry of the browser, the page finds that the upload is complete."""
     server = serve("--anonymous")
     relay = Relay(urlsplit(server.url).port or 0, losses)
     page = open_page(relay.url)
@@ -425,7 +425,7 @@ def test_a_lost_answer_is_no_lost_upload(serve: Serve, open_page: OpenPage, loss
 
 
 def test_a_used_identifier_is_refused_before_anything_is_sent(serve: Serve, open_page: OpenPage) -> None:
-    """A link whose upload is complete is not taken for the success of the next one."""
+    """A link whose upload is complete is refused, and not counted as the success of the next upload."""
     server = serve()
     url = f"{server.url}?X-Progress-ID={server.identifier()}"
     for state in ("done", "failed"):
@@ -439,7 +439,7 @@ def test_a_used_identifier_is_refused_before_anything_is_sent(serve: Serve, open
 def test_a_file_that_is_gone_is_told_apart_from_a_broken_connection(
     serve: Serve, open_page: OpenPage, tmp_path: Path
 ) -> None:
-    """A file deleted before its turn came fails with the reason, and the others go on."""
+    """A file deleted before its turn fails with the reason, and the other uploads continue."""
     server = serve("--anonymous")
     page = open_page(server.url)
     speed_up = slow_down(page)
@@ -455,7 +455,7 @@ def test_a_file_that_is_gone_is_told_apart_from_a_broken_connection(
 
 
 def test_leaving_while_uploads_run_asks_first(serve: Serve, open_page: OpenPage) -> None:
-    """The browser warns while something is being sent, and no longer when all has ended."""
+    """The browser warns while an upload runs, and no longer when all uploads have ended."""
     page = open_page(serve("--anonymous").url)
     speed_up = slow_down(page)
     questions: list[str] = []
@@ -465,7 +465,7 @@ def test_leaving_while_uploads_run_asks_first(serve: Serve, open_page: OpenPage)
         dialog.dismiss()
 
     page.on("dialog", stay)
-    page.get_by_role("heading", name="Upload files").click()  # browsers warn only people who used the page
+    page.get_by_role("heading", name="Upload files").click()  # browsers warn only after an interaction with the page
     page.get_by_label("Choose files").set_input_files(payload("a.bin", 3 * MEGABYTE))
     expect_state(row(page, "a.bin"), "sending")
     page.close(run_before_unload=True)
@@ -477,7 +477,7 @@ def test_leaving_while_uploads_run_asks_first(serve: Serve, open_page: OpenPage)
 
 
 def test_screen_readers_hear_what_matters_and_no_more(serve: Serve, open_page: OpenPage) -> None:
-    """The live region tells of the start and the end of an upload, not of every step of its progress."""
+    """The live region announces the start and the end of an upload, but not each step of its progress."""
     page = open_page(serve("--anonymous").url)
     announcer = page.get_by_role("status")
     expect(announcer).to_have_attribute("aria-live", "polite")
@@ -492,12 +492,12 @@ def test_screen_readers_hear_what_matters_and_no_more(serve: Serve, open_page: O
     assert page.evaluate("texts") == ["1 file added.", "a.bin is uploaded."]
 
 
-# Roles whose elements mean nothing to a listener without a name.
+# Roles whose elements convey nothing without a name.
 NAMED = {"button", "link", "progressbar", "textbox", "heading", "region", "form", "list"}
 
 
 def accessible(page: Page) -> list[tuple[str, str]]:
-    """Return the role and the name of everything in Chromium's accessibility tree."""
+    """Return the role and the name of each node in Chromium's accessibility tree."""
     session = page.context.new_cdp_session(page)
     nodes = session.send("Accessibility.getFullAXTree")["nodes"]
     return [
@@ -532,7 +532,7 @@ def test_everything_has_a_name(serve: Serve, open_page: OpenPage) -> None:
     assert "Progress of 0-" + "long-name-" * 12 + ".bin" in [name for role, name in found if role == "progressbar"]
 
 
-# The lowest contrast of any text that shows, with the text (WCAG 2, 1.4.3: at least 4.5).
+# The lowest contrast of any visible text, with the text (WCAG 2, 1.4.3: at least 4.5).
 LOWEST_CONTRAST = """() => {
     const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
     const luminance = (color) => numbers(color).slice(0, 3).map((part) => part / 255)
@@ -557,14 +557,14 @@ LOWEST_CONTRAST = """() => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_can_be_read_in_both_schemes(serve: Serve, open_page: OpenPage, scheme: str) -> None:
-    """No text has less contrast than WCAG's level AA asks for."""
+    """No text has less contrast than WCAG's level AA requires."""
     page = busy_page(serve, open_page, color_scheme=scheme)
     contrast, text = page.evaluate(LOWEST_CONTRAST)
     assert contrast >= 4.5, text
 
 
 def test_a_narrow_screen_scrolls_in_one_direction_only(serve: Serve, open_page: OpenPage) -> None:
-    """At 320 pixels everything fits the width, long names too."""
+    """At a width of 320 pixels all content fits, long names too."""
     page = busy_page(serve, open_page, viewport={"width": 320, "height": 640})
     assert page.evaluate("document.documentElement.scrollWidth") == 320
 
@@ -578,7 +578,7 @@ def test_nothing_moves_for_people_who_asked_for_that(serve: Serve, open_page: Op
 
 
 def test_other_scripts_can_use_the_transport(serve: Serve, open_page: OpenPage) -> None:
-    """``fileupload.upload`` gives the descriptor, with text fields and rising progress."""
+    """``fileupload.upload`` returns the descriptor, and supports text fields and progress events."""
     page = open_page(serve("--anonymous").url)
     descriptor, steps = page.evaluate(
         """async () => {
@@ -595,7 +595,7 @@ def test_other_scripts_can_use_the_transport(serve: Serve, open_page: OpenPage) 
 
 
 def test_the_transport_gives_the_servers_refusal(serve: Serve, open_page: OpenPage) -> None:
-    """A refusal carries the server's code, status and sentence."""
+    """A refusal carries the server's code, status and message."""
     page = open_page(serve("--anonymous").url)
     refused = page.evaluate(
         """() => fileupload.upload(new File(['x'], 'x'), {identifier: 'forged'}).result
@@ -606,7 +606,7 @@ def test_the_transport_gives_the_servers_refusal(serve: Serve, open_page: OpenPa
 
 
 def test_a_cancelled_upload_stays_cancelled(serve: Serve, open_page: OpenPage) -> None:
-    """However quickly cancel and retry follow each other, nothing is sent after the last cancel."""
+    """Nothing is sent after the last cancel, however quickly cancel and retry alternate."""
     server = serve("--anonymous")
     page = open_page(server.url)
     codes = page.evaluate(

@@ -56,7 +56,7 @@ uppy.on('upload-success', async (file, response) => {
 
 @dataclass
 class World:
-    """A page with Uppy, the app, and the application behind it."""
+    """A page with Uppy, the app, and the application that receives webhooks."""
 
     site: S3FileupSite
     application: Application
@@ -64,7 +64,7 @@ class World:
     folder: Path
 
     def send(self, content: bytes = CONTENT) -> None:
-        """Give Uppy a file, and let it begin."""
+        """Add a file to Uppy, and start the upload."""
         path = self.folder / NAME
         path.write_bytes(content)
         self.page.locator("input.uppy-Dashboard-input").first.set_input_files(path)
@@ -75,7 +75,7 @@ class World:
         return self.page.locator(".uppy-Dashboard")
 
     def expect_told(self, content: bytes = CONTENT) -> None:
-        """Wait until the application was told of the file; what is stored is what was sent."""
+        """Wait until the application was notified of the file, and check that the stored bytes are those sent."""
         expect(self.page).to_have_title("kept")
         expect(self.dashboard).to_contain_text("Complete")
         [(answered, descriptor)] = self.application.told
@@ -106,7 +106,7 @@ def _page_app(version: int, script: Callable[[], str]) -> Any:
 
 @pytest.fixture(params=[pytest.param(5, marks=pytest.mark.full), 6], ids=["Uppy 5", "Uppy 6"])
 def version(request: pytest.FixtureRequest) -> int:
-    """The versions of Uppy, which ask in different ways."""
+    """Return each version of Uppy; the versions send different requests."""
     version: int = request.param
     if not (_DIST / f"uppy{version}/dist/uppy.min.js").exists():
         required = os.environ.get("FILEUPLOAD_REQUIRE_ALL") == "1"
@@ -148,7 +148,7 @@ def open_world(
 
 @pytest.mark.parametrize("multipart", [False, True], ids=["single", "multipart"])
 def test_a_file_comes_as_it_was(open_world: OpenWorld, multipart: bool) -> None:
-    """The pool has the bytes, the application is told of them once, and the user sees that it went well."""
+    """The pool has the bytes, the application is notified once, and the page shows the success."""
     world = open_world(multipart=multipart)
     world.send()
     world.expect_told()
@@ -158,7 +158,7 @@ def test_a_file_comes_as_it_was(open_world: OpenWorld, multipart: bool) -> None:
 @pytest.mark.parametrize("content", [b"", b"few bytes"], ids=["empty", "small"])
 @pytest.mark.parametrize("multipart", [False, True], ids=["single", "multipart"])
 def test_a_small_file(open_world: OpenWorld, multipart: bool, content: bytes) -> None:
-    """A file of few bytes, or none, comes as well, also where parts are wished for."""
+    """A file of few bytes, or none, is stored too, also when multipart upload is requested."""
     world = open_world(multipart=multipart)
     world.send(content)
     world.expect_told(content)
@@ -166,7 +166,7 @@ def test_a_small_file(open_world: OpenWorld, multipart: bool, content: bytes) ->
 
 @pytest.mark.full_with(open_world="ceph")
 def test_what_is_cancelled_is_gone(open_world: OpenWorld) -> None:
-    """Of an upload that is cancelled in the middle nothing is left, in the pool or in the store."""
+    """Cancelling an upload in the middle leaves nothing in the pool or in the store."""
     world = open_world(multipart=True)
     sent: list[Route] = []
 
@@ -190,7 +190,7 @@ def test_what_is_cancelled_is_gone(open_world: OpenWorld) -> None:
 @pytest.mark.parametrize("open_world", ["directory"], indirect=True)
 @pytest.mark.parametrize("multipart", [False, True], ids=["single", "multipart"])
 def test_what_breaks_is_sent_again(open_world: OpenWorld, version: int, multipart: bool) -> None:
-    """A connection that breaks once costs nobody a file."""
+    """A file is uploaded despite a connection that breaks once."""
     world = open_world(multipart=multipart)
     broken: list[str] = []
 
@@ -203,7 +203,7 @@ def test_what_breaks_is_sent_again(open_world: OpenWorld, version: int, multipar
 
     world.page.route("**/part?*", break_once)
     world.send()
-    if version == 5 and not multipart:  # it tries again by itself only for parts
+    if version == 5 and not multipart:  # it retries by itself only for parts
         world.page.locator(".uppy-StatusBar-actionBtn--retry").click()
     world.expect_told()
     assert broken
@@ -212,16 +212,16 @@ def test_what_breaks_is_sent_again(open_world: OpenWorld, version: int, multipar
 @pytest.mark.full_with(open_world="ceph")
 @pytest.mark.parametrize("multipart", [False, True], ids=["single", "multipart"])
 def test_what_is_too_large(open_world: OpenWorld, version: int, multipart: bool) -> None:
-    """Who sends more than is allowed is told so, and nothing is kept; but for parts that may be tried again."""
+    """A file above the limit is refused with a reason, and nothing is kept, except parts that may be retried."""
     world = open_world(multipart=multipart, max_size="6M")
     world.send()
     if version == 5 and not multipart and isinstance(world.site.pool, ObjectPool):
-        # An address for PUT does not bound the length at the store; it is found when the page completes.
+        # A presigned PUT does not bound the length at the store; the excess is found when the page completes.
         expect(world.dashboard).to_contain_text("at most 6291456 are allowed; nothing was kept")
     else:
         expect(world.dashboard).to_contain_text("Upload failed")
     if version == 6 and multipart:
-        # Once a part was refused it tells us no more, not even of a cancellation: parts go when they are old.
+        # After a refused part Uppy sends no further request, not even a cancellation: the parts are removed by age.
         list(world.site.pool.purge(-1))
     wait_on(world.page, lambda: not world.site.leftovers())
     assert world.application.told == []

@@ -1,4 +1,4 @@
-"""The command line, called as its user calls it."""
+"""The command line, run as a user runs it."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def server(pool_directory: str) -> Any:
-    """The app of a server, in this process, over the pool that the commands are asked about."""
+    """Return the app of a server in this process, over the pool that the commands read."""
     return make_server_app(Settings.parse({"directory": pool_directory, "max_size": "1K"}))
 
 
@@ -56,21 +56,21 @@ def test_each_command_explains_itself(run: Run, command: str) -> None:
 
 
 def test_a_command_is_needed(run: Run) -> None:
-    """Without a command, the usage is told, and the exit status is that of a wrong call."""
+    """Without a command, the usage is printed, and the exit status is that of a usage error."""
     done = run()
     assert done.returncode == 2
     assert "usage: fileupload" in done.stderr
 
 
 def test_keys_are_made(run: Run) -> None:
-    """`key` prints a good key, each time another."""
+    """`key` prints a valid key, a different one each time."""
     first, second = run("key").stdout.strip(), json.loads(run("key", "--json").stdout)["key"]
     assert first != second
     assert len(first) >= 43
 
 
 def test_identifiers_are_made_for_a_pool(run: Run, uploads: UploadManager, pool_directory: str) -> None:
-    """What `identifier` prints is valid for that pool, with the claims that were asked for."""
+    """`identifier` prints an identifier that is valid for that pool, with the requested claims."""
     done = run("identifier", "--directory", pool_directory, "--max-size", "5b", "--max-age", "1h")
     claims = uploads.verify_for_upload(done.stdout.strip())
     assert claims.max_size == 5
@@ -82,7 +82,7 @@ def test_identifiers_are_made_for_a_pool(run: Run, uploads: UploadManager, pool_
 
 
 def test_status_tells_of_an_upload(run: Run, server: Any, uploads: UploadManager, pool_directory: str) -> None:
-    """`status` takes the identifier, or the id that `ls` shows."""
+    """`status` accepts the identifier, or the id that `ls` shows."""
     identifier = uploads.create_identifier()
     put(server, identifier)
     spoken = run("status", identifier, FILEUPLOAD_DIRECTORY=pool_directory)
@@ -94,14 +94,14 @@ def test_status_tells_of_an_upload(run: Run, server: Any, uploads: UploadManager
 
 
 def test_status_tells_of_a_failure(run: Run, server: Any, uploads: UploadManager, pool_directory: str) -> None:
-    """Of a failed upload, `status` says why."""
+    """`status` gives the reason of a failed upload."""
     identifier = uploads.create_identifier()
     put(server, identifier, b"x" * 2000)
     assert "At most 1 KB" in run("status", identifier, "--directory", pool_directory).stdout
 
 
 def test_failures_have_a_sentence_and_a_status(run: Run, uploads: UploadManager, pool_directory: str) -> None:
-    """What cannot be done is told on standard error, in JSON too if asked, and the exit status is not 0."""
+    """Errors are printed on standard error, as JSON on request, and the exit status is not 0."""
     for arguments, sentence in (
         (("status", uploads.create_identifier()), "there is no upload with this identifier"),
         (("clear", "x" * 32), "this identifier is not valid"),
@@ -121,7 +121,7 @@ def test_failures_have_a_sentence_and_a_status(run: Run, uploads: UploadManager,
 def test_uploads_are_listed_cleared_and_purged(
     run: Run, server: Any, uploads: UploadManager, pool_directory: str
 ) -> None:
-    """`ls` shows what is there, `clear` removes one, `purge` the old ones, and a dry run nothing."""
+    """`ls` lists the uploads, `clear` removes one, `purge` the old ones, and a dry run none."""
     assert "The pool is empty." in run("ls", "--directory", pool_directory).stdout
     first, second = uploads.create_identifier(), uploads.create_identifier()
     put(server, first)
@@ -154,7 +154,7 @@ def test_uploads_are_listed_cleared_and_purged(
     ],
 )
 def test_a_server_does_not_start_with_a_mistake(run: Run, arguments: list[str], sentence: str) -> None:
-    """A wrong option is told with what would be right, before anything listens."""
+    """A wrong option is reported with the valid values before the server listens."""
     done = run("serve", *arguments)
     assert done.returncode in {1, 2}
     assert sentence in done.stderr
@@ -162,7 +162,7 @@ def test_a_server_does_not_start_with_a_mistake(run: Run, arguments: list[str], 
 
 
 def test_a_taken_port_is_told(run: Run) -> None:
-    """Two servers never share a port unnoticed."""
+    """A second server on a port that is in use fails with an error."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:

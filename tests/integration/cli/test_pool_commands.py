@@ -1,4 +1,4 @@
-"""``fileupload pool setup``, called as its user calls it, on real stores."""
+"""``fileupload pool setup``, run as a user runs it, on real stores."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class Pool:
         return run(*options, **self.settings, **settings)
 
     def results(self, *options: str) -> dict[str, str]:
-        """Run the command; return what became of each rule."""
+        """Run the command; return the result for each rule."""
         done = self.setup("--json", *options)
         assert done.stderr == ""
         return {rule["rule"]: rule["result"] for rule in json.loads(done.stdout)["rules"]}
 
     def lifecycle(self) -> list[dict[str, Any]]:
-        """Return the rules of lifecycle, those of others among them."""
+        """Return the lifecycle rules, including foreign ones."""
         found: list[dict[str, Any]] = self.store.client.get_bucket_lifecycle_configuration(**self.target)["Rules"]
         return sorted(found, key=lambda rule: str(rule["ID"]))
 
@@ -70,7 +70,7 @@ class Pool:
         return found
 
     def put_rules_of_others(self) -> None:
-        """Let there be rules."""
+        """Install rules that are not the pool's."""
         self.store.client.put_bucket_lifecycle_configuration(
             **self.target, LifecycleConfiguration={"Rules": LIFECYCLE_OF_OTHERS}
         )
@@ -89,7 +89,7 @@ def run(*options: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def pool(radosgw: str) -> Iterator[Pool]:
-    """One in Ceph."""
+    """Return a pool in Ceph."""
     store = new_store(radosgw, CEPH_KEYS)
     yield Pool(store, access(radosgw, CEPH_KEYS))
     store.client.close()
@@ -97,21 +97,21 @@ def pool(radosgw: str) -> Iterator[Pool]:
 
 @pytest.fixture
 def swift_pool(swift: str) -> Iterator[Pool]:
-    """One in Swift, which knows neither kind of rules."""
+    """Return a pool in Swift, which supports neither kind of rules."""
     store = new_store(swift, SWIFT_KEYS)
     yield Pool(store, access(swift, SWIFT_KEYS))
     store.client.close()
 
 
 def test_the_command_explains_itself() -> None:
-    """--help says what it does, and shows an example."""
+    """--help describes the command, and shows an example."""
     done = run("--help")
     assert done.returncode == 0
     assert "example: fileupload pool setup" in done.stdout
 
 
 def test_the_rules_of_others_stay(pool: Pool) -> None:
-    """Both rules are installed beside those that are there, of which none changes."""
+    """Both rules are installed beside existing rules, of which none changes."""
     pool.put_rules_of_others()
     lifecycle, cors = pool.lifecycle(), pool.cors()
     done = pool.setup("--origin", PAGE)
@@ -126,7 +126,7 @@ def test_the_rules_of_others_stay(pool: Pool) -> None:
 
 
 def test_rules_of_the_older_form_stay(pool: Pool) -> None:
-    """Where others have rules of the older form, ours is of that too: there are stores that take no mixture."""
+    """Beside rules of the older form, the pool's rules have that form too: some stores accept no mixture."""
     older = {"ID": "older", "Status": "Enabled", "Prefix": "logs/", "Expiration": {"Days": 30}}
     pool.store.client.put_bucket_lifecycle_configuration(**pool.target, LifecycleConfiguration={"Rules": [older]})
     pool.setup("--origin", PAGE)
@@ -137,7 +137,7 @@ def test_rules_of_the_older_form_stay(pool: Pool) -> None:
 
 
 def test_setup_can_be_repeated(pool: Pool) -> None:
-    """Once more changes nothing; other days and origins replace the former rules."""
+    """Repeating the setup changes nothing; other days and origins replace the former rules."""
     pool.put_rules_of_others()
     origins = ("--origin", PAGE, "--origin", OTHER_PAGE)
     assert pool.results(*origins) == {"lifecycle": "installed", "CORS": "installed"}
@@ -153,7 +153,7 @@ def test_setup_can_be_repeated(pool: Pool) -> None:
 
 
 def test_pools_share_a_place(pool: Pool) -> None:
-    """The rules of one pool are not those of another in the same s3_bucket."""
+    """The rules of one pool are separate from those of another in the same s3_bucket."""
     other = Pool(pool.store, {**pool.settings}, "other")
     other.settings["pool"] = other.address
     pool.setup("--origin", PAGE)
@@ -163,7 +163,7 @@ def test_pools_share_a_place(pool: Pool) -> None:
 
 
 def test_a_dry_run_changes_nothing(pool: Pool) -> None:
-    """What would be done is told, and not done."""
+    """A dry run reports the changes without making them."""
     pool.put_rules_of_others()
     before = pool.lifecycle(), pool.cors()
     done = pool.setup("--origin", PAGE, "--dry-run")
@@ -174,7 +174,7 @@ def test_a_dry_run_changes_nothing(pool: Pool) -> None:
 
 
 def test_origins_come_from_the_settings(pool: Pool) -> None:
-    """Without --origin those of the setting may; without any, no CORS rule is made, which is told."""
+    """Without --origin the origins of the settings are used; without any, no CORS rule is made, which is reported."""
     assert pool.results() == {"lifecycle": "installed", "CORS": "skipped"}
     done = pool.setup(cors_origins=f"{PAGE} {OTHER_PAGE}")
     assert done.returncode == 0
@@ -184,7 +184,7 @@ def test_origins_come_from_the_settings(pool: Pool) -> None:
 
 
 def preflight(url: str, origin: str, method: str) -> requests.Response:
-    """Ask what a browser asks before a page of *origin* may send."""
+    """Send the preflight of a page of *origin* that is about to upload."""
     headers = {
         "Origin": origin,
         "Access-Control-Request-Method": method,
@@ -194,7 +194,7 @@ def preflight(url: str, origin: str, method: str) -> requests.Response:
 
 
 def test_pages_may_upload(pool: Pool) -> None:
-    """A browser is told that pages of the origins may send, and others may not; before, none might."""
+    """A preflight permits pages of the given origins only; before the setup it permits none."""
     pool.put_rules_of_others()
     url = pool.store.part_url("pool/file", "upload", 1, 4, 600)
     assert preflight(url, PAGE, "PUT").status_code == 403
@@ -216,7 +216,7 @@ def test_pages_may_upload(pool: Pool) -> None:
 
 
 def test_unfinished_uploads_are_aborted(pool: Pool) -> None:
-    """The store itself removes the parts of what is not finished in time, and of nothing else."""
+    """The store itself removes the parts of uploads that are not finished in time, and nothing else."""
     pool.store.put("pool/finished", b"finished")
     for key in ("elsewhere", "pool/unfinished"):
         pool.store.put_part(key, pool.store.create_multipart_upload(key, ""), 1, b"part")
@@ -227,7 +227,7 @@ def test_unfinished_uploads_are_aborted(pool: Pool) -> None:
 
 
 def test_a_store_without_rules_says_so(swift_pool: Pool) -> None:
-    """Of each rule that the store does not take its own answer is told, and what to do instead."""
+    """For each rule that the store does not support, the command prints the store's answer and the alternative."""
     done = swift_pool.setup("--origin", PAGE)
     assert (done.returncode, done.stderr) == (1, "")
     lifecycle, cors = done.stdout.splitlines()
@@ -253,7 +253,7 @@ def test_a_store_without_rules_says_so(swift_pool: Pool) -> None:
     ],
 )
 def test_a_wrong_place_is_told(place: Place, changed: dict[str, str], answer: str) -> None:
-    """A wrong bucket, key or address is told in one sentence, with the store's own answer and without the secret."""
+    """A wrong bucket, key or address is reported in one sentence, with the store's answer and without the secret."""
     address = f"s3://{place.store.s3_bucket}/{uuid.uuid4().hex}"
     done = run(**({"pool": address, **place.access} | changed))
     assert (done.returncode, done.stdout) == (1, "")
@@ -264,7 +264,7 @@ def test_a_wrong_place_is_told(place: Place, changed: dict[str, str], answer: st
 
 
 def test_a_folder_needs_nothing(pool_directory: str) -> None:
-    """For a pool in a folder nothing is to be set up; there cannot be a folder and a store."""
+    """A pool in a folder needs no setup, and a folder and a store exclude each other."""
     done = run("--directory", pool_directory)
     assert (done.returncode, done.stdout) == (0, "A pool in a directory needs no setup.\n")
     assert not os.path.exists(pool_directory)
@@ -282,7 +282,7 @@ def test_a_folder_needs_nothing(pool_directory: str) -> None:
     ],
 )
 def test_wrong_options_are_told(options: tuple[str, str], sentence: str) -> None:
-    """An option that cannot be is told with what would be right."""
+    """An invalid option is reported with the valid values."""
     done = run(*options, pool="s3://some-bucket/pool")
     assert done.returncode == 2
     assert sentence in done.stderr

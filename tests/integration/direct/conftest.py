@@ -1,4 +1,4 @@
-"""Sites for direct uploads on each kind of pool; what they log is looked at in the end."""
+"""Sites for direct uploads on each kind of pool; their logs are checked at the end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def pool_settings(kind: str, request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture(params=["directory", "swift"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """The kinds of pools: in a folder, where our own server takes the parts, and in a store."""
+    """Return each kind of pool: in a folder, where our own server receives the parts, and in a store."""
     kind: str = request.param
     return kind
 
@@ -68,5 +68,5 @@ def open_site(kind: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptu
 
 @pytest.fixture
 def site(open_site: Open) -> DirectSite:
-    """A site with the product's defaults, but for parts of 5 MiB."""
+    """Return a site with the product's defaults, except for parts of 5 MiB."""
     return open_site()

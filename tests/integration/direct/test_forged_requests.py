@@ -1,4 +1,4 @@
-"""Hostile requests to the addresses of direct uploads: a clear refusal, never a fault of ours, and nothing is made."""
+"""Hostile requests to the addresses of direct uploads: each is refused clearly, without a server error or a trace."""
 
 from __future__ import annotations
 
@@ -54,27 +54,27 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE")
 
 @pytest.fixture
 def kind() -> str:
-    """A pool in a folder: in a store, nothing of this is different."""
+    """Return a pool in a folder: a store makes no difference here."""
     return "directory"
 
 
 @pytest.fixture
 def untouched(site: DirectSite) -> Iterator[DirectSite]:
-    """A site in whose pool nothing may be made."""
+    """Return a site, and check that nothing was made in its pool."""
     yield site
     assert list(site.pool.buckets()) == []
 
 
 @pytest.mark.parametrize("text", BAD_TEXTS.values(), ids=BAD_TEXTS)
 def test_what_is_no_wish(untouched: DirectSite, text: bytes) -> None:
-    """What cannot be read as JSON, or is no object with a name and a size, is refused before anything is made."""
+    """A request that is no JSON object with a name and a size is refused before anything is made."""
     answer = untouched.ask("POST", "/direct", untouched.identifier(), data=text)
     assert outcome(answer) == (400, "malformed-request")
 
 
 @pytest.mark.parametrize("name", ["filename", "size", "content-type", "sha256", "method"])
 def test_odd_values(site: DirectSite, name: str) -> None:
-    """A value of the wrong kind is refused by its name; none is a fault of ours."""
+    """A value of the wrong type is refused by its name; none causes a server error."""
     for value in ODD:
         answer = site.ask("POST", "/direct", site.identifier(), data=json.dumps({**FINE, name: value}))
         if answer.status_code == 200:
@@ -85,7 +85,7 @@ def test_odd_values(site: DirectSite, name: str) -> None:
 
 
 def test_a_wish_that_is_too_long(untouched: DirectSite) -> None:
-    """JSON past 2 MiB is refused, and the answer is read though more comes; so is a name past any reason."""
+    """JSON above 2 MiB is refused, and the client reads the answer while it sends; so is an excessively long name."""
     identifier = untouched.identifier()
     long = json.dumps({**FINE, "filename": "a" * 4097})
     assert outcome(untouched.ask("POST", "/direct", identifier, data=long)) == (400, "malformed-request")
@@ -96,7 +96,7 @@ def test_a_wish_that_is_too_long(untouched: DirectSite) -> None:
 
 @pytest.mark.parametrize("stop", [None, 0, 5], ids=["chunked", "nothing", "half"])
 def test_a_wish_that_breaks_off(tmp_path: Path, stop: int | None) -> None:
-    """Of a body in chunks the end must be certain; of one with a length, all must come."""
+    """A chunked body must have its final chunk, and a body with a length must be complete."""
     site = UploadSite(tmp_path / "pool")
     body = json.dumps(FINE).encode()
     query = urlencode({"X-Progress-ID": site.identifier()})
@@ -119,7 +119,7 @@ def test_a_wish_that_breaks_off(tmp_path: Path, stop: int | None) -> None:
     ids=str,
 )
 def test_what_names_no_parts(site: DirectSite, named: Any) -> None:
-    """What is no list of parts with numbers and ETags is refused, and the upload is as it was."""
+    """A body that is no list of parts with numbers and ETags is refused, and the upload is unchanged."""
     identifier = site.identifier()
     site.put(site.offer(identifier, 1)["url"], b"x")
     assert outcome(site.complete(identifier, data=json.dumps(named))) == (400, "malformed-request")
@@ -143,7 +143,7 @@ def test_what_names_no_parts(site: DirectSite, named: Any) -> None:
     ids=["folders", "drive", "dots", "control", "surrogates", "direction", "markup", "long", "empty"],
 )
 def test_hostile_names(site: DirectSite, tmp_path: Path, name: str, kept: str) -> None:
-    """A name is a name and never a path; what cannot stand in one is taken off."""
+    """A name is never used as a path, and characters that are not allowed in names are removed."""
     identifier = site.identifier()
     before = {path for path in files_in(tmp_path) if not path.is_relative_to(tmp_path / "pool")}
     answer = site.ask("POST", "/direct", identifier, data=json.dumps({**FINE, "filename": name}))
@@ -157,7 +157,7 @@ def test_hostile_names(site: DirectSite, tmp_path: Path, name: str, kept: str) -
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_any_method(site: DirectSite, method: str, address: str) -> None:
-    """Each address has its methods; to all others it answers that, and which it has."""
+    """Each address refuses other methods than its own, and lists those it has."""
     identifier = site.identifier()
     for chosen in ("", identifier, identifier[:-1], "x"):
         answer = site.ask(method, address, chosen, data=b"{}")
@@ -170,7 +170,7 @@ def test_any_method(site: DirectSite, method: str, address: str) -> None:
 
 @pytest.mark.parametrize("number", ["0", "-1", "1.5", "ü", "", "100000", "9" * 5000, "1 ", "٣"])
 def test_numbers_that_are_none(untouched: DirectSite, number: str) -> None:
-    """What is no number of a part is refused, also where an upload would begin."""
+    """An invalid part number is refused, also where it would start an upload."""
     identifier = untouched.identifier()
     for method in ("POST", "GET"):
         answer = untouched.ask(method, "/direct", identifier, params={"from": number}, json=FINE)
@@ -200,7 +200,7 @@ wishes = st.one_of(
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wish=wishes)
 def test_any_json(lasting_site: UploadSite, wish: Any) -> None:
-    """Whatever JSON comes, it is an offer or a refusal; and so for completing."""
+    """Any JSON results in an offer or a refusal, and so it does when an upload is completed."""
     body, query = json.dumps(wish).encode(), urlencode({"X-Progress-ID": lasting_site.identifier()})
     assert lasting_site.send("POST", "/upload/direct", query, body).status in {200, 400, 413}
     assert lasting_site.send("POST", "/upload/direct/complete", query, body).status in {400, 404}

@@ -1,4 +1,4 @@
-"""Direct uploads are refused before a byte is sent, or when they are completed; nothing is kept of what is refused."""
+"""Limits of direct uploads: refused before a byte is sent, or on completion; nothing of a refused upload is kept."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RESERVE = 16 * MEBIBYTE
 
 
 def check_nothing_kept(site: DirectSite, identifier: str, code: str) -> None:
-    """Check that the status tells why, that nothing else is left, and that all can begin anew."""
+    """Check that the status gives the reason, that nothing else is left, and that the upload can start anew."""
     status = site.status(identifier)
     assert (status["state"], status["code"]) == ("error", code)
     assert site.leftovers(identifier) == []
@@ -48,7 +48,7 @@ def check_nothing_kept(site: DirectSite, identifier: str, code: str) -> None:
 def test_limits_hold_at_the_offer(
     open_site: Open, settings: dict[str, str], wish: dict[str, Any], refusal: tuple[int, str]
 ) -> None:
-    """What is past a limit gets no address; what is at it does."""
+    """A request above a limit gets no address; one at the limit does."""
     site = open_site(**settings)
     identifier = site.identifier()
     fine = {"filename": "a.png", "content-type": "text/plain", "size": 10}
@@ -58,7 +58,7 @@ def test_limits_hold_at_the_offer(
 
 
 def test_claims_hold_at_the_offer(site: DirectSite) -> None:
-    """What the identifier does not allow gets no address."""
+    """A request that the identifier does not allow gets no address."""
     small, image = site.identifier(max_size="10B"), site.identifier(content_types=["image/*"])
     assert site.refused(small, {"filename": "a", "size": 11}) == (413, "too-large")
     assert site.refused(image, {"filename": "a.txt", "size": 1}) == (415, "type-not-allowed")
@@ -67,7 +67,7 @@ def test_claims_hold_at_the_offer(site: DirectSite) -> None:
 
 
 def test_a_file_that_no_store_holds(open_site: Open) -> None:
-    """A file that is too large for any number of parts, or for a form, is refused, whatever ``max_size`` is."""
+    """A file that is too large for any number of parts, or for a form, is refused with any ``max_size``."""
     site = open_site(max_size=0)
     identifier = site.identifier()
     for wish in ({"size": 10**19 - 1}, {"size": (5 << 30) + 1, "method": "POST"}):
@@ -76,7 +76,7 @@ def test_a_file_that_no_store_holds(open_site: Open) -> None:
 
 @pytest.fixture
 def small_disk(open_site: Open, monkeypatch: pytest.MonkeyPatch) -> DirectSite:
-    """A site whose pool has a small disk of its own, of which a reserve is to be left."""
+    """Return a site whose pool has a small disk of its own, of which a reserve must stay free."""
     site = open_site(min_free_space=f"{RESERVE}B")
 
     def free_space(pool: DirectoryPool) -> int:
@@ -89,7 +89,7 @@ def small_disk(open_site: Open, monkeypatch: pytest.MonkeyPatch) -> DirectSite:
 
 @pytest.mark.parametrize("kind", ["directory"])
 def test_the_reserve_is_left(small_disk: DirectSite, kind: str) -> None:
-    """What would not leave the reserve gets no address; of several parts, the file that is made of them counts too."""
+    """An upload that would use the reserve gets no address; the file joined from several parts counts too."""
     identifier = small_disk.identifier()
     for size in (RESERVE + 1, RESERVE // 2 + 1):
         assert small_disk.refused(identifier, {"filename": "a", "size": size}) == (507, "pool-full")
@@ -100,7 +100,7 @@ def test_the_reserve_is_left(small_disk: DirectSite, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["directory"])
 def test_room_that_others_have_taken(small_disk: DirectSite, kind: str) -> None:
-    """Where others have taken the room meanwhile, parts are refused, and what was sent waits until there is some."""
+    """If the disk has filled up meanwhile, parts are refused, and earlier parts wait until there is space again."""
     identifier, content = small_disk.identifier(), os.urandom(6 * MEBIBYTE)
     first, second = small_disk.offer(identifier, len(content))["parts"]
     small_disk.put(first["url"], content[: first["size"]])
@@ -117,7 +117,7 @@ def test_room_that_others_have_taken(small_disk: DirectSite, kind: str) -> None:
 
 
 def test_another_checksum(site: DirectSite) -> None:
-    """A file with another SHA-256 than was given is not kept."""
+    """A file whose SHA-256 differs from the declared one is not kept."""
     identifier = site.identifier()
     site.put(site.offer(identifier, len(CONTENT), sha256=hashlib.sha256(b"other").hexdigest())["url"], CONTENT)
     assert outcome(site.complete(identifier)) == (400, "checksum-mismatch")
@@ -128,7 +128,7 @@ def test_another_checksum(site: DirectSite) -> None:
     "named", [[], [{"number": 1, "etag": '"00"'}], [{"number": 2, "etag": "{}"}]], ids=["none", "other", "number"]
 )
 def test_other_parts_than_were_named(site: DirectSite, named: list[dict[str, Any]]) -> None:
-    """Where the client names the parts, it is those that must be stored."""
+    """If the client lists the parts, the stored parts must be the same."""
     identifier = site.identifier()
     etag = site.put(site.offer(identifier, len(CONTENT))["url"], CONTENT).headers["ETag"]
     named = [{**each, "etag": each["etag"].format(etag)} for each in named]
@@ -138,7 +138,7 @@ def test_other_parts_than_were_named(site: DirectSite, named: list[dict[str, Any
 
 @pytest.mark.parametrize("wish", [{"size": 0}, {"size": 5}, {"size": 6 * MEBIBYTE}, {"size": 5, "method": "POST"}])
 def test_completed_without_having_sent(site: DirectSite, wish: dict[str, Any]) -> None:
-    """Who sends nothing is told so, and nothing is kept, not even what a store keeps of what is to come."""
+    """Completing an upload without any data is refused with a reason, and nothing is kept, also in a store."""
     identifier = site.identifier()
     site.offer(identifier, **wish)
     assert outcome(site.complete(identifier)) == (400, "incomplete")
@@ -146,7 +146,7 @@ def test_completed_without_having_sent(site: DirectSite, wish: dict[str, Any]) -
 
 
 def test_completed_without_a_part(site: DirectSite) -> None:
-    """What is missing is named."""
+    """Completing an upload with a missing part is refused, and the part is named."""
     identifier = site.identifier()
     site.put(site.offer(identifier, 6 * MEBIBYTE)["parts"][1]["url"], bytes(MEBIBYTE))
     answer = site.complete(identifier)
@@ -156,7 +156,7 @@ def test_completed_without_a_part(site: DirectSite) -> None:
 
 
 def test_parts_of_sizes_that_are_not_known(site: DirectSite) -> None:
-    """Where parts were agreed of which the client tells the sizes as it sends them, none can be listed beforehand."""
+    """If the sizes of the parts are only known as they are sent, no part can be listed beforehand."""
     identifier = site.identifier()
     status = UploadStatus(state=State.UPLOADING, resumable=True, direct=DirectUploadTerms())
     attempt = site.pool.begin(identifier[:32], status)
@@ -166,7 +166,7 @@ def test_parts_of_sizes_that_are_not_known(site: DirectSite) -> None:
 
 
 def test_never_announced(site: DirectSite) -> None:
-    """Without an offer there is nothing to complete, nor to list, and nothing is made."""
+    """Without an offer an upload can be neither completed nor listed, and nothing is made."""
     identifier = site.identifier()
     assert outcome(site.complete(identifier)) == (404, "not-direct")
     assert outcome(site.ask("GET", "/direct", identifier)) == (404, "not-direct")
@@ -177,7 +177,7 @@ def test_never_announced(site: DirectSite) -> None:
 @pytest.mark.parametrize("change", [b"x", b""], ids=["more", "less"])
 @pytest.mark.parametrize("size", [10, 6 * MEBIBYTE], ids=["whole", "part"])
 def test_another_length_than_was_signed(site: DirectSite, size: int, change: bytes) -> None:
-    """More or fewer bytes than an address is for are refused there, and what was sent before stays."""
+    """An address refuses more or fewer bytes than were signed, and earlier data stays."""
     identifier, content = site.identifier(), os.urandom(size)
     offered = site.offer(identifier, size)
     url = offered["parts"][0]["url"] if size > MEBIBYTE else offered["url"]
@@ -195,7 +195,7 @@ def test_another_length_than_was_signed(site: DirectSite, size: int, change: byt
 
 
 def test_the_identifier_of_another(site: DirectSite) -> None:
-    """A forged identifier opens nothing, and what is sent to one's own address comes to no other upload."""
+    """A forged identifier gives no access, and data sent to one's own address reaches no other upload."""
     mine, theirs = site.identifier(), site.identifier()
     address = site.offer(mine, len(CONTENT))["url"]
     theirs_address = site.offer(theirs, len(CONTENT))["url"]
@@ -214,7 +214,7 @@ def test_the_identifier_of_another(site: DirectSite) -> None:
 
 
 def test_an_ordinary_upload_cannot_be_completed(site: DirectSite) -> None:
-    """One that runs goes on undisturbed, one that is done stays, and one that failed tells why."""
+    """A running upload is not disturbed, a finished one stays, and a failed one gives its reason."""
     running, done, failed = site.identifier(), site.identifier(), site.identifier()
     with closing(http.client.HTTPConnection(site.base.partition("://")[2], timeout=PATIENCE)) as connection:
         connection.putrequest("PUT", "/upload?" + urlencode({"X-Progress-ID": running}))
@@ -253,7 +253,7 @@ def test_the_policy_of_a_form(site: DirectSite, content: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["swift", "ceph"])
 def test_the_address_of_the_store_as_clients_see_it(open_site: Open, kind: str) -> None:
-    """With ``s3_public_url`` the addresses are signed for that one."""
+    """With ``s3_public_url`` the addresses are signed for that URL."""
     inside = open_site()
     assert isinstance(inside.pool, ObjectPool)
     public = inside.manager.settings.s3_endpoint_url.replace("127.0.0.1", "localhost")

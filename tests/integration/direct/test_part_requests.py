@@ -1,4 +1,4 @@
-"""Our own server takes the parts where the pool has no addresses: as strictly as a store, and nothing by halves."""
+"""Requests for parts to our own server, for pools without presigned URLs: as strict as a store, and atomic."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MEBIBYTE = 1 << 20
 
 @pytest.fixture
 def kind() -> str:
-    """A pool in a folder; forms have a test in a store too."""
+    """Return a pool in a folder; forms have a test in a store too."""
     return "directory"
 
 
@@ -40,13 +40,13 @@ def identifier(site: DirectSite) -> str:
 
 @pytest.fixture
 def url(site: DirectSite, identifier: str) -> str:
-    """The address of the only part of an upload."""
+    """Return the address of the only part of an upload."""
     url: str = site.offer(identifier, len(CONTENT))["url"]
     return url
 
 
 def check_completes(site: DirectSite, identifier: str) -> None:
-    """Check that what was sent is the content, and nothing else is there."""
+    """Check that the content is exactly the data sent, and that nothing else is left."""
     assert site.complete(identifier).status_code == 200
     assert site.stored(identifier) == CONTENT
     assert len(site.leftovers(identifier)) == 1
@@ -54,7 +54,7 @@ def check_completes(site: DirectSite, identifier: str) -> None:
 
 @pytest.mark.parametrize("before", [b"", CONTENT], ids=["the first", "another"])
 def test_a_part_that_breaks_off(site: DirectSite, identifier: str, url: str, before: bytes) -> None:
-    """Of a part that breaks off nothing stays; one that was whole before still counts."""
+    """An interrupted part leaves nothing; an earlier complete version of it still counts."""
     if before:
         site.put(url, before)
     parts = urlsplit(url)
@@ -72,7 +72,7 @@ def test_a_part_that_breaks_off(site: DirectSite, identifier: str, url: str, bef
 
 
 def test_parts_need_a_length(site: DirectSite, identifier: str, url: str) -> None:
-    """A part in chunks is refused, also by a server that could tell its end; so is a compressed one."""
+    """A chunked part is refused, also by a server that detects its end; so is a compressed one."""
 
     def chunks() -> Iterator[bytes]:
         yield CONTENT
@@ -86,7 +86,7 @@ def test_parts_need_a_length(site: DirectSite, identifier: str, url: str) -> Non
 
 
 def test_tickets_cannot_be_changed(site: DirectSite, identifier: str, url: str) -> None:
-    """With any character changed, taken off or added, an address is none; so is an empty one."""
+    """A ticket with any character changed, removed or added is invalid; so is an empty one."""
     ticket = url.partition("ticket=")[2]
     others = [ticket[:at] + ("A" if ticket[at] != "A" else "B") + ticket[at + 1 :] for at in range(0, len(ticket), 7)]
     for other in (
@@ -105,7 +105,7 @@ def test_tickets_cannot_be_changed(site: DirectSite, identifier: str, url: str) 
 
 
 def test_tickets_of_others(site: DirectSite, identifier: str, url: str) -> None:
-    """A ticket that was signed with another key, or for another attempt, takes nothing."""
+    """A ticket that was signed with another key, or for another attempt, is refused."""
     expires = int(time.time()) + 600
     foreign = TokenSigner([new_key()]).sign(UploadToken(identifier[:32], "0" * 16, 1, 0, None, expires))
     assert outcome(site.ask("PUT", "/direct/part", params={"ticket": foreign}, data=CONTENT)) == (
@@ -120,7 +120,7 @@ def test_tickets_of_others(site: DirectSite, identifier: str, url: str) -> None:
 
 
 def test_tickets_expire(open_site: Open, clock: Clock) -> None:
-    """After their time addresses take nothing, and new ones can be asked for."""
+    """An expired address is refused, and new addresses can be requested."""
     site = open_site(direct_expires=1)
     identifier = site.identifier()
     url = site.offer(identifier, len(CONTENT))["url"]
@@ -132,7 +132,7 @@ def test_tickets_expire(open_site: Open, clock: Clock) -> None:
 
 
 def test_addresses_outlive_a_change_of_keys(open_site: Open) -> None:
-    """An address that was signed with an older key is good as long as that key is."""
+    """An address that was signed with an older key is valid as long as that key is."""
     old, new = new_key(), new_key()
     before = open_site(upload_key=old)
     identifier = before.identifier()
@@ -144,7 +144,7 @@ def test_addresses_outlive_a_change_of_keys(open_site: Open) -> None:
 
 
 def test_an_address_is_for_one_method(site: DirectSite, identifier: str, url: str) -> None:
-    """A part is sent with PUT, a form with POST, as to a store."""
+    """The address of a part accepts PUT only, and that of a form POST only, as in a store."""
     answer = site.ask("POST", url, data=CONTENT)
     assert (outcome(answer), answer.headers["Allow"]) == ((405, "method-not-allowed"), "PUT")
     posted = site.offer(identifier, len(CONTENT), method="POST")
@@ -168,7 +168,7 @@ BAD_FORMS = {
 
 @pytest.mark.parametrize("kind", ["directory", "swift"])
 def test_bad_forms(site: DirectSite, kind: str) -> None:
-    """A form that is not as it was agreed is refused as a whole, and what was posted before still counts."""
+    """A form that differs from the signed one is refused as a whole, and an earlier one still counts."""
     identifier = site.identifier()
     offered = site.offer(identifier, len(CONTENT), method="POST")
     for before in (0, 1):
@@ -184,7 +184,7 @@ def test_bad_forms(site: DirectSite, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["directory", "swift"])
 def test_a_form_of_several_parts_of_a_store(site: DirectSite, kind: str) -> None:
-    """A large form passes through our own server as it comes."""
+    """A large form is streamed through our own server."""
     identifier, content = site.identifier(), os.urandom(18 * MEBIBYTE)
     offered = site.offer(identifier, len(content), method="POST")
     assert site.post(offered, content).status_code == 201
@@ -193,7 +193,7 @@ def test_a_form_of_several_parts_of_a_store(site: DirectSite, kind: str) -> None
 
 
 def test_a_server_that_stores_bodies(tmp_path: Path) -> None:
-    """A server that stores bodies before it calls us hides nothing of a direct upload: its parts show how far it is."""
+    """A direct upload is not marked as buffered on a server that buffers request bodies."""
     site = UploadSite(tmp_path / "pool")
     identifier = site.identifier()
     query = urlencode({"X-Progress-ID": identifier})
@@ -205,7 +205,7 @@ def test_a_server_that_stores_bodies(tmp_path: Path) -> None:
 
 
 def test_the_ticket_says_little(site: DirectSite, identifier: str, url: str) -> None:
-    """An address holds neither the identifier nor a path of the server, and is below the one that was asked."""
+    """A part's address is below the requested one, and its ticket holds neither the identifier nor a server path."""
     assert url.startswith(f"{site.base}/upload/direct/part?ticket=")
     fields: list[Any] = TokenSigner(site.manager.signing_keys)._serializer.loads(
         parse_qs(urlsplit(url).query)["ticket"][0]

@@ -1,4 +1,4 @@
-"""The course of a direct upload, with a real server and a real client, in a folder and in a store."""
+"""The steps of a direct upload, with a real server and a real client, in a folder and in a store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOMENTS = {"identifier", "started", "updated", "finished"}
 
 
 def test_the_app_gets_the_same_as_of_a_put(site: DirectSite) -> None:
-    """Behind the middleware a direct upload looks like any other; a store alone does not tell its SHA-256."""
+    """Behind the middleware a direct upload looks like any other, except that a store gives no SHA-256."""
     put, direct = site.identifier(), site.identifier()
     query = {"filename": "a ü.png"}
     expected = site.ask("PUT", "", put, params=query, data=CONTENT, headers={"Content-Type": "image/png"}).json()
@@ -60,7 +60,7 @@ def test_what_the_app_is_called_with(site: DirectSite) -> None:
 
 
 def test_the_status_while_parts_come(site: DirectSite) -> None:
-    """From the offer on, the status tells what is to come, and then how much has."""
+    """From the offer on, the status has the expected size, and then the number of received bytes."""
     identifier = site.identifier()
     offered = site.offer(identifier, 6 * MEBIBYTE, **{"content-type": "text/plain"})
     status = site.status(identifier)
@@ -76,7 +76,7 @@ def test_the_status_while_parts_come(site: DirectSite) -> None:
 
 
 def test_parts_are_sent_and_listed_and_sent_again(site: DirectSite) -> None:
-    """Which parts have come is told with their ETags; new addresses are as good as the first; parts may come again."""
+    """Stored parts are listed with ETags; new addresses are as valid as the first; a part may be sent again."""
     content = os.urandom(12 * MEBIBYTE)
     identifier = site.identifier()
     offered = site.offer(identifier, len(content), sha256=hashlib.sha256(content).hexdigest())
@@ -105,7 +105,7 @@ def test_parts_are_sent_and_listed_and_sent_again(site: DirectSite) -> None:
 
 @pytest.mark.parametrize("kind", ["directory", "swift", "ceph"])
 def test_a_form(site: DirectSite) -> None:
-    """A form is posted to the store, or to our own server, and named as it was agreed."""
+    """A form is posted to the store, or to our own server, and stored under the agreed name."""
     identifier = site.identifier()
     offered = site.offer(identifier, len(CONTENT), method="POST", **{"content-type": "text/plain"})
     assert offered["method"] == "POST"
@@ -126,7 +126,7 @@ def test_an_empty_file(site: DirectSite) -> None:
 
 
 def test_more_parts_than_an_answer_holds(site: DirectSite) -> None:
-    """Of very many parts the first thousand are answered, with where to go on; and a store is asked little for them."""
+    """A list of very many parts comes in pages of a thousand, and takes few requests to the store."""
     identifier = site.identifier()
     asked: list[object] = []
     if isinstance(site.pool, ObjectPool):
@@ -145,7 +145,7 @@ def test_more_parts_than_an_answer_holds(site: DirectSite) -> None:
 
 
 def test_an_old_identifier_completes_what_it_began(site: DirectSite, clock: Clock) -> None:
-    """With an identifier that has expired no upload begins, and one that has begun comes to its end."""
+    """With an expired identifier no upload begins, but one that has begun can be completed."""
     identifier, other = site.identifier(max_age=1), site.identifier(max_age=1)
     site.offer(identifier, len(CONTENT))
     clock.advance(3)  # its age is counted in whole seconds
@@ -156,7 +156,7 @@ def test_an_old_identifier_completes_what_it_began(site: DirectSite, clock: Cloc
 
 
 def test_anyone_where_it_is_set(open_site: Open) -> None:
-    """With ``anonymous``, a client that knows nothing but the address comes all the way."""
+    """With ``anonymous``, a client that has only the address can make a complete upload."""
     site = open_site(anonymous=True)
     identifier = site.ask("POST", "/identifier").json()["identifier"]
     site.put(site.offer(identifier, len(CONTENT))["url"], CONTENT)
@@ -175,7 +175,7 @@ def test_the_one_path(open_site: Open) -> None:
 
 
 def test_a_dedicated_server_is_left_to_it(open_site: Open) -> None:
-    """With ``upload_url`` all of this passes to the app, the identifier is as good at the dedicated server."""
+    """With ``upload_url`` these requests pass to the app, and the identifier is valid at the dedicated server."""
     here, there = open_site(upload_url="https://uploads.example.com/upload"), open_site()
     identifier = here.identifier()
     for method, address in (("POST", "/direct"), ("GET", "/direct"), ("PUT", "/direct/part?ticket=x")):
@@ -188,7 +188,7 @@ def test_a_dedicated_server_is_left_to_it(open_site: Open) -> None:
 
 
 def test_a_reset_in_the_middle(site: DirectSite) -> None:
-    """After a reset nothing can be sent to the old addresses or completed, nothing is left, and all begins anew."""
+    """After a reset the old addresses are refused, completing fails, nothing is left, and an upload can start anew."""
     identifier = site.identifier()
     offered = site.offer(identifier, 6 * MEBIBYTE)
     site.put(offered["parts"][1]["url"], bytes(MEBIBYTE))
@@ -203,7 +203,7 @@ def test_a_reset_in_the_middle(site: DirectSite) -> None:
 
 
 def test_a_new_beginning(site: DirectSite) -> None:
-    """Who asks for addresses again begins anew: what was sent before is gone, and its addresses take nothing."""
+    """A second request for addresses starts anew: earlier data is discarded, and the earlier addresses are refused."""
     identifier = site.identifier()
     old = site.offer(identifier, 6 * MEBIBYTE)
     site.put(old["parts"][1]["url"], bytes(MEBIBYTE))
@@ -217,7 +217,7 @@ def test_a_new_beginning(site: DirectSite) -> None:
 
 
 def test_what_is_done_stays(site: DirectSite) -> None:
-    """A finished upload is neither completed again nor begun anew, and what comes late does not change it."""
+    """A finished upload is neither completed again nor restarted, and late data does not change it."""
     identifier = site.identifier()
     url = site.offer(identifier, len(CONTENT))["url"]
     site.put(url, CONTENT)
@@ -236,7 +236,7 @@ def allowed(answer: requests.Response) -> tuple[Any, Any]:
 
 
 def test_pages_of_other_origins(open_site: Open) -> None:
-    """Pages of the origins that are set may send and read all of it, errors too; those of others may not."""
+    """Pages of configured origins may send and read all requests, errors too; other pages may not."""
     site = open_site(cors_origins="https://good.example.com")
     identifier = site.identifier()
     good, bad = {"Origin": "https://good.example.com"}, {"Origin": "https://bad.example.com"}

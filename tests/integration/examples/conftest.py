@@ -23,7 +23,7 @@ GUNICORN = ("gunicorn", "--threads", "8", "--bind", "127.0.0.1:0")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to start an example: its folder, what it needs, and the arguments of ``python``."""
+    """How to start an example: its folder, its requirements, and the arguments of ``python``."""
 
     folder: str
     modules: tuple[str, ...]
@@ -61,14 +61,14 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class ExampleSite:
-    """An example that runs."""
+    """A running example."""
 
     url: str
     folder: Path
     pool: Path
 
     def in_pool(self) -> list[Path]:
-        """Return what the pool holds of uploads."""
+        """Return the files of uploads in the pool."""
         return [path for path in files_in(self.pool) if not path.name.startswith((".upload_key", ".turn", ".refusals"))]
 
 

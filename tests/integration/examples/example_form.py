@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Error, Page
 
 from tests.support.chromium import open_context, slow_down, wait_on
 
-# All at one moment, since the page may be left at any. Another page has no bar.
+# Read all at one moment, since the page may be left at any time. Other pages have no progress bar.
 LOOK = """() => ({
     message: document.querySelector('output')?.value ?? '',
     sending: document.querySelector('progress')?.hidden === false,
@@ -17,9 +17,9 @@ LOOK = """() => ({
 
 
 def use_form(page: Page, file: str, speed_up: Callable[[], None]) -> list[str]:
-    """Send the form; return the messages until it led elsewhere, or told of an error.
+    """Send the form; return the messages until the page redirects or shows an error.
 
-    :param speed_up: called when there is progress to be seen.
+    :param speed_up: called when progress is visible.
     """
     page.fill("[name=title]", "A title")
     page.set_input_files("[name=file]", file)
@@ -29,7 +29,7 @@ def use_form(page: Page, file: str, speed_up: Callable[[], None]) -> list[str]:
     def has_ended() -> bool:
         try:
             now: dict[str, Any] = page.evaluate(LOOK)
-        except Error:  # the page is just being left
+        except Error:  # the page is being left
             return False
         if now["message"] not in messages:
             messages.append(now["message"])
@@ -42,7 +42,7 @@ def use_form(page: Page, file: str, speed_up: Callable[[], None]) -> list[str]:
 
 
 def send_form(browser: Browser, url: str, file: str, *, slowly: bool) -> dict[str, Any]:
-    """Return the messages, the address where the form led, the text of the page there, and errors of scripts."""
+    """Return the messages, the address of the redirect, the text of the page there, and the errors of scripts."""
     context = open_context(browser)
     page = context.new_page()
     errors: list[str] = []

@@ -1,4 +1,4 @@
-"""The letters of ``examples/django-attachments``: people at real browsers, and clients that run no script."""
+"""The letters of ``examples/django-attachments``, with real browsers, and with clients that run no script."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ DROP = """([names, type]) => {
     for (const name of names) data.items.add(new File([name], name));
     document.querySelector('.drop').dispatchEvent(new DragEvent(type, {dataTransfer: data, bubbles: true}));
 }"""
-# Tells of both whether the browser may go on with it.
+# Reports for each of two submissions whether the browser may continue with it.
 SUBMIT_TWICE = """() => {
     const form = document.querySelector('form');
     const first = new Promise((resolve) => {
@@ -63,7 +63,7 @@ Start = Callable[..., "ExampleSite"]
 
 @dataclass
 class Scene:
-    """A site, a browser, and what goes wrong in it."""
+    """A site, a browser, and the errors that occur in it."""
 
     site: ExampleSite
     browser: Browser
@@ -72,7 +72,7 @@ class Scene:
     faults: list[str] = field(default_factory=list)
 
     def person(self, **options: Any) -> BrowserContext:
-        """Return a browser that has never been here, with Playwright's options."""
+        """Return a new browser context without cookies, with Playwright's options."""
         context = open_context(self.browser, **options)
         self.contexts.append(context)
         context.on("console", lambda message: self.faults.append(f"{message.type}: {message.text}"))
@@ -80,28 +80,28 @@ class Scene:
         return context
 
     def tab(self, person: BrowserContext, *, scripted: bool = True) -> Page:
-        """Open the form of a letter in a tab of its own; its script has then asked for what is attached."""
+        """Open the form of a letter in a new tab; its script has then requested the list of attachments."""
         page = person.new_page()
         with asking(page) if scripted else nullcontext():
             page.goto(self.site.url)
         return page
 
     def expect_fault(self, page: Page, text: str) -> None:
-        """Wait until the browser has told of what was to come."""
+        """Wait until the browser has reported the expected error."""
         assert text in wait_for(page, self.faults)
 
 
 def asking(page: Page) -> AbstractContextManager[object]:
-    """Wait, at the end of the block, until the page has been told what is attached.
+    """Wait, at the end of the block, until the page has received the list of attachments.
 
-    What is attached before that may for a moment be shown twice, or in another order; and offline, to ask is a fault.
+    A file attached before that may briefly be listed twice, or in another order; and offline, a request is an error.
     """
     return page.expect_request_finished(lambda request: "/attachments/" in request.url)
 
 
 @pytest.fixture
 def scene(start: Start, need: Callable[..., None], chromium: Browser, tmp_path: Path) -> Iterator[Scene]:
-    """The example, and what goes wrong in the browsers of its visitors, of which nothing may be left in the end."""
+    """Return the example, and the errors in its visitors' browsers, of which none may be left at the end."""
     need("django", "gunicorn")
     scene = Scene(start("django-attachments"), chromium, tmp_path)
     yield scene
@@ -111,17 +111,17 @@ def scene(start: Start, need: Callable[..., None], chromium: Browser, tmp_path: 
 
 
 def payload(name: str, size: int = 5_000, seed: str = "", content_type: str = "") -> FilePayload:
-    """Return a file to choose, whose bytes follow from its name and *seed*."""
+    """Return a file to choose, whose bytes are derived from its name and *seed*."""
     return {"name": name, "mimeType": content_type, "buffer": random.Random(name + seed).randbytes(size)}
 
 
 def too_large(folder: Path) -> Path:
-    """Return a file of one byte more than may be sent."""
+    """Return a file of one byte above the limit."""
     return on_disk(folder, payload("larger.bin", 10 * MEGABYTE + 1))
 
 
 def wait_for(page: Page, told: list[T]) -> T:
-    """Return the first of what *page* tells, as soon as it does, and take it from the list."""
+    """Return the first event of *page* as soon as it occurs, and remove it from the list."""
     wait_on(page, lambda: told)
     return told.pop(0)
 
@@ -160,7 +160,7 @@ def write(page: Page, subject: str = "A letter", text: str = "Dear office,\nplea
 
 
 def send(page: Page) -> None:
-    """Send the letter, and see that it is on its way."""
+    """Send the letter, and check that the page confirms it."""
     page.get_by_role("button", name="Send").click()
     expect(page.get_by_role("heading")).to_have_text("Thank you")
 
@@ -174,19 +174,19 @@ def file_url(page: Page, name: str) -> str:
 
 
 def listed(person: BrowserContext, url: str) -> list[str]:
-    """Return the names that the server lists to *person* at the address of a bundle."""
+    """Return the names that the server lists at the address of a bundle, with the cookies of *person*."""
     return [attachment["name"] for attachment in person.request.get(url).json()]
 
 
 def mails(site: ExampleSite) -> list[EmailMessage]:
-    """Return what was sent."""
+    """Return the mails that were sent."""
     files = sorted((site.folder / "var/mail").glob("*"), key=lambda file: file.stat().st_mtime_ns)
     texts = [text for file in files for text in file.read_bytes().split(SEPARATOR + b"\n") if text.strip()]
     return [email.message_from_bytes(text, policy=email.policy.default) for text in texts]
 
 
 def attached(mail: EmailMessage) -> dict[str, str]:
-    """Return the SHA-256 of what is attached to a mail, by the names."""
+    """Return the SHA-256 of each attachment of a mail, by name."""
     parts = list(mail.iter_attachments())
     found = {str(part.get_filename()): sha256(part.get_content()) for part in parts}
     assert len(found) == len(parts)
@@ -194,7 +194,7 @@ def attached(mail: EmailMessage) -> dict[str, str]:
 
 
 def test_nobody_sees_what_another_has_attached(scene: Scene) -> None:
-    """Of two people with two tabs each, everybody sees in each tab what was attached there, and nothing else."""
+    """With two visitors and two tabs each, each tab shows its own attachments, and no others."""
     people = {name: scene.person() for name in ("anna", "ben")}
     tabs = {(name, tab): scene.tab(people[name]) for name in people for tab in ("first", "second")}
     files = {key: [payload("same.txt", seed=str(key)), payload(f"{'-'.join(key)}.txt")] for key in tabs}
@@ -214,7 +214,7 @@ def test_nobody_sees_what_another_has_attached(scene: Scene) -> None:
 
 
 def test_an_address_that_is_typed_shows_nothing_of_another(scene: Scene) -> None:
-    """A visitor who opens the address of another visitor's file gets 404."""
+    """A request for another visitor's file by its address gets 404."""
     anna, ben = scene.person(), scene.person()
     page = scene.tab(anna)
     attach(page, payload("diary.txt"))
@@ -228,7 +228,7 @@ def test_an_address_that_is_typed_shows_nothing_of_another(scene: Scene) -> None
 
 
 def test_a_letter_takes_what_is_attached_to_it_alone(scene: Scene) -> None:
-    """A letter holds what its own tab has attached; the other tabs, hers and his, keep theirs."""
+    """A letter has the attachments of its own tab; other tabs, of the same visitor and of others, keep theirs."""
     anna, ben = scene.person(), scene.person()
     tabs = [scene.tab(person) for person in (anna, anna, ben)]
     files = [payload("same.txt", seed=str(number)) for number in range(3)]
@@ -244,7 +244,7 @@ def test_a_letter_takes_what_is_attached_to_it_alone(scene: Scene) -> None:
 
 
 def test_the_mail_has_what_was_attached(scene: Scene) -> None:
-    """The bytes of a mail are those of the files, also of texts, and the names are theirs; nothing stays behind."""
+    """The attachments of a mail have the bytes and names of the files, text files too, and none stays in the pool."""
     page = scene.tab(person := scene.person())
     files: list[FilePayload] = [
         payload(UNICODE, 300_001),
@@ -272,7 +272,7 @@ def test_the_mail_has_what_was_attached(scene: Scene) -> None:
 
 
 def test_a_file_of_the_same_name_takes_the_place_of_the_first(scene: Scene) -> None:
-    """There is one attachment of a name, the last that was chosen."""
+    """A file replaces an attachment of the same name."""
     page = scene.tab(person := scene.person())
     attach(page, payload("a.txt", 1_000), payload("b.txt"))
     newer = payload("a.txt", 2_000, seed="newer")
@@ -306,7 +306,7 @@ def test_what_is_removed_is_gone(scene: Scene) -> None:
 
 
 def test_too_large_a_file_shows_the_sentence_of_the_server(scene: Scene) -> None:
-    """A file at the limits is attached; one past them stays on the page with the reason, and in nobody's way."""
+    """A file at the limits is attached; one above them stays on the page with the reason, and blocks nothing."""
     page = scene.tab(scene.person())
     largest = payload("largest.bin", 10 * MEGABYTE)
     choose(page, too_large(scene.folder), on_disk(scene.folder, largest))
@@ -339,7 +339,7 @@ def test_too_many_files_show_the_sentence_of_the_server(scene: Scene) -> None:
 
 
 def test_a_letter_waits_for_its_files(scene: Scene) -> None:
-    """A letter that is sent while a file is on its way follows when that is attached; the page shows how far it is."""
+    """A letter submitted during an upload is sent when the upload is done; the page shows the progress."""
     page = scene.tab(scene.person())
     write(page)
     speed_up = slow_down(page)
@@ -358,7 +358,7 @@ def test_a_letter_waits_for_its_files(scene: Scene) -> None:
 
 
 def test_a_letter_is_not_sent_without_a_file_that_was_to_come(scene: Scene) -> None:
-    """If a file cannot be attached for which the letter waits, the letter stays, and the page tells so."""
+    """If an upload fails for which a submitted letter waits, the letter is not sent, and the page shows the reason."""
     page = scene.tab(scene.person())
     write(page)
     speed_up = slow_down(page)
@@ -373,7 +373,7 @@ def test_a_letter_is_not_sent_without_a_file_that_was_to_come(scene: Scene) -> N
 
 
 def test_a_file_can_be_removed_while_it_is_sent(scene: Scene) -> None:
-    """What was removed on its way, or before its turn, is nowhere, and those behind it are attached."""
+    """A file removed during its upload, or before its turn, is not attached, and those behind it are."""
     page = scene.tab(person := scene.person())
     speed_up = slow_down(page)
     choose(page, *[on_disk(scene.folder, payload(name, 6_000_000)) for name in ("slow.bin", "waiting.bin")])
@@ -391,7 +391,7 @@ def test_a_file_can_be_removed_while_it_is_sent(scene: Scene) -> None:
 
 
 def test_a_broken_connection_is_told(scene: Scene) -> None:
-    """Without a connection the row says so, and the file can be chosen again."""
+    """Without a connection the row reports it, and the file can be chosen again."""
     page = scene.tab(person := scene.person())
     person.set_offline(True)
     choose(page, payload("a.txt"))
@@ -404,7 +404,7 @@ def test_a_broken_connection_is_told(scene: Scene) -> None:
 
 
 def test_files_can_be_dropped(scene: Scene) -> None:
-    """Files that are dropped on the page are attached, and the place where they go is shown before."""
+    """Files that are dropped on the page are attached, and the drop zone is highlighted before."""
     page = scene.tab(person := scene.person())
     page.evaluate(DROP, [["a.txt"], "dragover"])
     expect(page.locator("body")).to_have_class("dropping")
@@ -415,7 +415,7 @@ def test_files_can_be_dropped(scene: Scene) -> None:
 
 
 def test_the_keyboard_is_enough(scene: Scene) -> None:
-    """A letter can be written, its files attached and removed, and all be sent, with the keyboard alone."""
+    """A letter can be written and sent, and its files attached and removed, with the keyboard alone."""
     page = scene.tab(scene.person())
     choosers: list[FileChooser] = []
     page.on("filechooser", lambda chooser: choosers.append(chooser))
@@ -443,7 +443,7 @@ def test_the_keyboard_is_enough(scene: Scene) -> None:
 
 
 def test_a_letter_with_a_mistake_keeps_its_attachments(scene: Scene) -> None:
-    """A form that comes back with an error still shows what is attached, and what was written."""
+    """A form that is shown again with an error still shows the attachments, and the text."""
     page = scene.tab(scene.person())
     attach(page, payload("a.txt"))
     url = bundle_url(page)
@@ -460,7 +460,7 @@ def test_a_letter_with_a_mistake_keeps_its_attachments(scene: Scene) -> None:
 
 
 def test_a_letter_is_sent_once(scene: Scene) -> None:
-    """Of two clicks only the first sends the letter, and who then goes back finds an empty form."""
+    """Two clicks send the letter once, and going back then shows an empty form."""
     page = scene.tab(scene.person())
     attach(page, payload("a.txt"))
     write(page)
@@ -478,7 +478,7 @@ def test_a_letter_is_sent_once(scene: Scene) -> None:
 
 
 def test_without_a_script_the_form_brings_the_files(scene: Scene) -> None:
-    """In a browser that runs no script the same form sends letter and files, up to the limits."""
+    """In a browser without JavaScript the same form sends letter and files, up to the limits."""
     page = scene.tab(scene.person(java_script_enabled=False), scripted=False)
     files = [payload(UNICODE, 10 * MEGABYTE), payload("lines.txt", 10 * MEGABYTE - 18, content_type="text/plain")]
     files += [payload(f"{number}.bin", 1) for number in range(18)]
@@ -491,7 +491,7 @@ def test_without_a_script_the_form_brings_the_files(scene: Scene) -> None:
 
 
 def test_without_a_script_the_limits_are_the_same(scene: Scene) -> None:
-    """Without a script too, files past a limit are refused with a sentence, and the text is not lost."""
+    """Without JavaScript too, files above a limit are refused with a message, and the text is not lost."""
     page = scene.tab(scene.person(java_script_enabled=False), scripted=False)
     too_many = [
         [too_large(scene.folder)],
@@ -509,7 +509,7 @@ def test_without_a_script_the_limits_are_the_same(scene: Scene) -> None:
 
 
 def test_without_a_script_the_files_of_a_form_that_comes_back_are_chosen_again(scene: Scene) -> None:
-    """Files that came with a form do not stay if the letter could not be sent, and the page says so."""
+    """Files sent with a form are not kept if the letter could not be sent, and the page says so."""
     page = scene.tab(scene.person(java_script_enabled=False), scripted=False)
     write(page, subject=" ")
     choose(page, payload("a.txt"))
@@ -541,7 +541,7 @@ WRITTEN = {"subject": "A letter", "text": "Dear office"}
 
 
 def test_a_letter_that_cannot_be_sent_is_not_lost(start: Start, client: requests.Session) -> None:
-    """If no mail server answers, the form comes back with a sentence, the text, and all that was attached."""
+    """If no mail server answers, the form is shown again with a message, the text, and all attachments."""
     site = start("django-attachments", DJANGO_EMAIL_HOST="127.0.0.1", DJANGO_EMAIL_PORT="1")
     url, hidden = open_form(client, site)
     client.put(url, b"content", params={"filename": "a.txt"}, timeout=PATIENCE)
@@ -554,7 +554,7 @@ def test_a_letter_that_cannot_be_sent_is_not_lost(start: Start, client: requests
 
 
 def test_a_letter_needs_the_token_of_its_form(start: Start, client: requests.Session) -> None:
-    """Another site can neither send a letter in a visitor's name nor attach anything to hers."""
+    """Another site can neither send a letter on a visitor's behalf nor attach a file to one (CSRF)."""
     site = start("django-attachments")
     url, hidden = open_form(client, site)
     assert client.post(site.url, {"bundle": hidden["bundle"], **WRITTEN}, timeout=PATIENCE).status_code == 403
@@ -569,7 +569,7 @@ def test_a_letter_needs_the_token_of_its_form(start: Start, client: requests.Ses
 def test_a_letter_without_the_name_of_a_bundle_is_refused(
     bundle: str | None, start: Start, client: requests.Session
 ) -> None:
-    """A form whose hidden field is not what the page had is answered with a sentence, and is not sent."""
+    """A form whose hidden field differs from that of the page is answered with a message, and is not sent."""
     site = start("django-attachments")
     _, hidden = open_form(client, site)
     given = {"bundle": bundle} if bundle is not None else {}
@@ -582,7 +582,7 @@ def test_a_letter_without_the_name_of_a_bundle_is_refused(
 
 
 def test_strange_files_of_a_form_are_sent_as_they_are(start: Start, client: requests.Session) -> None:
-    """Whatever type and name a client gives, a mail holds the bytes; a subject of several lines becomes one line."""
+    """A mail holds the exact bytes, with any type and name; a subject of several lines becomes one line."""
     site = start("django-attachments")
     _, hidden = open_form(client, site)
     files = [
@@ -600,7 +600,7 @@ def test_strange_files_of_a_form_are_sent_as_they_are(start: Start, client: requ
 
 
 def test_the_project_keeps_to_itself(start: Start, client: requests.Session) -> None:
-    """Its data is for its owner alone, and an address that is not there tells nothing of the project."""
+    """A path outside the static files is not found, and only the owner of the process can read its data."""
     site = start("django-attachments")
     answer = client.get(f"{site.url}/static/../letters/settings.py", timeout=PATIENCE)
     assert answer.status_code == 404

@@ -1,4 +1,4 @@
-"""Each example, run under a real server and used as a person would use it."""
+"""Each example, run under a real server and used with a browser or a client that fills in its form."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FILENAME = "Übergröße – 大きなファイル 🎈.bin"
 TITLE = 'Ein <b>Titel</b> & "mehr" für 大'
 SIZE = 5_000_011
 
-# Asks for a status until it is killed, in a process of its own; prints each answer as a line.
+# Requests the status until it is killed, in a process of its own; prints each answer as a line.
 POLL = """
 import sys, time, urllib.error, urllib.request
 while True:
@@ -48,7 +48,7 @@ Launch = Callable[..., str]
 
 
 class Page(HTMLParser):
-    """What a person, or a browser, finds on a page."""
+    """The form, links and messages of an HTML page."""
 
     def __init__(self, url: str, text: str) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Page(HTMLParser):
 
 
 class Watched(io.BytesIO):
-    """A body whose second half is sent when the progress of the first one has been seen."""
+    """A body whose second half is sent when the progress of the first one has been observed."""
 
     def __init__(self, body: bytes, is_seen: Callable[[], bool]) -> None:
         super().__init__(body)
@@ -133,13 +133,13 @@ def visit(browser: requests.Session, url: str) -> Page:
 
 
 def send(browser: requests.Session, page: Page, content: bytes, **options: Any) -> requests.Response:
-    """Send the form of *page*, as filled in by a person."""
+    """Send the form of *page*, with its fields filled in."""
     fields = {**page.hidden, "title": TITLE}
     return browser.post(page.action, fields, files={"file": (FILENAME, content)}, timeout=PATIENCE, **options)
 
 
 def assert_listed(browser: requests.Session, url: str, content: bytes) -> None:
-    """The one upload is listed as sent, and comes back as sent."""
+    """Check that the one upload is listed, and is downloaded as it was sent."""
     page = visit(browser, url)
     digest = hashlib.sha256(content).hexdigest()
     assert page.rows[1:] == [[TITLE, FILENAME, str(len(content)), digest]]
@@ -157,7 +157,7 @@ def assert_listed(browser: requests.Session, url: str, content: bytes) -> None:
 def test_an_upload_goes_from_the_form_to_the_list(
     name: str, start: Start, browser: requests.Session, content: bytes
 ) -> None:
-    """A file sent with the form is listed, comes back byte for byte, and has left the pool."""
+    """A file sent with the form is listed, is downloaded byte for byte, and has left the pool."""
     site = start(name)
     page = visit(browser, site.url)
     assert page.form["method"] == "post"
@@ -174,7 +174,7 @@ def test_an_upload_goes_from_the_form_to_the_list(
 def test_progress_is_seen_from_another_process(
     name: str, start: Start, browser: requests.Session, content: bytes
 ) -> None:
-    """While a body is sent, another process reads at the status address how much of it has come."""
+    """During an upload, another process reads the number of received bytes at the status address."""
     site = start(name)
     page = visit(browser, site.url)
     form = requests.Request("POST", page.action, data=page.hidden, files={"file": (FILENAME, content)}).prepare()
@@ -204,7 +204,7 @@ def test_progress_is_seen_from_another_process(
 
 @pytest.mark.parametrize("name", ["flask", "django", "pyramid"])
 def test_a_descriptor_is_not_taken_from_a_client(name: str, start: Start, browser: requests.Session) -> None:
-    """JSON that a client posts to the view in place of an upload is refused, and nothing is listed."""
+    """JSON that a client posts to the view instead of an upload is refused, and nothing is listed."""
     site = start(name)
     forged = {"state": "done", "filename": "x", "size": 1, "sha256": "0" * 64, "fields": {"title": ["x"]}}
     response = browser.post(f"{site.url}/upload", json=forged, timeout=PATIENCE)
@@ -214,7 +214,7 @@ def test_a_descriptor_is_not_taken_from_a_client(name: str, start: Start, browse
 
 @pytest.mark.parametrize("name", ["flask", "django", "pyramid"])
 def test_a_plain_body_is_an_entry_too(name: str, start: Start, browser: requests.Session, content: bytes) -> None:
-    """What curl -T sends has no title, so it is listed under its filename."""
+    """An upload by curl -T has no title, so it is listed under its filename."""
     site = start(name)
     page = visit(browser, site.url)
     headers = {"X-CSRFToken": page.hidden.get("csrfmiddlewaretoken", "")}
@@ -238,7 +238,7 @@ def test_django_refuses_a_form_without_its_token(start: Start, browser: requests
 
 
 def test_django_refuses_a_token_of_another_visitor(start: Start, browser: requests.Session) -> None:
-    """A form that another site fetched for itself cannot be sent by a visitor's browser."""
+    """A form with the CSRF token of another visitor is refused."""
     site = start("django")
     visit(browser, site.url)
     with requests.Session() as other:
@@ -249,7 +249,7 @@ def test_django_refuses_a_token_of_another_visitor(start: Start, browser: reques
 
 @pytest.fixture
 def start_flask_with_server(start: Start, launch: Launch, need: Callable[..., None], tmp_path: Path) -> Start:
-    """Start a dedicated upload server, and the Flask example that leaves its uploads to it."""
+    """Start a dedicated upload server, and the Flask example that uses it."""
 
     def run(origin: str) -> ExampleSite:
         need("granian")
@@ -264,7 +264,7 @@ def start_flask_with_server(start: Start, launch: Launch, need: Callable[..., No
 def test_flask_leaves_uploads_to_a_dedicated_server(
     start_flask_with_server: Start, browser: requests.Session, content: bytes
 ) -> None:
-    """With upload_url set, another server takes the file, and the app gets it from the pool that both share."""
+    """With upload_url set, another server receives the file, and the app gets it from the shared pool."""
     origin = "http://app.example"
     site = start_flask_with_server(origin)
     page = visit(browser, site.url)
@@ -282,7 +282,7 @@ def test_flask_leaves_uploads_to_a_dedicated_server(
 
 @pytest.mark.parametrize("name", ["flask", "django", "pyramid"])
 def test_the_script_of_the_form_is_served(name: str, start: Start, browser: requests.Session) -> None:
-    """The page's only script is a file, and the same one in each example."""
+    """The form's only script is a static file, the same in each example."""
     site = start(name)
     (script,) = visit(browser, site.url).scripts
     response = browser.get(script, timeout=PATIENCE)
@@ -292,7 +292,7 @@ def test_the_script_of_the_form_is_served(name: str, start: Start, browser: requ
 
 @pytest.fixture
 def in_chromium(chromium: Browser, tmp_path: Path, content: bytes) -> Callable[..., dict[str, Any]]:
-    """Send *content* with the form of a site in Chromium, slowly or not; return what a person would have seen."""
+    """Send *content* with the form of a site in Chromium, slowly or not; return the messages and the resulting page."""
     file = tmp_path / FILENAME
     file.write_bytes(content)
 
@@ -315,21 +315,21 @@ def assert_progress_was_shown(seen: dict[str, Any], content: bytes) -> None:
 def test_the_script_shows_progress(
     name: str, start: Start, in_chromium: Callable[..., dict[str, Any]], content: bytes
 ) -> None:
-    """In a browser the form shows how far the upload is, and leads to the list when it is done."""
+    """In a browser the form shows the progress of the upload, and redirects to the list when it is done."""
     assert_progress_was_shown(in_chromium(start(name), slowly=True), content)
 
 
 def test_the_script_shows_progress_of_a_dedicated_server(
     start_flask_with_server: Start, in_chromium: Callable[..., dict[str, Any]], content: bytes
 ) -> None:
-    """The same holds where another server takes the file; the script then tells the app."""
+    """The script shows the progress of an upload to a dedicated server too, and then notifies the app."""
     site = start_flask_with_server("*")
     assert_progress_was_shown(in_chromium(site, slowly=True), content)
     assert site.in_pool() == []
 
 
 def test_the_script_shows_why_an_upload_was_refused(start: Start, in_chromium: Callable[..., dict[str, Any]]) -> None:
-    """The sentence of the middleware's answer stands on the page, which stays."""
+    """The page shows the message of a refusal by the middleware, and stays open."""
     site = start("flask", FLASK_FILEUPLOAD_MAX_SIZE="1")
     seen = in_chromium(site)
     assert seen["url"] == f"{site.url}/"

@@ -1,4 +1,4 @@
-"""The example with Kinto: its README's commands, pasted."""
+"""The commands in the README of the Kinto example, run as they are."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def commands_in(text: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A copy of the example, on a port that nobody else has."""
+    """Return a copy of the example, on a free port."""
     copy = tmp_path / "kinto"
     shutil.copytree(EXAMPLE, copy, ignore=shutil.ignore_patterns("var", ".venv"))
     with reserved_port() as port:
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def paste(folder: Path) -> Callable[[str], str]:
-    """Run commands in the folder; return what they print."""
+    """Run commands in the folder; return their output."""
 
     def run(commands: str) -> str:
         environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "no_proxy": "*"}
@@ -63,7 +63,7 @@ def paste(folder: Path) -> Callable[[str], str]:
 def test_the_commands_of_the_readme_work(
     launch: Launch, need: Callable[..., Any], folder: Path, paste: Callable[[str], str]
 ) -> None:
-    """Kinto starts as the README says, and its commands upload, download, attach, and find no garbage."""
+    """Kinto starts with the README's commands, which upload, download, attach, and find no garbage."""
     need("kinto", "kinto_http", "granian", program="curl")
     start, use = commands_in((folder / "README.txt").read_text())
     serve = start.splitlines()[-1].split()

@@ -1,4 +1,4 @@
-"""A child process works like its parent, also if it is forked while the parent's threads are busy.
+"""Forks: a child process works like its parent, also if it is forked while the parent's threads are busy.
 
 Each test is a script of its own, because a fork in the process of the tests would inherit the threads of other tests.
 """
@@ -70,7 +70,7 @@ def in_child(work):
 
 @pytest.fixture
 def run() -> Callable[..., None]:
-    """Run a script, which must succeed."""
+    """Run a script, and check that it succeeds."""
 
     def run(script: str, *arguments: str) -> None:
         code = _COMMON + textwrap.dedent(script)
@@ -84,12 +84,12 @@ def run() -> Callable[..., None]:
 
 @pytest.fixture
 def settings(place: Place) -> str:
-    """The settings of a pool, as JSON."""
+    """Return the settings of a pool, as JSON."""
     return json.dumps({"pool": f"s3://{place.store.s3_bucket}/forks/{uuid.uuid4().hex}", **place.access})
 
 
 def test_attempts_of_both_processes_send_heartbeats(run: Callable[..., None]) -> None:
-    """Parent and child send the heartbeats of their own attempts, each of them, and none for the other process."""
+    """Parent and child send heartbeats for each of their own attempts, and none for the other process."""
     run(
         """
         from fileupload.pool.object import heartbeat
@@ -156,7 +156,7 @@ def test_a_child_of_a_busy_parent_uploads(run: Callable[..., None], settings: st
 
 
 def test_processes_share_no_connection_to_redis(run: Callable[..., None], redis_server: Redis) -> None:
-    """Parent and child talk to Redis at the same time, and each gets the answers to its own questions."""
+    """Parent and child use Redis at the same time, and each gets the answers to its own requests."""
     run(
         """
         from fileupload.pool.object.presence import PresenceStore
@@ -265,7 +265,7 @@ def test_a_child_of_a_parent_short_of_descriptors(run: Callable[..., None], tmp_
 
 
 def test_a_child_watches_its_own_requests(run: Callable[..., None]) -> None:
-    """After the parent has watched a request, a child ends the connection of a request that is overdue."""
+    """After the parent has watched a request, a child ends the connection of an overdue request."""
     run(
         """
         import socket

@@ -11,14 +11,14 @@ from tests.support.records.kinto_harness import Kinto, Rest, running, running_re
 
 @pytest.fixture(scope="package")
 def kintos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Kinto]]:
-    """Two servers for all tests beside this file."""
+    """Return the servers for all tests beside this file."""
     with running(tmp_path_factory.mktemp("kinto")) as (in_pool, in_folder):
         yield {"pool": in_pool, "folder": in_folder}
 
 
 @pytest.fixture(params=["pool", "folder"])
 def kinto(request: pytest.FixtureRequest, kintos: dict[str, Kinto]) -> Iterator[Kinto]:
-    """Kinto with a collection in it and no record, and files in the pool or in a public folder; emptied afterwards."""
+    """Return Kinto with an empty collection, and files in the pool or in a public folder; empty it afterwards."""
     server = kintos[request.param]
     server.make_collection()
     seen = server.log.stat().st_size
@@ -30,14 +30,14 @@ def kinto(request: pytest.FixtureRequest, kintos: dict[str, Kinto]) -> Iterator[
 
 @pytest.fixture(scope="package")
 def rest_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
-    """A server of two processes for all tests beside this file."""
+    """Return a server of two processes for all tests beside this file."""
     with running_rest(tmp_path_factory.mktemp("rest")) as server:
         yield server
 
 
 @pytest.fixture
 def rest(rest_server: Rest) -> Iterator[Rest]:
-    """A REST app without records; emptied afterwards."""
+    """Return a REST app without records; empty it afterwards."""
     seen = rest_server.log.stat().st_size
     yield rest_server
     rest_server.forget()

@@ -1,6 +1,6 @@
-"""Attaches a file, and dies before a request to the public place: ``crashing.py SETTINGS NUMBER SIZE``.
+"""Attaches a file, and crashes before a request to the public storage: ``crashing.py SETTINGS NUMBER SIZE``.
 
-The settings are JSON; the requests count from 1, and the exit status is 9 if there was one of that number.
+The settings are JSON; the requests count from 1, and the exit status is 9 if the crash happened.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PART = 5 << 20
 
 
 def main(settings: dict[str, Any], number: int, size: int) -> None:
-    """Attach a file of *size* bytes; what the store copies, it copies in parts."""
+    """Attach a file of *size* bytes; the store copies it in parts."""
     s3_copy._MAX_AT_ONCE = s3_copy._MIN_COPY_PART_SIZE = PART
     place = settings["base_path"].removeprefix("s3:/") + "/"
     seen = count(1)

@@ -1,4 +1,4 @@
-"""Record requests in every spelling that can be made: none sets the attribute, and none leaves a file behind."""
+"""Record requests in generated spellings: none sets the attribute, and none leaves a file behind."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ few = st.sampled_from([0, 0, 1, 1, 1, 2, 3])
 
 @st.composite
 def spelled(draw: st.DrawFn, path: str) -> str:
-    """Return another spelling of *path* that a server may take for the same."""
+    """Return another spelling of *path* that a server may treat as the same."""
     segments = path.split("/")[1:]
     separators = ["/"] * len(segments)
     tail = ""
@@ -114,7 +114,7 @@ def content_types(draw: st.DrawFn, encoding: str) -> str:
 
 @st.composite
 def contents(draw: st.DrawFn, envelope: bool) -> str:
-    """Return the text of a body that sets the attribute, or takes it away."""
+    """Return the text of a body that sets the attribute, or removes it."""
     value: Any = draw(st.sampled_from([FORGED, {**FORGED, "size": True}, {"size": 9}, "x", None, [], 0]))
     inner: dict[str, Any] = {"attachment": value}
     place = "/data/attachment" if envelope else "/attachment"
@@ -164,7 +164,7 @@ OVERRIDES = ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "x-
 
 @st.composite
 def methods(draw: st.DrawFn, meant: str) -> tuple[str, dict[str, str], str]:
-    """Return a method, headers and a query by which a request may be taken for one of the method that is meant."""
+    """Return a method, headers and a query that an app may treat as the given method."""
     way = draw(st.sampled_from(["plain", "plain", "lower", "header", "query"]))
     if way == "plain":
         return meant, {}, ""
@@ -179,7 +179,7 @@ def methods(draw: st.DrawFn, meant: str) -> tuple[str, dict[str, str], str]:
 
 @st.composite
 def writes(draw: st.DrawFn, path: str, *, envelope: bool) -> Spelled:
-    """Return a request that would set the attribute."""
+    """Return a request that tries to set the attribute."""
     method, headers, query = draw(methods(draw(st.sampled_from(["PATCH", "PUT", "POST"]))))
     encoding = draw(st.sampled_from(ENCODINGS))
     body = draw(contents(envelope)).encode(encoding)
@@ -189,7 +189,7 @@ def writes(draw: st.DrawFn, path: str, *, envelope: bool) -> Spelled:
 
 @st.composite
 def removals(draw: st.DrawFn, path: str, meant: str = "DELETE") -> Spelled:
-    """Return a request that would remove what is at *path*."""
+    """Return a request that tries to remove the resource at *path*."""
     method, headers, query = draw(methods(meant))
     form = draw(st.booleans()) and method == "POST"
     headers = {**headers, **({"Content-Type": "application/x-www-form-urlencoded"} if form else {})}
@@ -230,7 +230,7 @@ in_pool = pytest.mark.parametrize("kinto", ["pool"], indirect=True)
 
 
 def check_rest(rest: Rest, request: Spelled) -> None:
-    """Send a request to a REST app in which one record has a file, and check what is left."""
+    """Send a request to a REST app in which one record has a file, and check the remaining files."""
     rest.forget()
     attachment = rest.attach(data='{"color": "red"}').json()
     answer = request.send(rest.url, ALICE)
@@ -243,7 +243,7 @@ def check_rest(rest: Rest, request: Spelled) -> None:
 @each_example
 @given(request=st.one_of(writes(THING, envelope=False), writes("/api/things", envelope=False)))
 def test_no_spelling_sets_the_attribute_of_a_rest_app(rest: Rest, request: Spelled) -> None:
-    """Before an app that is as lenient as can be, no request gives a record another attachment."""
+    """With the most lenient app, no request gives a record another attachment."""
     check_rest(rest, request)
 
 
@@ -251,12 +251,12 @@ def test_no_spelling_sets_the_attribute_of_a_rest_app(rest: Rest, request: Spell
 @each_example
 @given(request=st.one_of(removals(THING), removals("/api/things")))
 def test_no_spelling_leaves_a_file_of_a_rest_app(rest: Rest, request: Spelled) -> None:
-    """Whatever a request removes, the files that are left are those of the records that are left."""
+    """After any removal, the remaining files are those of the remaining records."""
     check_rest(rest, request)
 
 
 def check_kinto(kinto: Kinto, request: Spelled) -> None:
-    """Send a request to a Kinto in which one record has a file, and check what is left."""
+    """Send a request to a Kinto in which one record has a file, and check the remaining files."""
     kinto.make_collection()
     before = kinto.attachment() if kinto.request("GET", RECORD).ok else None
     before = before or kinto.attached()
@@ -288,7 +288,7 @@ def test_no_spelling_sets_the_attribute_in_kinto(kinto: Kinto, request: Spelled)
     )
 )
 def test_no_spelling_leaves_a_file_in_kinto(kinto: Kinto, request: Spelled) -> None:
-    """Whatever a request removes, of records, collections, buckets or all, no file is left without its record."""
+    """After any removal of records, collections, buckets or all, no file is left without its record."""
     check_kinto(kinto, request)
 
 
@@ -297,5 +297,5 @@ def test_no_spelling_leaves_a_file_in_kinto(kinto: Kinto, request: Spelled) -> N
 @each_example
 @given(request=batches())
 def test_no_batch_sets_the_attribute_or_leaves_a_file(kinto: Kinto, request: Spelled) -> None:
-    """So it is for batches, in any spelling of their own path and of those within."""
+    """Batches, in any spelling of their path and of the paths within, neither set the attribute nor leave a file."""
     check_kinto(kinto, request)

@@ -1,4 +1,4 @@
-"""A file is attached to a record of Kinto."""
+"""Attaching a file to a record of Kinto."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_new_record_gets_the_file(kinto: Kinto) -> None:
 
 
 def test_an_existing_record_keeps_what_it_has(kinto: Kinto) -> None:
-    """The answer for a record that is there is 200, and its other attributes stay."""
+    """The answer for an existing record is 200, and its other attributes stay."""
     kinto.request("PUT", RECORD, json={"data": {"author": "frutiger"}})
     assert kinto.attach(data='{"family": "sans"}').status_code == 200
     data = kinto.get(RECORD)["data"]
@@ -37,7 +37,7 @@ def test_an_existing_record_keeps_what_it_has(kinto: Kinto) -> None:
 
 
 def test_the_location_header_names_the_record(kinto: Kinto) -> None:
-    """The answer says where the record is, and how it can be changed conditionally."""
+    """The answer has the address of the record, and the headers for conditional requests."""
     answer = kinto.attach()
     assert answer.headers["Location"] == kinto.url + RECORD
     assert answer.headers["ETag"] == kinto.request("GET", RECORD).headers["ETag"]
@@ -46,13 +46,13 @@ def test_the_location_header_names_the_record(kinto: Kinto) -> None:
 
 @pytest.mark.parametrize("files", [[IMAGE], [("virus.exe", b"x")]], ids=["taken", "refused"])
 def test_pages_of_other_sites_see_the_answer(kinto: Kinto, files: list[tuple[str, bytes]]) -> None:
-    """What Kinto says of origins stands on our answers too, the refusals among them."""
+    """Kinto's CORS headers are on the filter's answers too, refusals included."""
     answer = kinto.attach(RECORD, *files, headers={**MAT, "Origin": "http://localhost:9999"})
     assert answer.headers["Access-Control-Allow-Origin"] in {"*", "http://localhost:9999"}
 
 
 def test_a_preflight_is_answered_by_the_app(kinto: Kinto) -> None:
-    """A page may ask whether it can post a file, and may send its own headers."""
+    """The app answers the preflight of a page that posts a file with headers of its own."""
     asked = {"Origin": "http://a.example", "Access-Control-Request-Method": "POST"}
     headers = {**asked, "Access-Control-Request-Headers": "X-Progress-ID"}
     answer = kinto.request("OPTIONS", f"{RECORD}/attachment", headers=headers)
@@ -62,7 +62,7 @@ def test_a_preflight_is_answered_by_the_app(kinto: Kinto) -> None:
 
 
 def test_attributes_and_permissions_come_along(kinto: Kinto) -> None:
-    """The fields data and permissions are written with the file, and the writer keeps the record."""
+    """The fields data and permissions are written with the file, and the client keeps write access to the record."""
     kinto.attach(data='{"family": "sans"}', permissions='{"read": ["system.Everyone"]}')
     record = kinto.get(RECORD)
     assert record["data"]["family"] == "sans"
@@ -79,7 +79,7 @@ def test_attributes_are_in_utf_8(kinto: Kinto) -> None:
 
 
 def test_the_name_of_the_location_is_random(kinto: Kinto) -> None:
-    """The location lies in the folder, ends as the name of the file does, and tells nothing else of it."""
+    """The location is in the folder, has the extension of the file's name, and reveals nothing else of the name."""
     location = kinto.attached(RECORD, ("my-report.PDF", b"--binary--"))["location"]
     path = PurePosixPath(location.removeprefix(kinto.url + "/files"))
     assert (path.parent, path.suffix) == (PurePosixPath("/fennec/fonts"), ".pdf")
@@ -87,7 +87,7 @@ def test_the_name_of_the_location_is_random(kinto: Kinto) -> None:
 
 
 def test_a_type_of_the_client_is_kept(kinto: Kinto) -> None:
-    """The media type is the client's; without one, that of the name; and ours where we know better."""
+    """The media type is the client's; without one, that of the name; a known better type replaces it."""
     assert kinto.attached(RECORD, ("a.txt", b"x", "application/pdf"))["mimetype"] == "application/pdf"
     assert kinto.attached(RECORD, ("a.csv", b"x"))["mimetype"] == "text/csv"
 
@@ -101,26 +101,26 @@ def test_an_empty_file_is_a_file(kinto: Kinto) -> None:
 
 
 def test_data_cannot_bring_an_attachment(kinto: Kinto) -> None:
-    """An attachment among the attributes sent with the file gives way to that of the file."""
+    """The attachment of the file replaces one among the attributes sent with it."""
     attachment = kinto.attached(data='{"attachment": {"location": "http://evil.example/"}, "family": "sans"}')
     assert kinto.get(RECORD)["data"]["attachment"] == attachment
     assert kinto.fetch(attachment["location"]).content == b"--fake--"
 
 
 def test_the_default_bucket_is_that_of_the_user(kinto: Kinto) -> None:
-    """In the default bucket, bucket and collection are made, and the answer names them by their own ids."""
+    """In the default bucket, bucket and collection are made, and the answer contains their own ids."""
     answer = kinto.attach("/v1/buckets/default/collections/pix/records/q")
     bucket = kinto.get("/v1/")["user"]["bucket"]
     assert answer.status_code == 201
     assert answer.headers["Location"] == f"{kinto.url}/v1/buckets/{bucket}/collections/pix/records/q"
     assert f"/files/{bucket}/pix/" in answer.json()["location"]
-    # Under its own id it is the same record.
+    # Its own id leads to the same record.
     assert kinto.attach(f"/v1/buckets/{bucket}/collections/pix/records/q").status_code == 200
     assert len(kinto.contents()) == 1
 
 
 def test_an_attachment_is_taken_off(kinto: Kinto) -> None:
-    """DELETE removes the file and the attribute, leaves the rest, and may be repeated."""
+    """DELETE removes the file and the attribute, leaves the other attributes, and may be repeated."""
     location = kinto.attached(data='{"family": "sans"}')["location"]
     for _ in range(2):
         answer = kinto.request("DELETE", f"{RECORD}/attachment")
@@ -133,21 +133,21 @@ def test_an_attachment_is_taken_off(kinto: Kinto) -> None:
 
 
 def test_an_attachment_of_no_record_cannot_be_taken_off(kinto: Kinto) -> None:
-    """The app's answer to the removal is the client's, too."""
+    """The client gets the app's answer to the removal too."""
     answer = kinto.request("DELETE", f"{RECORD}/attachment")
     assert (answer.status_code, answer.json()["errno"]) == (404, 110)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH"])
 def test_other_methods_are_refused(kinto: Kinto, method: str) -> None:
-    """The address of an attachment takes POST, DELETE and OPTIONS, and says so."""
+    """The address of an attachment accepts POST, DELETE and OPTIONS, and lists them."""
     answer = kinto.request(method, f"{RECORD}/attachment")
     assert answer.status_code == 405
     assert set(answer.headers["Allow"].split(", ")) == {"POST", "DELETE", "OPTIONS"}
 
 
 def test_preconditions_hold(kinto: Kinto) -> None:
-    """If-Match and If-None-Match are judged by the app; what is refused leaves nothing, what is taken is replaced."""
+    """The app evaluates If-Match and If-None-Match; a refused file leaves nothing, an accepted one replaces another."""
     new = kinto.attach(headers={**MAT, "If-None-Match": "*"})
     assert new.status_code == 201
     for stale in ({"If-None-Match": "*"}, {"If-Match": '"1234567890123"'}):

@@ -1,4 +1,4 @@
-"""What is wrong with a request is told in Kinto's words, and nothing of it is kept."""
+"""Invalid requests: errors have Kinto's format, and nothing is kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import requests
 
 from tests.support.records.kinto_harness import IMAGE, MAT, RECORD, Kinto, form
 
-# What the form says is the same wherever its file would have gone.
+# The errors of a form do not depend on the place of its file.
 pytestmark = pytest.mark.parametrize("kinto", ["pool"], indirect=True)
 
 INVALID_PARAMETERS, INVALID_POSTED_DATA = 107, 109
@@ -22,7 +22,7 @@ def send(kinto: Kinto, body: bytes, content_type: str = "multipart/form-data; bo
 
 
 def check(kinto: Kinto, answer: requests.Response, status: int, errno: int, message: str) -> None:
-    """Check an error as Kinto has them, and that nothing is left behind it."""
+    """Check an error in Kinto's format, and that nothing is left behind."""
     data = answer.json()
     assert (answer.status_code, data["code"], data["errno"]) == (status, status, errno), data
     assert isinstance(data["error"], str)
@@ -93,7 +93,7 @@ BODIES = [
 
 @pytest.mark.parametrize(("body", "kind", "message"), [row[1:] for row in BODIES], ids=[row[0] for row in BODIES])
 def test_a_body_is_refused(kinto: Kinto, body: bytes, kind: str, message: str) -> None:
-    """What is no form is answered with 400 and a message that says so."""
+    """A body that is no form is answered with 400 and a message that says so."""
     answer = send(kinto, body, kind)
     errno = INVALID_POSTED_DATA if message == "Attachment missing." else INVALID_PARAMETERS
     check(kinto, answer, 400, errno, message)
@@ -104,13 +104,13 @@ def part(disposition: str, content: bytes = b"--fake--") -> bytes:
 
 
 def test_a_form_that_is_cut_off_is_refused(kinto: Kinto) -> None:
-    """A form without its closing boundary is no form, however much of it came."""
+    """A form without its closing boundary is refused, wherever it was cut off."""
     answer = send(kinto, part('name="attachment"; filename="a.jpg"'))
     check(kinto, answer, 400, INVALID_PARAMETERS, "closing boundary")
 
 
 def test_a_text_field_has_its_limit(kinto: Kinto) -> None:
-    """Attributes of a mebibyte are taken, and one byte more is refused as too large."""
+    """Attributes of a mebibyte are accepted, and one byte more is refused as too large."""
     limit = 1 << 20
     at_limit = json.dumps({"family": "x" * (limit - len('{"family": ""}'))})
     assert kinto.attach(data=at_limit).status_code == 201
@@ -119,11 +119,11 @@ def test_a_text_field_has_its_limit(kinto: Kinto) -> None:
 
 
 def test_a_filename_cannot_add_headers(kinto: Kinto) -> None:
-    """Control characters in a filename come neither into the record nor into a header."""
+    """Control characters in a filename get neither into the record nor into a header."""
     name = "a\r\nSet-Cookie: x=1\x00\x1b.jpg"
     body = part(f'name="attachment"; filename="{name}"') + b"--limes--\r\n"
     answer = send(kinto, body)
-    if answer.status_code == 400:  # the parser of forms refuses the line break itself
+    if answer.status_code == 400:  # the form parser itself refuses the line break
         check(kinto, answer, 400, INVALID_PARAMETERS, "")
     answer = send(kinto, part('name="attachment"; filename="a%0D%0ASet-Cookie: x=1\x1b\x7f.jpg"') + b"--limes--\r\n")
     attachment = answer.json()
@@ -135,7 +135,7 @@ def test_a_filename_cannot_add_headers(kinto: Kinto) -> None:
     "name", ["../../etc/a.jpg", "..\\..\\a.jpg", "/etc/a.jpg", "C:\\a.jpg", "a.jpg/", "....//a.jpg"], ids=repr
 )
 def test_a_filename_is_no_path(kinto: Kinto, name: str) -> None:
-    """Folders in a filename are taken off, for all systems, or the file is refused."""
+    """Folders in a filename are removed, for all systems, or the file is refused."""
     parts = form([("attachment", (name, b"x"))])
     answer = kinto.request("POST", ENDPOINT, files=parts)
     if answer.status_code == 400:
@@ -146,7 +146,7 @@ def test_a_filename_is_no_path(kinto: Kinto, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["%20", "a b", "é", "a%2Fb", "%00"], ids=ascii)
 def test_a_record_that_cannot_be_is_refused(kinto: Kinto, name: str) -> None:
-    """An address that Kinto would not take for a record's gets Kinto's own answer, and no file is stored."""
+    """An address that Kinto does not accept as a record's gets Kinto's own answer, and no file is stored."""
     answer = kinto.attach(RECORD.replace("logo", name))
     assert answer.status_code in {400, 404}, answer.text
     assert answer.json()["code"] == answer.status_code
@@ -165,9 +165,9 @@ def test_a_record_that_cannot_be_is_refused(kinto: Kinto, name: str) -> None:
     ],
 )
 def test_other_paths_are_left_to_the_app(kinto: Kinto, path: str) -> None:
-    """An address that is not exactly that of an attachment is Kinto's to answer; nothing is stored."""
+    """Kinto answers an address that is not exactly that of an attachment; nothing is stored."""
     prepared = requests.Request("POST", kinto.url, headers=MAT, files=[("attachment", IMAGE)]).prepare()
-    prepared.url = kinto.url + path  # as it is, without the client's own tidying
+    prepared.url = kinto.url + path  # sent as it is, without the client's own normalization
     with requests.Session() as session:
         answer = session.send(prepared, allow_redirects=False, timeout=30)
     assert answer.status_code in {307, 308, 400, 404, 405}, answer.text

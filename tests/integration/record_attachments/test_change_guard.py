@@ -1,4 +1,4 @@
-"""The attribute of an attachment is changed by files alone, never by hand."""
+"""Protection of the attribute: an attachment is changed by uploads alone, never by a request to the app."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import requests
 
 from tests.support.records.kinto_harness import MAT, RECORD, Kinto
 
-# Where files are makes no difference to records.
+# The place of the files makes no difference to records.
 pytestmark = pytest.mark.parametrize("kinto", ["pool"], indirect=True)
 
 COLLECTION = "/v1/buckets/fennec/collections/fonts"
@@ -23,7 +23,7 @@ def send(kinto: Kinto, method: str, path: str, body: bytes, kind: str = JSON, **
 
 
 def check_refused(kinto: Kinto, answer: requests.Response, before: Any) -> None:
-    """Check that the change was refused with words that tell how it is done, and that the record is as it was."""
+    """Check that the change was refused with a message that names the right way, and that the record is unchanged."""
     data = answer.json()
     assert (answer.status_code, data["code"], data["errno"]) == (400, 400, 109), data
     assert "Attachment metadata cannot be modified" in data["message"]
@@ -31,7 +31,7 @@ def check_refused(kinto: Kinto, answer: requests.Response, before: Any) -> None:
 
 
 def check_unchanged(kinto: Kinto, before: Any) -> None:
-    """Check that the record speaks of the same file as before, and the file is there."""
+    """Check that the record refers to the same file as before, and that the file exists."""
     assert kinto.attachment() == before
     assert len(kinto.contents()) == (before is not None)
 
@@ -78,7 +78,7 @@ def test_a_precondition_does_not_help(kinto: Kinto, name: str) -> None:
 
 @pytest.mark.parametrize("trick", ["slash", "query", "encoded", "lower case", "parameters", "default bucket"])
 def test_the_address_can_be_written_in_several_ways(kinto: Kinto, trick: str) -> None:
-    """However the address or the method of a change is written, the attribute is guarded."""
+    """The attribute is guarded however the address or the method of a change is written."""
     record, method, kind = RECORD, "PATCH", JSON
     before = kinto.attached()
     path = {
@@ -121,7 +121,7 @@ ENCODED = [
 @pytest.mark.parametrize(("body", "kind"), [row[1:] for row in ENCODED], ids=[row[0] for row in ENCODED])
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
 def test_what_we_cannot_read_the_app_does_not_get(kinto: Kinto, method: str, body: bytes, kind: str) -> None:
-    """A body that the app might read otherwise than we do changes no attachment."""
+    """A body that the app might read differently from the filter changes no attachment."""
     before = kinto.attached()
     answer = send(kinto, method, RECORD, body, kind)
     assert 400 <= answer.status_code < 500 or "FORGED" not in answer.text, answer.text
@@ -130,7 +130,7 @@ def test_what_we_cannot_read_the_app_does_not_get(kinto: Kinto, method: str, bod
 
 
 def test_a_record_may_be_written_back(kinto: Kinto) -> None:
-    """Who reads a record, changes something else and writes it back, may."""
+    """A client may read a record, change another attribute and write the record back."""
     before = kinto.attached()
     record = kinto.get(RECORD)
     record["data"]["family"] = "serif"
@@ -140,7 +140,7 @@ def test_a_record_may_be_written_back(kinto: Kinto) -> None:
 
 
 def test_other_attributes_may_be_changed(kinto: Kinto) -> None:
-    """Changes that do not speak of the attachment pass, and leave it."""
+    """Changes that do not include the attachment pass, and leave it."""
     before = kinto.attached()
     for kind, body in (
         (JSON, {"data": {"family": "x"}}),
@@ -156,7 +156,7 @@ def test_other_attributes_may_be_changed(kinto: Kinto) -> None:
 
 
 def test_an_old_version_cannot_be_written_back(kinto: Kinto) -> None:
-    """A record that was read before its file was replaced brings the old attachment, and is refused."""
+    """Writing back a record as it was before its file was replaced is refused."""
     kinto.attached()
     old = kinto.get(RECORD)
     before = kinto.attached(RECORD, ("new.jpg", b"new"))
@@ -166,7 +166,7 @@ def test_an_old_version_cannot_be_written_back(kinto: Kinto) -> None:
 @pytest.mark.parametrize("body", [{"attachment": FORGED}, {"id": "logo", "attachment": FORGED}], ids=["new", "named"])
 @pytest.mark.parametrize("there", [False, True], ids=["empty", "there"])
 def test_no_record_is_made_with_an_attachment(kinto: Kinto, body: Any, there: bool) -> None:
-    """Neither PUT nor POST makes a record that speaks of a file it does not have."""
+    """Neither PUT nor POST makes a record that refers to a file that it does not have."""
     before = kinto.attached() if there else None
     answer = kinto.request("POST", f"{COLLECTION}/records", json={"data": body})
     assert (answer.status_code, answer.json()["errno"]) == (400, 109)
@@ -183,7 +183,7 @@ def batch(kinto: Kinto, *requests_: dict[str, Any], **defaults: Any) -> Any:
 
 
 def test_a_batch_is_looked_through(kinto: Kinto) -> None:
-    """In a batch, a change of the attribute is refused in its place, and the other requests are done."""
+    """In a batch, a change of the attribute is refused in its place, and the other requests are carried out."""
     before = kinto.attached()
     other = RECORD.replace("logo", "other")
     answers = batch(
@@ -214,7 +214,7 @@ BATCHES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("request_", "defaults"), [row[1:] for row in BATCHES], ids=[row[0] for row in BATCHES])
 def test_a_batch_hides_nothing(kinto: Kinto, request_: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """However a change of the attribute is written in a batch, it is refused."""
+    """A change of the attribute is refused however it is written in a batch."""
     before = kinto.attached()
     answer = batch(kinto, request_, **defaults)
     assert answer.status_code == 200, answer.text
@@ -226,7 +226,7 @@ def test_a_batch_hides_nothing(kinto: Kinto, request_: dict[str, Any], defaults:
 
 @pytest.mark.parametrize("path", ["/batch", "/v1/batch", "/b%61tch", "/v1/%62atch/", "/batch?x"])
 def test_a_batch_in_a_batch_is_refused(kinto: Kinto, path: str) -> None:
-    """A batch cannot hide in another one."""
+    """A batch within a batch is refused."""
     before = kinto.attached()
     inner = {"requests": [{"method": "PATCH", "path": RECORD, "body": WANTED}]}
     answer = batch(kinto, {"method": "POST", "path": path, "body": inner})
@@ -235,7 +235,7 @@ def test_a_batch_in_a_batch_is_refused(kinto: Kinto, path: str) -> None:
 
 
 def test_a_record_deleted_in_a_batch_cannot_come_back_with_its_file(kinto: Kinto) -> None:
-    """The attachment of a record that a batch deletes cannot be written again behind the deletion."""
+    """In a batch, writing an attachment again after the deletion of its record is refused."""
     attachment = kinto.attached()
     for gone in (RECORD, RECORD.removesuffix("/logo"), RECORD.replace("fennec", "default")):
         answers = batch(
@@ -251,19 +251,19 @@ def test_a_record_deleted_in_a_batch_cannot_come_back_with_its_file(kinto: Kinto
 
 
 def test_a_batch_that_the_app_refuses_changes_nothing(kinto: Kinto) -> None:
-    """Batches with too many requests, or that are none, get the app's own answer."""
+    """Batches with too many requests, and invalid ones, get the app's own answer."""
     before = kinto.attached()
     many = [{"method": "PATCH", "path": RECORD, "body": WANTED}] * 26
     bodies: list[Any] = [{"requests": many}, {"requests": 1}, {"requests": [1]}, {"requests": [{"path": 3}]}, [], {}]
     for body in bodies:
         answer = kinto.request("POST", "/v1/batch", json=body)
-        assert answer.status_code in {400, 500}, answer.text  # Kinto is not ready for all of them
+        assert answer.status_code in {400, 500}, answer.text  # Kinto does not handle all of them
     assert send(kinto, "POST", "/v1/batch", b"{>").status_code == 400
     check_unchanged(kinto, before)
 
 
 def test_a_method_cannot_be_overridden(kinto: Kinto) -> None:
-    """A header that names another method does not lead around the guard."""
+    """A header that names another method does not bypass the guard."""
     before = kinto.attached()
     for header in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
         send(kinto, "POST", RECORD, json.dumps(WANTED).encode(), **{header: "PATCH"})

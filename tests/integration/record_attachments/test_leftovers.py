@@ -1,4 +1,4 @@
-"""Whatever goes wrong, the disk holds the files that records speak of, and what the garbage collection finds."""
+"""Crashes and failures: the disk holds the files of records, and otherwise only garbage that is collected."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FAULTS = ["before", "after", "raise-before", "raise-after"]
 
 
 def collect(place: Place, records: list[dict[str, Any]], base_path: str = "") -> None:
-    """Have the garbage collected, as if long after."""
+    """Run the garbage collection for uploads of any age."""
     settings = RecordSettings.parse({"directory": str(place.pool), "record_url": TEMPLATE, "base_path": base_path})
     by_path = {f"/api/things/{record['id']}": record for record in records}
 
@@ -53,7 +53,7 @@ def collect(place: Place, records: list[dict[str, Any]], base_path: str = "") ->
 @pytest.mark.parametrize("there", [False, True], ids=["new", "there"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_app_that_fails(rest: Rest, fault: str, there: bool) -> None:
-    """The app's failure goes to the client; the file stays if the record has it now, and only then."""
+    """The client gets the app's error; afterwards the disk holds only the file that the record has."""
     if there:
         assert rest.attach(file=("old.bin", b"old")).ok
     answer = rest.attach(file=("new.bin", b"new"), headers={**ALICE, "X-Fault": fault})
@@ -65,7 +65,7 @@ def test_an_app_that_fails(rest: Rest, fault: str, there: bool) -> None:
 @pytest.mark.parametrize("path", [THING, "/api/things", f"{THING}/attachment"], ids=["record", "list", "attachment"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_app_that_fails_to_remove(rest: Rest, fault: str, path: str) -> None:
-    """After a deletion that the app answers with 500, the file is gone if its record is, and only then."""
+    """After a deletion that the app answers with 500, the file is removed only if its record is."""
     rest.attach()
     answer = rest.request("DELETE", path, headers={**ALICE, "X-Fault": fault})
     assert answer.status_code == 500
@@ -74,20 +74,20 @@ def test_an_app_that_fails_to_remove(rest: Rest, fault: str, path: str) -> None:
 
 @pytest.mark.parametrize("fault", ["kill-before", "kill-after"])
 def test_a_process_that_dies_while_the_app_has_the_file(rest: Rest, fault: str) -> None:
-    """The garbage collection finds the file, and keeps it if the record has it."""
+    """After a crash in the app's part of an upload, the garbage collection keeps the file only if the record has it."""
     with suppress(requests.ConnectionError):
         rest.attach(headers={**ALICE, "X-Fault": fault})
     assert (len(rest.records()), rest.unlinked()) == (int(fault == "kill-after"), 1)
     assert len(rest.contents()) == 1
     collect(rest, rest.records())
     rest.check_whole()
-    # From here on, the file goes with its record.
+    # From here on, the file is removed with its record.
     rest.request("DELETE", THING)
     assert rest.left() == set()
 
 
 def begin(url: str, cut_at: int) -> socket.socket:
-    """Send an upload up to a byte of its file."""
+    """Send an upload, up to a byte of its file."""
     host, _, port = url.removeprefix("http://").partition(":")
     part = b'--limes\r\nContent-Disposition: form-data; name="attachment"; filename="a.bin"\r\n\r\n'
     head = (
@@ -100,8 +100,8 @@ def begin(url: str, cut_at: int) -> socket.socket:
 
 
 def test_a_client_who_goes_away(rest: Rest) -> None:
-    """An upload that breaks off leaves nothing."""
-    # gunicorn gives no byte of a body before it has 1 KiB of it, and an upload begins with its first byte.
+    """An interrupted upload leaves nothing."""
+    # gunicorn passes no byte of a body on before it has 1 KiB of it, and an upload begins with its first byte.
     for size in (1000, 3 << 20):
         with begin(rest.url, size):
             wait_until(lambda: rest.unlinked() == 1)
@@ -110,7 +110,7 @@ def test_a_client_who_goes_away(rest: Rest) -> None:
 
 
 def test_a_server_that_is_killed(tmp_path: Path) -> None:
-    """What a crash leaves of an upload is known, and the garbage collection removes it."""
+    """An upload interrupted by a crash is in the index, and the garbage collection removes its remains."""
     with running_rest(tmp_path, workers=1) as server:
         server.attach("/api/things/two")
         with begin(server.url, 3 << 20):
@@ -141,7 +141,7 @@ class Local:
             min_free_space=0,
             read_size="64K",
         )
-        self.client = webtest.TestApp(self.app, lint=False)  # of Flask's answers, that is
+        self.client = webtest.TestApp(self.app, lint=False)  # of Flask's answers
         self.place = make_place(folder / "pool", Path(public) if public else None)
 
     def attach(self, content: bytes) -> Any:
@@ -156,7 +156,7 @@ class Local:
         return [answer.json] if answer.status_code == 200 else []
 
     def check(self) -> None:
-        """Check that, after a collection, the disk has what the record speaks of."""
+        """Check that, after a collection, the disk has exactly the file of the record."""
         records = self.record()
         collect(self.place, records, self.public)
         hashes = [hashlib.sha256(content).hexdigest() for content in self.place.contents()]
@@ -165,7 +165,7 @@ class Local:
 
 @pytest.fixture(params=["pool", "folder"])
 def local(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
-    """The REST app, with files in the pool or in a public folder; in memory, where many uploads are quick."""
+    """Return the REST app, with files in the pool or in a public folder; in memory, where many uploads are quick."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         monkeypatch.setattr(flask_app, "FOLDER", folder)
@@ -174,16 +174,16 @@ def local(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    """Put a disk that can fail below all that stores."""
+    """Replace the disk under the storage by one that can fail."""
     disk = Disk()
     put_below_pool(monkeypatch, disk, public_storage)
-    # An attempt that could not even be given up is asked at once whether it is alive.
+    # An attempt that could not even be aborted is at once checked for a heartbeat.
     monkeypatch.setattr(bucket_store, "_STALE_AFTER", 0.0)
     return disk
 
 
 def operations(disk: Disk, error: int, *, lasting: bool) -> Iterator[int]:
-    """Let the first operation fail, then the second, and so on until none is left to fail."""
+    """Let the first operation fail, then the second, and so on until none fails."""
     for number in range(1, 500):
         with disk.failing(number, error, lasting=lasting):
             yield number
@@ -198,7 +198,7 @@ def operations(disk: Disk, error: int, *, lasting: bool) -> Iterator[int]:
     ("error", "lasting"), [(errno.ENOSPC, True), (errno.EIO, False)], ids=["full", "one operation"]
 )
 def test_a_failing_disk(local: Local, disk: Disk, error: int, lasting: bool) -> None:
-    """Whichever operation fails while a file replaces another, the record has the one or the other, whole."""
+    """If any operation fails while a file replaces another, the record has one of the two, complete."""
     for _ in operations(disk, error, lasting=lasting):
         content = os.urandom(16)
         answer = local.attach(content)
@@ -211,7 +211,7 @@ def test_a_failing_disk(local: Local, disk: Disk, error: int, lasting: bool) -> 
 
 @pytest.mark.full
 def test_a_disk_that_fails_to_remove(local: Local, disk: Disk) -> None:
-    """Whichever operation fails while a record is deleted, the app's answer is the client's, and the file is found."""
+    """If any operation fails while a record is deleted, the client gets the app's answer, and the file is collected."""
     assert local.attach(b"x").status_code == 201
     for _ in operations(disk, errno.EIO, lasting=False):
         answer = local.delete()

@@ -18,7 +18,7 @@ def allow(kinto: Kinto, path: str, permission: str, principal: str) -> None:
 
 @pytest.mark.parametrize(("headers", "status"), [(NOBODY, 401), (JEAN, 403)], ids=["nobody", "another"])
 def test_a_stranger_is_refused(kinto: Kinto, headers: Mapping[str, str], status: int) -> None:
-    """Who may not write gets Kinto's own answer, for a new record and for one that is there."""
+    """A client without write permission gets Kinto's own answer, for a new record and for an existing one."""
     refused = kinto.attach(headers=headers)
     assert (refused.status_code, refused.json()["code"]) == (status, status)
     assert kinto.left() == set()
@@ -31,7 +31,7 @@ def test_a_stranger_is_refused(kinto: Kinto, headers: Mapping[str, str], status:
 
 @pytest.mark.parametrize("path", [BUCKET, COLLECTION], ids=["bucket", "collection"])
 def test_who_may_read_may_not_attach(kinto: Kinto, path: str) -> None:
-    """Permission to read is none to write."""
+    """Permission to read does not include attaching."""
     kinto.attached()
     allow(kinto, path, "read", "system.Everyone")
     assert kinto.attach(headers=NOBODY).status_code == 401
@@ -40,7 +40,7 @@ def test_who_may_read_may_not_attach(kinto: Kinto, path: str) -> None:
 
 
 def test_who_may_create_may_attach_to_a_new_record(kinto: Kinto) -> None:
-    """Permission to create records is enough for a new one, which is then the creator's."""
+    """Permission to create records is enough for a new one, which then belongs to the creator."""
     allow(kinto, COLLECTION, "record:create", "system.Authenticated")
     assert kinto.attach(headers=JEAN).status_code == 201
     assert kinto.attach(headers=JEAN).status_code == 200
@@ -48,7 +48,7 @@ def test_who_may_create_may_attach_to_a_new_record(kinto: Kinto) -> None:
 
 
 def test_who_may_only_create_may_not_replace(kinto: Kinto) -> None:
-    """Permission to create records is none to change those of others."""
+    """Permission to create records does not include changing those of others."""
     allow(kinto, COLLECTION, "record:create", "system.Authenticated")
     kinto.attached()
     assert kinto.attach(headers=JEAN).status_code == 403
@@ -57,7 +57,7 @@ def test_who_may_only_create_may_not_replace(kinto: Kinto) -> None:
 
 @pytest.mark.parametrize("path", [BUCKET, COLLECTION], ids=["bucket", "collection"])
 def test_who_may_write_may_attach(kinto: Kinto, path: str) -> None:
-    """Permission to write, to the bucket or the collection, is one to attach and to replace."""
+    """Permission to write the bucket or the collection includes attaching and replacing."""
     allow(kinto, path, "write", "system.Authenticated")
     assert kinto.attach(headers=JEAN).status_code == 201
     assert kinto.attach(headers=MAT).status_code == 200
@@ -73,14 +73,14 @@ def test_who_may_write_one_record_may_attach_there(kinto: Kinto) -> None:
 
 
 def test_a_collection_that_is_not_there_takes_none(kinto: Kinto) -> None:
-    """Where there is no collection, the app's answer is the client's."""
+    """For a missing collection, the client gets the app's answer."""
     answer = kinto.attach("/v1/buckets/fennec/collections/none/records/a")
     assert answer.status_code == 404
     assert kinto.left() == set()
 
 
 def test_a_schema_that_requires_more_is_no_refusal_beforehand(kinto: Kinto) -> None:
-    """Where a schema requires attributes, a file that comes with them is taken, and one without is refused."""
+    """If a schema requires attributes, a file that comes with them is accepted, and one without is refused."""
     schema = {"type": "object", "required": ["family"]}
     kinto.request("PUT", COLLECTION, json={"data": {"schema": schema}})
     refused = kinto.attach()

@@ -1,4 +1,4 @@
-"""Files of records in a public place of a real object store, while the pool is a folder or in that store too."""
+"""Files of records in public storage of a real object store, while the pool is a folder or in that store too."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ RECORD = "/api/pictures/one"
 
 @dataclass
 class PublicStorageSite:
-    """A REST app behind record attachments, and its public place.
+    """A REST app behind record attachments, and its public storage.
 
-    :ivar store: the one with the public place.
+    :ivar store: the one with the public storage.
     """
 
     store: S3Store
@@ -56,12 +56,12 @@ class PublicStorageSite:
 
     @property
     def parsed(self) -> RecordSettings:
-        """The settings, converted."""
+        """Return the settings, converted."""
         return RecordSettings.parse(self.settings)
 
     @property
     def prefix(self) -> str:
-        """What stands before locations in the keys of objects."""
+        """Return the prefix of locations in the keys of objects."""
         return str(self.settings["base_path"]).split("/", 3)[3] + "/"
 
     def attach(self, content: bytes, filename: str = "a.png", *, query: str = "") -> str:
@@ -70,18 +70,18 @@ class PublicStorageSite:
         return str(self.client.post(f"{RECORD}/attachment{query}", upload_files=files).json["location"])
 
     def public(self) -> dict[str, bytes]:
-        """Return what is in the public place."""
+        """Return the files in the public storage."""
         keys = [each.key for each in self.store.list(self.prefix)]
         return {key.removeprefix(self.prefix): self.store.get(key) for key in keys}
 
     def head(self, location: str) -> dict[str, Any]:
-        """Return what the store answers with a public file."""
+        """Return the store's answer to HEAD for a public file."""
         key = self.prefix + location.rpartition(self.prefix)[2]
         answer: dict[str, Any] = self.store.client.head_object(Bucket=self.store.s3_bucket, Key=key)
         return answer
 
     def collect(self) -> None:
-        """Have the garbage collected, as if long after."""
+        """Run the garbage collection for uploads of any age."""
 
         def ask(path: str) -> tuple[int, Any]:
             record = self.app.records.get(path)
@@ -91,13 +91,13 @@ class PublicStorageSite:
         list(RecordGarbage(storage, self.parsed, ask, older_than=-1).collect())
 
     def assert_empty(self) -> None:
-        """Nothing is left, neither in the pool nor in the public place."""
+        """Check that nothing is left, neither in the pool nor in the public storage."""
         pool = make_pool(self.parsed)
         assert [*self.store.list(self.prefix), *self.store.list_multipart_uploads(self.prefix)] == []
         assert [*pool.buckets(), *pool.index.keys(())] == []
 
 
-# The pool of an application is a folder, or in a store too.
+# The pool of an application is in a folder, or in a store too.
 pytestmark = pytest.mark.full_with(make_site="swift")
 KINDS = ["swift, pool in a folder", "swift"]
 on_ceph_too = pytest.mark.parametrize("make_site", [*KINDS, "ceph"], indirect=True)
@@ -105,7 +105,7 @@ on_ceph_too = pytest.mark.parametrize("make_site", [*KINDS, "ceph"], indirect=Tr
 
 @pytest.fixture(params=KINDS)
 def make_site(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., PublicStorageSite]:
-    """Make a site whose pool is a folder, or in another ``s3_bucket`` than the public place."""
+    """Make a site whose pool is a folder, or in another ``s3_bucket`` than the public storage."""
     name, keys = ("ceph_store", CEPH_KEYS) if request.param == "ceph" else ("store", SWIFT_KEYS)
     store = request.getfixturevalue(name)
 
@@ -122,13 +122,13 @@ def make_site(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., P
 
 @pytest.fixture
 def site(make_site: Callable[..., PublicStorageSite]) -> PublicStorageSite:
-    """One with the settings as they are."""
+    """Return a site with the settings as they are."""
     return make_site()
 
 
 @on_ceph_too
 def test_a_file_comes_is_replaced_and_goes(site: PublicStorageSite) -> None:
-    """A record speaks of the store's own address; a file goes when it is replaced, and with its record."""
+    """A record has the store's own address; a file is removed when it is replaced, and with its record."""
     site.attach(b"old")
     location = site.attach(b"new")
     assert list(site.public().values()) == [b"new"]
@@ -142,7 +142,7 @@ def test_a_file_comes_is_replaced_and_goes(site: PublicStorageSite) -> None:
 
 @on_ceph_too
 def test_the_store_knows_how_to_serve_a_file(site: PublicStorageSite) -> None:
-    """It is given the type, and that browsers show what runs nothing, and save all else under its name."""
+    """The object has the media type, and a Content-Disposition that shows safe types and saves all others by name."""
     head = site.head(site.attach(b"picture", "ä.png"))
     assert head["ContentType"] == "image/png"
     assert head["ContentDisposition"] == "inline; filename=\"_.png\"; filename*=UTF-8''%C3%A4.png"
@@ -153,7 +153,7 @@ def test_the_store_knows_how_to_serve_a_file(site: PublicStorageSite) -> None:
 
 @on_ceph_too
 def test_a_large_file(site: PublicStorageSite) -> None:
-    """A file of several parts is the same there, and is served in the same way as a small one."""
+    """A file of several parts is stored and served like a small one."""
     content = bytes(range(256)) * (DEFAULT_PART_SIZE // 256) + b"some more"
     location = site.attach(content)
     assert list(site.public().values()) == [content]
@@ -164,14 +164,14 @@ def test_a_large_file(site: PublicStorageSite) -> None:
 
 @on_ceph_too
 def test_an_empty_file(site: PublicStorageSite) -> None:
-    """A file without a byte is a file."""
+    """A file of no bytes is stored like any other."""
     site.attach(b"")
     assert list(site.public().values()) == [b""]
 
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """What the store is asked for from now on, by new clients: operations and paths."""
+    """Return the requests to the store from now on, by new clients: operations and paths."""
     sent: list[tuple[str, str]] = []
 
     def make(**options: Any) -> Any:
@@ -205,7 +205,7 @@ def test_no_byte_passes_through_us_where_the_store_can_copy(
 
 
 def test_a_client_who_watches_still_finds_a_status(site: PublicStorageSite) -> None:
-    """The upload stays done for who has its identifier, while its bytes are in the public place alone."""
+    """The status of the upload stays done for its identifier, while its bytes are in the public storage alone."""
     identifier = make_manager(site.parsed).create_identifier()
     site.attach(b"content", query=f"?X-Progress-ID={identifier}")
     bucket = make_manager(site.parsed).access_upload_bucket(identifier)
@@ -217,7 +217,7 @@ def test_a_client_who_watches_still_finds_a_status(site: PublicStorageSite) -> N
 
 
 def test_files_lie_where_the_settings_say(make_site: Callable[..., PublicStorageSite]) -> None:
-    """Folder and names are those of the settings, and no object that was there before is overwritten."""
+    """Folder and names follow the settings, and no existing object is overwritten."""
     site = make_site(folder="{kind}", randomize=False, filename_pattern="{rid}-{filename}")
     site.store.put(site.prefix + "pictures/one-a.png", b"of somebody else")
     assert site.attach(b"content").endswith("/pictures/one-a-1.png")
@@ -227,7 +227,7 @@ def test_files_lie_where_the_settings_say(make_site: Callable[..., PublicStorage
 
 
 def test_old_files_are_kept(make_site: Callable[..., PublicStorageSite]) -> None:
-    """With keep_old_files, a file stays when it is replaced, and when its record goes."""
+    """With keep_old_files, a file stays when it is replaced, and when its record is deleted."""
     site = make_site(keep_old_files=True)
     site.attach(b"old")
     site.attach(b"new")
@@ -236,7 +236,7 @@ def test_old_files_are_kept(make_site: Callable[..., PublicStorageSite]) -> None
 
 
 def test_nothing_is_put_there_that_the_app_refuses(make_site: Callable[..., PublicStorageSite]) -> None:
-    """A file that is too large, or that the app does not take, leaves nothing."""
+    """A file that is too large, or that the app refuses, leaves nothing."""
     site = make_site(max_size_bytes=10)
     files = [("attachment", "a.png", b"x" * 11)]
     assert site.client.post(f"{RECORD}/attachment", upload_files=files, expect_errors=True).status_int == 400
@@ -258,14 +258,14 @@ def test_nothing_is_put_there_that_the_app_refuses(make_site: Callable[..., Publ
 def test_locations_are_as_the_settings_say(
     make_site: Callable[..., PublicStorageSite], settings: dict[str, str], location: str
 ) -> None:
-    """What stands before a location is base_url, or nothing, or the store's address as clients see it."""
+    """The prefix of a location is base_url, or empty, or the store's public address."""
     site = make_site(**settings)
     before = location.format(s3_bucket=site.store.s3_bucket, prefix=site.prefix)
     assert site.attach(b"content") == before + next(iter(site.public()))
 
 
 def test_the_filter_serves_what_is_there(make_site: Callable[..., PublicStorageSite]) -> None:
-    """With serve_files, a file comes from the store by us, whole and in ranges; what is gone is not found."""
+    """With serve_files, the filter serves a file of the store, whole and in ranges; a removed file is not found."""
     site = make_site(base_url="/files/", serve_files=True)
     location = site.attach(b"content")
     assert site.client.get(location).body == b"content"
@@ -276,7 +276,7 @@ def test_the_filter_serves_what_is_there(make_site: Callable[..., PublicStorageS
 
 @pytest.fixture
 def losing(make_site: Callable[..., PublicStorageSite]) -> PublicStorageSite:
-    """A site with a public place in an ``s3_bucket`` of its own, which may get lost."""
+    """Return a site with public storage in an ``s3_bucket`` of its own, which a test may delete."""
     store = make_site().store
     lost = S3Store(lambda: store.client, f"lost-{uuid.uuid4().hex[:12]}")
     store.client.create_bucket(Bucket=lost.s3_bucket)
@@ -286,7 +286,7 @@ def losing(make_site: Callable[..., PublicStorageSite]) -> PublicStorageSite:
 
 
 def test_the_heartbeat_writes_and_removes_an_object(sent: list[tuple[str, str]], losing: PublicStorageSite) -> None:
-    """It is well as long as the store takes files, and nothing is left of it."""
+    """The heartbeat succeeds as long as the store accepts files, and leaves nothing in it."""
     losing.app.records["/__heartbeat__"] = {}
     sent.clear()
     assert losing.client.get("/__heartbeat__").json == {"attachments": True}
@@ -297,7 +297,7 @@ def test_the_heartbeat_writes_and_removes_an_object(sent: list[tuple[str, str]],
 
 
 def test_a_place_that_fails_is_told(losing: PublicStorageSite) -> None:
-    """Where no file can be put, an upload is answered 500, no record is made, and nothing of it remains."""
+    """If no file can be stored, an upload is answered 500, no record is made, and nothing of it remains."""
     losing.store.client.delete_bucket(Bucket=losing.store.s3_bucket)
     files = [("attachment", "a.png", b"content")]
     answer = losing.client.post(f"{RECORD}/attachment", upload_files=files, status=500)
@@ -309,7 +309,7 @@ def test_a_place_that_fails_is_told(losing: PublicStorageSite) -> None:
 
 
 def test_a_crash_leaves_what_is_found(site: PublicStorageSite) -> None:
-    """Whichever request to the public place is the last of a process, the collection leaves nothing of the upload."""
+    """After a crash at any request to the public storage, the collection leaves nothing of the upload."""
     for number in range(1, 20):
         command = [sys.executable, str(CRASHING), json.dumps(site.settings), str(number), str(DEFAULT_PART_SIZE + 1)]
         code = subprocess.run(command, timeout=PATIENCE, check=False).returncode
@@ -322,7 +322,7 @@ def test_a_crash_leaves_what_is_found(site: PublicStorageSite) -> None:
 
 
 def test_a_crash_after_the_app_has_taken_the_file(site: PublicStorageSite) -> None:
-    """The collection finds that the file is in its record, and removes the bytes that the pool still has."""
+    """The collection finds that the file is in its record, and removes the bytes that are still in the pool."""
     manager = make_manager(site.parsed)
     record = RecordTemplate(site.parsed.record_url).record(RECORD)
     assert record is not None
@@ -355,7 +355,7 @@ def complete(pool: Pool, content: bytes) -> str:
 
 
 def test_the_command_collects_in_a_store(site: PublicStorageSite, tmp_path: Path) -> None:
-    """``records gc`` takes the pool and the public place as settings, wherever they are."""
+    """``records gc`` accepts the pool and the public storage as settings, in a folder or in a store."""
     site.attach(b"content")
     options = [f"{name}={value}" for name, value in site.settings.items()]
     with record_server(RestApp()) as address:
@@ -369,7 +369,7 @@ def test_the_command_collects_in_a_store(site: PublicStorageSite, tmp_path: Path
 
 
 def place(**changed: Any) -> RecordSettings:
-    """Return settings of a pool in a store, and of a place beside it."""
+    """Return settings of a pool in a store, and of public storage beside it."""
     values = {"pool": "s3://pool/some/prefix", "base_path": "s3://public"}
     return RecordSettings.parse({**values, **changed})
 
@@ -378,7 +378,7 @@ def place(**changed: Any) -> RecordSettings:
     "base_path", ["s3://pool/some/prefix", "s3://pool/some", "s3://pool/", "s3://pool//some/prefix/b/"]
 )
 def test_the_pool_is_no_public_place(base_path: str) -> None:
-    """Files do not lie where the pool is, nor the pool among them: a location could be the name of an upload."""
+    """The pool and the public storage must be separate: a location could be the name of an upload."""
     with pytest.raises(SettingError, match=r"setting 'base_path' cannot be .*: it overlaps setting 'pool'"):
         place(base_path=base_path)
     assert place(base_path="s3://pool/some/prefix2").is_in_store
@@ -394,22 +394,22 @@ def test_the_pool_is_no_public_place(base_path: str) -> None:
     ],
 )
 def test_wrong_settings_are_named(changed: dict[str, str], problem: str) -> None:
-    """What cannot be is refused with the setting's name."""
+    """An invalid value is refused with the setting's name."""
     with pytest.raises(SettingError, match=problem):
         place(**changed)
 
 
 @on_ceph_too
 def test_a_place_that_cannot_be_used_stops_the_start(make_site: Callable[..., PublicStorageSite]) -> None:
-    """A public place that is not there stops the start with the setting's name, and the store's own answer."""
+    """Missing public storage stops the start with the setting's name, and the store's own answer."""
     with pytest.raises(SettingError, match=r"setting 'base_path' cannot be 's3://no-such-bucket': .*NoSuchBucket"):
         make_site(base_path="s3://no-such-bucket/public")
     assert make_site().public() == {}
 
 
-@pytest.mark.parametrize("make_site", ["ceph"], indirect=True)  # Swift's S3 interface has no ACLs as it runs here
+@pytest.mark.parametrize("make_site", ["ceph"], indirect=True)  # Swift's S3 interface has no ACLs in this setup
 def test_an_acl_lets_anyone_read(make_site: Callable[..., PublicStorageSite]) -> None:
-    """With public-read, a file is read at its location without a signature; without an ACL it is not."""
+    """With public-read, a file can be read at its location without a signature; without an ACL it cannot."""
     site = make_site(base_acl="public-read")
     large = bytes(DEFAULT_PART_SIZE + 1)
     for content in (b"content", large):

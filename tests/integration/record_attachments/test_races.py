@@ -1,4 +1,4 @@
-"""Clients who change one record at the same time: in the end it has one file, and speaks of it."""
+"""Clients that change one record concurrently: in the end it has one file, and refers to it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def attach_to(server: Kinto | Rest, record: str, number: int) -> Callable[[], in
 
 
 def check_kinto(kinto: Kinto, record: str) -> None:
-    """Check that a record has one file and speaks of it, or none."""
+    """Check that a record has one file and refers to it, or has none."""
     answer = kinto.request("GET", record)
     attachment = answer.json()["data"].get("attachment") if answer.status_code == 200 else None
     if attachment is None:
@@ -36,7 +36,7 @@ def check_kinto(kinto: Kinto, record: str) -> None:
 
 
 def test_one_of_several_files_stays_in_kinto(kinto: Kinto) -> None:
-    """Several clients attach to one record, new at first: all are answered, and one file stays."""
+    """If several clients attach to one record, new at first, all are answered, and one file stays."""
     for _ in range(ROUNDS):
         answers = together(attach_to(kinto, RECORD, number) for number in range(CLIENTS))
         assert set(answers) <= {200, 201}
@@ -45,7 +45,7 @@ def test_one_of_several_files_stays_in_kinto(kinto: Kinto) -> None:
 
 @pytest.mark.parametrize("record", [THING, "/api/things/Ü%20ü"], ids=["plain", "encoded"])
 def test_one_of_several_files_stays(rest: Rest, record: str) -> None:
-    """The same with an app and a filter in two processes."""
+    """One of several files stays with an app and a filter in two processes too."""
     for _ in range(ROUNDS):
         answers = together(attach_to(rest, record, number) for number in range(CLIENTS))
         assert set(answers) <= {200, 201}
@@ -57,7 +57,7 @@ def test_one_of_several_files_stays(rest: Rest, record: str) -> None:
 
 @pytest.mark.parametrize("way", ["record", "attachment", "collection", "put"])
 def test_attaching_and_removing(rest: Rest, way: str) -> None:
-    """When one client attaches while another removes, no file is left that no record refers to."""
+    """If one client attaches while another removes, no file is left that no record refers to."""
     remove = {
         "record": lambda: rest.request("DELETE", THING).status_code,
         "attachment": lambda: rest.request("DELETE", f"{THING}/attachment").status_code,
@@ -73,7 +73,7 @@ def test_attaching_and_removing(rest: Rest, way: str) -> None:
 
 
 def test_attaching_and_deleting_in_kinto(kinto: Kinto) -> None:
-    """The same in Kinto, where the collection or the whole server is emptied meanwhile."""
+    """No file is left in Kinto either, if the collection or the whole server is emptied meanwhile."""
     collection = RECORD.rpartition("/")[0]
     for number, path in enumerate([RECORD, collection, RECORD, collection] * 4):
         together([attach_to(kinto, RECORD, number), partial(kinto.request, "DELETE", path)])
@@ -81,7 +81,7 @@ def test_attaching_and_deleting_in_kinto(kinto: Kinto) -> None:
 
 
 def test_writing_back_and_replacing_in_kinto(kinto: Kinto) -> None:
-    """Who writes a record back, with the attachment as it was, does not bring back a file that is gone."""
+    """Writing a record back with an earlier attachment does not bring back a removed file."""
     kinto.attached()
     for number in range(ROUNDS):
         record = kinto.get(RECORD)

@@ -1,4 +1,4 @@
-"""Files go with what spoke of them."""
+"""Removal of files: a file is removed with the record that refers to it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def attach_several(kinto: Kinto) -> dict[str, str]:
 
 
 def check_left(kinto: Kinto, *names: str) -> None:
-    """Check that the files of these records are left, and nothing of the others."""
+    """Check that the files of these records are left, and none of the others."""
     assert kinto.contents() == sorted(name.encode() for name in names)
     if not names:
         assert kinto.left() == set()
 
 
 def test_a_replaced_file_goes(kinto: Kinto) -> None:
-    """A new attachment takes the place of the old one, whose location is gone."""
+    """A new attachment replaces the old one, whose location is then not found."""
     first = kinto.attached()
     second = kinto.attached(RECORD, ("other.jpg", b"other"))
     assert first["location"] != second["location"]
@@ -72,7 +72,7 @@ def test_what_is_deleted_takes_its_files_along(kinto: Kinto, path: str, left: li
 
 @pytest.mark.parametrize("path", [f"{RECORDS}/one", RECORDS, BUCKET], ids=["record", "records", "bucket"])
 def test_a_refused_deletion_removes_nothing(kinto: Kinto, path: str) -> None:
-    """Where the app refuses, by its permissions or by a precondition, all files stay."""
+    """If the app refuses a deletion, by its permissions or by a precondition, all files stay."""
     attach_several(kinto)
     assert kinto.request("DELETE", path, headers={}).status_code == 401
     assert kinto.request("DELETE", path, headers={**MAT, "If-Match": '"1234567890123"'}).status_code == 412
@@ -80,7 +80,7 @@ def test_a_refused_deletion_removes_nothing(kinto: Kinto, path: str) -> None:
 
 
 def test_a_record_put_without_its_attachment_loses_the_file(kinto: Kinto) -> None:
-    """Replacing a record by one that does not speak of the file removes the file."""
+    """Replacing a record by one without the attachment removes the file."""
     kinto.attached()
     assert kinto.request("PUT", RECORD, json={"data": {"family": "x"}}).status_code == 200
     check_left(kinto)
@@ -135,7 +135,7 @@ def test_flushing_in_a_batch_removes_all(kinto: Kinto, path: str) -> None:
 
 
 def test_the_default_bucket_is_deleted_under_both_names(kinto: Kinto) -> None:
-    """Files of the default bucket go, whichever of its two names a deletion uses."""
+    """A deletion removes the files of the default bucket under either of the bucket's names."""
     bucket = kinto.get("/v1/")["user"]["bucket"]
     for made, deleted in (("default", bucket), (bucket, "default"), ("default", "default")):
         kinto.attached(f"/v1/buckets/{made}/collections/fonts/records/q") if made == "default" else _put(kinto, made)
@@ -170,7 +170,7 @@ def test_old_files_are_kept(kinto: Kinto, way: str) -> None:
 
 
 def test_other_resources_are_no_concern(kinto: Kinto) -> None:
-    """Groups come and go without a trace."""
+    """Creating and deleting groups changes no files."""
     group = "/v1/buckets/default/groups/admins"
     assert kinto.request("PUT", group, json={"data": {"members": ["them"]}}).status_code == 201
     assert kinto.request("DELETE", group).status_code == 200

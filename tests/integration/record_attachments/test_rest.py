@@ -33,7 +33,7 @@ def test_a_file_is_attached(rest: Rest) -> None:
 
 
 def test_an_id_may_be_any_text(rest: Rest) -> None:
-    """Ids with signs that mean something in addresses, and long ones, are those of records like others."""
+    """Ids with characters that are special in addresses, and long ones, work like others."""
     answer = rest.attach(ENCODED)
     assert answer.status_code == 201
     assert rest.request("GET", ENCODED).json()["id"] == "Ünïcode; a=b & c%25d?"
@@ -46,7 +46,7 @@ def test_an_id_may_be_any_text(rest: Rest) -> None:
 
 
 def test_the_name_of_a_long_id_is_another_s(rest: Rest) -> None:
-    """A record whose id looks like what a long id is kept under does not reach the files of that one."""
+    """A record whose id equals the key for a longer id has no access to the files of that one."""
     name = "y" * 1000
     rest.attach(f"/api/things/{name}")
     rest.request("DELETE", "/api/things/sha256:" + hashlib.sha256(name.encode()).hexdigest())
@@ -64,14 +64,14 @@ def test_an_attachment_is_taken_off(rest: Rest) -> None:
 
 @pytest.mark.parametrize(("headers", "status"), [(NOBODY, 401), (BOB, 403)], ids=["nobody", "bob"])
 def test_a_stranger_is_refused(rest: Rest, headers: dict[str, str], status: int) -> None:
-    """The app's refusal goes to the client, whether it comes before the file or after it."""
+    """The client gets the app's refusal, whether it comes before the file or after it."""
     assert rest.attach(headers=headers).status_code == status
     assert rest.left() == set()
     assert rest.request("DELETE", f"{THING}/attachment", headers=headers).status_code == status
 
 
 def test_deleting_removes_files(rest: Rest) -> None:
-    """A record, a list of them by a filter the app alone understands, and all: the files go with them."""
+    """Deleting a record, a list filtered in the app's own way, or all records removes their files."""
     for name in ("a1", "a2", "b1", "b2"):
         rest.attach(f"/api/things/{name}")
     rest.attach("/api/others/a1")
@@ -97,7 +97,7 @@ CHANGES: list[tuple[str, bytes, str]] = [
 
 @pytest.mark.parametrize(("method", "body", "kind"), CHANGES)
 def test_the_attribute_cannot_be_changed_by_hand(rest: Rest, method: str, body: bytes, kind: str) -> None:
-    """The answer is a problem document (RFC 9457) that says how it is done."""
+    """Setting the attribute is refused with a problem document (RFC 9457) that names the right way."""
     rest.attach()
     answer = rest.request(method, THING, data=body, headers={**ALICE, "Content-Type": kind})
     assert (answer.status_code, answer.json()["code"]) == (400, "attachment-fixed")
@@ -106,7 +106,7 @@ def test_the_attribute_cannot_be_changed_by_hand(rest: Rest, method: str, body: 
 
 
 def test_a_record_without_its_attachment_loses_the_file(rest: Rest) -> None:
-    """Who replaces the record by one without the attribute removes the file; who writes it back keeps it."""
+    """Replacing the record by one without the attribute removes the file; writing it back keeps it."""
     rest.attach()
     record = rest.request("GET", THING).json()
     assert rest.request("PUT", THING, json={**record, "color": "red"}).status_code == 200
@@ -120,7 +120,7 @@ def test_a_record_without_its_attachment_loses_the_file(rest: Rest) -> None:
     [({"permissions": "{}"}, "permissions"), ({"data": "{"}, "data"), ({"x": ""}, "'x' not in")],
 )
 def test_bad_input_is_told(rest: Rest, texts: dict[str, str], word: str) -> None:
-    """Mistakes are problem documents, and leave nothing."""
+    """Invalid requests are answered with problem documents, and leave nothing."""
     answer = rest.request("POST", f"{THING}/attachment", files=form([("attachment", IMAGE)], **texts))
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-attachment")
     assert word in answer.json()["detail"]
@@ -136,7 +136,7 @@ def status_of(rest: Rest, identifier: str) -> Any:
 
 
 def begin(rest: Rest, identifier: str, record: str, size: int) -> tuple[http.client.HTTPConnection, bytes]:
-    """Send the head of an upload and some of its file; return what is still to come."""
+    """Send the head of an upload and some of its file; return the rest."""
     head = b'--limes\r\nContent-Disposition: form-data; name="attachment"; filename="a.bin"\r\n\r\n'
     tail = b"\r\n--limes--\r\n"
     connection = http.client.HTTPConnection(rest.url.removeprefix("http://"), timeout=PATIENCE)
@@ -151,7 +151,7 @@ def begin(rest: Rest, identifier: str, record: str, size: int) -> tuple[http.cli
 
 
 def test_progress_is_seen(rest: Rest) -> None:
-    """With an identifier, the upload's progress and its end are seen by others while it runs."""
+    """With an identifier, other clients can read the upload's progress and its end while it runs."""
     identifier, size = new_identifier(rest), 4 << 20
     connection, rest_of_it = begin(rest, identifier, THING, size)
     wait_until(lambda: status_of(rest, identifier).get("received", 0) > size // 4)
@@ -165,7 +165,7 @@ def test_progress_is_seen(rest: Rest) -> None:
 
 
 def test_an_attached_upload_cannot_be_reset(rest: Rest) -> None:
-    """A file that a record has is the record's: neither a reset nor a second upload takes it away."""
+    """A file attached to a record belongs to it: neither a reset nor a second upload removes it."""
     identifier = new_identifier(rest)
     assert rest.attach(query=f"?X-Progress-ID={identifier}").status_code == 201
     url = f"{rest.url}/upload/status?X-Progress-ID={identifier}"
@@ -183,14 +183,14 @@ def test_an_attached_upload_cannot_be_reset(rest: Rest) -> None:
 
 @pytest.mark.parametrize("identifier", ["x", "../../etc", "0" * 32, "%00"])
 def test_a_forged_identifier_is_refused(rest: Rest, identifier: str) -> None:
-    """An identifier that was not signed here is refused, and nothing is left."""
+    """An identifier with a forged signature is refused, and nothing is left."""
     answer = rest.attach(query=f"?X-Progress-ID={identifier}")
     assert (answer.status_code, answer.json()["code"]) == (403, "invalid-identifier")
     assert rest.left() == set()
 
 
 def test_the_status_says_why(rest: Rest) -> None:
-    """Who watches a refused upload finds the reason in its status, and may try again."""
+    """The status of a refused upload has the reason, and the upload may be retried."""
     identifier = new_identifier(rest)
     assert rest.attach(query=f"?X-Progress-ID={identifier}", data="{").status_code == 400
     status = status_of(rest, identifier)
@@ -203,7 +203,7 @@ def test_the_status_says_why(rest: Rest) -> None:
 @pytest.mark.parametrize("path", [THING, "/api/things/two"], ids=["same record", "another record"])
 @pytest.mark.parametrize("ends", [True, False], ids=["goes on", "breaks off"])
 def test_an_older_attempt_does_not_harm_a_newer_one(rest: Rest, path: str, ends: bool) -> None:
-    """An upload that was overtaken by another one with its identifier leaves that one alone, however it ends."""
+    """An upload that was superseded under its identifier does not change the newer one, however it ends."""
     identifier, size = new_identifier(rest), 4 << 20
     connection, rest_of_it = begin(rest, identifier, THING, size)
     wait_until(lambda: status_of(rest, identifier)["state"] == "uploading")

@@ -1,4 +1,4 @@
-"""What the server tells of its attachments."""
+"""The capability and the heartbeat that the server reports for its attachments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.records.kinto_harness import RECORD, Kinto, running
 
 
 def test_the_root_lists_the_capability(kinto: Kinto) -> None:
-    """Clients find the version, and what stands before locations; what Kinto itself tells stays."""
+    """The root lists the version and the prefix of locations, beside Kinto's own values."""
     root = kinto.get("/v1/")
     assert root["capabilities"]["attachments"] == {
         "version": version("fileupload"),
@@ -26,27 +26,27 @@ def test_the_root_lists_the_capability(kinto: Kinto) -> None:
 
 
 def test_the_heartbeat_says_that_files_can_be_written(kinto: Kinto) -> None:
-    """A healthy server has written and deleted a test file, and nothing is left of it."""
+    """The heartbeat of a healthy server writes and deletes a test file, and leaves nothing."""
     assert kinto.get("/v1/__heartbeat__") == {"storage": True, "permission": True, "cache": True, "attachments": True}
     assert kinto.left() == set()
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[tuple[Kinto, Kinto]]:
-    """Two servers whose disk a test may damage."""
+    """Return two servers whose disk a test may damage."""
     with running(tmp_path) as both:
         yield both
 
 
 def damage(server: Kinto) -> None:
-    """Put a file in the place of the folder that the server writes to."""
+    """Replace the folder that the server writes to by a file."""
     folder = server.public or server.pool
     shutil.rmtree(folder)
     folder.write_bytes(b"")
 
 
 def test_a_failing_disk_is_told(own: tuple[Kinto, Kinto]) -> None:
-    """Where no file can be written, the heartbeat says so with 503, an upload is answered 500, and all else works."""
+    """If no file can be written, the heartbeat answers 503, an upload is answered 500, and other requests succeed."""
     for server in own:
         server.make_collection()
         damage(server)
@@ -60,7 +60,7 @@ def test_a_failing_disk_is_told(own: tuple[Kinto, Kinto]) -> None:
 
 
 def test_a_server_that_is_read_only_writes_nothing(tmp_path: Path) -> None:
-    """With readonly, the heartbeat does not ask the disk."""
+    """With readonly, the heartbeat writes nothing."""
     with running(tmp_path, readonly=True) as both:
         for server in both:
             damage(server)
@@ -68,7 +68,7 @@ def test_a_server_that_is_read_only_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_relative_locations_are_advertised(tmp_path: Path) -> None:
-    """With an empty base_url, locations are relative, and the server tells what stands before them."""
+    """With an empty base_url, locations are relative, and the server reports their prefix."""
     settings = {"base_url": "", "extra_base_url": "https://files.server.com/root", "folder": ""}
     with running(tmp_path, **settings) as both:
         for server in both:
@@ -79,6 +79,6 @@ def test_relative_locations_are_advertised(tmp_path: Path) -> None:
             assert advertised == "https://files.server.com/root/"
             # The filter serves them at the path of that address.
             assert server.fetch(f"{server.url}/root/{location}").content == b"--fake--"
-            # The same location is known when the file is replaced.
+            # The location is recognized when the file is replaced.
             server.attached()
             assert len(server.contents()) == 1

@@ -1,4 +1,4 @@
-"""The filter serves the files, if it is asked to: as files, and nothing but them."""
+"""Serving of files by the filter: files of records only, and as files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ CONTENT = bytes(range(256)) * 400
 def fetch(url: str, method: str = "GET", **headers: str) -> requests.Response:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     prepared = requests.Request(method, url, headers=names).prepare()
-    prepared.url = url  # as it is, without the client's own tidying
+    prepared.url = url  # sent as it is, without the client's own normalization
     with requests.Session() as session:
         return session.send(prepared, allow_redirects=False, timeout=PATIENCE)
 
 
 def test_a_file_is_served_whole(kinto: Kinto) -> None:
-    """Anybody gets the bytes, with their type, their length, and nothing that lets a browser guess."""
+    """Any client gets the bytes, with their type, their length, and headers against content sniffing."""
     attachment = kinto.attached(RECORD, ("a.png", CONTENT))
     answer = fetch(attachment["location"])
     assert (answer.status_code, answer.content) == (200, CONTENT)
@@ -49,7 +49,7 @@ def test_a_file_is_served_whole(kinto: Kinto) -> None:
     ],
 )
 def test_a_part_is_served(kinto: Kinto, asked: str, status: int, first: int, last: int) -> None:
-    """Ranges are as in RFC 9110, 14."""
+    """Byte ranges are served as in RFC 9110, 14."""
     answer = fetch(kinto.attached(RECORD, ("a.png", CONTENT))["location"], Range=asked)
     assert answer.status_code == status
     if status != 416:
@@ -59,7 +59,7 @@ def test_a_part_is_served(kinto: Kinto, asked: str, status: int, first: int, las
 
 
 def test_a_file_is_not_sent_twice(kinto: Kinto) -> None:
-    """Who has the file already is told so by its entity tag."""
+    """A client that sends the current entity tag gets no bytes again."""
     location = kinto.attached(RECORD, ("a.png", CONTENT))["location"]
     tag = fetch(location).headers["ETag"]
     again = fetch(location, If_None_Match=tag)
@@ -89,7 +89,7 @@ def test_a_file_is_not_sent_twice(kinto: Kinto) -> None:
     ],
 )
 def test_nothing_that_may_run_is_shown(kinto: Kinto, name: str, kind: str, shown: bool) -> None:
-    """Only types that run nothing are shown in the browser; SVG and HTML are saved."""
+    """Only safe types are shown in the browser; SVG and HTML are saved."""
     answer = fetch(kinto.attached(RECORD, (name, b"<script>alert(1)</script>", kind))["location"])
     assert answer.headers["Content-Disposition"].startswith("inline" if shown else "attachment")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -102,7 +102,7 @@ def test_the_name_is_the_client_s(kinto: Kinto) -> None:
 
 
 def hidden(kinto: Kinto) -> list[str]:
-    """Return paths below the files' address at which there is something, but no file of a record."""
+    """Return paths below the files' address that exist in the pool, but are no file of a record."""
     private = kinto.manager.create_identifier()
     bucket_id = private[:32]
     attempt = kinto.pool / bucket_id[:2] / bucket_id / "0"
@@ -135,7 +135,7 @@ def hidden(kinto: Kinto) -> list[str]:
 
 
 def test_nothing_else_is_served(kinto: Kinto) -> None:
-    """Keys, folders, other uploads of the same pool and paths that lead out are as if they were not there."""
+    """Keys, folders, other uploads of the same pool and paths that lead outside are not found."""
     kinto.attached()
     for path in hidden(kinto):
         answer = fetch(f"{kinto.url}/files/{path}")
@@ -146,7 +146,7 @@ def test_nothing_else_is_served(kinto: Kinto) -> None:
 
 
 def test_missing_files_are_told_in_kinto_s_words(kinto: Kinto) -> None:
-    """A location that was given up answers 404, as Kinto does."""
+    """A location that is no longer used answers 404 in Kinto's format."""
     location = kinto.attached()["location"]
     kinto.request("DELETE", RECORD)
     data: dict[str, Any] = fetch(location).json()
@@ -154,7 +154,7 @@ def test_missing_files_are_told_in_kinto_s_words(kinto: Kinto) -> None:
 
 
 def test_a_file_that_was_removed_from_the_disk_is_missing(kinto: Kinto) -> None:
-    """Where the bytes have gone behind our back, the answer is 404, and the record can be deleted."""
+    """A file removed from the disk is answered with 404, and its record can be deleted."""
     location = kinto.attached()["location"]
     for path in kinto.stored():
         kinto.pool.joinpath(path).unlink()
@@ -165,7 +165,7 @@ def test_a_file_that_was_removed_from_the_disk_is_missing(kinto: Kinto) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 def test_files_are_only_read(kinto: Kinto, method: str) -> None:
-    """No other method than GET and HEAD does anything at a file's address."""
+    """The address of a file supports GET and HEAD only."""
     location = kinto.attached()["location"]
     assert fetch(location, method).status_code in {307, 404, 405}
     assert fetch(location).content == b"--fake--"

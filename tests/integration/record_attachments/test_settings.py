@@ -1,4 +1,4 @@
-"""What the settings of records change, for all of them and for those below one address."""
+"""The settings of records, for all of them and for those below one address."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kinto, Kinto]]:
-    """Two servers with many settings."""
+    """Return two servers with many settings."""
     with running(tmp_path_factory.mktemp("settings"), **SETTINGS) as both:
         yield both
 
 
 @pytest.fixture(params=[0, 1], ids=["pool", "folder"])
 def server(request: pytest.FixtureRequest, servers: tuple[Kinto, Kinto]) -> Kinto:
-    """Kinto with many settings, and files in the pool or in a public folder."""
+    """Return Kinto with many settings, and files in the pool or in a public folder."""
     return servers[request.param]
 
 
@@ -59,7 +59,7 @@ def location(server: Kinto, bucket: str, *files: File, collection: str = "fonts"
     ("bucket", "collection", "limit"), [("fennec", "fonts", 10), ("large", "some", 4)], ids=["all", "collection"]
 )
 def test_a_file_has_a_largest_size(server: Kinto, bucket: str, collection: str, limit: int) -> None:
-    """A file at the limit is taken; one byte more, or far more, is refused in Kinto's words, and leaves nothing."""
+    """A file at the limit is accepted; one above it is refused in Kinto's format, and leaves nothing."""
     assert attach(server, bucket, ("a.jpg", b"x" * limit), collection=collection).status_code in {200, 201}
     before = server.contents()
     for size in (limit + 1, 1 << 20, 8 << 20):
@@ -71,12 +71,12 @@ def test_a_file_has_a_largest_size(server: Kinto, bucket: str, collection: str, 
 
 
 def test_a_bucket_may_lift_the_limit(server: Kinto) -> None:
-    """With 0, a bucket has no limit though there is one for all."""
+    """A limit of 0 for a bucket lifts the general limit."""
     assert attach(server, "large", ("a.jpg", b"x" * 100_000)).ok
 
 
 def test_a_name_is_kept_where_it_is_not_random(server: Kinto) -> None:
-    """Without randomize, the location has the file's name in plain characters, and others get numbers."""
+    """Without randomize, the location has the file's name in plain characters, shortened if it is long."""
     names = [
         ("report.pdf", "report.pdf"),
         ("Größe & Gewicht.pdf", "Grosse_Gewicht.pdf"),
@@ -91,7 +91,7 @@ def test_a_name_is_kept_where_it_is_not_random(server: Kinto) -> None:
 
 
 def test_two_files_of_a_name_get_two_locations(server: Kinto) -> None:
-    """A name that another record's file has gets a number; neither takes the other's place."""
+    """A file with the name of another record's file gets a number; neither replaces the other."""
     server.make_collection("named", "same")
     records = [BUCKET.format("named").replace("fonts", "same").replace("logo", f"r{number}") for number in range(3)]
     found = [server.attached(record, ("a.txt", record.encode()[-8:])) for record in records]
@@ -99,7 +99,7 @@ def test_two_files_of_a_name_get_two_locations(server: Kinto) -> None:
     assert names == ["a.txt", "a-1.txt", "a-2.txt"]
     for record, attachment in zip(records, found, strict=True):
         assert server.fetch(attachment["location"]).content == record.encode()[-8:]
-    # The same name for the same record is another location, as a cache may hold the first.
+    # The same name for the same record gets another location, as a cache may hold the first.
     assert server.attached(records[0], ("a.txt", b"new"))["location"].endswith("/a-3.txt")
 
 
@@ -114,7 +114,7 @@ def test_a_name_is_made_by_a_pattern(server: Kinto) -> None:
     [("flat", "fonts", ""), ("fixed", "fonts", "some/blog-assets/"), ("fixed", "other", "other-of-fixed/")],
 )
 def test_a_folder_is_set(server: Kinto, bucket: str, collection: str, folder: str) -> None:
-    """Files lie in the folder that is set for the bucket, or for the collection."""
+    """Files are in the folder that is set for the bucket, or for the collection."""
     found = location(server, bucket, collection=collection)
     assert found.rpartition("/")[0] + "/" == folder or (not folder and "/" not in found)
 
@@ -134,7 +134,7 @@ def test_a_folder_is_set(server: Kinto, bucket: str, collection: str, folder: st
     ],
 )
 def test_extensions_are_set(server: Kinto, bucket: str, name: str, taken: bool) -> None:
-    """Groups and single extensions add up, and 'any' is any."""
+    """Groups and single extensions add up, and 'any' allows all."""
     answer = attach(server, bucket, (name, b"x"))
     assert answer.ok == taken, answer.text
     if not taken:
@@ -142,6 +142,6 @@ def test_extensions_are_set(server: Kinto, bucket: str, name: str, taken: bool) 
 
 
 def test_types_are_set_by_extension(server: Kinto) -> None:
-    """A media type of the settings comes before that of the client; that of a bucket before that of all."""
+    """A media type of the settings overrides that of the client; that of a bucket overrides the general one."""
     assert attach(server, "fennec", ("kinto.txt", b"x", "text/plain")).json()["mimetype"] == "text/vnd.graphviz"
     assert attach(server, "typed", ("kinto.TXT", b"x")).json()["mimetype"] == "text/x-typed"

@@ -1,4 +1,4 @@
-"""A request that is written in another way is read as the app reads it, or refused."""
+"""Requests in unusual spellings: each is read as the app reads it, or refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WANTED = json.dumps({"data": {"attachment": FORGED}}).encode()
 PLAIN = json.dumps({"attachment": FORGED}).encode()
 JSON = {"Content-Type": "application/json"}
 GOOD = {"data": {"family": "y"}}
-in_pool = pytest.mark.parametrize("kinto", ["pool"], indirect=True)  # where files are makes no difference here
+in_pool = pytest.mark.parametrize("kinto", ["pool"], indirect=True)  # the place of the files makes no difference here
 
 
 def change(kinto: Kinto, method: str, target: str, body: bytes = WANTED, **headers: str) -> Answer:
@@ -60,7 +60,7 @@ UTF7 = json.dumps({"data": {"+AGE-ttachment": FORGED}})
 @in_pool
 @pytest.mark.parametrize("kind", CHARSETS)
 def test_a_charset_cannot_be_hidden(kinto: Kinto, kind: str) -> None:
-    """A body in UTF-7 is refused, however Content-Type says so, alone and in a batch, and in a batch's own headers."""
+    """A body in UTF-7 is refused with any spelling of Content-Type, alone, in a batch, and in a batch's own headers."""
     before = kinto.attached()
     assert change(kinto, "PATCH", RECORD, UTF7.encode(), **{"Content-Type": kind}).status == 415
     request = {"method": "PATCH", "path": RECORD, "body": json.loads(UTF7)}
@@ -78,7 +78,7 @@ def test_a_charset_cannot_be_hidden(kinto: Kinto, kind: str) -> None:
     "kind", ["application/json", "application/json; charset=UTF-8", 'application/json;charset="utf8"']
 )
 def test_honest_charsets_pass(kinto: Kinto, kind: str) -> None:
-    """What real clients say of JSON in UTF-8 is accepted, alone and in a batch."""
+    """The charsets that real clients declare for JSON in UTF-8 are accepted, alone and in a batch."""
     before = kinto.attached()
     body = {"data": {"family": "é"}}
     text = json.dumps(body, ensure_ascii=False).encode()
@@ -109,7 +109,7 @@ KINTO_PATHS = [
 @pytest.mark.parametrize("path", KINTO_PATHS)
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 def test_paths_of_kinto_have_one_spelling(kinto: Kinto, path: str, method: str) -> None:
-    """A path that some servers read as that of a record is refused, alone and in a batch, with words that say why."""
+    """A path that some servers read as that of a record is refused with a reason, alone and in a batch."""
     before = kinto.attached()
     answer = change(kinto, method, path)
     assert answer.status == 400, answer.body
@@ -124,7 +124,7 @@ def test_paths_of_kinto_have_one_spelling(kinto: Kinto, path: str, method: str) 
 @in_pool
 @pytest.mark.parametrize("path", ["/v1/batch%0A", "/v1//batch", "/v1/x/../batch", "/v1/batch%20", "/V1/Batch"])
 def test_the_path_of_a_batch_has_one_spelling(kinto: Kinto, path: str) -> None:
-    """Pyramid's routes match before a final line feed; such a path of a batch is refused, as are others like it."""
+    """A path of a batch with a final line feed, which Pyramid's routes match, is refused, as are others like it."""
     before = kinto.attached()
     body = json.dumps({"requests": [{"method": "PATCH", "path": RECORD, "body": json.loads(WANTED)}]}).encode()
     assert change(kinto, "POST", path, body).status == 400
@@ -134,7 +134,7 @@ def test_the_path_of_a_batch_has_one_spelling(kinto: Kinto, path: str) -> None:
 @in_pool
 @pytest.mark.parametrize("path", ["/v1/__flush__%0A", "/v1//__flush__", "/v1/__flush__%00", "/v1/./__flush__"])
 def test_the_path_of_a_flush_has_one_spelling(kinto: Kinto, path: str) -> None:
-    """A flush by another spelling, which would leave all files behind, is refused, alone and in a batch."""
+    """A flush by another spelling, which would leave all files, is refused, alone and in a batch."""
     before = kinto.attached()
     assert change(kinto, "POST", path, b"").status == 400
     inner = json.dumps({"requests": [{"method": "POST", "path": path}]}).encode()
@@ -156,7 +156,7 @@ def test_the_path_of_a_flush_has_one_spelling(kinto: Kinto, path: str) -> None:
 )
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 def test_a_redirection_within_a_batch_leads_nowhere_else(kinto: Kinto, path: str, method: str) -> None:
-    """Kinto follows its own redirections in a batch, and takes a part of the query for the path: that is refused."""
+    """A query that Kinto's own redirection within a batch would use as the path is refused."""
     before = kinto.attached()
     inner = json.dumps({"requests": [{"method": method, "path": path, "body": json.loads(WANTED)}]}).encode()
     answer = change(kinto, "POST", "/v1/batch", inner)
@@ -167,7 +167,7 @@ def test_a_redirection_within_a_batch_leads_nowhere_else(kinto: Kinto, path: str
 
 @in_pool
 def test_a_host_is_no_path(kinto: Kinto) -> None:
-    """Kinto's default bucket looks for the path in the whole URL: a Host header that holds one is refused."""
+    """A Host header that holds a path is refused: Kinto's default bucket looks for the path in the whole URL."""
     record = "/v1/buckets/default/collections/pix/records/q"
     before = kinto.attached(record)
     host = f"x{record}?"
@@ -180,7 +180,7 @@ def test_a_host_is_no_path(kinto: Kinto) -> None:
 
 @in_pool
 def test_a_request_in_a_batch_is_its_own_user_s(kinto: Kinto) -> None:
-    """A request of a batch with credentials of its own is compared with the record that these lead to."""
+    """A request of a batch with credentials of its own is compared with the record that they give access to."""
     record = "/v1/buckets/default/collections/pix/records/q"
     mine = kinto.attached(record)
     kinto.attach(record, ("other.txt", b"other"), headers=JEAN)
@@ -224,7 +224,7 @@ def test_a_request_in_a_batch_is_its_own_user_s(kinto: Kinto) -> None:
     ids=ascii,
 )
 def test_a_request_of_a_batch_that_kinto_cannot_read_is_refused(kinto: Kinto, request_: dict[str, Any]) -> None:
-    """What would fail in Kinto, or be read in two ways, is refused in its place, and the others are done."""
+    """A request that Kinto cannot read, or can read in two ways, is refused in its place, and the others are done."""
     before = kinto.attached()
     good = {"method": "PATCH", "path": RECORD, "body": GOOD}
     defaults = {"method": "PATCH", "headers": {}, "body": {}}
@@ -243,7 +243,7 @@ def test_a_request_of_a_batch_that_kinto_cannot_read_is_refused(kinto: Kinto, re
 @in_pool
 @pytest.mark.parametrize("size", [True, 1.0, "1"])
 def test_the_attribute_is_compared_as_json(kinto: Kinto, size: Any) -> None:
-    """Values that Python calls equal are not the same JSON: true and 1.0 are not 1."""
+    """Values that are equal in Python but differ in JSON are different: true and 1.0 are not 1."""
     before = kinto.attached(RECORD, ("a.txt", b"x"))
     assert before["size"] == 1
     body = json.dumps({"data": {"attachment": {**before, "size": size}}}).encode()
@@ -289,7 +289,7 @@ REST_PATHS = [
 @pytest.mark.parametrize("path", REST_PATHS)
 @pytest.mark.parametrize("method", ["PATCH", "PUT", "POST", "DELETE", "patch"])
 def test_paths_have_one_spelling(rest: Rest, method: str, path: str) -> None:
-    """A path that some apps read as that of a record, or of records, is refused by any method that may change it."""
+    """A path that some apps read as that of a record, or of records, is refused for each method that may change it."""
     attachment = attach(rest)
     answer = ask(rest, method, path)
     assert answer.status == 400, answer.body
@@ -300,7 +300,7 @@ def test_paths_have_one_spelling(rest: Rest, method: str, path: str) -> None:
     "path", ["//api/things/one/attachment", "/api/things/one/Attachment", "/api/things/one%2Fattachment%0A"]
 )
 def test_the_endpoint_has_one_spelling(rest: Rest, path: str) -> None:
-    """The address of an attachment in another spelling is refused, not handed to the app."""
+    """The address of an attachment in another spelling is refused, and does not reach the app."""
     attachment = attach(rest)
     assert ask(rest, "DELETE", path).status == 400
     check(rest, attachment)
@@ -308,12 +308,12 @@ def test_the_endpoint_has_one_spelling(rest: Rest, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["//other", "/other//x;y", "/api", "/x%FF", "/", "//"])
 def test_other_paths_are_the_app_s(rest: Rest, path: str) -> None:
-    """A path of which no reading concerns records goes to the app as it is."""
+    """A path that concerns records in no reading reaches the app as it is."""
     assert ask(rest, "POST", path).status in {404, 405, 308}
 
 
 def test_reading_is_not_guarded(rest: Rest) -> None:
-    """A record may be read in any spelling that the app knows."""
+    """A record may be read in any spelling that the app supports."""
     attachment = attach(rest)
     answer = ask(rest, "GET", "//api/things/one", b"")
     assert answer.status == 308 or answer.json()["attachment"] == attachment
@@ -331,11 +331,11 @@ ALIASES = [
 
 @pytest.mark.parametrize(("name", "alias"), ALIASES)
 def test_ids_that_an_app_may_take_for_others(rest: Rest, name: str, alias: str) -> None:
-    """After a removal under an id that the app may take for another one, the files of that are looked at too."""
+    """After a removal under an id that the app may equate with another one, the files of both are checked."""
     location = rest.attach(f"/api/things/{name}").json()["location"]
     rest.request("PUT", f"/api/things/{alias}", json={})
     assert ask(rest, "DELETE", f"/api/things/{alias}", b"").status == 204
-    assert rest.request("GET", location).status_code == 200  # this app does not take it for that
+    assert rest.request("GET", location).status_code == 200  # this app does not equate the two
     rest.check_whole()
     rest.request("PUT", f"/api/things/{alias}", json={})
     rest.remove_record(name)
@@ -354,7 +354,7 @@ TYPES = [
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_encodings_that_are_detected_are_refused(rest: Rest, encoding: str, kind: str) -> None:
-    """JSON in another encoding than UTF-8, which parsers detect whatever the type says, is refused."""
+    """JSON in another encoding than UTF-8, which parsers detect whatever the type is, is refused."""
     attachment = attach(rest)
     answer = ask(rest, "PATCH", THING, PLAIN.decode().encode(encoding), Content_Type=kind)
     assert answer.status in {400, 415}, answer.body
@@ -448,7 +448,7 @@ OTHER_BODIES = [
 @pytest.mark.parametrize(("kind", "body"), [row[1:] for row in OTHER_BODIES], ids=[row[0] for row in OTHER_BODIES])
 @pytest.mark.parametrize("method", ["PATCH", "PUT", "POST"])
 def test_bodies_that_may_set_the_attribute_are_refused(rest: Rest, method: str, kind: str, body: bytes) -> None:
-    """A body that sets the attribute, or can be read so that it does, is refused, also by a POST at the record."""
+    """A body that sets the attribute, or can be read so that it does, is refused, also in a POST to the record."""
     attachment = attach(rest)
     answer = ask(rest, method, THING, body, Content_Type=kind)
     assert answer.status in {400, 415}, answer.body
@@ -460,14 +460,14 @@ def test_bodies_that_may_set_the_attribute_are_refused(rest: Rest, method: str, 
 
 @pytest.mark.parametrize("query", ["?attachment=x", "?a=1;attachment%5Bsize%5D=2", "?%61ttachment=x"])
 def test_a_query_may_not_set_the_attribute(rest: Rest, query: str) -> None:
-    """Apps that take attributes from the query do not get this one from it."""
+    """A query cannot set the attribute in apps that read attributes from it."""
     attachment = attach(rest)
     assert ask(rest, "PATCH", THING + query, b'{"color": "x"}').status == 400
     check(rest, attachment)
 
 
 def test_honest_bodies_pass(rest: Rest) -> None:
-    """Forms and JSON of any JSON type that leave the attribute alone are the app's."""
+    """Forms and JSON of any JSON type that do not include the attachment reach the app."""
     attachment = attach(rest)
     part = b'--x\r\nContent-Disposition: form-data; name="color"\r\n\r\n7\r\n--x--\r\n'
     bodies = [
@@ -495,7 +495,7 @@ OVERRIDES = ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-
 @pytest.mark.parametrize("header", OVERRIDES)
 @pytest.mark.parametrize("method", ["POST", "GET", "PUT", "DELETE", "OPTIONS"])
 def test_a_header_does_not_lead_around_the_guard(rest: Rest, method: str, header: str, value: str) -> None:
-    """Before an app that lets a header put another method in the place of any, the guard looks at both."""
+    """Before an app that allows a header to override any method, both methods are checked."""
     attachment = attach(rest)
     answer = send_raw(rest.url, method, THING, PLAIN, {**ALICE, **JSON, header: value})
     assert answer.status == 400, answer.body
@@ -504,7 +504,7 @@ def test_a_header_does_not_lead_around_the_guard(rest: Rest, method: str, header
 
 @pytest.mark.parametrize("method", ["POST", "GET", "PUT"])
 def test_the_query_does_not_lead_around_the_guard(rest: Rest, method: str) -> None:
-    """So is a method that the query names."""
+    """Both methods are checked if the query overrides the method, too."""
     attachment = attach(rest)
     for query in ("?_method=PATCH", "?a=1&_method=patch", "?%5Fmethod=PUT"):
         assert ask(rest, method, THING + query).status == 400
@@ -513,7 +513,7 @@ def test_the_query_does_not_lead_around_the_guard(rest: Rest, method: str) -> No
 
 @pytest.mark.parametrize("header", OVERRIDES)
 def test_a_removal_by_a_header_removes_the_file(rest: Rest, header: str) -> None:
-    """An app that takes a POST for a DELETE by a header removes the record, and the file goes too."""
+    """If a header turns a POST into a DELETE in the app, the file is removed with the record."""
     attachment = attach(rest)
     answer = send_raw(rest.url, "POST", THING, b"", {**ALICE, header: "DELETE"})
     assert (answer.status, rest.records()) == (204, [])
@@ -524,7 +524,7 @@ def test_a_removal_by_a_header_removes_the_file(rest: Rest, header: str) -> None
 @pytest.mark.parametrize("path", [THING, "/api/things"], ids=["record", "list"])
 @pytest.mark.parametrize("way", ["query", "form"])
 def test_a_removal_by_a_parameter_removes_the_file(rest: Rest, path: str, way: str) -> None:
-    """So does one that takes it for a DELETE by its query or its form."""
+    """If the query or the form turns a POST into a DELETE, the file is removed too."""
     attachment = attach(rest)
     form = {"Content_Type": "application/x-www-form-urlencoded"}
     query, body = ("?_method=DELETE", b"") if way == "query" else ("", b"_method=DELETE")
@@ -535,7 +535,7 @@ def test_a_removal_by_a_parameter_removes_the_file(rest: Rest, path: str, way: s
 
 
 def test_an_override_that_the_app_does_not_follow_removes_nothing(rest: Rest) -> None:
-    """A POST that an app takes for what it is, though a header says DELETE, leaves the file to the record."""
+    """If a header says DELETE, but the app treats the request as a POST, the record keeps the file."""
     attachment = attach(rest)
     for path in (THING, "/api/things"):
         body = json.dumps({"id": "two", "color": "x"}).encode()
@@ -545,7 +545,7 @@ def test_an_override_that_the_app_does_not_follow_removes_nothing(rest: Rest) ->
 
 
 def test_reading_by_a_header_removes_nothing(rest: Rest) -> None:
-    """A DELETE that the app takes for a GET, by a header, is none: the record and its file stay."""
+    """If a header turns a DELETE into a GET in the app, the record and its file stay."""
     attachment = attach(rest)
     for header in OVERRIDES:
         send_raw(rest.url, "DELETE", THING, b"", {**ALICE, header: "GET"})
@@ -554,7 +554,7 @@ def test_reading_by_a_header_removes_nothing(rest: Rest) -> None:
 
 @pytest.mark.parametrize("header", OVERRIDES)
 def test_what_is_asked_of_the_app_is_not_overridden(rest: Rest, header: str) -> None:
-    """A file is attached and taken off by methods of our own, which a header of the client does not change."""
+    """A file is attached and removed by the filter's own methods, which a header of the client does not change."""
     attachment = attach(rest)
     second = rest.attach(file=("b.txt", b"second"), headers={**ALICE, header: "DELETE"})
     assert second.status_code == 200
@@ -565,7 +565,7 @@ def test_what_is_asked_of_the_app_is_not_overridden(rest: Rest, header: str) -> 
 
 
 def test_honest_overrides_pass(rest: Rest) -> None:
-    """A POST that stands for a PATCH, as clients behind old proxies send it, changes other attributes."""
+    """A POST that overrides its method with PATCH, as clients behind old proxies do, changes other attributes."""
     attachment = attach(rest)
     for header in OVERRIDES:
         answer = send_raw(rest.url, "POST", THING, b'{"color": "blue"}', {**ALICE, **JSON, header: "PATCH"})
@@ -574,7 +574,7 @@ def test_honest_overrides_pass(rest: Rest) -> None:
 
 
 def test_compressed_bodies_are_refused(rest: Rest) -> None:
-    """A body with a Content-Encoding is refused, since what was checked is not what the app may read."""
+    """A body with a Content-Encoding is refused, since the app may read another body than the one checked."""
     attachment = attach(rest)
     for coding in ("gzip", "deflate", "identity, gzip"):
         assert ask(rest, "PATCH", THING, base64.b64encode(PLAIN), Content_Encoding=coding).status == 415
@@ -582,7 +582,7 @@ def test_compressed_bodies_are_refused(rest: Rest) -> None:
 
 
 def test_the_data_of_a_form_cannot_reach_into_the_attribute(rest: Rest) -> None:
-    """The attributes that come with a file have no names that lead into the attribute, nor two meanings."""
+    """The attributes sent with a file can have neither names that reach into the attachment nor duplicate names."""
     for data in ('{"attachment.location": "x"}', '{"a": 1, "a": 2}', '{"a": NaN}'):
         assert rest.attach(data=data).status_code == 400
         assert rest.left() == set()

@@ -1,4 +1,4 @@
-"""``fileupload records upload`` and ``download``, called as their user calls them, with a real Kinto."""
+"""``fileupload records upload`` and ``download``, run as a user runs them, with a real Kinto."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.support.waiting import PATIENCE
 Names = tuple[str, ...]
 
 ODD_NAMES = ("Übergröße – 大きな.txt", 'a "quoted" 100%;.txt', " space .txt", "weird\nname.txt", "e\u0301.txt")
-# Prints the most memory, in KiB, that a command has had.
+# Prints the peak memory, in KiB, of a command.
 MEASURE = """
 import resource, subprocess, sys
 done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE)
 print(done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
-# Runs a command that may write files of so many bytes.
+# Runs a command with a limit on the size of the files it writes.
 LIMITED = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
@@ -39,26 +39,26 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KintoSite]:
-    """One Kinto; each test has a collection of its own."""
+    """Return a Kinto; each test has a collection of its own."""
     with running_site(tmp_path_factory.mktemp("site")) as running:
         yield running
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> CommandLine:
-    """The commands, in an empty folder."""
+    """Return the commands, in an empty folder."""
     return CommandLine(tmp_path)
 
 
 @pytest.fixture
 def place(site: KintoSite, request: pytest.FixtureRequest) -> Names:
-    """The options that name a collection of this test."""
+    """Return the options that name a collection of this test."""
     return ("--server", site.url, "--bucket", "blog", "--collection", collection_of(request))
 
 
 @pytest.fixture
 def collection(request: pytest.FixtureRequest) -> str:
-    """The name of that collection."""
+    """Return the name of that collection."""
     return collection_of(request)
 
 
@@ -71,7 +71,7 @@ def sha256(data: bytes) -> str:
 
 
 def attachment(location: str, content: bytes, filename: str = "a.txt", **others: Any) -> dict[str, Any]:
-    """Return the attribute of a file that lies at *location*."""
+    """Return the attribute of a file at *location*."""
     return {"location": location, "filename": filename, "hash": sha256(content), "size": len(content), **others}
 
 
@@ -91,7 +91,7 @@ def put_public(site: KintoSite, tmp_path: Path, run: CommandLine, place: Names) 
 
 @pytest.mark.parametrize("command", ["", "upload", "download", "gc"])
 def test_each_command_explains_itself(run: CommandLine, command: str) -> None:
-    """--help says what a command does, and shows an example."""
+    """--help describes the command, and shows an example."""
     done = run(*command.split(), "--help")
     assert done.returncode == 0
     assert "example: fileupload records" in done.stdout
@@ -100,7 +100,7 @@ def test_each_command_explains_itself(run: CommandLine, command: str) -> None:
 def test_files_are_uploaded_into_records(
     run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
-    """A bucket and a collection are made, each file gets a record whose id follows from its name."""
+    """A bucket and a collection are made, and each file gets a record whose id is derived from its name."""
     (tmp_path / "folder").mkdir()
     for name in ("a.txt", "folder/b.svg"):
         (tmp_path / name).write_text(name)
@@ -115,14 +115,14 @@ def test_files_are_uploaded_into_records(
 
 
 def test_the_ids_of_records_stay_those_of_the_predecessor() -> None:
-    """The id is the UUID that the MD5 of the name is, so that a collection of kinto-attachment is found again."""
+    """The id is the UUID of the MD5 of the name, so that a collection of kinto-attachment is recognized."""
     assert record_id_of("a.txt") == "a5e54d1f-d7bb-69a2-28ef-0dcd2431367e"
 
 
 def test_only_what_has_changed_is_uploaded_again(
     run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
-    """What the server has by its hash is left, unless it is forced; a new content goes to the same record."""
+    """A file with the hash on the server is skipped, unless forced; a changed file is sent to the same record."""
     file = tmp_path / "a.txt"
     file.write_text("one")
     run("upload", *place, "a.txt")
@@ -139,7 +139,7 @@ def test_only_what_has_changed_is_uploaded_again(
 def test_a_record_that_has_the_file_is_taken(
     run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
-    """A file of the same name, in a record of any id and on any page of the list, is the one that is replaced."""
+    """A file replaces one of the same name, in a record of any id and on any page of the list."""
     for name in ("r1", "r2", "r3", "r4", "r5"):
         site.write(collection, name, {"attachment": attachment("x", b"old", f"{name}.txt"), "title": name})
     (tmp_path / "r1.txt").write_text("new")
@@ -152,7 +152,7 @@ def test_a_record_that_has_the_file_is_taken(
 def test_compressed_files_come_back_as_they_were(
     run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
-    """--gzip sends less, and tells what it was; a download has the original again, and an upload knows it."""
+    """An upload with --gzip sends less and describes the original, which downloads restore and uploads recognize."""
     content = b"the same again, " * 10_000
     (tmp_path / "long.txt").write_bytes(content)
     assert run("upload", *place, "--gzip", "long.txt").returncode == 0
@@ -171,7 +171,7 @@ def test_compressed_files_come_back_as_they_were(
 def test_a_file_may_be_compressed_no_more(
     run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
-    """After an upload without --gzip, the record says nothing of an original any more."""
+    """After an upload without --gzip, the record does not describe an original any more."""
     file = tmp_path / "a.txt"
     file.write_text("one")
     run("upload", *place, "--gzip", "a.txt")
@@ -185,7 +185,7 @@ def test_a_file_may_be_compressed_no_more(
 def test_an_original_of_an_older_file_is_passed_over(
     run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path, put_public: Callable[[bytes], str]
 ) -> None:
-    """Where another client has replaced a compressed file by a plain one, the record still tells of the former."""
+    """The original of a compressed file is ignored after another client has replaced the file by a plain one."""
     attributes = {
         "attachment": attachment(put_public(b"new"), b"new", "b.txt"),
         "original": attachment("", b"old", "a.txt"),
@@ -200,7 +200,7 @@ def test_an_original_of_an_older_file_is_passed_over(
 @pytest.mark.parametrize("content", [b"", b"\r\n--\r\n", gzip.compress(b"x", mtime=0)])
 @pytest.mark.parametrize("options", [(), ("--gzip",)], ids=["plain", "gzip"])
 def test_any_content_comes_back(run: CommandLine, place: Names, tmp_path: Path, content: bytes, options: Names) -> None:
-    """Files without a byte, with line ends, or compressed ones, arrive as they are."""
+    """Files of no bytes, with line ends, or compressed ones, are downloaded as they were uploaded."""
     (tmp_path / "a.txt").write_bytes(content)
     assert run("upload", *place, *options, "a.txt").returncode == 0
     assert run("download", *place, "--folder", "copy").returncode == 0
@@ -208,7 +208,7 @@ def test_any_content_comes_back(run: CommandLine, place: Names, tmp_path: Path, 
 
 
 def test_any_name_comes_back(run: CommandLine, place: Names, tmp_path: Path) -> None:
-    """Names in other scripts, with quotes or with control characters, are sent as browsers send them."""
+    """Names in other scripts, with quotes or with control characters, are encoded as browsers encode them."""
     for name in ODD_NAMES:
         (tmp_path / name).write_text(name)
     assert "5 uploaded, 0 up to date, 0 failed" in run("upload", *place, *ODD_NAMES).stdout
@@ -218,7 +218,7 @@ def test_any_name_comes_back(run: CommandLine, place: Names, tmp_path: Path) -> 
 
 
 def test_a_file_that_fails_does_not_stop_the_others(run: CommandLine, place: Names, tmp_path: Path) -> None:
-    """What cannot be read, or is refused, is told; the rest is sent, and the exit status is 1."""
+    """A file that cannot be read, or is refused, is reported; the others are sent, and the exit status is 1."""
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "b.exe").write_text("b")
     (tmp_path / "folder").mkdir()
@@ -238,7 +238,7 @@ def test_a_file_that_fails_does_not_stop_the_others(run: CommandLine, place: Nam
 def test_a_file_may_have_as_many_bytes_as_the_server_takes(
     run: CommandLine, site: KintoSite, tmp_path: Path, size: int, status: int
 ) -> None:
-    """One byte more is refused, with the server's sentence."""
+    """A file of one byte more than the limit is refused, with the server's message."""
     (tmp_path / "a.txt").write_bytes(b"x" * size)
     done = run("upload", "--server", site.url, "--bucket", "small", "--collection", "files", "a.txt")
     assert done.returncode == status
@@ -248,7 +248,7 @@ def test_a_file_may_have_as_many_bytes_as_the_server_takes(
 def test_two_files_of_one_name_are_refused(
     run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
-    """They would have one record, so nothing is sent."""
+    """Two files of one name are refused, since they would share a record, and nothing is sent."""
     (tmp_path / "folder").mkdir()
     for name in ("a.txt", "folder/a.txt"):
         (tmp_path / name).write_text(name)
@@ -259,7 +259,7 @@ def test_two_files_of_one_name_are_refused(
 
 
 def test_what_may_not_be_written_is_told(run: CommandLine, place: Names, site: KintoSite, tmp_path: Path) -> None:
-    """Who may not write gets the server's answer."""
+    """Without write permission, the server's answer is shown."""
     (tmp_path / "a.txt").write_text("a")
     run("upload", *place, "a.txt")
     done = run("upload", *place, "a.txt", FILEUPLOAD_KINTO_AUTH="mallory:x")
@@ -281,7 +281,7 @@ def test_what_may_not_be_written_is_told(run: CommandLine, place: Names, site: K
 def test_a_wrong_option_is_told(
     run: CommandLine, place: Names, tmp_path: Path, changed: dict[str, str], sentence: str
 ) -> None:
-    """A mistake gets a sentence and an exit status, not a traceback, and no secret is repeated."""
+    """A wrong option is reported in a sentence with an exit status, without a traceback or a secret."""
     options = dict(zip(place[::2], place[1::2], strict=True)) | changed
     (tmp_path / "a.txt").write_text("a")
     done = run("upload", *(word for pair in options.items() for word in pair), "a.txt")
@@ -292,7 +292,7 @@ def test_a_wrong_option_is_told(
 
 
 def test_a_server_without_its_version_is_told(run: CommandLine, place: Names, tmp_path: Path) -> None:
-    """Kinto redirects to /v1; a file is not sent twice, but the address corrected."""
+    """A redirect of Kinto to /v1 is an error with the correct address; no file is sent twice."""
     (tmp_path / "a.txt").write_text("a")
     server = place[1].removesuffix("/v1")
     done = run("upload", "--server", server, *place[2:], "a.txt")
@@ -301,7 +301,7 @@ def test_a_server_without_its_version_is_told(run: CommandLine, place: Names, tm
 
 
 def test_the_client_is_an_extra(run: CommandLine, place: Names, tmp_path: Path) -> None:
-    """Without kinto-http, it is told how to get it."""
+    """Without kinto-http, the error names the extra to install."""
     (tmp_path / "kinto_http.py").write_text("raise ImportError('not installed')")
     done = run("download", *place, PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
@@ -309,7 +309,7 @@ def test_the_client_is_an_extra(run: CommandLine, place: Names, tmp_path: Path) 
 
 
 def test_a_large_file_is_not_held_in_memory(run: CommandLine, place: Names, tmp_path: Path) -> None:
-    """Neither the upload nor the download of 200 MB takes half of that."""
+    """The upload and the download of 200 MB each use less than half of that in memory."""
     with (tmp_path / "large.txt").open("wb") as file:
         file.truncate(200 << 20)
     for command in (("upload", *place, "large.txt"), ("download", *place, "--folder", "copy")):
@@ -324,7 +324,7 @@ def test_a_large_file_is_not_held_in_memory(run: CommandLine, place: Names, tmp_
 
 
 def test_a_terminal_shows_the_progress(place: Names, tmp_path: Path) -> None:
-    """On a terminal there is a bar while a file is sent; elsewhere (as other tests see) standard error stays empty."""
+    """On a terminal an upload shows a progress bar; elsewhere (as other tests see) standard error stays empty."""
     with (tmp_path / "large.txt").open("wb") as file:
         file.truncate(25 << 20)
     master, slave = pty.openpty()
@@ -336,7 +336,7 @@ def test_a_terminal_shows_the_progress(place: Names, tmp_path: Path) -> None:
     try:
         while data := os.read(master, 65536):
             seen += data
-    except OSError:  # on Linux, how the end of a terminal is told
+    except OSError:  # the end of a terminal, on Linux
         pass
     os.close(master)
     assert process.wait(PATIENCE) == 0
@@ -350,7 +350,7 @@ def test_a_terminal_shows_the_progress(place: Names, tmp_path: Path) -> None:
 def test_downloads_replace_what_has_changed(
     run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
-    """Only files whose hash is another are fetched, and nothing but them is in the folder."""
+    """Only files whose hash differs are downloaded, and the folder has no other files."""
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text(name)
     run("upload", *place, "a.txt", "b.txt")
@@ -367,7 +367,7 @@ def test_downloads_replace_what_has_changed(
 def test_two_files_of_one_name_are_both_downloaded(
     run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path, put_public: Callable[[bytes], str]
 ) -> None:
-    """The second gets a number, also where only the case differs, and the same one each time."""
+    """The second of two files of one name, in any case, gets a number, which is the same each time."""
     for name, filename in (("r1", "a.txt"), ("r2", "A.TXT"), ("r3", "a.txt")):
         content = name.encode()
         site.write(collection, name, {"attachment": attachment(put_public(content), content, filename)})
@@ -400,7 +400,7 @@ def test_no_name_leads_out_of_the_folder(
     filename: str,
     expected: str,
 ) -> None:
-    """Whatever a record calls its file, it becomes a plain one in the folder, not hidden and not too long."""
+    """A file of any name is saved as a plain one in the folder, not hidden and not too long."""
     site.write(collection, "r", {"attachment": attachment(put_public(b"content"), b"content", filename)})
     before = {path for path in tmp_path.rglob("*") if "copy" not in path.parts}
     done = run("download", *place, "--folder", "copy")
@@ -413,7 +413,7 @@ def test_no_name_leads_out_of_the_folder(
 def test_a_link_in_the_folder_is_replaced_not_followed(
     run: CommandLine, place: Names, site: KintoSite, tmp_path: Path
 ) -> None:
-    """A link that stands where a file is to go does not lead the bytes elsewhere."""
+    """A symbolic link with the name of a file is replaced, and not followed."""
     (tmp_path / "a.txt").write_text("content")
     run("upload", *place, "a.txt")
     (tmp_path / "copy").mkdir()
@@ -452,7 +452,7 @@ def test_a_broken_download_leaves_nothing(
     put_public: Callable[[bytes], str],
     kind: str,
 ) -> None:
-    """What is not as its record says is told, an older file stays as it was, and the others are downloaded."""
+    """A file that differs from its record is reported, an older copy stays, and the others are downloaded."""
     make, sentence = BROKEN[kind]
     there = put_public(b"content")
     site.write(collection, "r1", {"attachment": make(there)})
@@ -484,11 +484,11 @@ def test_a_bomb_fills_no_disk(
     told: int | None,
     sentence: str,
 ) -> None:
-    """Of a few KB that decompress to many MB, no more is written than the record tells; without a size, nothing."""
+    """A decompression bomb is written only up to the size in the record; without a size, nothing is written."""
     bomb = gzip.compress(bytes(32 << 20))
     original = {"filename": "a.txt", "hash": "0" * 64, **({} if told is None else {"size": told})}
     site.write(collection, "r", {"attachment": attachment(put_public(bomb), bomb, original=original)})
-    # Writing more would be the system's error, which has another sentence.
+    # Writing more would fail with the system's error, which has another message.
     command = [sys.executable, "-c", LIMITED, str(told or 0), sys.executable, "-m", "fileupload", "records", "download"]
     options = (*place, "--auth", "alice:secret", "--folder", "copy")
     done = subprocess.run([*command, *options], cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=PATIENCE)
@@ -507,7 +507,7 @@ def test_no_more_is_decompressed_than_the_record_tells(
     told: int,
     status: int,
 ) -> None:
-    """A small file that becomes a large one ends where its record says that it ends."""
+    """A file that decompresses to more bytes than its record states is an error."""
     packed = gzip.compress(b"content")
     original = {"filename": "a.txt", "hash": sha256(b"content"), "size": told}
     site.write(collection, "r", {"attachment": attachment(put_public(packed), packed, original=original)})
@@ -517,7 +517,7 @@ def test_no_more_is_decompressed_than_the_record_tells(
 def test_relative_locations_are_completed(
     run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path, put_public: Callable[[bytes], str]
 ) -> None:
-    """A location without a host is below the address that the server tells; one with a host is taken as it is."""
+    """A location without a host is relative to the server's address; one with a host is used as it is."""
     there = put_public(b"content")
     host = site.url.removesuffix("/v1")
     for name, location in (("r1", there), ("r2", there.removeprefix("/files/")), ("r3", host + there)):
@@ -527,7 +527,7 @@ def test_relative_locations_are_completed(
 
 
 def test_what_cannot_be_downloaded_at_all_is_told(run: CommandLine, place: Names, tmp_path: Path) -> None:
-    """A collection that is not there is told, in JSON too, and no folder is made."""
+    """A missing collection is reported, in JSON too, and no folder is made."""
     done = run("download", *place[:4], "--collection", "absent", "--folder", "copy", "--json")
     assert done.returncode == 1
     assert "the server answers 404" in json.loads(done.stdout)["error"]

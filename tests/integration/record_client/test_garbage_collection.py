@@ -1,4 +1,4 @@
-"""Files that no record speaks of: with a real Kinto and a REST app in this process, and as a command."""
+"""Garbage collection of files without a record: with a real Kinto, a REST app in this process, and a command."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ USER = {"Authorization": "Basic " + base64.b64encode(":".join(ALICE).encode()).d
 
 @dataclass
 class World:
-    """An app with its attachments, asked in front of the filter and behind it.
+    """An app with its attachments, with access through the filter and behind it.
 
-    :ivar behind: what others do with the records, unseen by the filter.
-    :ivar answers: what the app is to answer in the place of its own.
+    :ivar behind: the app without the filter, for changes that the filter does not see.
+    :ivar answers: answers that replace those of the app.
     """
 
     front: webtest.TestApp
@@ -55,37 +55,37 @@ class World:
 
     @property
     def address(self) -> RecordAddress:
-        """The address of the record."""
+        """Return the address of the record."""
         address = RecordTemplate(self.settings.record_url).record(self.record)
         assert address is not None
         return address
 
     @property
     def files(self) -> RecordLedger:
-        """What is known of files."""
+        """Return the ledger of files."""
         return RecordLedger(self.storage, self.settings)
 
     def attach(self, content: bytes = b"content", record: str = "") -> str:
-        """Attach a file; return its location, as the storage knows it."""
+        """Attach a file; return its location, as the storage has it."""
         answer = self.front.post(
             f"{record or self.record}/attachment", upload_files=[("attachment", "a.txt", content)], headers=USER
         )
         return str(answer.json["location"]).removeprefix(self.storage.address)
 
     def write(self, attachment: Any) -> None:
-        """Write what the record says of its file, behind the filter."""
+        """Write the record's attachment, behind the filter."""
         attributes = {"attachment": attachment}
         body = {"data": attributes} if self.settings.uses_kinto_api else attributes
         self.behind.put_json(self.record, body, headers=USER)
 
     def forget_link(self) -> str:
-        """Bring the index to where it is if we crash once the app has taken the file; return the bucket's id."""
+        """Restore the index as after a crash when the app has stored the file; return the bucket's id."""
         (entry,) = self.files.entries(())
         assert self.storage.pool.index.remove(entry.key, f"{entry.bucket_id}-linked")
         return entry.bucket_id
 
     def ask(self, path: str) -> tuple[int, Any]:
-        """Ask the app for a record, as someone who may read all."""
+        """Request a record from the app, as a user with permission to read all."""
         if self.answers:
             answer = self.answers.pop(0)
             if isinstance(answer, OSError):
@@ -95,16 +95,16 @@ class World:
         return response.status_code, response.json if response.content_type == "application/json" else None
 
     def collect(self, older_than: float = HOUR, *, dry_run: bool = False) -> list[Finding]:
-        """Look for garbage."""
+        """Collect the garbage."""
         garbage = RecordGarbage(self.storage, self.settings, self.ask, older_than=older_than, dry_run=dry_run)
         return list(garbage.collect())
 
     def verdicts(self, older_than: float = HOUR) -> list[Verdict]:
-        """Look for garbage; return what was right for each file."""
+        """Collect the garbage; return the verdict on each file."""
         return [finding.verdict for finding in self.collect(older_than)]
 
     def stored(self) -> list[str]:
-        """Return the locations of all files that are there."""
+        """Return the locations of all stored files."""
         there = []
         for file in self.storage.registered():
             with self.storage.open(file) as opened:
@@ -113,7 +113,7 @@ class World:
         return there
 
     def assert_empty(self) -> None:
-        """Nothing is left, neither in the pool nor in the public place."""
+        """Check that nothing is left, neither in the pool nor in the public storage."""
         assert self.stored() == []
         assert list(self.storage.pool.index.keys(())) == []
         assert list(self.storage.pool.buckets()) == []
@@ -125,7 +125,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def kinto() -> Any:
-    """A Kinto, with its records in memory."""
+    """Return a Kinto, with its records in memory."""
     backends = {f"kinto.{name}_backend": f"kinto.core.{name}.memory" for name in ("storage", "cache", "permission")}
     settings = {"kinto.userid_hmac_secret": "x", "multiauth.policies": "basicauth", "kinto.http_scheme": "https"}
     return make_kinto_app({}, **backends, **settings, **{"kinto.record_read_principals": "system.Authenticated"})
@@ -156,7 +156,7 @@ def make_world(kinto: Any, tmp_path: Path) -> Callable[..., World]:
 
 @pytest.fixture(params=["pool", "folder", "store", "rest"])
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World], tmp_path: Path) -> World:
-    """Kinto with its files in the pool, in a public folder and in an object store, and a REST app."""
+    """Return Kinto with its files in the pool, in a public folder and in an object store, and a REST app."""
     if request.param == "store":
         place: Place = request.getfixturevalue("any_place")
         return make_world(base_path=f"s3://{place.store.s3_bucket}/public-{uuid.uuid4().hex}", **place.access)
@@ -165,14 +165,14 @@ def world(request: pytest.FixtureRequest, make_world: Callable[..., World], tmp_
 
 
 def test_what_a_record_speaks_of_is_kept(world: World) -> None:
-    """A file whose record has it stays, however old it is."""
+    """A file stays as long as its record refers to it, at any age."""
     location = world.attach()
     assert world.verdicts(0) == [Verdict.KEPT]
     assert world.stored() == [location]
 
 
 def test_a_record_that_went_unseen_is_found(world: World) -> None:
-    """After a deletion that the filter did not see, the file and all that is known of it go."""
+    """After a deletion that the filter did not see, the file and its entry are removed."""
     world.attach()
     world.behind.delete(world.record, headers=USER)
     (finding,) = world.collect()
@@ -183,7 +183,7 @@ def test_a_record_that_went_unseen_is_found(world: World) -> None:
 
 @pytest.mark.parametrize("attachment", [None, {"location": "another.txt"}, {"location": 1}, "text"])
 def test_a_record_that_speaks_of_something_else_is_found(world: World, attachment: Any) -> None:
-    """A file that was taken out of its record unseen goes too."""
+    """A file is removed too if its record was changed to another one behind the filter."""
     world.attach()
     world.write(attachment)
     (finding,) = world.collect()
@@ -193,7 +193,7 @@ def test_a_record_that_speaks_of_something_else_is_found(world: World, attachmen
 
 
 def test_a_dry_run_changes_nothing(world: World) -> None:
-    """What would be removed or linked is told, and is the same the next time."""
+    """A dry run reports the files to remove or link, and the next one reports the same."""
     location = world.attach()
     world.behind.delete(world.record, headers=USER)
     first = world.collect(dry_run=True)
@@ -210,7 +210,7 @@ def test_a_dry_run_changes_nothing(world: World) -> None:
     ],
 )  # fmt: skip
 def test_nothing_is_removed_without_a_clear_answer(make_world: Callable[..., World], answer: Any) -> None:
-    """A refusal, a failure, or a page in the place of a record, says nothing of a file."""
+    """A refusal, a failure, or a page instead of a record is no reason to remove a file."""
     world = make_world()
     location = world.attach()
     world.answers.append(answer)
@@ -222,7 +222,7 @@ def test_nothing_is_removed_without_a_clear_answer(make_world: Callable[..., Wor
 
 @pytest.mark.parametrize("status", [404, 410])
 def test_a_record_is_gone_if_the_server_says_so(world: World, status: int) -> None:
-    """Not found and gone mean the same here (RFC 9110, 15.5.11)."""
+    """The answers 404 and 410 mean the same here (RFC 9110, 15.5.11)."""
     world.attach()
     world.answers.append((status, None))
     assert world.verdicts() == [Verdict.REMOVED]
@@ -230,7 +230,7 @@ def test_a_record_is_gone_if_the_server_says_so(world: World, status: int) -> No
 
 
 def test_other_addresses_than_the_template_are_unknown(make_world: Callable[..., World]) -> None:
-    """With a wrong ``record_url``, nothing can be asked, and nothing is removed."""
+    """With a wrong ``record_url``, no record can be requested, and nothing is removed."""
     world = make_world()
     world.attach()
     settings = RecordSettings.parse({"directory": world.settings.directory, "record_url": "/api/{id}"})
@@ -240,7 +240,7 @@ def test_other_addresses_than_the_template_are_unknown(make_world: Callable[...,
 
 
 def test_a_crash_after_the_app_took_the_file_is_repaired(world: World) -> None:
-    """A file of which its record speaks, and which is not linked yet, is linked; then it goes like any other."""
+    """A file that its record has, and that is not linked yet, is linked, and later removed like any other."""
     world.attach()
     world.forget_link()
     assert world.verdicts(HOUR) == [Verdict.LEFT]
@@ -251,7 +251,7 @@ def test_a_crash_after_the_app_took_the_file_is_repaired(world: World) -> None:
 
 
 def test_a_crash_before_the_app_took_the_file_is_cleaned_up(world: World) -> None:
-    """A file that no record ever had is left for a while, and then removed."""
+    """A file that no record ever had is kept for a while, and then removed."""
     location = world.attach()
     world.forget_link()
     world.behind.delete(world.record, headers=USER)
@@ -262,7 +262,7 @@ def test_a_crash_before_the_app_took_the_file_is_cleaned_up(world: World) -> Non
 
 
 def test_a_crash_while_the_file_was_sent_is_cleaned_up(world: World) -> None:
-    """Of an upload that ended without a file, nothing is left either."""
+    """An upload that ended without a file leaves nothing either."""
     bucket_id = new_id()
     world.files.begin(world.address, bucket_id)
     owner = record_owner(world.address.segments)
@@ -276,7 +276,7 @@ def test_a_crash_while_the_file_was_sent_is_cleaned_up(world: World) -> None:
 
 
 def rewrite_entry(world: World, bucket_id: str, seconds: float) -> None:
-    """Let the upload have begun *seconds* ago, and have no location yet."""
+    """Rewrite the entry as of an upload that began *seconds* ago, and has no location yet."""
     text = {"path": world.address.segments, "begun": timestamp(time.time() - seconds), "location": ""}
     world.storage.pool.index.put(index_key(world.address.segments), bucket_id, json.dumps(text))
 
@@ -285,14 +285,14 @@ def rewrite_entry(world: World, bucket_id: str, seconds: float) -> None:
 def test_an_upload_is_left_alone_for_as_long_as_it_is_said(
     make_world: Callable[..., World], seconds: float, verdict: Verdict
 ) -> None:
-    """What is not in a record goes once it is of the age that was asked for."""
+    """An upload without a record is removed once it has the given age."""
     world = make_world()
     rewrite_entry(world, new_id(), seconds)
     assert world.verdicts(HOUR) == [verdict]
 
 
 def test_an_upload_that_took_long_is_left_alone_too(make_world: Callable[..., World]) -> None:
-    """Its age is counted from its end: its file may just be on the way into its record."""
+    """The age of an upload is counted from its end: its file may be on the way into its record."""
     world = make_world()
     world.attach()
     rewrite_entry(world, world.forget_link(), 3 * HOUR)
@@ -302,7 +302,7 @@ def test_an_upload_that_took_long_is_left_alone_too(make_world: Callable[..., Wo
 
 @pytest.mark.parametrize("location", ["", "folder/"])
 def test_an_upload_without_a_file_is_in_no_record(world: World, location: str) -> None:
-    """What never got a location is not taken for the file of a record, whatever that says."""
+    """An upload that never got a location is not linked to the file of a record, whatever the record has."""
     world.attach()
     world.write({"location": location})
     rewrite_entry(world, world.forget_link(), HOUR)
@@ -327,7 +327,7 @@ def test_a_file_that_is_gone_is_reported(world: World) -> None:
 def test_old_files_are_kept_where_that_is_set(
     make_world: Callable[..., World], options: dict[str, str], crashed: bool
 ) -> None:
-    """Their bytes stay at their location, and only what is known of their record goes."""
+    """With keep_old_files, the bytes stay at their location, and only the entry of the record is removed."""
     world = make_world(**options)
     location = world.attach()
     if crashed:
@@ -340,7 +340,7 @@ def test_old_files_are_kept_where_that_is_set(
 
 
 def test_a_location_without_an_entry_is_found(make_world: Callable[..., World], tmp_path: Path) -> None:
-    """Files that were kept once, and are not to be any more, belong to nothing."""
+    """A file without an entry, which an earlier setting kept, is removed."""
     base_path = str(tmp_path / "public")
     keeping = make_world(keep_old_files="true", base_path=base_path)
     keeping.attach(b"old")
@@ -353,7 +353,7 @@ def test_a_location_without_an_entry_is_found(make_world: Callable[..., World], 
 
 
 def test_an_entry_that_cannot_be_read_keeps_its_file(world: World) -> None:
-    """A damaged entry is no reason to remove what it was about."""
+    """The file of a damaged entry is kept."""
     location = world.attach()
     (entry,) = world.files.entries(())
     world.storage.pool.index.put(entry.key, entry.bucket_id, "{damaged")
@@ -362,7 +362,7 @@ def test_an_entry_that_cannot_be_read_keeps_its_file(world: World) -> None:
 
 
 def test_an_upload_during_the_collection_is_safe(world: World) -> None:
-    """A file that replaces another between the two questions is not touched, nor is the one that was asked about."""
+    """A file that replaces another between the two requests is not touched, nor is the replaced one."""
     world.attach(b"first")
     replaced: list[str] = []
 
@@ -377,19 +377,19 @@ def test_an_upload_during_the_collection_is_safe(world: World) -> None:
     assert set(world.verdicts(0)) == {Verdict.KEPT}
 
 
-# As a command.
+# Tests of the command.
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KintoSite]:
-    """A Kinto in a process of its own."""
+    """Return a Kinto in a process of its own."""
     with running_site(tmp_path_factory.mktemp("site")) as running:
         yield running
 
 
 @pytest.fixture
 def gc(site: KintoSite, tmp_path: Path) -> Callable[..., Any]:
-    """Run `gc` on that Kinto, as who may read all records."""
+    """Run `gc` on that Kinto, as a user with permission to read all records."""
     run = CommandLine(tmp_path)
 
     def call(*options: str, server: str = "", auth: str = "admin:secret") -> Any:
@@ -401,7 +401,7 @@ def gc(site: KintoSite, tmp_path: Path) -> Callable[..., Any]:
 
 @pytest.fixture
 def uploaded(site: KintoSite, tmp_path: Path) -> Iterator[KintoSite]:
-    """Two files in records of Kinto, one of which has been deleted unseen."""
+    """Return two files in records of Kinto, one of which has been deleted behind the filter."""
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text(name)
     place = ("--server", site.url, "--bucket", "blog", "--collection", "pages")
@@ -413,7 +413,7 @@ def uploaded(site: KintoSite, tmp_path: Path) -> Iterator[KintoSite]:
 
 
 def test_the_command_removes_what_no_request_has_shown(gc: Callable[..., Any], uploaded: KintoSite) -> None:
-    """A dry run tells it in words, the next one does it, and then there is nothing more to do."""
+    """A dry run reports the garbage, the next run removes it, and a third one finds none."""
     dry = gc("--dry-run")
     assert dry.returncode == 0
     assert ".txt: would be removed, the record is gone\n1 kept, 0 linked, 0 left, 1 would be removed" in dry.stdout
@@ -426,7 +426,7 @@ def test_the_command_removes_what_no_request_has_shown(gc: Callable[..., Any], u
 
 
 def test_the_command_takes_settings_without_a_file(site: KintoSite, uploaded: KintoSite, tmp_path: Path) -> None:
-    """The pool and the public folder can be named as options too, and the server without its version."""
+    """The pool and the public folder can be given as options too, and the server without its version."""
     options = ("--directory", str(site.folder / "pool"), "--set", f"base_path={site.public}")
     server = ("--server", site.url.removesuffix("/v1"), "--auth", "admin:secret")
     assert CommandLine(tmp_path)("gc", *options, *server).returncode == 0
@@ -434,7 +434,7 @@ def test_the_command_takes_settings_without_a_file(site: KintoSite, uploaded: Ki
 
 
 def test_the_command_needs_someone_who_may_read(gc: Callable[..., Any], uploaded: KintoSite) -> None:
-    """Who may not read all records learns that, finds an exit status of 1, and has removed nothing."""
+    """Without permission to read all records the command reports it, exits with status 1, and removes nothing."""
     done = gc(auth="mallory:x")
     assert done.returncode == 1
     assert "unknown, the server answers 403" in done.stdout
@@ -443,7 +443,7 @@ def test_the_command_needs_someone_who_may_read(gc: Callable[..., Any], uploaded
 
 
 def test_the_command_does_not_believe_another_server(gc: Callable[..., Any], uploaded: KintoSite) -> None:
-    """A server that is no Kinto would answer that all records are gone; it is not asked about them."""
+    """A server that is no Kinto, and would answer that all records are gone, is not asked about them."""
     with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)) as other:
         done = gc(server=f"{other}/v1")
     assert done.returncode == 1
@@ -468,7 +468,7 @@ def test_the_command_does_not_believe_another_server(gc: Callable[..., Any], upl
     ],
 )
 def test_the_command_tells_a_mistake(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
-    """Wrong settings are told before anything is asked, and nothing is made."""
+    """Wrong settings are reported before any request is sent, and nothing is made."""
     section = "[filter:{0}]\nuse = egg:fileupload#records\ndirectory = {0}-pool\n"
     (tmp_path / "two.ini").write_text(section.format("a") + section.format("b"))
     (tmp_path / "other.ini").write_text("[app:main]\nuse = egg:kinto\n")
@@ -490,7 +490,7 @@ class _Nowhere(http.server.BaseHTTPRequestHandler):
 
 
 def test_the_command_does_not_believe_a_server_that_knows_nothing(uploaded: KintoSite, tmp_path: Path) -> None:
-    """Of a plain REST server nothing tells that it is the right one: one without any of the records is not believed."""
+    """A plain REST server that has none of the records is refused, since nothing else identifies it."""
     run = CommandLine(tmp_path)
     pool = ("--directory", str(uploaded.folder / "pool"), "--set", f"base_path={uploaded.folder / 'public'}")
     with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Nowhere)) as other:

@@ -1,4 +1,4 @@
-"""Asking a server for records, with a real connection."""
+"""Requests for records, with a real connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.threaded_server import running
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers by the last word of the path, and notes what it was asked."""
+    """Answers by the last word of the path, and records the requests."""
 
     asked: ClassVar[list[tuple[str, str | None]]] = []
 
@@ -35,7 +35,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    """The address of a running server."""
+    """Return the address of a running server."""
     Handler.asked.clear()
     with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as address:
         yield address
@@ -52,44 +52,44 @@ def url() -> Iterator[str]:
     ],
 )
 def test_credentials_become_a_header(credentials: str, value: str) -> None:
-    """A name and a password are Basic (RFC 7617, as UTF-8); a scheme with a token stays what it is."""
+    """A name and a password are sent as Basic (RFC 7617, as UTF-8), and a scheme with a token as it is."""
     assert authorization(credentials) == value
 
 
 @pytest.mark.parametrize("credentials", ["alice", "", "a:b\r\nX: y", "Bearer \r\nX: y"])
 def test_other_credentials_are_refused(credentials: str) -> None:
-    """What is neither, or would be two headers, is refused without being repeated."""
+    """Other credentials, and those that would be two headers, are refused without being repeated."""
     with pytest.raises(SettingError, match="must be user:password") as refused:
         authorization(credentials)
     assert not credentials or credentials not in str(refused.value)
 
 
 def test_a_record_is_asked_for_below_the_address(url: str) -> None:
-    """The path goes behind that of the server, as it is, with the credentials."""
+    """The path is appended to the server's address unchanged, and the request has the credentials."""
     assert RecordServer(f"{url}/app/", "a:b").get_json("/x%20y/z") == (200, {"title": "ü"})
     assert RecordServer(url).get_json("/x") == (200, {"title": "ü"})
     assert Handler.asked == [("/app/x%20y/z", "Basic YTpi"), ("/x", None)]
 
 
 def test_what_is_no_json_is_none(url: str) -> None:
-    """A page in the place of a record is told from one."""
+    """A page instead of a record is distinguished from a record."""
     assert RecordServer(url).get_json("/page") == (200, None)
 
 
 def test_redirections_are_not_followed(url: str) -> None:
-    """Credentials go nowhere else."""
+    """Redirections are not followed, so that no other server gets the credentials."""
     assert RecordServer(url, "a:b").get_json("/moved")[0] == 307
     assert len(Handler.asked) == 1
 
 
 @pytest.mark.parametrize("word", ["silence", "nonsense"])
 def test_no_answer_is_an_error(url: str, word: str) -> None:
-    """A connection that ends, or speaks something else, is an OSError as one that cannot be made."""
+    """An interrupted connection, or another protocol, raises OSError like a failed connection."""
     with pytest.raises(OSError, match="the answer is not valid HTTP"):
         RecordServer(url).get_json(f"/{word}")
 
 
 def test_no_server_is_an_error() -> None:
-    """Where nothing listens, there is no answer either."""
+    """A server that does not listen raises OSError."""
     with pytest.raises(OSError, match="refused"):
         RecordServer("http://127.0.0.1:1").get_json("/x")

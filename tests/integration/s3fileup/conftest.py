@@ -1,4 +1,4 @@
-"""The app with each kind of pool, and an application that it tells; no log may hold a key or a ticket."""
+"""The app with each kind of pool, and an application that receives webhooks; no log may hold a key or a ticket."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Open = Callable[..., S3FileupSite]
 
 @pytest.fixture
 def application() -> Iterator[Application]:
-    """A server that is told of complete uploads."""
+    """Return a server that receives the webhooks of complete uploads."""
     with Application().served() as application:
         yield application
 
 
 @pytest.fixture(autouse=True)
 def never_in_passing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no application be told again in passing, where a test does not wait for just that."""
+    """Disable retries of webhooks during other requests, unless a test enables them."""
     monkeypatch.setattr(callback, "_RETRY_INTERVAL", 1e9)
 
 
 @pytest.fixture(params=["directory", "swift"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """The kinds of pools: in a folder, where our own server takes the bytes, and in a store."""
+    """Return each kind of pool: in a folder, where our own server receives the bytes, and in a store."""
     kind: str = request.param
     return kind
 
@@ -62,5 +62,5 @@ def open_site(
 
 @pytest.fixture
 def site(open_site: Open) -> S3FileupSite:
-    """The app for everyone."""
+    """Return the app with anonymous access."""
     return open_site(anonymous=True)

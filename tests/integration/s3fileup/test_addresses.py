@@ -1,4 +1,4 @@
-"""The addresses of the predecessor and of Uppy, with a real server and a real client, in a folder and in a store."""
+"""The URLs of the predecessor and of Uppy, with a real server and a real client, in a folder and in a store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LARGE = os.urandom(5 * MEBIBYTE + 3)
 
 
 def read(url: str, **headers: str) -> requests.Response:
-    """Follow a link, as anyone can."""
+    """Follow a link, without credentials."""
     return requests.get(url, headers=headers, timeout=PATIENCE)
 
 
@@ -34,7 +34,7 @@ def create_multipart_upload(site: S3FileupSite, name: str = "a ü.bin") -> tuple
 
 
 def send_parts(site: S3FileupSite, address: str, key: str, content: bytes = LARGE) -> list[dict[str, Any]]:
-    """Send two parts; return what completing takes."""
+    """Send two parts; return the arguments of the completion."""
     parts = []
     for number, part in ((1, content[: 5 * MEBIBYTE]), (2, content[5 * MEBIBYTE :])):
         url = site.got("GET", f"{address}/{number}", params={"key": key})["url"]
@@ -46,7 +46,7 @@ def send_parts(site: S3FileupSite, address: str, key: str, content: bytes = LARG
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("slash", ["/", ""])
 def test_one_file(site: S3FileupSite, application: Application, method: str, slash: str) -> None:
-    """The three parameters of the predecessor get an address; what was sent there is kept, and told of."""
+    """The predecessor's three parameters get a presigned URL; the file sent to it is kept, and a webhook is sent."""
     parameters = {"s3_object_name": "a ü.txt", "s3_object_type": "text/plain", "s3_object_size": len(CONTENT)}
     where = {"params" if method == "GET" else "data": parameters}
     offered = site.got(method, f"/s3put{slash}", **where)
@@ -70,7 +70,7 @@ def test_parameters_as_json(site: S3FileupSite) -> None:
 
 
 def test_a_large_file_in_one_piece(site: S3FileupSite) -> None:
-    """There is one address however large the file is, up to what stores take."""
+    """A file of any size up to the limit of stores gets a single presigned URL."""
     offered = site.put_address(LARGE)
     assert "parts" not in offered
     assert site.ask("PUT", offered["url"], data=LARGE).status_code == 200
@@ -81,7 +81,7 @@ def test_a_large_file_in_one_piece(site: S3FileupSite) -> None:
 
 
 def test_a_link_to_read(site: S3FileupSite, application: Application) -> None:
-    """``s3get`` completes what was sent, tells of it, and answers a link that anyone can read from, in ranges too."""
+    """``s3get`` completes an upload, sends the webhook, and returns a link that is readable by all, in ranges too."""
     key = site.sent(CONTENT)
     link = site.got("GET", "/s3get/", params={"key": key})["url"]
     assert application.told_keys == [key]
@@ -95,7 +95,7 @@ def test_a_link_to_read(site: S3FileupSite, application: Application) -> None:
 
 
 def test_what_completes_twice(site: S3FileupSite, application: Application) -> None:
-    """Completing again answers the same, and nobody is told twice."""
+    """Completing again returns the same answer, and the webhook is sent once."""
     key = site.sent(CONTENT)
     first, second = site.complete(key), site.complete(key)
     assert (first.status_code, second.status_code) == (200, 200)
@@ -104,7 +104,7 @@ def test_what_completes_twice(site: S3FileupSite, application: Application) -> N
 
 
 def test_completing_without_having_sent(site: S3FileupSite, application: Application) -> None:
-    """Who completes too early is told so; nothing is kept, and nobody else hears of it."""
+    """Completing before anything was sent is refused with a reason; nothing is kept, and no webhook is sent."""
     key = site.put_address(CONTENT)["key"]
     answer = site.complete(key)
     assert (answer.status_code, answer.json()["code"]) == (400, "incomplete")
@@ -113,7 +113,7 @@ def test_completing_without_having_sent(site: S3FileupSite, application: Applica
 
 
 def test_what_differs_from_what_was_signed(site: S3FileupSite) -> None:
-    """More or fewer bytes than were signed are refused, and none are kept."""
+    """Content with more or fewer bytes than were signed is refused, and not kept."""
     for content in (CONTENT + b"x", CONTENT[1:]):
         offered = site.put_address(CONTENT)
         assert site.ask("PUT", offered["url"], data=content).status_code >= 400
@@ -122,7 +122,7 @@ def test_what_differs_from_what_was_signed(site: S3FileupSite) -> None:
 
 
 def test_parts(site: S3FileupSite, application: Application) -> None:
-    """Parts are signed one by one or together, listed, and made into a file, of which a link is answered."""
+    """Parts are signed one by one or together, listed, and joined into a file, of which a link is returned."""
     address, key = create_multipart_upload(site)
     both = site.got("GET", f"{address}/batch", params={"key": key, "partNumbers": "1,2"})["presignedUrls"]
     assert both.keys() == {"1", "2"}
@@ -146,7 +146,7 @@ def test_parts(site: S3FileupSite, application: Application) -> None:
 
 
 def test_cancelled_parts(site: S3FileupSite, application: Application) -> None:
-    """What is cancelled is gone with all its parts, and cannot be completed."""
+    """A cancelled upload is removed with all its parts, and cannot be completed."""
     address, key = create_multipart_upload(site)
     parts = send_parts(site, address, key)
     assert site.got("DELETE", address, params={"key": key}) == {}
@@ -158,7 +158,7 @@ def test_cancelled_parts(site: S3FileupSite, application: Application) -> None:
 
 
 def test_parts_that_are_not_those_that_were_named(site: S3FileupSite) -> None:
-    """Where other parts are stored than the client names, nothing is kept; and that may be cancelled too."""
+    """If other parts are stored than the client lists, no file is made; the upload can be cancelled too."""
     address, key = create_multipart_upload(site)
     parts = send_parts(site, address, key)
     parts[1]["ETag"] = '"0123456789abcdef0123456789abcdef"'
@@ -183,7 +183,7 @@ def test_a_form(site: S3FileupSite, application: Application) -> None:
 
 @pytest.mark.parametrize("kind", ["ceph"])
 def test_the_key_of_an_object(site: S3FileupSite) -> None:
-    """The key of the object in a form is as good as the identifier; with another token in it, it is not."""
+    """The object key in a form is as valid as the identifier; with another token in it, it is not."""
     offered = site.got("GET", "/s3/params", params={"filename": "b.txt", "type": "text/plain"})
     post_form(offered, CONTENT)
     key = offered["fields"]["key"]
@@ -196,7 +196,7 @@ def test_the_key_of_an_object(site: S3FileupSite) -> None:
 
 @pytest.mark.parametrize("kind", ["directory", "ceph"])
 def test_a_form_that_is_too_large(open_site: Open) -> None:
-    """A form with more than is allowed is refused where it is posted."""
+    """A form above the limit is refused at the address of its POST."""
     site = open_site(anonymous=True, max_size="9")
     offered = site.got("GET", "/s3/params", params={"filename": "b.txt", "type": "text/plain"})
     assert post_form(offered, bytes(9 * MEBIBYTE + 1)).status_code in {400, 413}
@@ -205,7 +205,7 @@ def test_a_form_that_is_too_large(open_site: Open) -> None:
 
 
 def test_uppy_5_asks_for_json(site: S3FileupSite) -> None:
-    """Who asks for JSON gets an address for PUT, with the key among the fields."""
+    """A client that asks for JSON gets a presigned URL for PUT, with the key among the fields."""
     query = {"filename": "b.txt", "type": "text/plain"}
     offered = site.got("GET", "/s3/params", params=query, headers={"Accept": "application/json"})
     assert (offered["method"], offered["headers"]) == ("PUT", {})
@@ -216,7 +216,7 @@ def test_uppy_5_asks_for_json(site: S3FileupSite) -> None:
 @pytest.mark.parametrize("kind", ["ceph"])
 @pytest.mark.parametrize("acl", ["public-read", ""])
 def test_files_that_everyone_can_read(open_site: Open, acl: str) -> None:
-    """With the ACL that is set, a file is read without a signature; without, it is not."""
+    """With a public ACL, a file can be read without a signature; without one, it cannot."""
     site = open_site(anonymous=True, acl=acl)
     keys = [site.sent(CONTENT)]
     address, key = create_multipart_upload(site)
@@ -233,7 +233,7 @@ def test_files_that_everyone_can_read(open_site: Open, acl: str) -> None:
 
 
 def test_links_end(open_site: Open) -> None:
-    """A link is good for as long as it is set to be, and one for reading for nothing else."""
+    """A link expires after the configured time, and a link for reading permits nothing else."""
     site = open_site(anonymous=True, direct_expires="1h")
     key = site.sent(CONTENT)
     link = site.got("GET", "/s3get/", params={"key": key})["url"]

@@ -1,4 +1,4 @@
-"""A running app signs with the key that its pool has now, whatever it signs."""
+"""Rotation of keys: a running app signs everything with the current key of its pool."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ask(app: Any, method: str, path: str, content: bytes = b"", **query: str) ->
 
 
 def replace_key(pool: Path) -> None:
-    """Put the key that the application knows in the place of the pool's."""
+    """Replace the pool's key by the one that the application has."""
     (pool / "new").write_text(KEY)
     (pool / "new").rename(pool / ".upload_key")
 
@@ -33,7 +33,7 @@ def ticket_in(url: str) -> str:
 
 
 def test_all_is_signed_with_the_key_of_now(tmp_path: Path, application: Application) -> None:
-    """Addresses of parts and of files, identifiers, and what the application is told."""
+    """Addresses of parts and of files, identifiers, and webhooks are signed with the current key."""
     app = S3Fileup(directory=str(tmp_path / "pool"), anonymous=True, min_free_space=0, callback_url=application.url)
     replace_key(tmp_path / "pool")
     offered = ask(app, "GET", "/s3put/", s3_object_name="a", s3_object_size="1")
@@ -46,7 +46,7 @@ def test_all_is_signed_with_the_key_of_now(tmp_path: Path, application: Applicat
 
 
 def test_a_cookie_is_signed_with_the_key_of_now(tmp_path: Path) -> None:
-    """The cookie of a session too: another process, which knows the new key alone, finds its attachments."""
+    """A session cookie is signed with the current key too: a process with only that key finds its attachments."""
     given: dict[str, Any] = {"directory": str(tmp_path / "pool"), "min_free_space": 0}
     running = SessionAttachments(**given)
     replace_key(tmp_path / "pool")

@@ -1,4 +1,4 @@
-"""Parts that are sent at the same time share one limit, and a request that names many parts costs little."""
+"""Parallel parts share one limit, and a request for many parts costs little."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.parametrize("kind", ["directory"])
 
 @pytest.fixture
 def site(open_site: Open) -> S3FileupSite:
-    """The app with a limit of one part."""
+    """Return the app with a limit of one part."""
     return open_site(anonymous=True, max_size="1M")
 
 
@@ -36,7 +36,7 @@ def begin(site: S3FileupSite) -> tuple[str, dict[str, str]]:
 
 
 def sign(site: S3FileupSite, upload: tuple[str, dict[str, str]], count: int) -> list[str]:
-    """Return the addresses of the first parts."""
+    """Return the presigned URLs of the first parts."""
     numbers = ",".join(str(number) for number in range(1, count + 1))
     answer = site.got("GET", f"{upload[0]}/batch", params={**upload[1], "partNumbers": numbers})
     return [answer["presignedUrls"][str(number)] for number in range(1, count + 1)]
@@ -63,7 +63,7 @@ def status_of(connection: socket.socket) -> int:
 
 
 def sizes(site: S3FileupSite) -> list[int]:
-    """Return the bytes of each part in the pool, whole or not."""
+    """Return the size of each part in the pool, complete or not."""
     found = []
     for path in site.leftovers():
         with suppress(FileNotFoundError):  # superseded, or published, meanwhile
@@ -72,7 +72,7 @@ def sizes(site: S3FileupSite) -> list[int]:
 
 
 def test_parts_in_flight_share_the_limit(site: S3FileupSite) -> None:
-    """Of twelve parts that are sent side by side, one has room: the others are refused before a byte is stored."""
+    """Of twelve parallel parts, one fits the limit: the others are refused before a byte is stored."""
     content = bytes(PART)
     first, *others = sign(site, begin(site), 12)
     with held_open(first, content, PART - 10) as connection, ExitStack() as stack:
@@ -87,7 +87,7 @@ def test_parts_in_flight_share_the_limit(site: S3FileupSite) -> None:
 
 
 def test_room_of_a_part_that_broke_off(site: S3FileupSite) -> None:
-    """A part whose connection breaks gives back the room that it had."""
+    """A part whose connection breaks frees its share of the limit."""
     first, second = sign(site, begin(site), 2)
     with held_open(first, bytes(PART), 10):
         wait_until(lambda: sizes(site))
@@ -115,7 +115,7 @@ def test_a_part_that_is_sent_again(site: S3FileupSite) -> None:
 
 
 def test_a_part_that_is_sent_again_counts_once(site: S3FileupSite) -> None:
-    """While a stored part is sent again, the upload does not seem to pass its limit, and addresses are signed."""
+    """While a stored part is sent again, it counts once towards the limit, and further addresses are signed."""
     upload = begin(site)
     first, _ = sign(site, upload, 2)
     assert site.ask("PUT", first, data=bytes(PART)).status_code == 200
@@ -127,7 +127,7 @@ def test_a_part_that_is_sent_again_counts_once(site: S3FileupSite) -> None:
 
 
 def test_each_number_is_signed_once(site: S3FileupSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A number that stands thousands of times in a query is signed once, after one look at the upload."""
+    """A number that is repeated thousands of times in a query is signed once, after one look-up of the upload."""
     looks, signed = [], []
     find, part_url = DirectUploads.find, DirectoryDirect.part_url
 
@@ -148,7 +148,7 @@ def test_each_number_is_signed_once(site: S3FileupSite, monkeypatch: pytest.Monk
 
 
 def test_too_many_numbers(site: S3FileupSite) -> None:
-    """One request names 1,000 parts at most."""
+    """One request may name at most 1,000 parts."""
     address, query = begin(site)
     for count, status in ((1000, 200), (1001, 400)):
         numbers = ",".join(map(str, range(1, count + 1)))

@@ -1,4 +1,4 @@
-"""Who may not ask, what cannot be asked, and that it is always said clearly."""
+"""Refused requests: missing permission and invalid input are reported clearly."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.parametrize("kind", ["directory"])
 
 
 def is_known(environ: dict[str, Any]) -> bool:
-    """An application's own word on who may upload."""
+    """Return whether the application permits the upload."""
     return bool(environ.get("HTTP_AUTHORIZATION") == "Bearer good")
 
 
 def test_who_may_upload(open_site: Open) -> None:
-    """Those whom the server in front knows may, others may not, and get nothing at any address."""
+    """Users authenticated by the front-end server may upload; others are refused at each address."""
     site = open_site()
     for method, address in (
         ("GET", "/s3put/"), ("GET", "/s3get/"), ("POST", "/complete"), ("GET", "/s3/params"), ("POST", "/s3/multipart"),
@@ -40,7 +40,7 @@ def test_who_may_upload(open_site: Open) -> None:
     "given", [is_known, "tests.integration.s3fileup.test_refusals:is_known"], ids=["function", "name"]
 )
 def test_a_function_says_who_may_upload(open_site: Open, given: Any) -> None:
-    """A function of the application may say it; then it alone does."""
+    """A function of the application decides alone on the permission to upload, if it is set."""
     site = open_site(authorize=given, anonymous=True)
     site.environ["REMOTE_USER"] = "ann"
     assert site.refused("GET", "/s3put/", params=QUERY) == (403, "not-authorized")
@@ -53,7 +53,7 @@ def test_a_function_says_who_may_upload(open_site: Open, given: Any) -> None:
     ids=str,
 )
 def test_pages_of_other_sites(open_site: Open, headers: dict[str, str]) -> None:
-    """A page of another site cannot upload in the name of a visitor, by GET as little as by POST."""
+    """A page of another site cannot upload on behalf of a visitor, by GET or by POST (CSRF)."""
     site = open_site()
     site.environ["REMOTE_USER"] = "ann"
     for method in ("GET", "POST"):
@@ -62,7 +62,7 @@ def test_pages_of_other_sites(open_site: Open, headers: dict[str, str]) -> None:
 
 
 def test_pages_of_origins_that_are_set(open_site: Open) -> None:
-    """Pages of such origins may ask and read all of it, errors too, with their cookies; those of others may not."""
+    """Pages of configured origins may send and read all requests, errors too, with cookies; others may not."""
     site = open_site(anonymous=True, cors_origins=GOOD)
     for method, address in (("GET", "/s3put/"), ("POST", "/complete"), ("DELETE", "/s3/multipart/x")):
         asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "content-type"}
@@ -83,7 +83,7 @@ def test_pages_of_origins_that_are_set(open_site: Open) -> None:
 
 
 def test_pages_of_any_origin(open_site: Open) -> None:
-    """With ``*`` pages of all origins may, and without cookies."""
+    """With ``*`` pages of all origins may upload, but without cookies."""
     site = open_site(anonymous=True, cors_origins="*")
     answer = site.ask("GET", "/s3put/", params=QUERY, headers={"Origin": BAD, "Sec-Fetch-Site": "cross-site"})
     assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (200, BAD)
@@ -100,7 +100,7 @@ def test_pages_of_any_origin(open_site: Open) -> None:
     ids=lambda query: str(query)[:50],
 )  # fmt: skip
 def test_what_is_no_file(site: S3FileupSite, query: dict[str, str]) -> None:
-    """A name or a size that is missing or wrong is named."""
+    """A missing or invalid name or size is named in the error."""
     assert site.refused("GET", "/s3put/", params=query) == (400, "malformed-request")
     assert site.bucket_ids() == []
 
@@ -112,7 +112,7 @@ def test_what_is_no_file(site: S3FileupSite, query: dict[str, str]) -> None:
     ids=lambda body: repr(body[:20]),
 )  # fmt: skip
 def test_bodies_that_cannot_be_read(site: S3FileupSite, body: bytes) -> None:
-    """Whatever is no JSON object with a name is refused, and leaves nothing."""
+    """A body that is no JSON object with a name is refused, and leaves nothing."""
     headers = {"Content-Type": "application/json"}
     assert site.refused("POST", "/s3/multipart", data=body, headers=headers)[0] == 400
     assert site.refused("POST", "/complete", data=body, headers=headers)[0] in {400, 404}
@@ -120,7 +120,7 @@ def test_bodies_that_cannot_be_read(site: S3FileupSite, body: bytes) -> None:
 
 
 def test_a_name_that_is_no_unicode(site: S3FileupSite) -> None:
-    """Half of a surrogate pair in a name is left out."""
+    """A lone surrogate in a name is removed."""
     begun = site.got("POST", "/s3/multipart", data=b'{"filename": "a\\ud800b"}')
     assert site.app.manager.access_upload_bucket(begun["key"]).get_status().filename == "ab"  # type: ignore[union-attr]
 
@@ -132,7 +132,7 @@ def test_bodies_that_are_too_long(site: S3FileupSite, address: str) -> None:
 
 
 def test_a_client_that_waits_for_its_answer(site: S3FileupSite) -> None:
-    """A refused client gets its answer at once, and need not close the connection for it."""
+    """A refused client gets its answer at once, without closing its side of the connection."""
     parts = urlsplit(site.base)
     body = b'{"key": "x"}'
     with socket.create_connection((parts.hostname, parts.port), PATIENCE) as connection:
@@ -143,14 +143,14 @@ def test_a_client_that_waits_for_its_answer(site: S3FileupSite) -> None:
 
 @pytest.mark.parametrize("key", ["", "x", "a" * 5000, "\0", "ü", "0" * 32, f"b/{'0' * 32}/f/0/0", "../b"], ids=repr)
 def test_keys_of_nobody(site: S3FileupSite, key: str) -> None:
-    """There is no upload under a key that was not given out."""
+    """A key that was not issued is not found."""
     site.sent(b"x")
     assert site.refused("GET", "/s3get/", params={"key": key}) == (404, "unknown-key")
     assert site.refused("GET", "/s3/multipart/x/1", params={"key": key}) == (404, "unknown-key")
 
 
 def test_the_upload_of_another(site: S3FileupSite) -> None:
-    """A key and an upload that do not belong together open nothing."""
+    """A key and an upload id that do not belong together are refused."""
     one, other = (site.got("POST", "/s3/multipart", json={"filename": "a"}) for _ in range(2))
     for method, rest in (("GET", ""), ("GET", "/1"), ("GET", "/batch"), ("POST", "/complete"), ("DELETE", "")):
         address = f"/s3/multipart/{one['uploadId']}{rest}"
@@ -160,7 +160,7 @@ def test_the_upload_of_another(site: S3FileupSite) -> None:
 
 @pytest.mark.parametrize("number", ["0", "-1", "1.0", "x", "10001", "999999", "1,,2"])
 def test_parts_that_cannot_be(site: S3FileupSite, number: str) -> None:
-    """The number of a part is a whole number from 1 to 10,000."""
+    """A part number that is not an integer from 1 to 10,000 is refused."""
     begun = site.got("POST", "/s3/multipart", json={"filename": "a"})
     address, query = f"/s3/multipart/{begun['uploadId']}", {"key": begun["key"]}
     assert site.refused("GET", f"{address}/{number}", params=query)[0] == 400
@@ -171,7 +171,7 @@ def test_parts_that_cannot_be(site: S3FileupSite, number: str) -> None:
     "parts", [None, 1, "x", [1], [{}], [{"PartNumber": 1}], [{"PartNumber": 1e400, "ETag": "x"}], {"a": 1}], ids=str
 )
 def test_lists_of_parts_that_are_none(site: S3FileupSite, parts: Any) -> None:
-    """What is no list of parts is refused."""
+    """A body that is no list of parts is refused."""
     begun = site.got("POST", "/s3/multipart", json={"filename": "a"})
     address, query = f"/s3/multipart/{begun['uploadId']}/complete", {"key": begun["key"]}
     body = str({"parts": parts}).replace("'", '"').replace("None", "null").replace("inf", "1e400")
@@ -179,7 +179,7 @@ def test_lists_of_parts_that_are_none(site: S3FileupSite, parts: Any) -> None:
 
 
 def test_methods_and_addresses(site: S3FileupSite) -> None:
-    """What the app does not know is named, and which methods an address takes."""
+    """An unknown path or method is named in the error, with the methods that the address supports."""
     for address in ("/", "/nix", "/s3", "/s3/nix", "/s3/multipart/a/b/c", "/s3put/x"):
         assert site.refused("GET", address) == (404, "unknown-address")
     for method, address, allowed in (
@@ -192,7 +192,7 @@ def test_methods_and_addresses(site: S3FileupSite) -> None:
 
 
 def test_types_that_are_not_wanted(open_site: Open) -> None:
-    """The settings for sizes, types and extensions hold before anything is sent."""
+    """The settings for sizes, types and extensions are checked before anything is sent."""
     site = open_site(anonymous=True, max_size="1M", content_types="image/*", extensions="png")
     good = {"s3_object_name": "a.png", "s3_object_type": "image/png", "s3_object_size": "1"}
     assert site.got("GET", "/s3put/", params=good)["url"]
@@ -210,14 +210,14 @@ def test_types_that_are_not_wanted(open_site: Open) -> None:
     ],
 )  # fmt: skip
 def test_settings_that_stop_the_start(open_site: Open, name: str, value: str) -> None:
-    """A setting that is wrong or unknown stops the start, and is named."""
+    """A wrong or unknown setting stops the start, and is named."""
     with pytest.raises(SettingError, match=name):
         open_site(**{name: value})
 
 
 @pytest.mark.parametrize("kind_of_body", ["application/json", "Application/JSON; charset=utf-8"])
 def test_json_in_any_spelling(site: S3FileupSite, kind_of_body: str) -> None:
-    """The type of the body is compared as a whole, in any case: a type that begins like JSON's is none of ours."""
+    """The content type is compared as a whole, in any case: a type with JSON's as its prefix is not JSON."""
     key = site.sent(b"x")
     body = f'{{"key": "{key}"}}'
     assert site.got("POST", "/complete", data=body, headers={"Content-Type": kind_of_body})["state"] == "done"
@@ -235,6 +235,6 @@ def test_json_in_any_spelling(site: S3FileupSite, kind_of_body: str) -> None:
     ],
 )
 def test_uppy_says_json(site: S3FileupSite, accept: str, method: str) -> None:
-    """A client that names JSON's own type among those that it accepts is a newer Uppy, which sends with PUT."""
+    """A client that lists JSON's own type in Accept is a newer Uppy, which uploads with PUT."""
     answer = site.got("GET", "/s3/params", params={"filename": "a"}, headers={"Accept": accept})
     assert answer["method"] == method

@@ -1,4 +1,4 @@
-"""How the application is told of complete uploads: signed, until it answers with success, and then no more."""
+"""The webhook for complete uploads: it is signed, and repeated until it succeeds, and then no more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONTENT = b"some bytes"
 
 
 def test_an_application_that_fails_at_first(site: S3FileupSite, application: Application) -> None:
-    """It is told again at once, and the client notices nothing."""
+    """A webhook that fails at first is sent again at once, and the client sees a success."""
     application.answers = [500]
     key = site.sent(CONTENT)
     assert site.complete(key).status_code == 200
@@ -22,7 +22,7 @@ def test_an_application_that_fails_at_first(site: S3FileupSite, application: App
 
 @pytest.mark.parametrize("answer", [500, 404, 302], ids=["an error", "unknown", "a redirect"])
 def test_an_application_that_goes_on_failing(site: S3FileupSite, application: Application, answer: int) -> None:
-    """The client is told so, the file stays, and completing again tells the application, once."""
+    """If the webhook keeps failing, the client gets an error, the file stays, and completing again sends it once."""
     application.answers = [answer] * 3
     key = site.sent(CONTENT)
     refused = site.complete(key)
@@ -40,7 +40,7 @@ def test_an_application_that_goes_on_failing(site: S3FileupSite, application: Ap
 def test_an_application_that_is_silent(
     site: S3FileupSite, application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody waits for ever for an application that does not answer."""
+    """A webhook that gets no answer ends after a timeout."""
     monkeypatch.setattr(callback, "_TIMEOUT", 0.2)
     application.silence.clear()
     key = site.sent(CONTENT)
@@ -51,7 +51,7 @@ def test_an_application_that_is_silent(
 
 @pytest.mark.parametrize("kind", ["directory"])
 def test_no_application(open_site: Open, application: Application) -> None:
-    """Without an address nobody is told; with one that nobody answers at, the client is told so."""
+    """Without an address no webhook is sent; with an address that does not answer, the client gets an error."""
     site = open_site(anonymous=True, callback_url="")
     assert site.complete(site.sent(CONTENT)).status_code == 200
     assert application.told == []
@@ -61,7 +61,7 @@ def test_no_application(open_site: Open, application: Application) -> None:
 
 @pytest.mark.parametrize("kind", ["directory"])
 def test_nodes_share_what_was_told(open_site: Open, application: Application) -> None:
-    """What one node has told, another on the same pool does not tell again."""
+    """A webhook that one node has sent is not sent again by another on the same pool."""
     one, other = open_site(anonymous=True), open_site(anonymous=True)
     key = one.sent(CONTENT)
     assert other.complete(key).json() == one.complete(key).json()

@@ -1,4 +1,4 @@
-"""Most requests are sent to the site that the tests of the protocols use."""
+"""Most tests send requests to the same site as the tests of the protocols."""
 
 from tests.unit.protocols.conftest import lasting_site, site
 

@@ -1,4 +1,4 @@
-"""Pages of other origins: what they may do and read, by CORS and by script tag."""
+"""Permissions of pages of other origins to send and read, by CORS and by script tag."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FRIEND, FOE = "https://www.example.com", "https://evil.example"
 
 @pytest.fixture
 def open_site(tmp_path: Path) -> UploadSite:
-    """A site that knows one other origin."""
+    """Return a site that trusts one other origin."""
     return UploadSite(tmp_path / "pool", cors_origins=FRIEND)
 
 
@@ -51,7 +51,7 @@ def preflight(site: UploadSite, origin: str, path: str = "/upload", query: str =
 
 
 def test_a_preflight_of_a_friend(open_site: UploadSite) -> None:
-    """It may send each method and header that an upload needs."""
+    """The preflight of a trusted origin permits each method and header that an upload needs."""
     answer = preflight(open_site, FRIEND)
     assert (answer.status, allowed(answer), answer.body) == (204, FRIEND, b"")
     assert methods(answer) == {"POST", "PUT"}
@@ -77,27 +77,27 @@ def methods(answer: Answer) -> set[str]:
     ],
 )
 def test_a_preflight_promises_what_the_path_takes(tmp_path: Path, path: str, query: str, promised: set[str]) -> None:
-    """The methods that a preflight names are those that the resource has handlers for."""
+    """The methods in the answer to a preflight are those that the resource supports."""
     site = UploadSite(tmp_path / "pool", cors_origins=FRIEND, anonymous=True)
     assert methods(preflight(site, FRIEND, path, query)) == promised
 
 
 def test_a_preflight_of_a_stranger(open_site: UploadSite) -> None:
-    """It is refused, and told to nobody else."""
+    """The preflight of an unknown origin is refused, and the answer names no origin."""
     answer = preflight(open_site, FOE)
     assert answer.outcome == (403, "origin-not-allowed")
     assert allowed(answer) is None
 
 
 def test_every_origin_may_be_let_in(tmp_path: Path) -> None:
-    """With ``*``, the answer names the origin of the request."""
+    """With ``*``, the answer names the origin of the request, whatever it is."""
     site = UploadSite(tmp_path, cors_origins="*")
     assert allowed(preflight(site, FOE)) == FOE
     assert allowed(site.put(b"x")) is None
 
 
 def test_without_the_setting_there_is_no_cors(site: UploadSite) -> None:
-    """OPTIONS is the app's, and no answer names an origin."""
+    """Without the setting, OPTIONS reaches the app, and no answer names an origin."""
     assert preflight(site, FRIEND).headers["x-app"] == "yes"
     answer = site.put(b"x", HTTP_ORIGIN=FRIEND)
     assert allowed(answer) is None
@@ -106,7 +106,7 @@ def test_without_the_setting_there_is_no_cors(site: UploadSite) -> None:
 
 @pytest.fixture
 def script_site(tmp_path: Path) -> UploadSite:
-    """A site with ``jsonp = true``."""
+    """Return a site with ``jsonp = true``."""
     return UploadSite(tmp_path / "pool", jsonp=True)
 
 
@@ -115,7 +115,7 @@ def status(site: UploadSite, identifier: str, more: str, method: str = "GET", **
 
 
 def test_script_tags_are_off_by_default(site: UploadSite) -> None:
-    """A callback is not looked at, and GET resets nothing: an image on another page could ask for it."""
+    """A callback is ignored, and GET resets nothing: an image on another page could send the request."""
     identifier = site.identifier()
     assert site.put(b"x", identifier).status == 200
     answer = status(site, identifier, "&callback=f&clear")
@@ -126,7 +126,7 @@ def test_script_tags_are_off_by_default(site: UploadSite) -> None:
 
 @pytest.mark.parametrize("callback", ["f", "jQuery1234_5", "a.b.c", "$", "_a.$b"])
 def test_a_callback_gets_a_script(script_site: UploadSite, callback: str) -> None:
-    """It is a script that begins with a comment, is not sniffed for another type, and holds the status."""
+    """The answer to a callback is a script that begins with a comment, forbids sniffing, and holds the status."""
     identifier = script_site.identifier()
     script_site.put(b"x", identifier, "</script>\u2028\u2029<b>.txt")
     answer = status(script_site, identifier, f"&callback={callback}")
@@ -150,7 +150,7 @@ HOSTILE_CALLBACKS = [
 
 @pytest.mark.parametrize("callback", HOSTILE_CALLBACKS)
 def test_a_callback_is_a_plain_name(script_site: UploadSite, callback: str) -> None:
-    """Anything else is refused, and not repeated in the answer."""
+    """A callback that is no plain name is refused, and not repeated in the answer."""
     answer = status(script_site, script_site.identifier(), f"&callback={callback}")
     assert answer.outcome == (400, "bad-callback")
     assert "javascript" not in answer.headers["content-type"]
@@ -158,7 +158,7 @@ def test_a_callback_is_a_plain_name(script_site: UploadSite, callback: str) -> N
 
 
 def test_a_script_tag_may_reset(script_site: UploadSite) -> None:
-    """With the setting, GET and ``clear`` do what POST does."""
+    """With the setting, GET with ``clear`` resets an upload like POST."""
     identifier = script_site.identifier()
     script_site.put(b"x", identifier)
     assert status(script_site, identifier, "&clear&callback=f").body == b'/**/f({"success": true});'
@@ -166,7 +166,7 @@ def test_a_script_tag_may_reset(script_site: UploadSite) -> None:
 
 
 def test_a_reset_by_post_or_delete(site: UploadSite) -> None:
-    """Without the setting, these are the two ways; other methods are refused."""
+    """Without the setting, only POST and DELETE reset an upload; other methods are refused."""
     for method, more in (("DELETE", ""), ("POST", "&clear")):
         identifier = site.identifier()
         site.put(b"x", identifier)

@@ -1,4 +1,4 @@
-"""Identifiers of other applications: an entry that names a bucket is no right to remove another's upload in it."""
+"""Uploads of other applications: an index entry that names a bucket does not permit removing another's upload in it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SESSION = "f" * 40
 
 @pytest.fixture(params=["directory", "store"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """The settings of an empty pool, in a folder or in an object store."""
+    """Return the settings of an empty pool, in a folder or in an object store."""
     if request.param == "directory":
         return {"directory": str(tmp_path / "pool"), "durable": False, "min_free_space": 0}
     place: Place = request.getfixturevalue("any_place")
@@ -66,7 +66,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def manager(place: dict[str, Any]) -> UploadManager:
-    """What the other application has."""
+    """Return the upload manager of the other application."""
     return make_manager(Settings.parse(place))
 
 
@@ -92,7 +92,7 @@ def make_finished(pool: Pool, bucket_id: str, owner: str) -> None:
 
 
 def make_kept(pool: Pool, bucket_id: str, owner: str) -> None:
-    """Finish an upload, and keep it."""
+    """Finish an upload, and mark it as kept."""
     make_finished(pool, bucket_id, owner)
     pool.bucket(bucket_id).keep()
 
@@ -104,7 +104,7 @@ def make_failed(pool: Pool, bucket_id: str, owner: str) -> None:
 
 
 def make_suspended(pool: Pool, bucket_id: str, owner: str) -> None:
-    """Suspend an upload that comes in several requests, long ago."""
+    """Suspend a resumable upload, long ago."""
     long_ago = timestamp(time.time() - 2 * ABANDONED_AFTER)
     attempt = pool.begin(bucket_id, replace(starting(owner, resumable=True), started=long_ago, updated=long_ago))
     attempt.create_file().write(CONTENT)
@@ -114,7 +114,7 @@ def make_suspended(pool: Pool, bucket_id: str, owner: str) -> None:
 KINDS = {"finished": make_finished, "kept": make_kept, "failed": make_failed, "suspended": make_suspended}
 
 
-# Of the middleware, and of other sessions, records and applications than those whose entries are tried.
+# Owners are the middleware, and other sessions, records and applications than those whose entries are tested.
 OWNED = [
     ("finished", ""),
     ("kept", ""),
@@ -128,7 +128,7 @@ OWNED = [
 
 
 class Theirs:
-    """An upload of the other application, and how it stood before anything was tried."""
+    """An upload of the other application, and its state before the test."""
 
     def __init__(self, manager: UploadManager, kind: str, owner: str = "") -> None:
         self.pool = manager.pool
@@ -138,7 +138,7 @@ class Theirs:
         self.before = self.look()
 
     def look(self) -> tuple[UploadStatus, bytes]:
-        """Return its status and its bytes as they are now."""
+        """Return its current status and bytes."""
         bucket = self.pool.bucket(self.id)
         status = bucket.get_status()
         if status.state is not State.DONE:
@@ -147,26 +147,26 @@ class Theirs:
             return status, file.read()
 
     def check(self) -> None:
-        """Check that the upload is as it was, and can be gone on with if it could."""
+        """Check that the upload is unchanged, and can be resumed if it could before."""
         assert self.look() == self.before
         if self.before[0].suspended:
             _, stored = self.pool.resume(self.id).append_file()
-            assert stored in {0, len(CONTENT)}  # a store may have taken less than a part
+            assert stored in {0, len(CONTENT)}  # a store may have stored less than a part
 
 
 @pytest.fixture(params=KINDS)
 def theirs(request: pytest.FixtureRequest, manager: UploadManager) -> Theirs:
-    """An upload to the middleware, whose owner is empty, as is that of old uploads."""
+    """Return an upload to the middleware, whose owner is empty, as is that of old uploads."""
     return Theirs(manager, request.param)
 
 
 def visit(place: dict[str, Any], **settings: Any) -> tuple[SessionAttachments, SessionClient]:
-    """Return session attachments in the same pool, and a client of them."""
+    """Return session attachments in the same pool, and a client for them."""
     component = SessionAttachments(None, **{**place, "expire_after": 0, "drain_size": 0, **settings})
     return component, SessionClient(SimpleNamespace(as_server=validator(component)))  # type: ignore[arg-type]
 
 
-# How a request is refused before its attempt begins.
+# Ways to refuse a request before its attempt begins.
 BODY = form(file_part(b"mine"))
 REFUSED: dict[str, tuple[int, Callable[[SessionClient, str], Any]]] = {
     "no form": (
@@ -201,7 +201,7 @@ REFUSED: dict[str, tuple[int, Callable[[SessionClient, str], Any]]] = {
 
 
 def expire(pool: Pool, session: str = "") -> None:
-    """Run all that removes uploads of sessions because of the index."""
+    """Run all code that removes uploads of sessions because of the index."""
     time.sleep(0.005)
     list(remove_outdated(pool, 0))
     for key in list(pool.index.keys((SESSIONS,))):
@@ -211,7 +211,7 @@ def expire(pool: Pool, session: str = "") -> None:
 
 
 def test_a_refused_attachment_leaves_the_upload_of_another(place: dict[str, Any], theirs: Theirs) -> None:
-    """Whatever was refused under its identifier, it is as it was, and no entry speaks of it; so after expiry."""
+    """A refused attachment leaves the upload under its identifier unchanged, without an entry; so does expiry."""
     _, client = visit(place, max_size="100B")
     for way, (status, send) in REFUSED.items():
         answer = send(client, f"X-Progress-ID={theirs.identifier}")
@@ -224,7 +224,7 @@ def test_a_refused_attachment_leaves_the_upload_of_another(place: dict[str, Any]
 
 
 def test_a_full_session_leaves_the_upload_of_another(place: dict[str, Any], manager: UploadManager) -> None:
-    """An upload that has no room beside those that run is refused before it begins, and expiry finds no entry."""
+    """An upload above the limit beside running ones is refused before it begins, and expiry finds no entry."""
     component, client = visit(place, max_session_size="100B", max_size="60B")
     theirs = Theirs(manager, "failed")
 
@@ -242,7 +242,7 @@ def test_a_full_session_leaves_the_upload_of_another(place: dict[str, Any], mana
 
 
 def entries_for(bucket_id: str) -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """Yield what a crash, or an earlier version, may have left in the index about a bucket."""
+    """Yield the entries that a crash, or an earlier version, may have left in the index for a bucket."""
     old = int((time.time() - 3 * ABANDONED_AFTER) * 1000)
     entry = BundleEntry(order=old, declared=9, bucket_id=bucket_id)
     yield (SESSIONS, SESSION, "b"), [entry.name]
@@ -253,7 +253,7 @@ def entries_for(bucket_id: str) -> Iterator[tuple[tuple[str, ...], list[str]]]:
 
 @pytest.mark.parametrize(("kind", "owner"), OWNED)
 def test_an_entry_of_a_session_leaves_the_upload_of_another(manager: UploadManager, kind: str, owner: str) -> None:
-    """What a crash has left in the index goes, and the upload of another that it names stays."""
+    """Expiry removes an entry that a crash has left in the index, and keeps the upload of another that it names."""
     theirs = Theirs(manager, kind, owner)
     pool = manager.pool
     for key, names in entries_for(theirs.id):
@@ -275,7 +275,7 @@ def test_an_entry_of_a_session_leaves_the_upload_of_another(manager: UploadManag
 
 
 def test_what_a_session_owns_is_removed(place: dict[str, Any], manager: UploadManager) -> None:
-    """Expiry removes its own uploads: accepted, failed, and done before a crash."""
+    """Expiry removes the session's own uploads: accepted, failed, and done before a crash."""
     _, client = visit(place)
     assert client.put("b", "a", b"1").status == 200
     identifier = manager.create_identifier()
@@ -291,7 +291,7 @@ def test_what_a_session_owns_is_removed(place: dict[str, Any], manager: UploadMa
 
 
 def test_what_an_earlier_version_stored_is_removed(manager: UploadManager) -> None:
-    """An upload without an owner is a session's if it is the one that the session has accepted."""
+    """An upload without an owner belongs to the session that has accepted it."""
     pool, bucket_id = manager.pool, "a" * 32
     place = BundleIndex(pool, (SESSIONS, SESSION, "b"))
     entry = place.announce(bucket_id, 9)
@@ -302,7 +302,7 @@ def test_what_an_earlier_version_stored_is_removed(manager: UploadManager) -> No
 
 
 def test_a_stalled_attachment_is_outdated(manager: UploadManager) -> None:
-    """An upload that runs is spared for as long as there is news of it, and goes with its entry after a day without."""
+    """A running upload is kept while it has heartbeats, and removed with its entry after a day without one."""
     pool, bucket_id = manager.pool, "a" * 32
     place = BundleIndex(pool, (SESSIONS, SESSION, "b"))
     sweeps: tuple[Callable[[], Any], ...] = (lambda: list(remove_outdated(pool, 0)), place.files)
@@ -312,14 +312,14 @@ def test_a_stalled_attachment_is_outdated(manager: UploadManager) -> None:
         attempt = pool.begin(bucket_id, status)
         assert list(remove_outdated(pool, STALLED_AFTER + 3600)) == []
         sweep()
-        # A heartbeat that was on its way to the store is removed by the next one.
+        # A heartbeat that was in flight to the store is removed by the next one.
         wait_until(lambda: (len(list(pool.buckets())), len(place.entries())) == (left, left))  # noqa: B023
         attempt.fail(status.failed(Superseded()))
         pool.clear(bucket_id)
 
 
 def test_what_an_application_keeps_of_a_session_stays(manager: UploadManager) -> None:
-    """An attachment that the application has taken for its own is spared; what the index said of it goes."""
+    """An attachment that the application keeps is not removed; its entry in the index is."""
     pool, bucket_id = manager.pool, "a" * 32
     place = BundleIndex(pool, (SESSIONS, SESSION, "b"))
     owner = session_owner(SESSION)
@@ -332,7 +332,7 @@ def test_what_an_application_keeps_of_a_session_stays(manager: UploadManager) ->
 
 @pytest.fixture
 def garbage(place: dict[str, Any], tmp_path: Path, request: pytest.FixtureRequest) -> RecordGarbage:
-    """The garbage collection of a server that says of each record that it is gone."""
+    """Return the garbage collection with a server that reports each record as deleted."""
     public = str(tmp_path / "public") if getattr(request, "param", "pool") == "folder" else ""
     settings = RecordSettings.parse({**place, **RECORDS, "base_path": public})
     storage = make_storage(make_manager(settings).pool, settings)
@@ -340,7 +340,7 @@ def garbage(place: dict[str, Any], tmp_path: Path, request: pytest.FixtureReques
 
 
 def files_of(garbage: RecordGarbage) -> RecordLedger:
-    """Return the ledger that it looks at."""
+    """Return the ledger of the garbage collection."""
     return garbage._ledger
 
 
@@ -349,7 +349,7 @@ def files_of(garbage: RecordGarbage) -> RecordLedger:
 def test_an_entry_of_a_record_leaves_the_upload_of_another(
     manager: UploadManager, garbage: RecordGarbage, kind: str, owner: str
 ) -> None:
-    """The garbage collection, and the removal of a record, forget an entry, and leave the bucket that it names."""
+    """The garbage collection and the removal of a record remove an entry, but not a foreign upload that it names."""
     theirs = Theirs(manager, kind, owner)
     files = files_of(garbage)
     address = RecordTemplate(RECORDS["record_url"]).record(RECORD)
@@ -377,7 +377,7 @@ def test_an_entry_of_a_record_leaves_the_upload_of_another(
 
 @pytest.mark.parametrize("garbage", ["pool", "folder"], indirect=True)
 def test_the_same_bytes_of_another_are_another_file(manager: UploadManager, garbage: RecordGarbage) -> None:
-    """A registered file is not taken for the upload of a session that has the same bytes; without an owner it is."""
+    """Removing a registered file does not remove another's upload of the same bytes, but one without an owner."""
     storage = files_of(garbage).storage
     for owner, left in ((session_owner(SESSION), True), ("s3fileup", True), ("", False)):
         theirs = Theirs(manager, "finished", owner)
@@ -416,7 +416,7 @@ def test_what_a_record_owns_is_removed(manager: UploadManager, garbage: RecordGa
     assert list(pool.buckets()) == []
 
 
-# What is sent for a record: a body and its type.
+# Requests to attach a file to a record: a body and its type.
 SENT = {
     "no form": (b"x", "text/css"),
     "no byte": (b"", FORM_TYPE),
@@ -433,7 +433,7 @@ SENT = {
 def test_a_file_for_a_record_leaves_the_upload_of_another(
     place: dict[str, Any], garbage: RecordGarbage, manager: UploadManager, kind: str
 ) -> None:
-    """Whatever is sent for a record under the identifier of another's finished upload leaves that as it is."""
+    """Attaching a file to a record under the identifier of another's finished upload leaves that upload unchanged."""
     app = RecordAttachments(RestApp(), **{**place, **RECORDS, "extensions": "txt", "max_size": "2K"})
     client = webtest.TestApp(app)
     theirs = Theirs(manager, kind)
@@ -451,7 +451,7 @@ def test_a_file_for_a_record_leaves_the_upload_of_another(
 
 
 def test_s3fileup_leaves_the_upload_of_another(place: dict[str, Any], manager: UploadManager) -> None:
-    """It knows no key of an upload that another application owns, and cancels none."""
+    """s3fileup does not find the key of an upload that another application owns, and cancels none."""
     settings = S3FileupSettings.parse({**place, "anonymous": True})
     app = S3Fileup.from_manager(manager, settings)
     uploads: FileUploads = app._uploads
@@ -467,7 +467,7 @@ def test_s3fileup_leaves_the_upload_of_another(place: dict[str, Any], manager: U
 def test_s3fileup_does_not_tell_of_the_upload_of_another(
     place: dict[str, Any], manager: UploadManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is to be told again is told only while the bucket holds an upload that was begun there."""
+    """A webhook is repeated only while the bucket holds an upload that s3fileup began."""
     settings = S3FileupSettings.parse({**place, "anonymous": True, "callback_url": "http://127.0.0.1:9/"})
     callback = S3Fileup.from_manager(manager, settings)._uploads._webhook
     told: list[str] = []

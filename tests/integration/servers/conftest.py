@@ -31,14 +31,14 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A server: how it is started, and what it can do.
+    """A server: its command, and its capabilities.
 
     :ivar command: arguments of Python, or a program.
-    :ivar streams: the app is called while the body still arrives.
-    :ivar chunked: a form may come in chunks, without a length.
-    :ivar hides_length: of a body in chunks that has a Content-Length too, the app does not see the length.
-    :ivar tells_broken_chunks: a plain body may come in chunks as well.
-    :ivar ends_reads: a read that waits for a slow client can be ended.
+    :ivar streams: the app is called while the body is still being received.
+    :ivar chunked: a form may be chunked, without a length.
+    :ivar hides_length: the app does not see the Content-Length of a body that is chunked as well.
+    :ivar tells_broken_chunks: a plain body may be chunked as well.
+    :ivar ends_reads: a read from a slow client can be ended.
     """
 
     command: tuple[str, ...]
@@ -99,17 +99,17 @@ class Server:
         return self.manager.create_identifier()
 
     def target(self, identifier: str, **query: str) -> str:
-        """Return the path and query that an upload goes to."""
+        """Return the path and query of an upload."""
         return "/upload?" + urlencode({"X-Progress-ID": identifier, **query})
 
     def status(self, identifier: str) -> dict[str, Any]:
-        """Ask for the status, on a connection of its own."""
+        """Request the status, on a connection of its own."""
         answer = requests.get(f"{self.url}/upload/status", params={"X-Progress-ID": identifier}, timeout=PATIENCE)
         data: dict[str, Any] = answer.json()
         return data
 
     def wait_for_status(self, identifier: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Ask for the status until *holds* is true of it."""
+        """Request the status until *holds* is true of it."""
         found: list[dict[str, Any]] = []
 
         def is_reached() -> bool:
@@ -126,7 +126,7 @@ class Server:
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
 
     def begin(self, method: str, identifier: str, **headers: str) -> http.client.HTTPConnection:
-        """Send the head of an upload; an underscore in a header's name is a hyphen."""
+        """Send the head of an upload; an underscore in a header's name becomes a hyphen."""
         connection = self.connect()
         connection.putrequest(method, self.target(identifier, filename="a.bin"))
         for name, value in headers.items():
@@ -137,9 +137,9 @@ class Server:
     def check_connection(self, connection: http.client.HTTPConnection) -> None:
         """Check that a further request is served on *connection*, or that it was closed after the answer."""
         try:
-            connection.request("GET", "/plain")  # connects anew where the server said that it closes
+            connection.request("GET", "/plain")  # reconnects if the server announced the close
             answer = connection.getresponse()
-        except ConnectionError:  # it closed without a word, as uWSGI does
+        except ConnectionError:  # closed without notice, as by uWSGI
             connection.close()
             connection.request("GET", "/plain")
             answer = connection.getresponse()
@@ -147,11 +147,11 @@ class Server:
         connection.close()
 
     def wait_until_clean(self, identifier: str) -> None:
-        """Wait until the pool holds nothing of an upload but its status, where no answer tells when that is."""
+        """Wait until the pool holds nothing of an upload but its status, if no answer shows the end of the upload."""
         self.wait_for_status(identifier, lambda _: not self.leftovers(identifier))
 
     def leftovers(self, identifier: str) -> set[str]:
-        """Return the names of what the pool holds of an upload, beside its status and its lock."""
+        """Return the names of all files of an upload in the pool, except its status and its lock."""
         bucket_id = identifier[:32]
         folder = Path(self.manager.settings.directory, bucket_id[:2], bucket_id)
         names = {str(path.relative_to(folder)) for path in files_in(folder, folders=True)}
@@ -160,7 +160,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Form:
-    """A multipart/form-data body with one file, made by hand so that it can be cut anywhere."""
+    """A multipart/form-data body with one file, made by hand so that it can be cut at any byte."""
 
     content: bytes
     filename: str = "a.bin"
@@ -232,7 +232,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     marker = metafunc.definition.get_closest_marker("servers_that")
     names = [name for name, kind in KINDS.items() if marker is None or getattr(kind, marker.args[0])]
-    # uWSGI is built for one Python; where it is another, that is no fault, so it is never required.
+    # uWSGI is built for one Python; with another it is not available, so it is never required.
     if shutil.which("uwsgi") is None:
         names = [name for name in names if name != "uwsgi"]
     metafunc.parametrize(fixture, names, indirect=True, scope="module" if fixture == "own_server" else "session")
@@ -240,7 +240,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Each server in turn, started once for all tests in this folder."""
+    """Return each server in turn, started once for all tests in this folder."""
     started = start_server(request.param, tmp_path_factory.mktemp(request.param))
     yield started
     stop_group(started.process)
@@ -248,7 +248,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def own_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Each server in turn, for tests that inspect its log and all of its pool: it serves those of one file only."""
+    """Return each server in turn, for tests of one file that inspect its log and all of its pool."""
     started = start_server(request.param, tmp_path_factory.mktemp(request.param))
     yield started
     stop_group(started.process)
@@ -256,7 +256,7 @@ def own_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Start a server for one test, which may stop it, with settings of its own."""
+    """Start a server for one test, which may stop it, with its own settings."""
     processes = []
 
     def run(name: str, **settings: object) -> Server:

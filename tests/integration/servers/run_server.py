@@ -1,8 +1,8 @@
 """Runs one WSGI server with one small app behind the middleware, for the tests beside this file.
 
-``python run_server.py NAME`` starts a server that has no command of its own, or none that takes a free port; it
+``python run_server.py NAME`` starts a server that has no command of its own, or none that supports port 0; it
 prints the address once it listens. The others load ``application`` or ``paste_app`` from here. The pool is in
-the folder that the environment names.
+the folder given in the environment.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HOST = "127.0.0.1"
 
 
 def describe(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Answer with what the app behind the middleware was given."""
+    """Answer with the input of the app behind the middleware."""
     length = environ.get("CONTENT_LENGTH") or "0"
     bucket = environ.get("fileupload.bucket")
     seen = {
@@ -59,7 +59,7 @@ def make_application() -> WSGIApp:
     inner = validator(describe)
 
     def without_manager(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        # Its name is the predecessor's; names without a dot are for texts (PEP 3333), and the validator says so.
+        # The name is the predecessor's; names without a dot are for strings (PEP 3333), and the validator reports it.
         assert environ.pop("fileupload").create_identifier()
         return inner(environ, start_response)
 
@@ -68,7 +68,7 @@ def make_application() -> WSGIApp:
     checked_attachments = validator(SessionAttachments(without_manager, path="/checked/attachments", **settings))
 
     def choose(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if "REMOTE_PORT" in environ:  # werkzeug gives a number, which is no fault of ours
+        if "REMOTE_PORT" in environ:  # werkzeug sets a number, which is not our error
             environ["REMOTE_PORT"] = str(environ["REMOTE_PORT"])
         for start, app in (
             ("/checked/attachments", checked_attachments),
@@ -117,7 +117,7 @@ def run_granian(app: WSGIApp) -> None:
     from granian import Granian
     from granian.constants import Interfaces
 
-    with socket.socket() as reserved:  # granian takes no port 0, and shares the one it is given
+    with socket.socket() as reserved:  # granian supports no port 0, and shares the given port
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         reserved.bind((HOST, 0))
         port = reserved.getsockname()[1]
@@ -128,13 +128,13 @@ def run_granian(app: WSGIApp) -> None:
 
 
 class ThreadedServer(ThreadingMixIn, WSGIServer):
-    """The standard library's server, so that a status can be asked for while an upload runs."""
+    """The standard library's server with threads, so that a status can be requested during an upload."""
 
     daemon_threads = True
 
 
 class QuietHandler(WSGIRequestHandler):
-    """Writes no line for each request."""
+    """Writes no log line for a request."""
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         return
@@ -150,7 +150,7 @@ def run_werkzeug(app: WSGIApp) -> None:
     from werkzeug.serving import make_server as make_werkzeug_server
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    # What run_simple(threaded=True) does, with the port in hand.
+    # The same as run_simple(threaded=True), but with a known port.
     server = make_werkzeug_server(HOST, 0, app, threaded=True)
     _announce(server.port)
     server.serve_forever()

@@ -1,4 +1,4 @@
-"""Session attachments on every server, as clients with cookie jars see them."""
+"""Session attachments on every server, with clients that have cookie jars."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ START = f"curl --silent --show-error --max-time {PATIENCE} --cookie jar --cookie
 
 @pytest.fixture
 def server(own_server: Server) -> Server:
-    """A server whose log and pool hold nothing of tests in other files."""
+    """Return a server whose log and pool hold nothing of tests in other files."""
     return own_server
 
 
@@ -56,7 +56,7 @@ def check_pool(server: Server) -> None:
 
 
 def test_the_predecessors_dialogue(server: Server, tmp_path: Path, require_program: Callable[[str], str]) -> None:
-    """Two files are sent, listed, downloaded, deleted one by one and all together, by curl with a cookie jar."""
+    """curl with a cookie jar sends two files, lists, downloads and deletes them, one by one and all together."""
     require_program("curl")
     (tmp_path / "spam.txt").write_text("spam\n")
     (tmp_path / "egg.txt").write_text("egg\n")
@@ -81,7 +81,7 @@ def test_the_predecessors_dialogue(server: Server, tmp_path: Path, require_progr
 
 @pytest.mark.parametrize("base", ["/attachments", "/checked/attachments"])
 def test_attachments_over_http(server: Server, base: str) -> None:
-    """Names, ranges, replacement, privacy and refusals, through the server as without it."""
+    """Names, byte ranges, replacement, privacy and refusals work through the server as without it."""
     client, other = AttachmentsClient(server, base), AttachmentsClient(server, base)
     content = os.urandom(300_000)
     names = ["ä b.txt", "🎉", "a;b&c?d#e%2F.txt", "CON"]
@@ -107,7 +107,7 @@ def test_attachments_over_http(server: Server, base: str) -> None:
 
 
 def test_a_refused_page_sees_why(server: Server) -> None:
-    """The page of another site that sends a large form gets its refusal, and no broken connection."""
+    """A page of another site that sends a large form gets its refusal, and no broken connection."""
     form = {"f": ("a.bin", bytes(4 << 20))}
     headers = {"Origin": "https://evil.example"}
     answer = requests.post(server.url + "/attachments/b/", files=form, headers=headers, timeout=PATIENCE)
@@ -117,7 +117,7 @@ def test_a_refused_page_sees_why(server: Server) -> None:
 
 @pytest.mark.servers_that("streams")
 def test_progress(server: Server) -> None:
-    """Half an upload is seen as such by who has its identifier, and is no attachment until it is whole."""
+    """A half-sent upload shows its progress under its identifier, and is no attachment until it is complete."""
     client = AttachmentsClient(server)
     identifier = client.send("POST", "/b/?identifier")["identifier"]
     client.names("b")
@@ -142,7 +142,7 @@ def test_progress(server: Server) -> None:
 
 
 def test_two_clients_race(server: Server) -> None:
-    """Two clients of one session who send the same names at the same time leave one of each, whole."""
+    """Two clients of one session that send the same names concurrently leave one complete file of each."""
     first, second = AttachmentsClient(server), AttachmentsClient(server)
     first.names("b")
     second.session.cookies.update(first.session.cookies)
@@ -165,7 +165,7 @@ def test_two_clients_race(server: Server) -> None:
 
 @pytest.mark.parametrize("kind", ["gunicorn", "waitress", "granian"])
 def test_a_killed_server_leaves_what_can_be_found(start: Callable[[str], Server], kind: str) -> None:
-    """After kill -9 during uploads expiry finds all that is left, and the pool is empty."""
+    """After kill -9 during uploads, expiry finds all remains, and the pool is empty."""
     server = start(kind)
     client = AttachmentsClient(server)
     client.send("PUT", "/b/done/", data=b"x")

@@ -1,7 +1,7 @@
-"""HTTP/2 clients that break off, before servers that would never end the read of such a body.
+"""Broken HTTP/2 streams, on servers that would never end the read of such a body.
 
-``fileupload serve`` takes HTTP/1.1 only; granian, as it comes, takes both on one port, and uploads over HTTP/2 are
-refused there without a read. On each of them the same is done many times, and the server goes on to answer.
+``fileupload serve`` supports HTTP/1.1 only; granian supports both on one port by default, and uploads over HTTP/2
+are refused there without a read. Each test breaks many streams, and then checks that the server still answers.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from tests.integration.servers.conftest import Server
 
 CONNECTIONS = 6
-STREAMS = 40  # on each; more than the eight threads of granian in all
+STREAMS = 40  # on each server; more than granian's eight threads
 FORM = b'--limes\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\nwhole\r\n--limes--\r\n'
 
 
 @pytest.fixture(scope="module", params=["fileupload-serve", "granian"])
 def granian(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server on granian: ours, or granian as it comes."""
+    """A server on granian: ours, or granian with its defaults."""
     started = start_server(request.param, tmp_path_factory.mktemp(request.param))
     yield started
     stop_group(started.process)
 
 
 class Http2Client:
-    """One HTTP/2 connection without TLS, to a server that is known to speak it (RFC 9113, 3.3)."""
+    """One HTTP/2 connection without TLS, to a server that is known to support it (RFC 9113, 3.3)."""
 
     def __init__(self, server: Server) -> None:
         self.socket = server.open_socket()
@@ -51,7 +51,7 @@ class Http2Client:
         self.flush()
 
     def flush(self) -> None:
-        """Send what is to be sent; a server that has refused HTTP/2 takes nothing."""
+        """Send the pending data; a server that has refused HTTP/2 reads nothing."""
         with suppress(OSError):
             self.socket.sendall(self._h2.data_to_send())
 
@@ -107,7 +107,7 @@ def end_early(client: Http2Client, server: Server, identifier: str) -> None:
 
 
 def reset_after_all(client: Http2Client, server: Server, identifier: str) -> None:
-    """Send a whole form, and reset the stream in the place of its end."""
+    """Send a whole form, and reset the stream instead of ending it."""
     headers = (("content-type", "multipart/form-data; boundary=limes"), ("content-length", str(len(FORM))))
     client.reset(client.begin("POST", server.target(identifier), *headers, body=FORM))
 
@@ -120,7 +120,7 @@ BREAKS = [reset_stream, leave_open, end_early, reset_after_all]
 def test_broken_streams_hold_no_thread(
     granian: Server, break_off: Callable[[Http2Client, Server, str], None], valid: bool
 ) -> None:
-    """After far more broken streams than there are threads, the server answers, and none of them is stored."""
+    """After far more broken streams than threads, the server answers, and none of the uploads is stored."""
     identifiers = []
     for _ in range(CONNECTIONS):
         client = Http2Client(granian)
@@ -139,7 +139,7 @@ def test_broken_streams_hold_no_thread(
 
 
 def test_a_whole_upload_over_http_2_is_refused(granian: Server) -> None:
-    """It is answered 505, or its connection is ended, and its bucket takes the same upload over HTTP/1.1."""
+    """An upload over HTTP/2 is answered 505, or its connection is closed, and succeeds over HTTP/1.1."""
     identifier = granian.new_identifier()
     client = Http2Client(granian)
     put(client, granian, identifier, length=5, body=b"whole", end=True)
@@ -151,7 +151,7 @@ def test_a_whole_upload_over_http_2_is_refused(granian: Server) -> None:
 
 
 def test_our_server_does_not_agree_to_http_2(tmp_path: Path) -> None:
-    """``fileupload serve`` ends a connection that begins with the preface of HTTP/2."""
+    """``fileupload serve`` closes a connection that begins with the preface of HTTP/2."""
     server = start_server("fileupload-serve", tmp_path)
     try:
         with server.open_socket() as connection:

@@ -1,4 +1,4 @@
-"""Clients that go away and servers that are stopped: nothing but the status stays, and a retry succeeds."""
+"""Clients that disconnect and servers that stop: only the status stays, and a retry succeeds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def is_uploading(status: dict[str, Any]) -> bool:
 
 
 def send_until(server: Server, upload: http.client.HTTPConnection, identifier: str, slices: list[bytes]) -> int:
-    """Send *slices* until the status shows that some of it has been received; return how many were sent."""
+    """Send *slices* until the status shows received bytes; return the number of slices sent."""
     for count, data in enumerate(slices, 1):
         upload.send(data)
         if server.kind.streams and is_uploading(server.status(identifier)):
@@ -49,7 +49,7 @@ def check_retry(server: Server, identifier: str, content: bytes) -> None:
 
 
 def check_broken_off(server: Server, identifier: str) -> None:
-    """Check what is left of an upload whose client went away."""
+    """Check the remains of an upload whose client disconnected."""
     if server.kind.streams:
         status = server.wait_for_status(identifier, lambda status: status["state"] not in {"starting", "uploading"})
         assert (status["state"], status["code"]) == ("error", "incomplete")
@@ -60,7 +60,7 @@ def check_broken_off(server: Server, identifier: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_a_client_goes_away(server: Server, make_form: Callable[[bytes], Form], method: str) -> None:
-    """A body that ends before its length leaves an error, however quietly the server ends it."""
+    """A body that ends before its length results in an error, even if the server ends it without one."""
     identifier, content = server.new_identifier(), some_bytes(4 << 20)
     form = make_form(content)
     headers = {"Content_Length": str(len(form.body)), "Content_Type": form.content_type}
@@ -74,7 +74,7 @@ def test_a_client_goes_away(server: Server, make_form: Callable[[bytes], Form], 
 
 @pytest.mark.servers_that("chunked")
 def test_a_client_goes_away_in_chunks(server: Server, make_form: Callable[[bytes], Form]) -> None:
-    """A form in chunks that breaks off leaves an error, although it had no length."""
+    """A chunked form that is interrupted results in an error, although it had no length."""
     identifier, content = server.new_identifier(), some_bytes(4 << 20)
     form = make_form(content)
     upload = server.begin("POST", identifier, Transfer_Encoding="chunked", Content_Type=form.content_type)
@@ -87,7 +87,7 @@ def test_a_client_goes_away_in_chunks(server: Server, make_form: Callable[[bytes
 
 
 def test_a_form_ends_early_and_says_so(server: Server, make_form: Callable[[bytes], Form]) -> None:
-    """A form without its closing boundary is incomplete, though as many bytes came as were announced."""
+    """A form without its closing boundary is incomplete, even if the declared number of bytes was received."""
     identifier, form = server.new_identifier(), make_form(some_bytes(200_000))
     answer = requests.post(
         server.url + server.target(identifier),
@@ -103,7 +103,7 @@ def test_a_form_ends_early_and_says_so(server: Server, make_form: Callable[[byte
 
 @pytest.mark.parametrize("name", ["fileupload-serve", "granian", "gunicorn"])
 def test_a_server_is_stopped_during_an_upload(start: Callable[[str], Server], name: str) -> None:
-    """After SIGTERM in the middle, the upload completes with the right bytes or is an error; never another."""
+    """After SIGTERM in the middle, the upload completes with the right bytes or is an error."""
     server = start(name)
     identifier, content = server.new_identifier(), some_bytes(4 << 20)
     upload = server.begin("PUT", identifier, Content_Length=str(len(content)))
@@ -115,7 +115,7 @@ def test_a_server_is_stopped_during_an_upload(start: Callable[[str], Server], na
     server.process.wait(PATIENCE)
     bucket = server.manager.access_upload_bucket(identifier)
     assert bucket is not None
-    wait_until(lambda: bucket.get_status().state in {"done", "error"})  # for a while, what has died seems to run
+    wait_until(lambda: bucket.get_status().state in {"done", "error"})  # for a while, a crashed attempt seems to run
     status = bucket.get_status()
     if status.state == "done":
         with bucket.open() as file:
@@ -128,7 +128,7 @@ def test_a_server_is_stopped_during_an_upload(start: Callable[[str], Server], na
 
 
 def finish(upload: http.client.HTTPConnection, slices: list[bytes]) -> dict[str, Any] | None:
-    """Send the rest, as far as the server still takes it; return the answer of a success."""
+    """Send the rest, as far as the server still reads it; return the answer of a success."""
     try:
         for part in slices:
             upload.send(part)

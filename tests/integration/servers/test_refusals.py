@@ -1,4 +1,4 @@
-"""Uploads that are refused, on every server: the client reads why, and nothing of them stays or slips through."""
+"""Refused uploads, on every server: the client reads the reason, and nothing of the upload is kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.waiting import PATIENCE
 if TYPE_CHECKING:
     from tests.integration.servers.conftest import Form, Server
 
-TOO_MUCH = 24 << 20  # 8 MB over the limit
+TOO_MUCH = 24 << 20  # 8 MB above the limit
 BAD_LENGTHS = ("-1", "+5", "5_0", "5, 5", "5 5", "0x5", "5.0", "5;", "five", "9" * 20, "1" * 400, "\u0663")
 
 
@@ -36,7 +36,7 @@ def check_problem(answer: requests.Response, status: int, code: str) -> None:
 
 
 def check_refused(server: Server, identifier: str, code: str) -> None:
-    """Check that the status says why, and that it is all that the pool holds."""
+    """Check that the status has the reason, and that the pool holds nothing else."""
     status = server.status(identifier)
     assert (status["state"], status["code"]) == ("error", code)
     assert server.leftovers(identifier) == set()
@@ -44,7 +44,7 @@ def check_refused(server: Server, identifier: str, code: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_too_large_by_its_length(server: Server, make_form: Callable[[bytes], Form], method: str) -> None:
-    """A client that sends 8 MB too many reads the problem document, and not a reset connection."""
+    """A client that sends 8 MB too many reads the problem document, and gets no connection reset."""
     identifier, form = server.new_identifier(), make_form(bytes(TOO_MUCH))
     answer = requests.request(
         method,
@@ -59,13 +59,13 @@ def test_too_large_by_its_length(server: Server, make_form: Callable[[bytes], Fo
 
 @pytest.mark.servers_that("chunked")
 def test_a_form_too_large_in_chunks(server: Server, make_form: Callable[[bytes], Form]) -> None:
-    """Where a form may come in chunks, its bytes are counted, and the client reads the problem document."""
+    """On servers that support chunked forms, their bytes are counted, and the client reads the problem document."""
     check_too_large_in_chunks(server, "POST", make_form(bytes(TOO_MUCH)))
 
 
 @pytest.mark.servers_that("tells_broken_chunks")
 def test_a_plain_body_too_large_in_chunks(server: Server, make_form: Callable[[bytes], Form]) -> None:
-    """Where a plain body may come in chunks, its bytes are counted too."""
+    """On servers that support chunked plain bodies, their bytes are counted too."""
     check_too_large_in_chunks(server, "PUT", make_form(bytes(TOO_MUCH)))
 
 
@@ -90,7 +90,7 @@ def check_too_large_in_chunks(server: Server, method: str, form: Form) -> None:
 @pytest.mark.parametrize("expect", [("-H", "Expect:"), ()], ids=["at-once", "asks-first"])
 @pytest.mark.parametrize("by_form", [True, False], ids=["form", "plain"])
 def test_curl_reads_the_refusal(server: Server, tmp_path: Path, expect: tuple[str, ...], by_form: bool) -> None:
-    """curl ends well and shows the problem document, whether it asks before it sends (Expect) or not."""
+    """curl succeeds and shows the problem document, with and without an Expect header."""
     if shutil.which("curl") is None:
         (pytest.fail if os.environ.get("FILEUPLOAD_REQUIRE_ALL") == "1" else pytest.skip)("not installed: curl")
     path, identifier = tmp_path / "big", server.new_identifier()
@@ -112,7 +112,7 @@ def test_curl_reads_the_refusal(server: Server, tmp_path: Path, expect: tuple[st
 
 
 def test_a_forged_identifier(server: Server) -> None:
-    """A client with a forged identifier, that sends all the same, reads the problem document."""
+    """A client with a forged identifier that sends the body anyway reads the problem document."""
     identifier = server.new_identifier()
     forged = ("0" if identifier[0] != "0" else "1") + identifier[1:]
     answer = requests.put(server.url + server.target(forged), data=bytes(8 << 20), timeout=PATIENCE)
@@ -121,30 +121,30 @@ def test_a_forged_identifier(server: Server) -> None:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """Return what the server sends until it closes, or until it has nothing to say for a while after an answer."""
+    """Return the bytes that the server sends until it closes, or until it pauses after an answer."""
     received = b""
     try:
         while chunk := connection.recv(65536):
             received += chunk
-            connection.settimeout(0.5)  # an answer has come; is there a second one?
+            connection.settimeout(0.5)  # an answer has arrived; there may be a second one
     except TimeoutError:
         assert received, "no answer came"
-    except ConnectionResetError:  # a server's own way to refuse
+    except ConnectionResetError:  # the server's own refusal
         pass
     return received
 
 
 def send_raw(server: Server, head: str, body: bytes) -> bytes:
-    """Send a request as it is given, and return all that comes back."""
+    """Send a raw request, and return all bytes of the answer."""
     with server.open_socket() as connection:
         connection.sendall(head.encode() + body)
         return read_all(connection)
 
 
 def check_client_error(received: bytes) -> None:
-    """Check that every answer in *received*, if there is one, puts the blame on the client.
+    """Check that every answer in *received*, if there is one, is a client error.
 
-    Some servers take what they did not read of a refused body for a further request, and refuse that too.
+    Some servers treat the unread rest of a refused body as a further request, and refuse that too.
     """
     assert all(code.startswith(b"4") for code in re.findall(rb"HTTP/1\.[01] (\d{3})", received)), received
 
@@ -152,7 +152,7 @@ def check_client_error(received: bytes) -> None:
 @pytest.mark.parametrize("length", BAD_LENGTHS, ids=ascii)
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_a_length_that_is_none(server: Server, make_form: Callable[[bytes], Form], method: str, length: str) -> None:
-    """What is no Content-Length is refused before a byte is read, by the server or by us, and never hangs."""
+    """An invalid Content-Length is refused before a byte is read, by the server or by us, and never blocks."""
     identifier, form = server.new_identifier(), make_form(b"x")
     head = (
         f"{method} {server.target(identifier)} HTTP/1.1\r\nHost: localhost\r\n"
@@ -164,7 +164,7 @@ def test_a_length_that_is_none(server: Server, make_form: Callable[[bytes], Form
 
 
 def test_a_length_with_space_around_it(server: Server) -> None:
-    """Space around Content-Length is no part of it (RFC 9110, 5.5): as many bytes are stored, or none."""
+    """Space around Content-Length is ignored (RFC 9110, 5.5): as many bytes are stored, or none."""
     identifier = server.new_identifier()
     head = f"PUT {server.target(identifier)} HTTP/1.1\r\nHost: localhost\r\nContent-Length: \t 5 \r\n\r\n"
     received = send_raw(server, head, b"12345")
@@ -178,9 +178,9 @@ def test_a_length_with_space_around_it(server: Server) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_length_and_chunks_together(server: Server, make_form: Callable[[bytes], Form], method: str) -> None:
-    """A body with two ends is refused, and nothing of it becomes a second request.
+    """A body with both a length and chunks is refused, and nothing of it becomes a second request.
 
-    Where the server hides the length from us, the chunks alone count (RFC 9112, 6.3), never the length.
+    If the server hides the length from us, the chunks alone count (RFC 9112, 6.3), never the length.
     """
     form = make_form(b"whole")
     body = f"{len(form.body):x}\r\n".encode() + form.body + b"\r\n0\r\n\r\n"
@@ -213,12 +213,12 @@ def test_a_second_request_after_a_refusal(server: Server) -> None:
 
 
 def without_continue(received: bytes) -> bytes:
-    """Return *received* without the answers that only ask for the body; some servers ask twice."""
+    """Return *received* without the 100 Continue answers; some servers send two."""
     return re.sub(rb"HTTP/1\.[01] 100 [^\r]*\r\n(?:[^\r]+\r\n)*\r\n", b"", received)
 
 
 def test_a_client_that_asks_first(server: Server) -> None:
-    """A client that waits for 100 Continue is refused at once, or asked for the body and then refused."""
+    """A client that waits for 100 Continue is refused at once, or is sent it and then refused."""
     identifier = server.new_identifier()
     head = (
         f"PUT {server.target(identifier)} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {TOO_MUCH}\r\n"
@@ -226,14 +226,14 @@ def test_a_client_that_asks_first(server: Server) -> None:
     )
     with server.open_socket() as connection:
         connection.sendall(head.encode())
-        connection.settimeout(1)  # so long a client waits for a server that knows no Expect
+        connection.settimeout(1)  # the time that a client waits for a server without support of Expect
         try:
             first = connection.recv(65536)
         except TimeoutError:
             first = b""
         connection.settimeout(PATIENCE)
         if not without_continue(first):
-            with suppress(ConnectionError):  # a refusal that comes later than that ends the connection
+            with suppress(ConnectionError):  # a later refusal closes the connection
                 connection.sendall(bytes(TOO_MUCH))
         while not (final := without_continue(first)):
             more = connection.recv(65536)

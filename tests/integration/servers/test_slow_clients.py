@@ -1,6 +1,6 @@
-"""Clients that send slowly, or not at all, or do not read: they hold no thread for longer than may be.
+"""Slow, stalled and non-reading clients: none holds a thread beyond the limits.
 
-The servers are given limits so that a test is over soon; where a limit is not to be the reason, it is an hour.
+The servers have short limits to keep the tests short; a limit that must not take effect is an hour.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BOUNDED = [name for name, kind in KINDS.items() if kind.ends_reads and name != "
 
 @pytest.fixture(scope="module", params=BOUNDED)
 def strict(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server on which a client may be too slow for two seconds, and on which bodies are drained for an hour."""
+    """Return a server with a grace time of two seconds for slow clients, and an hour for draining bodies."""
     started = start_server(
         request.param,
         tmp_path_factory.mktemp(request.param),
@@ -63,25 +63,25 @@ def plain(server: Server, identifier: str) -> tuple[bytes, bytes]:
 
 
 def form(server: Server, identifier: str) -> tuple[bytes, bytes]:
-    """Return the same of a form."""
+    """Return the beginning of a form of a megabyte, and its next byte."""
     return head_of(server, identifier, "POST", FORM_TYPE, "Content-Length: 1000000") + FORM_HEAD, b"x"
 
 
 def chunked(server: Server, identifier: str) -> tuple[bytes, bytes]:
-    """Return the same of a form in chunks of one byte."""
+    """Return the beginning of a form in chunks, and its next chunk of one byte."""
     head = head_of(server, identifier, "POST", FORM_TYPE, "Transfer-Encoding: chunked")
     return head + chunk(FORM_HEAD), chunk(b"x")
 
 
 def fast_first(server: Server, identifier: str) -> tuple[bytes, bytes]:
-    """Return a plain body of which much comes at full speed, before the client slows down."""
+    """Return a plain body whose beginning is sent at full speed, before the client slows down."""
     start, byte = plain(server, identifier)
     return start + bytes(500_000), byte
 
 
 @contextmanager
 def trickling(connection: socket.socket, piece: bytes) -> Iterator[None]:
-    """Send *piece* a few times a second, until the connection ends or the test does."""
+    """Send *piece* a few times a second, until the connection closes or the test ends."""
     over = threading.Event()
 
     def send() -> None:
@@ -99,7 +99,7 @@ def trickling(connection: socket.socket, piece: bytes) -> Iterator[None]:
 
 
 def read_to_end(connection: socket.socket) -> bytes:
-    """Return what comes until the server ends the connection."""
+    """Return the bytes received until the server closes the connection."""
     received = b""
     with suppress(ConnectionError):
         while data := connection.recv(65536):
@@ -108,7 +108,7 @@ def read_to_end(connection: socket.socket) -> bytes:
 
 
 def test_slow_uploads_end_by_the_clock(strict: Server) -> None:
-    """Bodies that come at a byte now and then, or stop, have failed after the grace time; nothing of them is left."""
+    """Slow and stalled bodies have failed after the grace time, and nothing of them is left."""
     ways = [plain, form, fast_first, *([chunked] if strict.kind.chunked else [])]
     identifiers = []
     with ExitStack() as held:
@@ -135,7 +135,7 @@ def test_slow_uploads_end_by_the_clock(strict: Server) -> None:
 def test_without_a_valid_identifier_no_thread_is_held(
     strict: Server, begin: Callable[[Server, str], tuple[bytes, bytes]], trickles: bool
 ) -> None:
-    """More such clients than there are threads read why they are refused, and the server goes on to answer others."""
+    """Stalled clients without a valid identifier, more than there are threads, are refused, and others are served."""
     identifier = strict.new_identifier()
     forged = ("0" if identifier[0] != "0" else "1") + identifier[1:]
     start, byte = begin(strict, forged)
@@ -152,7 +152,7 @@ def test_without_a_valid_identifier_no_thread_is_held(
 
 @pytest.mark.servers_that("streams")
 def test_the_answer_comes_before_the_draining(server: Server) -> None:
-    """A client reads its refusal though it sends nothing more of a body that it has announced."""
+    """A client reads its refusal even if it sends nothing more of a body that it has announced."""
     identifier = server.new_identifier()
     for begin in (
         head_of(server, identifier, "PUT", "Content-Length: 1000000000000"),
@@ -166,7 +166,7 @@ def test_the_answer_comes_before_the_draining(server: Server) -> None:
 
 
 def test_an_answer_that_nobody_reads_is_ended(tmp_path: Path) -> None:
-    """With one connection that may be served at a time, the next client is served though the one before never reads."""
+    """With a limit of one connection, the next client is served even if the one before never reads."""
     options = ("--workers", "1", "--threads", "1", "--anonymous")
     settings = ("--set", "downloads=true", "--set", "min_rate_grace=2", "--set", "min_free_space=0")
     command = [sys.executable, "-m", "fileupload", "serve", "--port", "0", "--directory", str(tmp_path / "pool")]
@@ -189,7 +189,7 @@ def test_an_answer_that_nobody_reads_is_ended(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in BOUNDED if name != "fileupload-serve"])
 def test_a_download_that_nobody_reads_is_ended(name: str, start: Callable[..., Server]) -> None:
-    """On other servers too: with all threads sending to clients that never read, the server answers again."""
+    """The server answers again after all its threads sent downloads to clients that never read."""
     server = start(name, min_rate_grace=2, min_rate="1G", max_size=64, downloads=True)
     identifier = server.new_identifier()
     url = server.url + server.target(identifier, filename="a.bin")
@@ -203,7 +203,7 @@ def test_a_download_that_nobody_reads_is_ended(name: str, start: Callable[..., S
 
 
 def test_a_slow_but_steady_client_is_left_alone(tmp_path: Path) -> None:
-    """A client above the least rate finishes, beside silent ones that are ended, and a status is told meanwhile."""
+    """A client above the minimum rate finishes, beside stalled ones that are ended, and the status stays available."""
     server = start_server("fileupload-serve", tmp_path, min_rate=100, min_rate_grace=4)
     try:
         steady, silent = server.new_identifier(), [server.new_identifier() for _ in range(4)]
@@ -227,7 +227,7 @@ def test_a_slow_but_steady_client_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.full
 def test_the_default_limits_end_a_trickling_client_of_gunicorn(tmp_path: Path) -> None:
-    """The one thread of a server is free again though a client sends a byte now and then, with default settings."""
+    """With default settings, the one thread of a server becomes free again while a client sends a byte now and then."""
     module = tmp_path / "site_.py"
     module.write_text(
         "from fileupload import UploadMiddleware\n"

@@ -1,4 +1,4 @@
-"""Uploads that succeed, on every server: by form, plain, in chunks; what the app and the status say of them."""
+"""Successful uploads, on every server: by form, plain and chunked; the app's input and the status."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sha256(data: bytes) -> str:
 
 
 def check_descriptor(seen: dict[str, Any], identifier: str, content: bytes) -> dict[str, Any]:
-    """Check what the app was given for an upload of *content*; return the descriptor."""
+    """Check the descriptor that the app got for an upload of *content*; return it."""
     descriptor: dict[str, Any] = json.loads(seen["body"])
     assert (seen["method"], seen["content-type"]) == ("POST", "application/json")
     assert int(seen["content-length"]) == len(seen["body"].encode())
@@ -42,7 +42,7 @@ def check_descriptor(seen: dict[str, Any], identifier: str, content: bytes) -> d
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_form_arrives_whole(server: Server, size: int) -> None:
-    """A file sent by form is stored byte for byte, and the app is given its descriptor."""
+    """A file sent by form is stored byte for byte, and the app gets its descriptor."""
     identifier, content = server.new_identifier(), some_bytes(size)
     answer = requests.post(server.url + server.target(identifier), files={"file": ("a.bin", content)}, timeout=PATIENCE)
     assert answer.status_code == 200, answer.text
@@ -52,7 +52,7 @@ def test_a_form_arrives_whole(server: Server, size: int) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_plain_body_arrives_whole(server: Server, size: int) -> None:
-    """A file sent by PUT is stored byte for byte, and the app is given a POST with its descriptor."""
+    """A file sent by PUT is stored byte for byte, and the app gets a POST with its descriptor."""
     identifier, content = server.new_identifier(), some_bytes(size)
     answer = requests.put(
         server.url + server.target(identifier, filename="b.txt"),
@@ -66,7 +66,7 @@ def test_a_plain_body_arrives_whole(server: Server, size: int) -> None:
 
 
 def test_several_files_and_fields_are_kept_in_order(server: Server) -> None:
-    """Files and fields of one form are kept in their order, with the Unicode names and texts they had."""
+    """Files and fields of one form are kept in order, with their Unicode names and values."""
     identifier = server.new_identifier()
     contents = [some_bytes(100_000 + number) for number in range(3)]
     files = [("dir", (f"Ärger № {number}.txt", content)) for number, content in enumerate(contents)]
@@ -85,7 +85,7 @@ def in_chunks(body: bytes) -> Iterator[bytes]:
 
 
 def test_a_form_in_chunks(server: Server, make_form: Callable[[bytes], Form]) -> None:
-    """A form without a length is taken where the server tells its end; elsewhere the length is asked for."""
+    """A form without a length is accepted if the server detects its end; otherwise the length is required."""
     identifier, content = server.new_identifier(), some_bytes(300_000 if server.kind.chunked else 1000)
     form = make_form(content)
     answer = requests.post(
@@ -102,7 +102,7 @@ def test_a_form_in_chunks(server: Server, make_form: Callable[[bytes], Form]) ->
 
 
 def test_a_plain_body_in_chunks(server: Server) -> None:
-    """A plain body without a length is taken only where the server tells a broken one from a whole one."""
+    """A plain body without a length is accepted only if the server detects an interrupted one."""
     identifier = server.new_identifier()
     content = some_bytes(300_000 if server.kind.tells_broken_chunks else 1000)
     answer = requests.put(
@@ -116,7 +116,7 @@ def test_a_plain_body_in_chunks(server: Server) -> None:
 
 
 def test_status_is_told_while_the_bytes_arrive(server: Server) -> None:
-    """Another connection sees the upload grow; where the server stores bodies first, it says so, and once."""
+    """Another connection sees the upload grow; a server that buffers bodies is named in the status, and logged once."""
     identifier, content = server.new_identifier(), some_bytes(8 << 20)
     upload = server.begin("PUT", identifier, Content_Length=str(len(content)))
     seen: set[int] = set()
@@ -144,7 +144,7 @@ def test_status_is_told_while_the_bytes_arrive(server: Server) -> None:
 
 
 def test_a_second_request_on_the_same_connection(server: Server, make_form: Callable[[bytes], Form]) -> None:
-    """After an upload the connection serves a further request, or was closed and said so."""
+    """After an upload the connection serves a further request, or was closed as announced."""
     form = make_form(some_bytes(70_000))
     identifier = server.new_identifier()
     connection = server.connect()
@@ -155,7 +155,7 @@ def test_a_second_request_on_the_same_connection(server: Server, make_form: Call
 
 
 def test_other_requests_pass_through(server: Server) -> None:
-    """A request that is no upload reaches the app as it is, also at the upload address without an identifier."""
+    """A request that is no upload reaches the app unchanged, also at the upload address without an identifier."""
     for path in ("/elsewhere", "/upload"):
         answer = requests.post(
             server.url + path, data="a=ü".encode(), headers={"Content-Type": "text/x-own"}, timeout=PATIENCE

@@ -1,4 +1,4 @@
-"""On every server the middleware keeps PEP 3333, by two validators, one on each side of it."""
+"""PEP 3333 on every server: two validators check the middleware, one on each side of it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def server(own_server: Server) -> Server:
-    """A server whose log and pool hold nothing of tests in other files."""
+    """Return a server whose log and pool hold nothing of tests in other files."""
     return own_server
 
 
 def test_uploads_and_refusals_are_valid_wsgi(server: Server) -> None:
-    """wsgiref.validate finds no fault in front of the middleware nor behind it, in any kind of request."""
+    """wsgiref.validate finds no error in front of the middleware or behind it, in any kind of request."""
     identifier, base = server.new_identifier(), server.url + "/checked/upload"
     query = {"X-Progress-ID": identifier}
     form = {"file": ("a.bin", bytes(200_000))}

@@ -1,4 +1,4 @@
-"""Both kinds of attachments in an object store: nothing in them knows of folders."""
+"""Both kinds of attachments in an object store: they do not depend on folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.rest_app import RestApp
 
 @pytest.fixture
 def place(swift: str, store: S3Store) -> dict[str, Any]:
-    """The settings of a pool that is empty."""
+    """Return the settings of an empty pool."""
     return {
         "pool": f"s3://{store.s3_bucket}/{uuid.uuid4().hex}",
         "s3_endpoint_url": swift,
@@ -27,14 +27,14 @@ def place(swift: str, store: S3Store) -> dict[str, Any]:
 
 
 def left_over(store: S3Store, place: dict[str, Any]) -> list[str]:
-    """Return the keys of what the pool holds, beside its key and its turns."""
+    """Return the keys of all objects in the pool, except its key and its turns."""
     prefix = place["pool"].rpartition("/")[2]
     keys = [each.key.removeprefix(prefix + "/") for each in store.list(prefix)]
     return [key for key in keys if key != ".upload_key" and not key.startswith("turns/")]
 
 
 def test_a_session_in_a_store(store: S3Store, place: dict[str, Any]) -> None:
-    """Attachments come, are listed, replaced, read and removed, and then nothing of them is in the store."""
+    """Attachments are added, listed, replaced, read and removed, and then nothing of them is in the store."""
     client = webtest.TestApp(SessionAttachments(None, **place))
     answer = client.post("/attachments/b/", upload_files=[("a", "ä.txt", b"one"), ("b", "b.txt", b"two")])
     assert [each["name"] for each in answer.json] == ["ä.txt", "b.txt"]
@@ -47,7 +47,7 @@ def test_a_session_in_a_store(store: S3Store, place: dict[str, Any]) -> None:
 
 
 def test_a_record_in_a_store(store: S3Store, place: dict[str, Any]) -> None:
-    """A file goes with its record: attached, served in ranges, replaced and removed."""
+    """The file of a record is attached, served in byte ranges, replaced, and removed with its record."""
     settings = {"record_url": "/api/{kind}/{id}", "base_url": "/files/", "serve_files": True, "folder": "{kind}"}
     client = webtest.TestApp(RecordAttachments(RestApp(), **settings, **place))
     for content, status in ((b"old", 201), (b"new", 200)):

@@ -1,4 +1,4 @@
-"""Direct uploads into an object store keep the contract, on real stores, and what a store asks for beside."""
+"""Direct uploads into an object store: the contract on real stores, and the requirements of a store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.stores.fixtures import Place
 from tests.support.waiting import PATIENCE
 
 CRASH_PROCESS = Path(crash_process.__file__)
-DEAD_AFTER = 0.5  # seconds, for the processes that died
+DEAD_AFTER = 0.5  # seconds, for the crashed processes
 
 
 @pytest.fixture
@@ -54,18 +54,18 @@ def reopened(place: Place, prefix: str) -> ObjectPool:
 
 @pytest.fixture
 def contents() -> list[bytes]:
-    """Parts of a file, as small as stores take them."""
+    """Return parts of a file, of the smallest size that stores accept."""
     return [b"a" * MIN_PART_SIZE, b"b" * MIN_PART_SIZE, b"c" * 10]
 
 
 def every_step(pool: ObjectPool) -> int:
-    """Return from how many steps one is tried: Swift takes long for each, and differs from Ceph in few."""
+    """Return the interval between tested steps: Swift is slow at each, and differs from Ceph in few."""
     return 1 if pool.store.rejects_late_parts else 3
 
 
 @pytest.fixture
 def dying(pool: ObjectPool, place: Place, prefix: str) -> Callable[[], list[str]]:
-    """Let processes die at each step of an upload; return the buckets."""
+    """Crash processes at the tested steps of an upload; return the buckets."""
     pool._dead_after = DEAD_AFTER
     settings = json.dumps({"pool": f"s3://{place.store.s3_bucket}/{prefix}", **place.access})
     every = str(every_step(pool))
@@ -79,7 +79,7 @@ def dying(pool: ObjectPool, place: Place, prefix: str) -> Callable[[], list[str]
 
 
 class TestObjectDirect(DirectContract):
-    """All that is promised of direct uploads."""
+    """The contract of direct uploads."""
 
     def everything(self, pool: Pool) -> list[str]:
         assert isinstance(pool, ObjectPool)
@@ -87,12 +87,12 @@ class TestObjectDirect(DirectContract):
         return found + [upload for _, upload, _ in pool.store.list_multipart_uploads(pool.prefix)]
 
     def bytes_in(self, pool: Pool) -> list[str]:
-        names = [name for name in self.everything(pool) if not name.endswith(".form")]  # which holds a key
+        names = [name for name in self.everything(pool) if not name.endswith(".form")]  # such an object holds a key
         return [name for name in names if "/f/" in name or pool_prefix(pool) not in name]
 
 
 def test_a_large_form_that_is_sent_again(pool: ObjectPool, reopened: ObjectPool) -> None:
-    """What a superseded form has sent to the store is freed while its client is still there, and no more is sent."""
+    """The data of a superseded form is freed in the store while its client is connected, and no more is sent."""
     token = upload_clients.begin(pool, [DEFAULT_PART_SIZE], form=True)
     direct = pool.direct(upload_clients.ID, token)
     if direct.form(0, 10, "image/png", upload_clients.LIFE) is not None:
@@ -112,7 +112,7 @@ def test_a_large_form_that_is_sent_again(pool: ObjectPool, reopened: ObjectPool)
 
 
 def test_a_part_has_the_length_that_was_signed(pool: ObjectPool, contents: list[bytes]) -> None:
-    """A store takes neither more nor less than the address is for, and nothing for another part."""
+    """An address accepts exactly the signed length, and no other part."""
     direct = pool.direct(upload_clients.ID, upload_clients.begin(pool, [*map(len, contents)]))
     send = upload_clients.address(direct, 1, len(contents[0]))
     for wrong in (contents[0] + b"x", contents[0][:-1], b""):
@@ -126,7 +126,7 @@ def test_a_part_has_the_length_that_was_signed(pool: ObjectPool, contents: list[
 
 
 def test_an_address_expires(pool: ObjectPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After its time an address takes nothing: of two that were signed a minute ago one is still good."""
+    """An address expires: of two that were signed a minute ago one is still valid."""
     direct = pool.direct(upload_clients.ID, upload_clients.begin(pool, [5]))
     with monkeypatch.context() as patch:
         patch.setattr(botocore.auth, "get_current_datetime", lambda: get_current_datetime() - timedelta(minutes=1))
@@ -151,12 +151,12 @@ def test_where_nothing_was_begun(pool: ObjectPool) -> None:
 
 @pytest.fixture
 def impatient(place: Place, prefix: str) -> ObjectPool:
-    """The pool of one who takes all others for dead."""
+    """Return a pool that counts all other attempts as crashed."""
     return ObjectPool(place.store, prefix, dead_after=0)
 
 
 def test_a_slow_attempt_that_was_considered_dead(pool: ObjectPool, impatient: ObjectPool) -> None:
-    """Who is not dead after all, at any step, takes nothing away from who has completed the upload in his place."""
+    """An attempt that was wrongly counted as crashed, at any step, takes nothing from its completed successor."""
     uploads = DirectUploads(UploadManager(pool, Settings.parse({"upload_key": "k" * 32})))
     left = [-1]
     events = pool.store.client.meta.events  # type: ignore[attr-defined]
@@ -189,7 +189,7 @@ def test_a_slow_attempt_that_was_considered_dead(pool: ObjectPool, impatient: Ob
 
 @pytest.fixture
 def before_copies(store: S3Store) -> Iterator[list[Callable[[], object]]]:
-    """What is to happen when a file has been made of its parts, and is about to be copied."""
+    """Return the actions to run after a file was joined from its parts, before it is copied."""
     happening: list[Callable[[], object]] = []
 
     def happen(**_: Any) -> None:
@@ -206,9 +206,9 @@ def before_copies(store: S3Store) -> Iterator[list[Callable[[], object]]]:
 def test_a_late_part_where_a_store_does_not_seal(
     pool: ObjectPool, contents: list[bytes], before_copies: list[Callable[[], object]], same: bool
 ) -> None:
-    """What is sent to an object that is made already, and not yet copied, is in no file: the upload fails instead.
+    """Data sent to an object that is joined, and not yet copied, is in no file: the upload fails instead.
 
-    The same bytes once more do no harm.
+    Sending the same bytes again has no effect.
     """
     again = upload_clients.send_all(pool, upload_clients.begin(pool, [*map(len, contents)]), contents)
     before_copies.append(lambda: again[1](contents[1] if same else b"z" * len(contents[1])))
@@ -230,15 +230,15 @@ def test_a_late_part_where_a_store_does_not_seal(
 
 
 class Losses:
-    """Loses the answer to one of the requests to a store, which has done what it was asked for.
+    """Loses the answer to one of the requests to a store, which has carried it out.
 
-    :ivar left: so many requests until then.
+    :ivar left: the number of requests until the loss.
     """
 
     left = -1
 
     def lose(self, request: Any, **_: Any) -> None:
-        """Send *request* in the place of boto3, if its turn has come, and let the answer be lost."""
+        """Send *request* in place of boto3, and lose the answer if it is the chosen request."""
         self.left -= 1
         if self.left != 0:
             return
@@ -250,7 +250,7 @@ class Losses:
 
 @pytest.fixture
 def losses(ceph_store: S3Store) -> Iterator[Losses]:
-    """Lose what is set later."""
+    """Lose the answers that the test chooses."""
     losses = Losses()
     ceph_store.client.meta.events.register("before-send.s3", losses.lose)
     yield losses
@@ -259,7 +259,7 @@ def losses(ceph_store: S3Store) -> Iterator[Losses]:
 
 @pytest.mark.parametrize("place", ["radosgw"], indirect=True)
 def test_answers_are_lost(pool: ObjectPool, losses: Losses) -> None:
-    """Whichever answer of the store is lost, so that the request is sent again, the upload comes to its end."""
+    """An upload completes though the answer to any one request to the store is lost, and the request is repeated."""
     for number in count(1):
         bucket, losses.left = f"{number:032x}", number
         upload_clients.address(pool.direct(bucket, upload_clients.begin(pool, [5], bucket=bucket)), 1, 5)(b"bytes")

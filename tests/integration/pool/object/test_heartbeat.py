@@ -35,7 +35,7 @@ class SlowHeartbeats:
         self.may_go_on = threading.Event()
 
     def publish(self, *arguments: Any) -> bool:
-        """Wait, and show it."""
+        """Wait, and publish it."""
         self.on_its_way.set()
         assert self.may_go_on.wait(PATIENCE)
         return self._publish(*arguments)
@@ -49,7 +49,7 @@ def pool(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> ObjectPool:
 
 @pytest.fixture
 def slow(pool: ObjectPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowHeartbeats]:
-    """Let heartbeats of the pool be slow."""
+    """Delay the heartbeats of the pool."""
     slow = SlowHeartbeats(pool.presence.publish)
     monkeypatch.setattr(pool.presence, "publish", slow.publish)
     yield slow

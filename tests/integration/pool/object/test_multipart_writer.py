@@ -1,4 +1,4 @@
-"""The parts in which an object goes to a store, and what of it is in memory."""
+"""Multipart uploads of objects to a store: the size of their parts, and their memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LARGEST_OBJECT = 5 * TEBIBYTE
 
 @pytest.mark.parametrize("size", [1, 8 * MEBIBYTE, GIBIBYTE, 200 * GIBIBYTE, TEBIBYTE + 1, LARGEST_OBJECT])
 def test_any_length_fits(size: int) -> None:
-    """An object of any length that stores take goes in parts that they take."""
+    """An object of any length that stores accept is split into parts that they accept."""
     assert MIN_PART_SIZE <= part_size(size) <= MAX_PART_SIZE
     assert math.ceil(size / part_size(size)) <= MAX_PARTS
 
@@ -42,12 +42,12 @@ def test_any_length_fits(size: int) -> None:
     [(0, 8), (100 * MEBIBYTE, 8), (512 * MEBIBYTE, 8), (513 * MEBIBYTE, 9), (GIBIBYTE, 16), (100 * GIBIBYTE, 16)],
 )
 def test_parts_of_usual_lengths_are_small(size: int, expected: int) -> None:
-    """Parts are of 8 MiB, and of 16 for large objects, since an upload holds three of them in memory."""
+    """Parts have 8 MiB, and 16 MiB for large objects, since an upload holds three of them in memory."""
     assert part_size(size) == expected * MEBIBYTE
 
 
 def test_parts_of_an_unknown_length_grow() -> None:
-    """Of an object whose length is not known the parts grow, so that as many as there may be hold the largest."""
+    """The parts of an object of unknown length grow, so that the largest number of them holds the largest object."""
     sizes = [DEFAULT_PART_SIZE]
     while len(sizes) < MAX_PARTS:
         sizes.append(next_part_size(sizes[-1], len(sizes)))
@@ -58,7 +58,7 @@ def test_parts_of_an_unknown_length_grow() -> None:
 
 @given(st.lists(st.lists(st.binary(max_size=9)), max_size=9))
 def test_a_buffer_gives_what_it_took(parts: list[list[bytes]]) -> None:
-    """Of each part a buffer gives what it took, whatever it has held before."""
+    """A buffer returns the bytes of each part, whatever it has held before."""
     buffer = PartBuffer()
     for chunks in parts:
         for chunk in chunks:
@@ -70,7 +70,7 @@ def test_a_buffer_gives_what_it_took(parts: list[list[bytes]]) -> None:
 
 
 def test_many_parts_arrive_as_they_were(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However the bytes come, the object is what came, and no more than three parts of it are in memory."""
+    """The object has the bytes written, in chunks of any size, and at most three parts of it are in memory."""
     monkeypatch.setattr(object_writer, "DEFAULT_PART_SIZE", MIN_PART_SIZE)
     key, chance = uuid.uuid4().hex, random.Random(4)
     content = chance.randbytes(6 * MIN_PART_SIZE + 1)
@@ -98,9 +98,9 @@ def test_many_parts_arrive_as_they_were(store: S3Store, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("lost", [1, 2, 3])
 def test_nothing_counts_behind_a_part_that_was_lost(store: S3Store, monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
-    """However often one tries to end an upload of which a part was lost, nothing is made of the others, or kept behind.
+    """If a part was lost, completing fails at each retry, and makes no object of the other parts and keeps none.
 
-    A store that loses one part and takes the next cannot be had otherwise.
+    The loss is simulated, since real stores cannot be made to lose a part.
     """
     monkeypatch.setattr(object_writer, "DEFAULT_PART_SIZE", MIN_PART_SIZE)
     key, content = uuid.uuid4().hex, random.Random(lost).randbytes(3 * MIN_PART_SIZE + 10)

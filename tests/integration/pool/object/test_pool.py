@@ -1,4 +1,4 @@
-"""The pool in an object store keeps the contract, with real stores: OpenStack Swift and Ceph by their S3 interfaces."""
+"""The contract of pools in an object store, with real stores: OpenStack Swift and Ceph by their S3 interfaces."""
 
 import json
 import subprocess
@@ -60,7 +60,7 @@ def crashed(place: Place, prefix: str, clock: Clock) -> ObjectPool:
 
 @pytest.fixture
 def crashed_resumable(place: Place, prefix: str, clock: Clock) -> ObjectPool:
-    """The same, of an upload that may be gone on with."""
+    """A pool with such an upload that can be resumed."""
     return crash(place, prefix, "resumable", clock)
 
 
@@ -82,7 +82,7 @@ def keys_of(pool: ObjectPool) -> list[str]:
 
 
 class TestObjectPool(contract.PoolContract):
-    """All that is promised of pools."""
+    """The contract of pools."""
 
     races = 8
 
@@ -96,7 +96,7 @@ class TestObjectPool(contract.PoolContract):
 
 
 def test_a_large_file_comes_in_parts(pool: ObjectPool, reopened: ObjectPool) -> None:
-    """A file of several parts has its bytes in their order, whatever the chunks were, and is read from any place."""
+    """A file of several parts has its bytes in order, with any chunk sizes, and can be read from any offset."""
     content = b"".join(number.to_bytes(8, "big") for number in range(21 * MEBIBYTE // 8)) + b"end"
     attempt = pool.begin(contract.ID, contract.starting())
     writer = attempt.create_file()
@@ -124,7 +124,7 @@ def test_what_a_crash_leaves_is_purged(crashed: ObjectPool) -> None:
 
 
 def test_done_without_its_attempt_is_not_done(pool: ObjectPool) -> None:
-    """What an attempt writes after its bucket was cleared does not make the bucket done."""
+    """An attempt that writes after its bucket was cleared does not make the bucket done."""
     attempt = pool.begin(contract.ID, contract.starting())
     contract.store(attempt, b"late")
     pool.clear(contract.ID)
@@ -136,7 +136,7 @@ def test_done_without_its_attempt_is_not_done(pool: ObjectPool) -> None:
 
 
 def test_two_attempts_of_one_moment_end_in_one_upload(pool: ObjectPool, reopened: ObjectPool) -> None:
-    """Of two attempts that both take themselves for the owner, one finishes, and its bytes are what is read."""
+    """Of two attempts that both count themselves as the owner, one finishes, and its bytes are read."""
     first = pool.begin(contract.ID, contract.starting())
     contract.store(first, b"first")
     snapshot = pool.bucket_store(contract.ID).snapshot()
@@ -173,7 +173,7 @@ def test_what_finishes_while_another_begins_stays(
 
 
 def test_what_is_kept_before_the_claim_is_not_cleared(pool: ObjectPool, reopened: ObjectPool) -> None:
-    """A clear whose condition held at its first look asks again under its claim, and finds the upload kept."""
+    """A clear whose condition held at first checks it again under its claim, and finds the upload kept."""
     contract.complete(pool)
     asked: list[bool] = []
 
@@ -191,7 +191,7 @@ def test_what_is_kept_before_the_claim_is_not_cleared(pool: ObjectPool, reopened
 def test_what_is_cleared_is_not_told_to_be_kept(
     pool: ObjectPool, reopened: ObjectPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who keeps an upload after the last look of a clear waits for its end, and learns that the upload has gone."""
+    """Keeping an upload after the last check of a clear waits for the end of the clear, and fails."""
     contract.complete(pool)
     looked = threading.Event()
     keeping = reopened.bucket_store(contract.ID)
@@ -223,7 +223,7 @@ def test_what_is_cleared_is_not_told_to_be_kept(
 
 
 def test_a_signed_address_gives_the_file(pool: ObjectPool) -> None:
-    """Anyone can read the file by its signed address, under its own name."""
+    """Any client can read the file by its signed address, under its own name."""
     import requests
 
     contract.complete(pool, contract.ID, b"for all")

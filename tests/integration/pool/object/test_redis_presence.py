@@ -1,4 +1,4 @@
-"""Progress and owners in Redis: live between nodes, and never needed."""
+"""Presence in Redis: live progress and owners across nodes, and no dependence on Redis."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ID = "0123456789abcdef" * 2
 
 
-# Valkey comes from PyPI, and is there wherever the tests run.
+# Valkey is installed from PyPI, and available wherever the tests run.
 pytestmark = pytest.mark.full_with(redis_server="redis-server")
 
 
@@ -39,7 +39,7 @@ def prefix() -> str:
 
 @pytest.fixture
 def node(any_place: Place, redis_server: Redis, prefix: str) -> Callable[..., ObjectPool]:
-    """Return what makes the pool as another node has it."""
+    """Return a function that makes the pool as another node has it."""
 
     def make(dead_after: float = 30.0, presence: type[RedisPresence] = RedisPresence) -> ObjectPool:
         in_redis = presence(redis_server.url, prefix, ObjectPresence(any_place.store, prefix + "/"))
@@ -50,7 +50,7 @@ def node(any_place: Place, redis_server: Redis, prefix: str) -> Callable[..., Ob
 
 @pytest.fixture
 def client(redis_server: Redis) -> Iterator[redis.Redis]:
-    """What looks into Redis, and changes what is there."""
+    """Return a client that reads and changes the keys in Redis."""
     client = redis.Redis.from_url(redis_server.url, decode_responses=True)
     yield client
     client.close()
@@ -58,7 +58,7 @@ def client(redis_server: Redis) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attempts never look into the store on their own: what they learn, they learn from Redis."""
+    """Let attempts never check the store on their own, so that all their information is from Redis."""
     monkeypatch.setattr("fileupload.pool.object.attempt._OWNERSHIP_CHECK_INTERVAL", float("inf"))
 
 
@@ -86,13 +86,13 @@ def keys_of(client: redis.Redis, ending: str) -> list[str]:
 
 
 def owner(client: redis.Redis) -> Any:
-    """Return whom Redis says the bucket belongs to."""
+    """Return the owner of the bucket in Redis."""
     (key,) = keys_of(client, ":" + ID)
     return client.get(key)
 
 
 def test_progress_is_live_between_nodes(node: Callable[..., ObjectPool]) -> None:
-    """Each publication at one node is what the other reads next, and the store is not written for it."""
+    """A progress published by one node is the next that the other reads, without a write to the store."""
     here, there = node(), node()
     attempt = here.begin(ID, replace(running(0), state=State.STARTING))
     for received in (1, 2, 3):
@@ -104,7 +104,7 @@ def test_progress_is_live_between_nodes(node: Callable[..., ObjectPool]) -> None
 
 @pytest.mark.usefixtures("no_looks")
 def test_a_newer_attempt_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> None:
-    """With its next publication an attempt learns that the bucket is another node's, without a look at the store."""
+    """An attempt learns at its next publication that another node owns the bucket, without reading the store."""
     here, there = node(), node()
     older = here.begin(ID, running(0))
     older.publish(running(1))
@@ -121,7 +121,7 @@ def test_a_newer_attempt_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -
 
 @pytest.mark.usefixtures("no_looks")
 def test_who_resumes_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> None:
-    """An attempt that was wrongly considered dead learns at its next publication that it was superseded."""
+    """An attempt that was wrongly counted as crashed learns at its next publication that it was superseded."""
     here, there = node(), node(dead_after=1e-9)
     older = here.begin(ID, resumable(0))
     older.publish(resumable(0))
@@ -137,7 +137,7 @@ def test_who_resumes_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> No
 
 @pytest.mark.usefixtures("no_looks")
 def test_a_clear_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> None:
-    """With its next publication an attempt learns that another node has cleared the bucket, and the next owns it."""
+    """At its next publication an attempt learns that another node has cleared the bucket, and the next one owns it."""
     here, there = node(), node()
     older = here.begin(ID, running(0))
     older.publish(running(1))
@@ -150,13 +150,13 @@ def test_a_clear_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> None:
 
 
 def test_of_two_who_resume_one_writes(node: Callable[..., ObjectPool], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two nodes that resume an upload at once, one does, and the other is refused before it has written anything."""
+    """Of two nodes that resume an upload at once, one succeeds, and the other is refused before it writes anything."""
     together = threading.Barrier(2)
     written: list[str] = []
     put = S3Store.put
 
     class Waiting(RedisPresence):
-        """Claims when both have seen that the upload is suspended."""
+        """Claims after both have seen that the upload is suspended."""
 
         def acquire_resume_lease(self, bucket_id: str, token: str) -> bool:
             together.wait(PATIENCE)
@@ -181,7 +181,7 @@ def test_of_two_who_resume_one_writes(node: Callable[..., ObjectPool], monkeypat
 
 
 def test_a_claim_expires(node: Callable[..., ObjectPool], client: redis.Redis) -> None:
-    """A node that has died after its claim keeps others from an upload only for as long as the claim is there."""
+    """The claim of a crashed node blocks an upload only until the claim expires."""
     here, there = node(), node()
     attempt = here.begin(ID, resumable(0))
     attempt.suspend(resumable(0))
@@ -197,7 +197,7 @@ def test_a_claim_expires(node: Callable[..., ObjectPool], client: redis.Redis) -
 @pytest.mark.usefixtures("no_looks")
 @pytest.mark.parametrize("news", [b"0123456789abcdef", b"", b"\xff\xfe"])
 def test_wrong_news_is_contradicted(node: Callable[..., ObjectPool], client: redis.Redis, news: bytes) -> None:
-    """An attempt that owns the bucket goes on whatever Redis says, and says that it does."""
+    """An attempt that owns the bucket continues despite a wrong owner in Redis, and corrects it."""
     pool = node()
     attempt = pool.begin(ID, running(0))
     (key,) = keys_of(client, ":" + ID)
@@ -210,7 +210,7 @@ def test_wrong_news_is_contradicted(node: Callable[..., ObjectPool], client: red
 
 @pytest.mark.parametrize("text", [b"\xff\xfe", b"[]", b"{}", b"null"])
 def test_what_is_no_status_is_none(node: Callable[..., ObjectPool], client: redis.Redis, text: bytes) -> None:
-    """Where Redis shows something else than a status, the one in the store is read."""
+    """If Redis holds an invalid status, the one in the store is read."""
     attempt = node().begin(ID, running(0))
     attempt.publish(running(1))
     (key,) = keys_of(client, ":" + attempt.token)
@@ -223,7 +223,7 @@ def test_what_is_no_status_is_none(node: Callable[..., ObjectPool], client: redi
 
 @pytest.mark.usefixtures("no_looks")
 def test_a_note_that_was_lost_is_made_again(node: Callable[..., ObjectPool], client: redis.Redis) -> None:
-    """The next heartbeat of an attempt writes its owner key to an emptied Redis, which expires without them."""
+    """The next heartbeat of an attempt restores its expiring owner key in an emptied Redis."""
     attempt = node().begin(ID, running(0))
     client.flushall()
     attempt.publish(running(1))
@@ -232,7 +232,7 @@ def test_a_note_that_was_lost_is_made_again(node: Callable[..., ObjectPool], cli
 
 
 def test_none_is_dead_in_an_emptied_redis(node: Callable[..., ObjectPool], client: redis.Redis) -> None:
-    """After Redis was emptied, an attempt is considered dead only when no heartbeat has come within the limit."""
+    """After Redis was emptied, an attempt is counted as crashed only when no heartbeat has come within the limit."""
     here, there = node().presence, node().presence
     here.publish(ID, "token", b"{}")
     client.flushall()
@@ -245,7 +245,7 @@ def test_none_is_dead_in_an_emptied_redis(node: Callable[..., ObjectPool], clien
 
 
 def test_none_is_dead_when_redis_has_gone(node: Callable[..., ObjectPool], redis_server: Redis) -> None:
-    """While Redis does not answer, an attempt is considered dead only if its heartbeat is missing in the store too."""
+    """While Redis does not answer, an attempt counts as crashed only if its heartbeat is missing in the store too."""
     presence = node().presence
     presence.publish(ID, "token", b"{}")
     redis_server.stop()
@@ -271,7 +271,7 @@ def empty(server: Redis) -> None:
 
 
 def garble(server: Redis) -> None:
-    """Let Redis know something else under every key: what is no text, or what is not even bytes."""
+    """Overwrite every key in Redis with another value: a list, or bytes that are no text."""
     client = redis.Redis.from_url(server.url)
     for number, key in enumerate(sorted(client.scan_iter())):
         client.delete(key)
@@ -287,7 +287,7 @@ def garble(server: Redis) -> None:
 def test_no_upload_fails_with_redis(
     node: Callable[..., ObjectPool], redis_server: Redis, fault: Callable[[Redis], None], moment: str
 ) -> None:
-    """Whatever happens to Redis, and when: uploads are suspended, resumed, replaced, finished and cleared as ever."""
+    """Uploads are suspended, resumed, replaced, finished and cleared despite any failure of Redis at any time."""
 
     def come(now: str) -> None:
         if now == moment:
@@ -327,7 +327,7 @@ def test_no_upload_fails_with_redis(
 def test_redis_goes_away_and_comes_back(
     node: Callable[..., ObjectPool], redis_server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Progress is in the store while Redis is away, and in Redis when that is there again."""
+    """Progress is in the store while Redis is away, and in Redis after it returns."""
     monkeypatch.setattr("fileupload.pool.object.redis_presence._RETRY_INTERVAL", 0.0)
     here, there = node(), node()
     attempt = here.begin(ID, replace(running(0), state=State.STARTING))
@@ -338,7 +338,7 @@ def test_redis_goes_away_and_comes_back(
     redis_server.start()
     attempt.publish(running(3))
     assert there.bucket(ID).get_status().received == 3
-    # Both ask it again as if nothing had been.
+    # Both use Redis again as before.
     monkeypatch.setattr("fileupload.pool.object.redis_presence._RETRY_INTERVAL", 1e9)
     attempt.publish(running(4))
     assert there.bucket(ID).get_status().received == 4
@@ -347,12 +347,12 @@ def test_redis_goes_away_and_comes_back(
 
 
 def test_what_has_ended_is_known_to_the_store(node: Callable[..., ObjectPool], redis_server: Redis) -> None:
-    """An upload that was suspended while Redis stood still is suspended when that goes on and says that it runs."""
+    """An upload that was suspended while Redis hung stays suspended when Redis resumes with its old status."""
     there = node()
     attempt = node().begin(ID, resumable(0))
     attempt.publish(resumable(0))
     pause(redis_server)
-    attempt.publish(resumable(0))  # this one waits for Redis, and finds it gone
+    attempt.publish(resumable(0))  # this one waits for Redis, and times out
     attempt.suspend(resumable(0))
     assert redis_server.process is not None
     redis_server.process.send_signal(signal.SIGCONT)
@@ -364,7 +364,7 @@ def test_what_has_ended_is_known_to_the_store(node: Callable[..., ObjectPool], r
 def test_a_small_upload_asks_once(
     node: Callable[..., ObjectPool], client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An upload of which nothing is shown asks Redis for one thing: to note whose the bucket is."""
+    """An upload that publishes no progress sends Redis one request: to write the owner of the bucket."""
     monkeypatch.setattr("fileupload.pool.object.heartbeat._CHECK_INTERVAL", 3600.0)
     pool = node()
     client.config_resetstat()
@@ -379,6 +379,6 @@ def test_a_small_upload_asks_once(
 
 
 def test_an_address_that_is_none_stops_the_start(store: S3Store) -> None:
-    """What cannot be an address is told at the start, without its password."""
+    """An invalid address is refused at the start, without its password in the message."""
     with pytest.raises(SettingError, match="progress"):
         RedisPresence("redis://:secret@host:port-not-a-number/0", "p", ObjectPool(store, "p").presence)

@@ -1,4 +1,4 @@
-"""Copies that a store makes by itself, on real stores."""
+"""Server-side copies, on real stores."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import pytest
 from fileupload.pool.s3 import server_side_copy as s3_copy
 from fileupload.pool.s3.store import S3Store
 
-PART = 5 << 20  # bytes; the smallest that stores take
+PART = 5 << 20  # bytes; the smallest that stores accept
 
 
 @pytest.fixture(params=["store", "ceph_store"])
 def any_store(request: pytest.FixtureRequest) -> S3Store:
-    """A real store, of each kind."""
+    """Return a real store, of each kind."""
     store: S3Store = request.getfixturevalue(request.param)
     return store
 
 
 @pytest.fixture
 def folder() -> str:
-    """A prefix of keys that nobody has."""
+    """Return an unused prefix of keys."""
     return uuid.uuid4().hex + "/"
 
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let objects be copied in parts that are larger than one."""
+    """Let objects above the size of one part be copied in parts."""
     monkeypatch.setattr(s3_copy, "_MAX_AT_ONCE", PART)
     monkeypatch.setattr(s3_copy, "_MIN_COPY_PART_SIZE", PART)
 
@@ -45,12 +45,12 @@ def put_in_parts(store: S3Store, key: str, content_type: str = "image/png") -> b
 
 
 def type_of(store: S3Store, key: str) -> str:
-    """Return the Content-Type that a store answers with."""
+    """Return the Content-Type in the answer of a store."""
     return str(store.client.head_object(Bucket=store.s3_bucket, Key=key)["ContentType"])
 
 
 def test_a_copy_is_as_its_source(any_store: S3Store, folder: str) -> None:
-    """A copy has the bytes and the type of its source, or another type, and stays when the source goes."""
+    """A copy has the bytes and the type of its source, or another type, and stays when the source is deleted."""
     content = put_in_parts(any_store, folder + "source")
     any_store.copy(folder + "source", folder + "same")
     any_store.copy(folder + "source", folder + "other", content_type="text/plain")
@@ -61,7 +61,7 @@ def test_a_copy_is_as_its_source(any_store: S3Store, folder: str) -> None:
 
 @pytest.mark.usefixtures("small_parts")
 def test_a_large_object_is_copied_in_parts(any_store: S3Store, folder: str) -> None:
-    """What is too large for one request has the same bytes and the same type after it."""
+    """An object too large for one request is copied in parts, with the same bytes and the same type."""
     content = put_in_parts(any_store, folder + "source")
     any_store.copy(folder + "source", folder + "same", etag=any_store.stat(folder + "source").etag)
     any_store.copy(folder + "source", folder + "other", content_type="text/plain")
@@ -70,7 +70,7 @@ def test_a_large_object_is_copied_in_parts(any_store: S3Store, folder: str) -> N
 
 
 def test_only_what_was_meant_is_copied(any_store: S3Store, folder: str) -> None:
-    """With an ETag, an object is copied as long as it is that one; what is not there is not copied."""
+    """With an ETag, an object is copied only while it has that ETag; a missing object is not copied."""
     any_store.put(folder + "source", b"first")
     etag = any_store.stat(folder + "source").etag
     any_store.copy(folder + "source", folder + "copy", etag=etag)
@@ -84,7 +84,7 @@ def test_only_what_was_meant_is_copied(any_store: S3Store, folder: str) -> None:
 
 @pytest.fixture
 def late_change(any_store: S3Store, folder: str) -> Iterator[None]:
-    """Let *source* change after it was looked at, and before it is copied."""
+    """Change *source* after it was inspected, and before it is copied."""
     events = any_store.client.meta.events
 
     def change(**_: Any) -> None:
@@ -101,7 +101,7 @@ def late_change(any_store: S3Store, folder: str) -> Iterator[None]:
 def test_what_changes_meanwhile_is_not_copied(
     any_store: S3Store, folder: str, request: pytest.FixtureRequest, parts: bool
 ) -> None:
-    """A source that is replaced while it is copied makes no copy of both, and leaves no parts."""
+    """A source that is replaced during the copy results in no copy and leaves no parts."""
     if parts:
         request.getfixturevalue("small_parts")
     put_in_parts(any_store, folder + "source")
@@ -114,7 +114,7 @@ def test_what_changes_meanwhile_is_not_copied(
 
 @pytest.mark.usefixtures("small_parts")
 def test_a_copy_that_fails_leaves_nothing(any_store: S3Store, folder: str) -> None:
-    """If the store fails in the middle, there is neither an object nor a part of it."""
+    """If the store fails in the middle, neither an object nor a part of it is left."""
     put_in_parts(any_store, folder + "source")
     events = any_store.client.meta.events
 
@@ -133,7 +133,7 @@ def test_a_copy_that_fails_leaves_nothing(any_store: S3Store, folder: str) -> No
 
 
 def test_a_copy_comes_from_another_bucket(any_store: S3Store, folder: str) -> None:
-    """A store copies from any of its buckets, with what the copy is to be served with; never from another store."""
+    """A store copies from any of its buckets, with the headers to serve the copy with; never from another store."""
     other = S3Store(lambda: any_store.client, f"other-{uuid.uuid4().hex[:12]}")
     other.client.create_bucket(Bucket=other.s3_bucket)
     any_store.put(folder + "source", b"content")
@@ -147,5 +147,5 @@ def test_a_copy_comes_from_another_bucket(any_store: S3Store, folder: str) -> No
 
 
 def test_no_store_copies_from_another(store: S3Store, ceph_store: S3Store) -> None:
-    """Nothing is copied between two stores: neither can read what is in the other."""
+    """Nothing is copied between two stores: neither can read the other."""
     assert not ceph_store.copy_from(store, "source", "copy")

@@ -1,4 +1,4 @@
-"""What is told of a store that cannot be used, and what is done with one that does not know conditions."""
+"""The errors for an unusable store, and the handling of a store without conditional writes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_pool_that_cannot_be_used_stops_the_start(place: Place) -> None:
     ],
 )
 def test_bad_settings_are_named(name: str, value: str) -> None:
-    """A value that cannot be is refused with the setting's name and what would be right."""
+    """An invalid value is refused with the setting's name and the valid values."""
     with pytest.raises(SettingError, match=f"setting '{name}' cannot be"):
         Settings.parse({name: value})
 
@@ -64,14 +64,14 @@ def test_there_is_one_pool(pool_directory: str) -> None:
 
 
 def test_nothing_is_left_of_the_check(place: Place) -> None:
-    """What the start has tried is gone after it."""
+    """The check at the start leaves no object behind."""
     prefix = uuid.uuid4().hex
     make_pool(settings(place, pool=f"s3://{place.store.s3_bucket}/{prefix}"))
     assert list(place.store.list(prefix)) == []
 
 
 def test_a_store_that_ignores_conditions(place: Place) -> None:
-    """Such a store is found out at the start; what is there is still not overwritten."""
+    """A store that ignores conditions is detected at the start; existing objects are still not overwritten."""
 
     def make() -> Any:
         client = make_client(
@@ -96,7 +96,7 @@ def test_a_store_that_ignores_conditions(place: Place) -> None:
 
 
 def test_a_store_that_was_not_checked(place: Place) -> None:
-    """As long as it is not known what conditions are worth, nothing is written under one."""
+    """Until it is known how a store handles conditions, no conditional write is sent."""
     unchecked = S3Store(lambda: place.store.client, place.store.s3_bucket)
     with pytest.raises(RuntimeError, match="not checked"):
         unchecked.put(uuid.uuid4().hex, b"", new=True)
@@ -105,7 +105,7 @@ def test_a_store_that_was_not_checked(place: Place) -> None:
 
 
 def test_a_condition_has_one_winner(place: Place) -> None:
-    """Of many who write what is to be new in one moment one is told that it is, and its bytes are what stays."""
+    """Of many concurrent writers of a new object one succeeds, and its bytes stay."""
     for turn in range(10):
         key = f"{uuid.uuid4().hex}-{turn}"
         together = threading.Barrier(8)
@@ -127,7 +127,7 @@ def test_what_conditions_are_worth_is_found_out(store: S3Store, ceph_store: S3St
 
 
 def test_a_store_behind_tls(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where TLS keeps the bytes, they are not hashed once more to be signed; all that a pool does works so, too."""
+    """Over TLS, bytes are not hashed again for the signature; all operations of a pool work so, too."""
     told: dict[str, set[str]] = {}
 
     def note(request: Any, **_: Any) -> None:
