@@ -1,4 +1,4 @@
-"""Which tests one worker of pytest-xdist runs, one after another."""
+"""Grouping of tests that one worker of pytest-xdist runs one after another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from xdist.scheduler import LoadScopeScheduling
 
 _SERVER = re.compile(r"tests/integration/servers/.*\[(fileupload-serve|[a-z]+)\b")
-# Tests of these folders share servers or a browser, of which each worker would start its own.
+# Tests of these folders share servers or a browser; otherwise each worker would start separate ones.
 _FOLDERS = {
     "tests/integration/browser/": "browser",
     "tests/integration/examples/": "browser",
