@@ -35,7 +35,7 @@ CONTENT = b"some bytes, in two parts where those may be small"
 
 
 class Life:
-    """Counts steps, and ends the process before a certain one.
+    """Counts steps, and ends the process before a given one.
 
     :ivar left: the number of steps until the crash; below 0 for no crash.
     :ivar every: the number of steps between two crashes.

@@ -73,7 +73,7 @@ class DirectContract:
 
     @pytest.mark.parametrize("content", [b"", b"only"], ids=["empty", "short"])
     def test_a_single_part(self, pool: Pool, reopened: Pool, content: bytes) -> None:
-        """A small file has one part, and an empty one has one too."""
+        """A small file has one part, and so does an empty one."""
         send_all(pool, begin(pool, [len(content)]), [content])
         assert complete(reopened, hashed=True) == hashlib.sha256(content).hexdigest()
         assert read(pool) == content

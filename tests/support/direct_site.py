@@ -22,7 +22,7 @@ NOT_BYTES = {"lock", "status.json", "progress.json", "alive"}
 
 
 class DirectSite:
-    """An app that answers with its request's uploads, behind the middleware; all error answers are checked.
+    """An app that answers with the body that it has read, behind the middleware; all error answers are checked.
 
     :ivar seen: the environ of the last request that the app got.
     """
@@ -135,7 +135,7 @@ class DirectSite:
 
 
 def outcome(answer: requests.Response) -> tuple[int, str]:
-    """Return the status of an answer of ours, and the problem's code."""
+    """Return the status of one of our answers, and the problem's code."""
     return answer.status_code, answer.json().get("code", "")
 
 

@@ -61,7 +61,7 @@ def make_filter(global_conf):
 class KintoSite:
     """A running Kinto.
 
-    :ivar url: of its API, with the version.
+    :ivar url: the URL of its API, with the version.
     """
 
     url: str
@@ -133,7 +133,7 @@ def running_site(folder: Path) -> Iterator[KintoSite]:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """``fileupload records``, called in a folder."""
+    """Runs ``fileupload records`` in a folder."""
 
     folder: Path
 

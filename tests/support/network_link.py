@@ -10,7 +10,7 @@ import threading
 class NetworkLink:
     """Passes connections on to *port*, as long as it is not cut.
 
-    :ivar port: where it is reached itself.
+    :ivar port: the port on which it listens.
     """
 
     def __init__(self, port: int) -> None:

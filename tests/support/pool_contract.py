@@ -356,7 +356,7 @@ class PoolContract:
 
     @pytest.mark.full_with(place="swift")
     def test_racing_to_keep_and_to_clear(self, pool: Pool, reopened: Pool) -> None:
-        """In a race to keep and to clear an upload, no upload that was reported as kept is cleared."""
+        """Of concurrent calls to keep and to clear an upload exactly one succeeds."""
 
         def is_not_kept(status: UploadStatus) -> bool:
             return not status.kept
@@ -392,7 +392,7 @@ class PoolContract:
         assert bucket.remove_file(condition=lambda status: not status.owner) is True
 
     def test_a_stalled_upload_is_purged(self, pool: Pool, reopened: Pool) -> None:
-        """An old running attempt without a heartbeat for a day is purged and is notified; others stay."""
+        """A running attempt without a heartbeat for a day and for the age is purged and gets an error; others stay."""
         stalled, younger = "a" * 32, "b" * 32
         attempts = {}
         for bucket_id, seconds in ((stalled, STALLED_AFTER + 60), (younger, STALLED_AFTER - 60)):

@@ -56,7 +56,7 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def stop_group(process: subprocess.Popen[bytes]) -> None:
-    """Ask the group to end, and kill what has not ended after a while."""
+    """Ask the group to end, and kill the processes that are still running after a while."""
     with suppress(ProcessLookupError, subprocess.TimeoutExpired):
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(10)

@@ -33,7 +33,7 @@ _NOT_BYTES = {"lock", "status.json", "progress.json", "alive"}
 class Application:
     """The server of the callback. It answers with the next of *answers*, and with 204 after the last one.
 
-    :ivar told: the descriptors that it was sent, each with the answer that it gave.
+    :ivar told: the descriptors that it has received, each with its answer.
     :ivar strays: the paths of requests that were not for the callback.
     """
 

@@ -18,7 +18,7 @@ _FOLDERS = {
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
     """Gives a worker all tests of a group: of a WSGI server, of a folder whose tests share servers, or of a file.
 
-    The mode ``loadgroup`` of pytest-xdist 3.8 is of no use: pytest 9.2 ignores what it does to the names of tests.
+    The mode ``loadgroup`` of pytest-xdist 3.8 does not work here: pytest 9.2 ignores its changes of the test names.
     """
 
     def _split_scope(self, nodeid: str) -> str:

@@ -60,7 +60,7 @@ class SharedServers:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
-                    start_new_session=True,  # Ctrl-C is for the tests, which end before their servers
+                    start_new_session=True,  # Ctrl-C must reach only the tests, which end before their servers
                 )
                 assert process.stdout is not None
                 self._processes[name] = process

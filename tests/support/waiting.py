@@ -9,7 +9,7 @@ PATIENCE = 120  # seconds after which an expected event counts as missing
 
 
 def wait_until(holds: Callable[[], object], problem: Callable[[], str] = lambda: "it did not come to pass") -> None:
-    """Wait until *holds* returns something true; else fail with what *problem* then returns."""
+    """Wait until *holds* returns something true; else fail with the text that *problem* returns."""
     deadline = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < deadline, problem()

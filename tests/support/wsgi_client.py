@@ -79,7 +79,7 @@ def in_steps(body: bytes, step: int) -> Iterator[bytes]:
 
 
 def part(headers: str, data: bytes | str) -> bytes:
-    """Return one part, up to the line before its boundary; *headers* are lines without an end."""
+    """Return one part, up to the line before its boundary; *headers* are lines without line ends."""
     lines = "".join(line + "\r\n" for line in headers.split("\n"))
     return lines.encode() + b"\r\n" + (data.encode() if isinstance(data, str) else data)
 

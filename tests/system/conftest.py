@@ -31,7 +31,7 @@ from tests.support.waiting import PATIENCE
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A running ``fileupload serve``, in a process group of its own."""
+    """A running ``fileupload serve``, in its own process group."""
 
     port: int
     log: Path
@@ -108,7 +108,7 @@ def serve(pool: Path, tmp_path: Path) -> Iterator[Serve]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder on a file system of its own, of 48 megabytes."""
+    """Return a folder on its own file system of 48 megabytes."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounting = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)]

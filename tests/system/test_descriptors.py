@@ -157,7 +157,7 @@ def test_an_upload_begins_only_if_others_can_end(tmp_path: Path, durable: bool) 
 
 @pytest.mark.parametrize("end_with", ["finish", "fail", "suspend"])
 def test_an_upload_waits_for_descriptors(tmp_path: Path, end_with: str) -> None:
-    """An upload without free descriptors finishes once others are closed; its progress is published later."""
+    """An upload without free descriptors ends once others are closed; its progress is published later."""
     pool = DirectoryPool(str(tmp_path / "pool"))
     attempt = begin(pool)
     with few_left(0) as free, ThreadPoolExecutor(1) as threads:

@@ -167,7 +167,7 @@ REPLACED = {(409, "superseded"), (404, "not-direct")}
 @pytest.mark.parametrize("content", [b"some bytes", CONTENT], ids=["whole", "parts"])
 @pytest.mark.parametrize("anew", [False, True], ids=["cleared", "begun anew"])
 def test_a_reset_at_any_moment(site: UploadSite, disk: Disk, content: bytes, anew: bool) -> None:
-    """A reset or restart at any moment refuses a completing request with a reason, and leaves nothing of the upload."""
+    """Completion that a reset or restart overtakes at any operation is refused with a reason, and leaves nothing."""
     threads: list[threading.Thread] = []
 
     def operate(name: str) -> None:

@@ -59,7 +59,7 @@ def complete_later(site: DirectSite, identifier: str) -> None:
 
 
 def test_the_store_is_away(store: S3Store, open_site: Open) -> None:
-    """An outage at the offer, during a part or at completion is answered with an error, and the upload continues."""
+    """During an outage of the store the offer and the completion get errors, and afterwards the upload continues."""
     site, line = open_site(store, SWIFT_KEYS)
     identifier = site.identifier()
     line.cut()

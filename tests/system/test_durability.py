@@ -109,7 +109,7 @@ class Recorder:
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """Record what the pool does to the disk."""
+    """Record the pool's operations on the disk."""
     recorder = Recorder()
     put_below_pool(monkeypatch, recorder)
     return recorder

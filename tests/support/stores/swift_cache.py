@@ -21,7 +21,7 @@ class Cache:
         return value if clock.monotonic() < end else None
 
     def set(self, key: str, value: Any, *, time: float = 0, **_: Any) -> None:
-        """Keep a value for so many seconds; 0: for ever."""
+        """Keep a value for this number of seconds; 0: without expiry."""
         self._values[key] = value, clock.monotonic() + time if time else float("inf")
 
     def delete(self, key: str, **_: Any) -> None:
