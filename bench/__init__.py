@@ -1,1 +1,1 @@
-"""Ourselves and others, side by side: ``python -m bench``."""
+"""Benchmarks of fileupload and other upload servers: ``python -m bench``."""

@@ -1,4 +1,4 @@
-"""Measure ourselves beside others: ``python -m bench``, or ``make bench``."""
+"""Measure fileupload and other upload servers: ``python -m bench``, or ``make bench``."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def main() -> int:
-    """Measure what the arguments ask for; print the tables."""
+    """Measure the selected contestants and questions, and print the tables."""
     arguments = _parser().parse_args()
     names = {contestant.name for contestant in CONTESTANTS}
     if unknown := set(arguments.only or ()) - names:
         raise SystemExit(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(sorted(names))}")
     chosen = [each for each in CONTESTANTS if not arguments.only or each.name in arguments.only]
-    # SIGTERM unwinds as Ctrl-C does, so that no server outlives us.
+    # SIGTERM unwinds as Ctrl-C does, so that no server outlives this process.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="fileupload-bench-", dir=arguments.storage) as root:
         tables = [_measure(name, chosen, Path(root) / name, arguments) for name in arguments.tables]

@@ -1,7 +1,7 @@
-"""An HTTP client that costs next to nothing, since it shares the processors with the server it measures.
+"""An HTTP client with little overhead, since it shares the processors with the server that it measures.
 
-Bodies are sent with ``sendall`` from one block that lies in memory. (``sendfile`` saves the client nothing here, and
-makes reading dearer for the servers, since it hands the kernel single pages.)
+Bodies are sent with ``sendall`` from one block in memory. (``sendfile`` saves the client nothing here, and makes
+reading more expensive for the servers, since it passes single pages to the kernel.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PATIENCE = 120  # seconds without any progress
 
 
 class RequestFailedError(Exception):
-    """The server did not answer as it should."""
+    """The server did not answer as expected."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Body:
-    """What a request carries: the content, as it is or as the file of a form."""
+    """The body of a request: the content, plain or as the file of a form."""
 
     content: Content
     multipart: bool
@@ -59,12 +59,12 @@ class Body:
 
     @cached_property
     def boundary(self) -> str:
-        """A boundary as Chromium makes them."""
+        """Return a boundary like those of Chromium."""
         return "----WebKitFormBoundary" + secrets.token_hex(8)
 
     @cached_property
     def prefix(self) -> bytes:
-        """What goes before the content."""
+        """Return the bytes before the content."""
         if not self.multipart:
             return b""
         return (
@@ -75,7 +75,7 @@ class Body:
 
     @cached_property
     def suffix(self) -> bytes:
-        """What goes after the content."""
+        """Return the bytes after the content."""
         return f"\r\n--{self.boundary}--\r\n".encode() if self.multipart else b""
 
     def __len__(self) -> int:
@@ -97,11 +97,11 @@ class Body:
 
 
 class Connection:
-    """One connection to a server on this machine, for one request after the other."""
+    """One connection to a server on this machine, for consecutive requests."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE)
-        # A socket with a time limit of Python's own polls before each call; the kernel's limit costs nothing.
+        # A socket with a timeout set by Python polls before each call; the kernel's timeout costs nothing.
         self.socket.settimeout(None)
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
             self.socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", _PATIENCE, 0))
@@ -140,13 +140,13 @@ class Connection:
 
 
 class AnswerReader:
-    """Takes the bytes of one answer as they come; knows Content-Length, chunks, and the end of the connection."""
+    """Parses the bytes of one answer as they arrive; supports Content-Length, chunks, and the end of the connection."""
 
     def __init__(self) -> None:
         self._data = b""
 
     def feed(self, data: bytes) -> bool:
-        """Take *data*, empty at the end of the connection; tell whether the answer is complete."""
+        """Process *data*, which is empty at the end of the connection; return whether the answer is complete."""
         self._data += data
         head, found, body = self._data.partition(b"\r\n\r\n")
         if not found:

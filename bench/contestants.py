@@ -1,4 +1,4 @@
-"""Who is measured: a name, a command, and what it needs."""
+"""The measured servers, each with a name, a command, and requirements."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from fileupload.wsgi.request_body import MAX_READ, traits_of
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = Path(__file__).with_name("peers")
 
-# The largest reads of our own reader on these servers, so that the bare loops do what it does.
+# The largest reads of our own reader on these servers, so that the bare loops read in the same way.
 GRANIAN_READ = MAX_READ
 GUNICORN_READ = traits_of("gunicorn").largest_read
-DJANGO_READ = 64 << 10  # its own default
+DJANGO_READ = 64 << 10  # Django's default
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a server listens and stores; all of it lies in memory.
+    """The port and folders of a server; all its files are in memory.
 
-    :ivar directory: where it stores what it receives.
+    :ivar directory: where the server stores the uploads.
     :ivar scratch: for temporary files.
     """
 
@@ -39,7 +39,7 @@ class Place:
 
     @classmethod
     def make(cls, folder: Path, port: int) -> Self:
-        """Make the folders."""
+        """Create the folders."""
         place = cls(port, folder / "stored", folder / "scratch", folder / "log")
         place.directory.mkdir(parents=True, mode=0o700)
         place.scratch.mkdir()
@@ -50,11 +50,11 @@ class Place:
 class Contestant:
     """A server that is measured.
 
-    :ivar title: what it is, for the reader of the table.
-    :ivar missing: returns what it needs and is not there, or "".
+    :ivar title: a description for the table.
+    :ivar missing: returns the missing requirement, or "".
     :ivar method: POST sends a form; PUT sends the file as it is.
-    :ivar ours: whether it wants identifiers.
-    :ivar bare: whether it stores the whole body, the form around the file included.
+    :ivar ours: whether uploads need identifiers.
+    :ivar bare: whether the server stores the whole body, including the form around the file.
     :ivar beside: the name of the bare loop on the same server.
     """
 
@@ -79,7 +79,7 @@ def _modules(*names: str) -> Callable[[], str]:
 def _nginx(place: Place) -> list[str]:
     program = _find_nginx()
     values = {"port": place.port, "directory": place.directory, "scratch": place.scratch}
-    # Its workers give up root's rights, and could not write here.
+    # nginx's workers give up root's rights, and could not write here.
     values["user"] = "user root;" if os.geteuid() == 0 else ""
     config = place.scratch / "nginx.conf"
     config.write_text(string.Template((PEERS / "nginx.conf").read_text()).substitute(values))
@@ -190,7 +190,7 @@ def _starlette() -> Iterable[Contestant]:
 
 
 def _django_and_flask() -> Iterable[Contestant]:
-    """Give both as most people run them, and as they measured fastest."""
+    """Yield both in their most common setup, and in the fastest one measured."""
     for name, framework, server, read in (
         ("django", "Django TemporaryFileUploadHandler", "gunicorn", DJANGO_READ),
         ("django-tuned", "Django TemporaryFileUploadHandler", "gunicorn", GUNICORN_READ),

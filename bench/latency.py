@@ -1,4 +1,4 @@
-"""How long the status takes while uploads run as fast as they can."""
+"""The latency of status requests while uploads run as fast as they can."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COLUMNS = (
 
 
 def measure(contestants: Sequence[Contestant], root: Path) -> Table:
-    """Ask ours for the status of uploads, while none and while eight run."""
+    """Measure our server's status requests, without uploads and during eight uploads."""
     table = Table("status", f"GET /upload/status: {_SAMPLES} requests on one connection", COLUMNS)
     with running_all([each for each in contestants if each.name in _MEASURED], root) as field:
         for name, server in list(field.servers.items()):
@@ -80,7 +80,7 @@ def _sample(port: int, identifiers: Sequence[str], expected: str) -> list[float]
 
 @contextlib.contextmanager
 def _load(server: Server, identifiers: Sequence[str]) -> Iterator[None]:
-    """Keep an upload running for each of *identifiers*, from a process of their own."""
+    """Keep an upload running for each of *identifiers*, from a separate process."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     process = context.Process(target=_upload_all, args=(server.place.port, identifiers, stop), daemon=True)
@@ -108,7 +108,7 @@ def _upload_all(port: int, identifiers: Sequence[str], stop: Event) -> None:
 
 
 def _upload(port: int, identifier: str, body: Body, stop: Event) -> None:
-    """Upload under *identifier* again and again; what is finished is cleared."""
+    """Upload under *identifier* repeatedly, and clear each finished upload."""
     query = f"X-Progress-ID={identifier}"
     while not stop.is_set():
         with contextlib.suppress(RequestFailedError, OSError), Connection(port) as connection:

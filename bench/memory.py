@@ -1,4 +1,4 @@
-"""What a concurrent upload costs in memory."""
+"""The memory that a concurrent upload needs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _measure(
     kind: str,
     upload: Callable[[Server, int], None],
 ) -> None:
-    """Add the row of *count* uploads at once, on a server of their own, since memory is seldom given back."""
+    """Add the row of *count* concurrent uploads, on a separate server, since memory is seldom released."""
     with running_all([contestant], root) as field:
         for name, server in list(field.servers.items()):
             with field.excusing(name):
@@ -75,7 +75,7 @@ def _measure(
 
 
 def _upload_one(server: Server) -> None:
-    """Make one upload, after which the server has loaded all that it loads late."""
+    """Make one upload, so that the server has loaded everything that it loads lazily."""
     with Connection(server.place.port) as connection:
         connection.upload("POST", next(targets(server)), Body(Content(1 << 20), multipart=True))
     time.sleep(0.5)
@@ -83,7 +83,7 @@ def _upload_one(server: Server) -> None:
 
 @contextlib.contextmanager
 def _watching(server: Server) -> Iterator[list[int]]:
-    """Give a list of what the server has in memory, which grows while the block runs."""
+    """Provide a list of the server's memory samples, which grows while the block runs."""
     seen = [resident_memory(server.session)]
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What the kernel says of the processes of a server: the whole session that was started for it."""
+"""Processor time and memory of a server's processes: the whole session that was started for it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_SESSION, _UTIME, _STIME = 3, 11, 12  # in /proc/PID/stat, counted behind the name
+_SESSION, _UTIME, _STIME = 3, 11, 12  # in /proc/PID/stat, counted after the name
 
 
 def cpu_seconds(session: int) -> float:
-    """Return the processor time, in user and in kernel mode, that the running processes have had so far."""
+    """Return the processor time, in user and in kernel mode, of the running processes so far."""
     return sum(int(stat[_UTIME]) + int(stat[_STIME]) for _, stat in _processes(session)) / _TICKS
 
 
 def resident_memory(session: int) -> int:
-    """Return the bytes that the processes have in memory, summed."""
+    """Return the resident memory of the processes in bytes, summed."""
     return _memory(session, "VmRSS")
 
 
 def peak_memory(session: int) -> int:
-    """Return the most bytes that each process ever had in memory, summed."""
+    """Return the peak memory of each process in bytes, summed."""
     return _memory(session, "VmHWM")
 
 
@@ -36,7 +36,7 @@ def _processes(session: int) -> Iterator[tuple[int, list[str]]]:
             continue
         try:
             text = Path(f"/proc/{name}/stat").read_text()
-        except OSError:  # ended meanwhile
+        except OSError:  # the process has ended meanwhile
             continue
         stat = text.rpartition(") ")[2].split()
         if int(stat[_SESSION]) == session:

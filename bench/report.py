@@ -1,4 +1,4 @@
-"""Tables, as text for people and as JSON for programs."""
+"""Tables, as text for readers and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEPT = 50  # results of older runs
 
 @dataclass(frozen=True)
 class Column:
-    """A column: the key of its values, its heading, and how many digits a number gets."""
+    """A column: the key of its values, its heading, and the number of digits."""
 
     key: str
     heading: str
@@ -26,9 +26,9 @@ class Column:
 
 @dataclass
 class Table:
-    """One question and its answers.
+    """The results for one question.
 
-    :ivar notes: said below the table, such as who was missing.
+    :ivar notes: printed below the table, such as missing contestants.
     """
 
     name: str
@@ -67,7 +67,7 @@ def _is_numeric(key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def write_json(tables: Sequence[Table], options: Mapping[str, Any]) -> Path:
-    """Write *tables*, with what they were measured on, to a new file; return its path."""
+    """Write *tables*, with a description of the machine, to a new file; return its path."""
     _RESULTS.mkdir(exist_ok=True)
     now = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     path = _RESULTS / f"{now}.json"

@@ -1,4 +1,4 @@
-"""Start, watch and end the servers that are measured."""
+"""Start, monitor and stop the measured servers."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from bench.client import Content
 from bench.contestants import ROOT, Contestant, Place
 from bench.processes import process_ids
 
-_START_TIME = 30.0  # seconds in which a server must listen
-_STOP_TIME = 5.0  # and end
+_START_TIME = 30.0  # seconds within which a server must listen
+_STOP_TIME = 5.0  # seconds within which it must end
 
 
 class ServerFailedError(Exception):
-    """A server did not start, or stored something else than what was sent."""
+    """A server did not start, or did not store the bytes that were sent."""
 
 
 @dataclass
 class Server:
-    """A contestant that runs."""
+    """A running contestant."""
 
     contestant: Contestant
     place: Place
@@ -36,11 +36,11 @@ class Server:
 
     @property
     def session(self) -> int:
-        """The session that all its processes belong to."""
+        """Return the session of all its processes."""
         return self.process.pid
 
     def stored(self) -> list[Path]:
-        """Return the files that it has stored."""
+        """Return the files that the server has stored."""
         return [
             path
             for path in self.place.directory.rglob("*")
@@ -48,7 +48,7 @@ class Server:
         ]
 
     def clear(self) -> None:
-        """Remove what it has stored, and nothing that it needs."""
+        """Remove the stored files, but none that the server needs."""
         for entry in self.place.directory.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
@@ -56,30 +56,30 @@ class Server:
                 entry.unlink(missing_ok=True)
 
     def check(self, size: int) -> None:
-        """Make sure that one file of *size* bytes is there.
+        """Check that one file of *size* bytes is stored.
 
-        :raises ServerFailedError: it is not.
+        :raises ServerFailedError: it is not stored.
         """
         sizes = [path.stat().st_size for path in self.stored()]
         if sizes != [size]:
             raise ServerFailedError(f"stored files of {sizes} bytes instead of one of {size}")
 
     def compare(self, content: Content) -> None:
-        """Make sure that what is stored has *content*.
+        """Check that the stored file has *content*.
 
-        :raises ServerFailedError: it has not.
+        :raises ServerFailedError: it differs.
         """
         with open(self.stored()[0], "rb") as file:
             if any(file.read(len(piece)) != piece for piece in content.pieces()) or file.read(1):
                 raise ServerFailedError("stored other bytes than those that were sent")
 
     def log(self) -> str:
-        """Return the last lines that it wrote."""
+        """Return the last lines of the server's log."""
         return "\n".join(self.place.log.read_text(errors="replace").splitlines()[-15:])
 
 
 class Field:
-    """The contestants that run, one beside the other, and why the others do not.
+    """The running contestants, and the reasons of those that are not running.
 
     :ivar servers: by name, in the order of the table.
     :ivar notes: a sentence for each that is missing or has failed.
@@ -101,10 +101,10 @@ class Field:
 
     @contextlib.contextmanager
     def excusing(self, name: str) -> Iterator[None]:
-        """Let a contestant that fails in this block drop out, and say so."""
+        """Drop a contestant that fails in this block, and report it."""
         try:
             yield
-        except Exception as error:  # whatever it is, the measurements of the others must not be lost
+        except Exception as error:  # any error: the measurements of the others must not be lost
             server = self.servers.pop(name, None)
             say(f"{name} failed: {error!r}\n{server.log() if server else ''}")
             self.notes.append(f"failed: {name}: {error}")
@@ -112,7 +112,7 @@ class Field:
 
 @contextlib.contextmanager
 def running_all(contestants: Iterable[Contestant], root: Path) -> Iterator[Field]:
-    """Run *contestants*, as far as they can, and end them however this block ends."""
+    """Run all *contestants* that can start, and end them however this block ends."""
     entered = Field()
     with contextlib.ExitStack() as stack:
         entered.enter(contestants, root, stack)
@@ -120,7 +120,7 @@ def running_all(contestants: Iterable[Contestant], root: Path) -> Iterator[Field
 
 
 def say(text: str) -> None:
-    """Tell a person who waits how far we are."""
+    """Print progress to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -132,7 +132,7 @@ def running(contestant: Contestant, root: Path) -> Iterator[Server]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(place.scratch)}
     environment |= {"BENCH_DIRECTORY": str(place.directory), **contestant.environment}
     with place.log.open("wb") as log:
-        # In a session of its own, so that all its processes can be found, measured, and ended.
+        # In a separate session, so that all its processes can be found, measured, and ended.
         process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -181,7 +181,7 @@ def _stop(server: Server) -> None:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Hold back a second Ctrl-C, which must not leave servers behind."""
+    """Ignore a second Ctrl-C, which must not leave servers running."""
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

@@ -1,4 +1,4 @@
-"""Many small uploads at once, on connections that are kept."""
+"""Many small concurrent uploads, on keep-alive connections."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from bench.uploads import targets
 SIZE = 10_000
 CLIENTS = 8
 _WARM_UP = 200  # uploads to each contestant before the first round
-_UPLOADS = 2000  # and in each round,
-_TIME = 15.0  # unless this many seconds are over
+_UPLOADS = 2000  # uploads to each contestant in each round
+_TIME = 15.0  # seconds after which a round ends early
 
 COLUMNS = (
     Column("name", "name"),
@@ -31,7 +31,7 @@ COLUMNS = (
 
 
 def measure(contestants: Sequence[Contestant], root: Path, rounds: int) -> Table:
-    """Upload small files to each in turn, *rounds* times after one warm-up."""
+    """Upload small files to each contestant in turn, *rounds* times after one warm-up."""
     rates: dict[str, list[float]] = {}
     costs: dict[str, list[float]] = {}
     table = Table("small", f"Uploads of {SIZE // 1000} KB by {CLIENTS} clients: median of {rounds}", COLUMNS)
@@ -60,7 +60,7 @@ def _ratio(own: Sequence[float], limit: Sequence[float] | None) -> float | None:
 
 
 def _run(server: Server, count: int) -> tuple[float, float]:
-    """Make *count* uploads; return how many there were in a second, and the server's seconds for each."""
+    """Make *count* uploads; return the uploads per second, and the server's processor seconds for each."""
     requests = _requests(server, count)
     before, begun = cpu_seconds(server.session), time.perf_counter()
     done = _send_all(server.place.port, iter(requests), begun + _TIME)
@@ -73,7 +73,7 @@ def _run(server: Server, count: int) -> tuple[float, float]:
 
 
 def _requests(server: Server, count: int) -> list[bytes]:
-    """Return whole requests, made before the clock runs."""
+    """Return whole requests, built before the clock starts."""
     body = Body(Content(SIZE), multipart=server.contestant.method == "POST")
     payload = b"".join(body.pieces())
     method = server.contestant.method
@@ -81,11 +81,11 @@ def _requests(server: Server, count: int) -> list[bytes]:
 
 
 def _send_all(port: int, requests: Iterator[bytes], deadline: float) -> int:
-    """Send *requests*, with as many under way as there are clients; return how many were answered well."""
+    """Send *requests*, one per client at a time; return the number of successful answers."""
     clients = [_Client(port) for _ in range(CLIENTS)]
     by_file = {client.connection.socket.fileno(): client for client in clients}
     done = 0
-    # One thread and epoll: eight threads would cost more than what they measure.
+    # One thread and epoll: eight threads would cost more than the servers that they measure.
     with select.epoll() as poll:
         try:
             for number, client in by_file.items():
@@ -118,7 +118,7 @@ class _Client:
             self.connection.socket.sendall(request)
 
     def receive(self) -> bool:
-        """Take what has come; tell whether an answer is complete."""
+        """Process the received bytes; return whether an answer is complete."""
         if not self._reader.feed(self.connection.socket.recv(65536)):
             return False
         self._reader.answer(0.0)

@@ -1,4 +1,4 @@
-"""One large upload through a node into a real object store, beside boto3 alone; and straight into it, beside curl."""
+"""One large upload through a node into a real object store, compared with boto3; and directly, compared with curl."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Kind:
-    """A store that the tests know how to run.
+    """A kind of store that the tests can run.
 
-    :ivar script: which runs it, and prints its address.
-    :ivar programs: that it needs.
+    :ivar script: the script that runs it, and prints its address.
+    :ivar programs: the programs that it needs.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Kind:
     programs: tuple[str, ...] = ()
 
     def missing(self) -> str:
-        """Return what it needs and is not there, or an empty text."""
+        """Return the missing requirement, or an empty text."""
         return ", ".join(program for program in self.programs if shutil.which(program) is None)
 
 
@@ -66,9 +66,9 @@ KINDS = (
 
 @dataclass
 class Way:
-    """A way into a store.
+    """A way to upload into a store.
 
-    :ivar send: sends all, and returns the seconds that it took.
+    :ivar send: sends the whole content, and returns the seconds.
     :ivar beside: the name of the way that it is compared with.
     """
 
@@ -107,10 +107,10 @@ def measure(root: Path, rounds: int, size: int) -> Table:
 
 @contextlib.contextmanager
 def _noted(table: Table, kind: Kind) -> Iterator[None]:
-    """Say below the table that a store failed, whose place in it is then empty."""
+    """Note a failed store below the table, which then has no rows for it."""
     try:
         yield
-    except Exception as error:  # whatever it is, the measurements of the others must not be lost
+    except Exception as error:  # any error: the measurements of the others must not be lost
         say(f"{kind.name} failed: {error!r}")
         table.notes.append(f"failed: {kind.name}: {error}")
 
@@ -134,7 +134,7 @@ def _rows(kind: Kind, ways: Sequence[Way], size: int) -> Iterator[dict[str, Any]
 
 @contextlib.contextmanager
 def _running_store(kind: Kind, folder: Path) -> Iterator[str]:
-    """Run a store; gives its address."""
+    """Run a store; provide its address."""
     command = [sys.executable, str(kind.script), str(folder)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
@@ -152,7 +152,7 @@ def _running_store(kind: Kind, folder: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _ways(kind: Kind, endpoint: str, root: Path, size: int) -> Iterator[list[Way]]:
-    """Give all ways into a store, each with what it needs."""
+    """Provide all ways into a store, each with its requirements."""
     s3_bucket = f"bench-{uuid.uuid4().hex[:8]}"
     client = make_client(endpoint_url=endpoint, region=_REGION, key_id=kind.key_id, secret=kind.secret)
     client.create_bucket(Bucket=s3_bucket)
@@ -213,7 +213,7 @@ def _send_boto3(arguments: list[str], client: Any, size: int, way: str) -> float
 
 
 def _send_direct(server: Server, manager: UploadManager, file: Path, *, whole: bool = True) -> float:
-    """Send *file* to a signed address; measure the *whole* course, or only curl."""
+    """Send *file* to a presigned URL; measure the *whole* upload, or only curl."""
     identifier = manager.create_identifier()
     query = f"X-Progress-ID={identifier}"
     wish = {"filename": "content", "content-type": "application/octet-stream", "size": file.stat().st_size}

@@ -1,4 +1,4 @@
-"""What we have promised ourselves, and whether it held in this run."""
+"""The performance targets, and whether this run has met them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PEERS = (
     "flask-granian",
 )
 _PROMISES = [
-    # ours, beside, at least so many times as fast
+    # our contestant, the other one, the minimum ratio of their speeds
     ("ours", "nginx", 0.40),
     ("ours-nohash", "nginx", 0.65),
     ("ours-nohash-nosync", "bare-granian", 0.95),
@@ -38,7 +38,7 @@ COLUMNS = (
 
 
 def judge(tables: Sequence[Table]) -> Table:
-    """Return a table of the promises that *tables* can answer."""
+    """Return a table of the targets that *tables* can check."""
     verdicts = Table("targets", "Targets", COLUMNS)
     for table in tables:
         if table.name == "throughput":

@@ -1,4 +1,4 @@
-"""One large upload at a time: megabytes and processor time a second, and memory, beside nginx."""
+"""One large upload at a time: megabytes and processor time per second, and memory, compared with nginx."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.servers import Field, Server, running_all, say
 from bench.uploads import targets
 
 _GIBIBYTE = 1 << 30
-_SETTLE = 0.05  # seconds in which a server ends what it does after it has answered
+_SETTLE = 0.05  # seconds in which a server finishes its work after the answer
 
 COLUMNS = (
     Column("name", "name"),
@@ -34,14 +34,14 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Run:
-    """One upload: its seconds, and the processor time that it took the server."""
+    """One upload: its seconds, and the server's processor time."""
 
     seconds: float
     cpu: float
 
 
 def measure(contestants: Sequence[Contestant], root: Path, rounds: int, size: int) -> Table:
-    """Upload *size* bytes to each in turn, *rounds* times after one warm-up."""
+    """Upload *size* bytes to each contestant in turn, *rounds* times after one warm-up."""
     content = Content(size)
     runs: dict[str, list[Run]] = {}
     peaks: dict[str, int] = {}
@@ -75,10 +75,10 @@ def _upload(server: Server, content: Content, target: str, compare: bool) -> Run
 
 
 def warm(folder: Path, size: int) -> None:
-    """Write and remove a file, so that the memory for the next one is there.
+    """Write and remove a file, so that the memory for the next one is available.
 
-    A virtual machine gives free memory back to its host, and to get it again costs several times what an upload
-    does. Who comes first after a pause would pay that for all.
+    A virtual machine returns free memory to its host, and getting it back takes several times as long as an upload.
+    The first contestant after a pause would pay that cost for all.
     """
     block = os.urandom(1 << 20)
     path = folder / "warm"
@@ -121,7 +121,7 @@ def _table(field: Field, runs: dict[str, list[Run]], peaks: dict[str, int], size
 
 
 def _ratio(own: Sequence[Run], other: Sequence[Run] | None) -> float | None:
-    """Return how fast *own* was in terms of *other*, round by round, since a machine's speed drifts."""
+    """Return the ratio of the speeds of *own* and *other*, round by round, since a machine's speed drifts."""
     if other is None or len(own) != len(other):
         return None
     return median(theirs.seconds / ours.seconds for ours, theirs in zip(own, other, strict=True))

@@ -1,4 +1,4 @@
-"""What an upload to a contestant looks like."""
+"""The manager and request targets for uploads to a contestant."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fileupload.settings import Settings
 
 
 def manager_of(server: Server) -> UploadManager:
-    """Return the manager of the pool of one of ours, as an app on another process would have it."""
+    """Return the manager of the pool of one of our contestants, as an app in another process would have it."""
     return make_manager(Settings.parse({"directory": str(server.place.directory)}))
 
 
 def targets(server: Server) -> Iterator[str]:
-    """Yield the request targets of one upload after the other, each its own."""
+    """Yield the request targets of consecutive uploads, all different."""
     return map(_target_maker(server.contestant, server), itertools.count())
 
 

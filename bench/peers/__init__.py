@@ -1,1 +1,1 @@
-"""What we are measured beside: each stores what it receives in the folder ``$BENCH_DIRECTORY``."""
+"""The servers that fileupload is compared with: each stores its uploads in the folder ``$BENCH_DIRECTORY``."""

@@ -1,4 +1,4 @@
-"""The least that a WSGI app can do with a body: read it, write it to a file; no parsing, no status."""
+"""A minimal WSGI app that reads a body and writes it to a file, without parsing and without a status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ READ_SIZE = int(os.environ.get("BENCH_READ_SIZE", "65536"))
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Store the body as it comes."""
+    """Store the body as it arrives."""
     read = environ["wsgi.input"].read
     received = 0
     with open(new_path(), "xb", buffering=0) as file:
@@ -24,5 +24,5 @@ def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 
 def make_app() -> Any:
-    """Return the app, for servers that want a factory."""
+    """Return the app, for servers that require a factory."""
     return app

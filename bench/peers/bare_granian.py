@@ -1,4 +1,4 @@
-"""The bare loop on granian, set up exactly as ``fileupload serve`` sets it up: ``bare_granian PORT``."""
+"""The bare loop on granian, configured exactly as ``fileupload serve`` configures it: ``bare_granian PORT``."""
 
 from __future__ import annotations
 

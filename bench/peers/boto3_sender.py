@@ -1,4 +1,4 @@
-"""boto3 alone, sending a stream to an object store; a peer of our object pool.
+"""Sending a stream to an object store with boto3 alone; a peer of our object pool.
 
 ``boto3_sender.py WAY ENDPOINT ACCESS_KEY SECRET S3_BUCKET KEY SIZE``: the way is ``parts``, explicit multipart calls by
 two threads, or ``fileobj``, boto3's own ``upload_fileobj`` with four. Prints the seconds that it took.
@@ -23,7 +23,7 @@ _BLOCK = os.urandom(1 << 20)
 
 
 class _Stream(io.RawIOBase):
-    """So many bytes, as a body that arrives would give them."""
+    """A stream of *size* bytes, like an arriving body."""
 
     def __init__(self, size: int) -> None:
         self._left = size

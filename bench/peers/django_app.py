@@ -1,4 +1,4 @@
-"""Django: ``TemporaryFileUploadHandler`` writes to the storage itself, so that the view has only to rename."""
+"""Django: ``TemporaryFileUploadHandler`` writes directly to the storage, so that the view only renames the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.peers.storage import DIRECTORY, new_path
 
 
 class Handler(TemporaryFileUploadHandler):  # type: ignore[misc]
-    """Django's own, with chunks of the size that suits the server."""
+    """Django's handler, with chunks of the size that suits the server."""
 
     chunk_size = int(os.environ.get("BENCH_READ_SIZE", "65536"))
 

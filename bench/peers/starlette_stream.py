@@ -1,4 +1,4 @@
-"""Starlette as fast as it can be: ``request.stream()``, parsed by hand, without a temporary file in between."""
+"""Starlette at its fastest: ``request.stream()``, parsed by hand, without a temporary file in between."""
 
 from __future__ import annotations
 

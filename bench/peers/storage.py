@@ -1,4 +1,4 @@
-"""Where the peers written in Python store what they receive."""
+"""The storage of the peers written in Python."""
 
 from __future__ import annotations
 

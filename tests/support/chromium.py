@@ -1,4 +1,4 @@
-"""The system's Chromium, and what tests do with its pages."""
+"""The system's Chromium, and operations of tests on its pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.waiting import PATIENCE
 
 MILLISECONDS = PATIENCE * 1000
 ARGUMENTS = [
-    "--no-sandbox",  # root, as CI often is, has no other way
+    "--no-sandbox",  # needed to run as root, as CI often does
     "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
@@ -34,7 +34,7 @@ def _launch(playwright: Playwright) -> Browser:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    """The system's Chromium, started once; skip where there is none, unless all programs are required."""
+    """Return the system's Chromium, started once; skip the test if there is none, unless all programs are required."""
     program = shutil.which("chromium")
     if program is None and os.environ.get("FILEUPLOAD_REQUIRE_ALL") == "1":
         pytest.fail("chromium is not installed")
@@ -47,14 +47,14 @@ def chromium() -> Iterator[Browser]:
 
 
 def open_context(browser: Browser, **options: Any) -> BrowserContext:
-    """Return a browser context of its own, with Playwright's options."""
+    """Return a separate browser context, with Playwright's options."""
     context = browser.new_context(**options)
     context.set_default_timeout(MILLISECONDS)
     return context
 
 
 def slow_down(page: Page) -> Callable[[], None]:
-    """Make what *page* sends slow, so that it lasts until the test has looked; return what makes it fast again."""
+    """Throttle the uploads of *page*; return a function that ends the throttling."""
     session = page.context.new_cdp_session(page)
     session.send("Network.enable")
 
@@ -67,7 +67,7 @@ def slow_down(page: Page) -> Callable[[], None]:
 
 
 def wait_on(page: Page, holds: Callable[[], object]) -> None:
-    """Wait until *holds* returns something true, while the page goes on."""
+    """Wait until *holds* returns something true, while the page keeps running."""
     for _ in range(PATIENCE * 10):
         if holds():
             return
@@ -76,7 +76,7 @@ def wait_on(page: Page, holds: Callable[[], object]) -> None:
 
 
 def on_disk(folder: Path, file: FilePayload) -> Path:
-    """Write *file* into *folder*, since large ones take the browser long to take from a test."""
+    """Write *file* into *folder*, since passing large files from a test to the browser is slow."""
     path = folder / file["name"]
     path.write_bytes(file["buffer"])
     return path

@@ -1,4 +1,4 @@
-"""The time of day as this process sees it, which a test can move on instead of waiting."""
+"""The time of day in this process, which a test can advance instead of waiting."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fileupload.pool.s3 import store as s3_store
 
 
 class Clock:
-    """Runs ahead of the real clock, by what a test has added; also for the ages that object stores tell.
+    """A clock ahead of the real one by the time that a test has added; it also shifts the ages of stored objects.
 
-    Other processes, ``time.monotonic`` and what boto3 signs keep the real time.
+    Other processes, ``time.monotonic`` and boto3's signatures keep the real time.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Take the place of the clock until *monkeypatch* ends."""
+        """Replace the clock until *monkeypatch* ends."""
         self._ahead = 0.0  # seconds
         real_time, real_time_ns, time_of_store = time.time, time.time_ns, s3_store._time_of
 
@@ -30,5 +30,5 @@ class Clock:
         monkeypatch.setattr(s3_store, "_time_of", time_of)
 
     def advance(self, seconds: float) -> None:
-        """Let so many seconds pass."""
+        """Advance the clock by this number of seconds."""
         self._ahead += seconds

@@ -1,10 +1,10 @@
-"""Sends files straight to a pool, and dies on the way, one step later each time.
+"""Sends files directly to a pool, and crashes during each upload, one step later each time.
 
 ``crash_process.py KIND ARGUMENTS…``
 
 The kinds are ``directory FOLDER DURABLE`` and ``store SETTINGS EVERY`` (in JSON); with EVERY above 1
-only so many of the steps have their turn. It prints the buckets that it has used, one for each death, and one at the
-end for the upload that came through.
+only every EVERY-th step has a crash. It prints the buckets that it has used, one for each crash, and one at the
+end for the upload that finished.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ CONTENT = b"some bytes, in two parts where those may be small"
 
 
 class Life:
-    """Counts steps, and ends the process before a certain one.
+    """Counts steps, and ends the process before a given one.
 
-    :ivar left: the steps until then; below 0 for no end.
-    :ivar every: from one turn to the next there are so many steps.
+    :ivar left: the number of steps until the crash; below 0 for no crash.
+    :ivar every: the number of steps between two crashes.
     """
 
     left = -1
     every = 1
 
     def step(self, *_: Any, **__: Any) -> None:
-        """Take a step, or die."""
+        """Count a step, or end the process."""
         if self.left == 0:
             os._exit(9)
         self.left -= 1
@@ -60,13 +60,13 @@ def open_directory(life: Life, folder: str, durable: str) -> tuple[Pool, list[in
 
 
 def open_store(life: Life, values: str, every: str) -> tuple[Pool, list[int]]:
-    """The same for a store, of which each request is a step; the client's are none."""
+    """Return the pool of a store, and the sizes of the parts; each request is a step, except the client's own."""
     life.every = int(every)
     settings = Settings.parse(json.loads(values))
     theirs, ours = (s3.open_store(settings, settings.pool)[0].client for _ in ("children", "parent"))
     theirs.meta.events.register("before-call.s3", life.step)
     clients = [theirs, ours]
-    store = S3Store(clients.pop, urlsplit(settings.pool).netloc)  # each process asks for one, which nobody else uses
+    store = S3Store(clients.pop, urlsplit(settings.pool).netloc)  # each process asks for a separate one
     return ObjectPool(store.checked(""), urlsplit(settings.pool).path), [len(CONTENT)]
 
 
@@ -74,7 +74,7 @@ KINDS: dict[str, Callable[..., tuple[Pool, list[int]]]] = {"directory": open_dir
 
 
 def send(pool: Pool, sizes: list[int], bucket: str) -> None:
-    """Send a file, and complete it."""
+    """Send a file, and complete the upload."""
     direct = pool.direct(bucket, begin(pool, sizes, bucket=bucket))
     at = 0
     for number, size in enumerate(sizes, 1):
@@ -84,7 +84,7 @@ def send(pool: Pool, sizes: list[int], bucket: str) -> None:
 
 
 def main(kind: str, *arguments: str) -> None:
-    """Let a child die at each step in turn, until one has come through."""
+    """Let a child crash at each step in turn, until an upload finishes."""
     life = Life()
     pool, sizes = KINDS[kind](life, *arguments)
     for steps in count(step=life.every):

@@ -1,4 +1,4 @@
-"""The contract of direct uploads, as tests: a class that every pool's tests inherit and give a pool to."""
+"""The contract of direct uploads, as tests: each pool's test class inherits this class and provides the pool."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ STATES = ("begun", "in part", "sent", "being completed", "assembled", "done", "f
 
 
 class DirectContract:
-    """Subclass this, and give the fixtures ``pool``, ``reopened`` (as another process sees it) and ``contents``."""
+    """Subclass this, and provide the fixtures ``pool``, ``reopened`` (as another process sees it) and ``contents``."""
 
     def everything(self, pool: Pool) -> list[str]:
-        """Return the names of all that is in the buckets, and of all that stores keep of what is not finished."""
+        """Return the names of everything in the buckets and of all unfinished uploads that the store keeps."""
         raise NotImplementedError
 
     def bytes_in(self, pool: Pool) -> list[str]:
-        """Return those that hold what was sent."""
+        """Return the names of the objects that hold uploaded bytes."""
         raise NotImplementedError
 
     def test_parts_come_in_any_order(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
-        """Parts come at once, the last first, some twice; of one number the last that was whole counts.
+        """Parts arrive concurrently, in reverse order, some twice; the last complete one of each number is kept.
 
-        Of two that come at the same time, our own server may refuse the one that it received first.
+        Of two that arrive at the same time, our own server may refuse the one that it received first.
         """
         sending = addresses(pool, begin(pool, [*map(len, contents)]), contents)
 
@@ -73,14 +73,14 @@ class DirectContract:
 
     @pytest.mark.parametrize("content", [b"", b"only"], ids=["empty", "short"])
     def test_a_single_part(self, pool: Pool, reopened: Pool, content: bytes) -> None:
-        """A small file has one part, and an empty one has one too."""
+        """A small file has one part, and so does an empty one."""
         send_all(pool, begin(pool, [len(content)]), [content])
         assert complete(reopened, hashed=True) == hashlib.sha256(content).hexdigest()
         assert read(pool) == content
         assert len(self.bytes_in(pool)) == 1
 
     def test_a_form(self, pool: Pool, reopened: Pool) -> None:
-        """A form brings the file as a whole, by the store's policy or by our own server; the last one counts."""
+        """A form uploads the whole file, by the store's policy or to our own server; the last form is kept."""
         direct = reopened.direct(ID, begin(pool, [6], form=True))
         form = direct.form(0, 10, "image/png", LIFE)
         for content in (b"first", b"second"):
@@ -92,7 +92,7 @@ class DirectContract:
         assert len(self.bytes_in(pool)) == 1
 
     def test_a_form_that_is_sent_again(self, pool: Pool, reopened: Pool) -> None:
-        """Where our own server takes forms, a newer one supersedes one that is still being received."""
+        """If our own server receives forms, a newer form supersedes one that is still being received."""
         token = begin(pool, [6], form=True)
         direct = pool.direct(ID, token)
         if direct.form(0, 10, "image/png", LIFE) is not None:
@@ -109,7 +109,7 @@ class DirectContract:
         assert len(self.bytes_in(pool)) == 1
 
     def test_what_is_stored_is_told(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
-        """All processes see the parts with numbers, sizes and ETags, and in the status how much, and since when."""
+        """All processes see the numbers, sizes and ETags of the parts, and the status has the size and the time."""
         began = time.time() - HOUR
         token = begin(pool, [*map(len, contents)], at=began)
         status = reopened.bucket(ID).get_status()
@@ -128,7 +128,7 @@ class DirectContract:
         assert sending[0](b"z" * len(contents[0])) != etags[1]
 
     def test_a_part_that_changes_is_noticed(self, pool: Pool, contents: list[bytes]) -> None:
-        """What is sent between a look at the parts and the making of the file is not taken for what was seen."""
+        """A part that changes between the listing of the parts and the assembly of the file is not accepted."""
         sending = send_all(pool, begin(pool, [*map(len, contents)]), contents)
         attempt = pool.resume(ID)
         direct = pool.direct(ID, attempt.token)
@@ -141,7 +141,7 @@ class DirectContract:
         assert self.bytes_in(pool) == []
 
     def test_a_part_that_comes_late(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
-        """What is sent once the file is made, before the upload is done or after, is not in it, and not kept."""
+        """A part that arrives after the file is assembled, before or after completion, is not included and not kept."""
         sending = send_all(pool, begin(pool, [*map(len, contents)]), contents)
         attempt, parts = assemble(reopened)
         for send, content in zip(sending, contents, strict=True):
@@ -160,7 +160,7 @@ class DirectContract:
         assert self.everything(pool) == []
 
     def test_a_form_that_comes_late(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
-        """The same for a form; a store that takes it by itself keeps it beside the file, until the next purge."""
+        """A late form is not included; a store that accepts it keeps it beside the file until the next purge."""
         direct = pool.direct(ID, begin(pool, [6], form=True))
         form = direct.form(0, 10, "image/png", LIFE)
 
@@ -179,12 +179,12 @@ class DirectContract:
                 assert form or len(self.bytes_in(pool)) == 1
             if moment == "done":
                 assert pool.clear(ID)
-        clock.advance(3)  # stores tell ages in seconds
+        clock.advance(3)  # Stores report ages in whole seconds.
         list(pool.purge(1))
         assert self.everything(pool) == []
 
     def test_who_does_not_come_to_say_done(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
-        """A file that was made, and not called done, is found by the next one, who need not make it again."""
+        """A file that was assembled but not marked as done is found by the next attempt and not assembled again."""
         send_all(pool, begin(pool, [*map(len, contents)]), contents)
         attempt, _ = assemble(pool)
         attempt.suspend(attempt.status)
@@ -196,9 +196,9 @@ class DirectContract:
 
     @pytest.mark.full
     def test_a_crash_at_each_step(self, pool: Pool, dying: Callable[[], list[str]]) -> None:
-        """Wherever a process dies: what was sent can be completed, all else begun anew, and in the end nothing is left.
+        """After a crash at any step the upload can be completed or restarted, and no garbage is left.
 
-        The file is right either way.
+        The file has the correct bytes in both cases.
         """
         buckets = dying()
         assert len(buckets) > 8
@@ -209,7 +209,7 @@ class DirectContract:
         assert self.everything(pool) == []
 
     def end_of(self, pool: Pool, bucket: str) -> str:
-        """Bring the upload of a process that died to its end, and check it; return how."""
+        """Finish the upload of a crashed process, check it, and return how it ended."""
         deadline = time.monotonic() + PATIENCE
         while (status := pool.bucket(bucket).get_status()).running:
             assert time.monotonic() < deadline, "it never ends"
@@ -230,7 +230,7 @@ class DirectContract:
     def test_nothing_is_left_of_any_state(
         self, pool: Pool, reopened: Pool, contents: list[bytes], state: str, form: bool
     ) -> None:
-        """Whatever state an upload is in: cleared, nothing of it is left; replaced, nothing but the new one."""
+        """In every state, clearing an upload removes all of it, and replacing it leaves only the new one."""
         for end in ("cleared", "replaced"):
             attempt = self.bring_to(pool, contents, state, form=form)
             if end == "replaced" and state != "done":
@@ -245,13 +245,13 @@ class DirectContract:
 
     @pytest.mark.full_with(place="swift")
     def test_any_state_is_purged(self, pool: Pool, reopened: Pool, contents: list[bytes], clock: Clock) -> None:
-        """Purging removes old uploads in any state with all their files, but for those in use, which can finish."""
+        """Purging removes old uploads in every state with all their files, except those in use, which can finish."""
         buckets = {(state, form): f"{n:032x}" for n, (state, form) in enumerate(product(STATES, (False, True)))}
         running = {}
         for (state, form), bucket in buckets.items():
             if attempt := self.bring_to(pool, contents, state, form=form, bucket=bucket):
                 running[bucket] = attempt
-        clock.advance(3)  # stores tell ages in seconds
+        clock.advance(3)  # Stores report ages in whole seconds.
         assert {each.id for each in reopened.purge(1)} == set(buckets.values()) - set(running)
         for bucket, attempt in running.items():
             direct = pool.direct(bucket, attempt.token)
@@ -265,7 +265,7 @@ class DirectContract:
     def bring_to(
         self, pool: Pool, contents: list[bytes], state: str, *, form: bool, bucket: str = ID
     ) -> Attempt | None:
-        """Begin an upload, and bring it into a state; return its attempt if it is in use."""
+        """Begin an upload and bring it into a state; return its attempt if it is in use."""
         contents = [b"posted"] if form else contents[0::2] if state == "in part" else contents[2:]
         direct = pool.direct(bucket, begin(pool, [*map(len, contents)], form=form, bucket=bucket))
         for number, content in enumerate(contents[: state != "begun"], 1):
@@ -288,7 +288,7 @@ class DirectContract:
         return attempt if state in {"being completed", "assembled"} else None
 
     def test_two_complete_at_once(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
-        """Of several who complete an upload at the same time one does, and the others are told why they did not."""
+        """Of several concurrent attempts to complete an upload one succeeds, and the others get a reason."""
         uploads = [
             DirectUploads(UploadManager(each, Settings.parse({"upload_key": "k" * 32}))) for each in (pool, reopened)
         ]
@@ -313,7 +313,7 @@ class DirectContract:
             assert self.everything(pool) == []
 
     def test_who_was_replaced_takes_nothing_away(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
-        """Who gives up an upload that another has completed, or begun anew, leaves the other's bytes."""
+        """An attempt that gives up an upload that another has completed or restarted leaves the other's bytes."""
         for taken in ("begun anew", "cleared"):
             send_all(pool, begin(pool, [*map(len, contents)]), contents)
             attempt = pool.resume(ID)
@@ -331,7 +331,7 @@ class DirectContract:
     def test_an_upload_whose_parts_still_come_is_not_purged(
         self, pool: Pool, reopened: Pool, contents: list[bytes]
     ) -> None:
-        """What counts is when the last part came; an upload that waits in vain for its parts goes."""
+        """The age of an upload counts from its last part; an upload that receives no parts is purged."""
         token = begin(pool, [*map(len, contents)], at=time.time() - HOUR)
         sending = addresses(pool, token, contents)
         sending[0](contents[0])

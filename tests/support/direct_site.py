@@ -1,4 +1,4 @@
-"""A real server with the middleware before an app, and what a client of direct uploads does with it."""
+"""A real server with the middleware in front of an app, and a client of direct uploads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOT_BYTES = {"lock", "status.json", "progress.json", "alive"}
 
 
 class DirectSite:
-    """An app that answers with what it was given, behind the middleware; all answers are looked at.
+    """An app that answers with the body that it has read, behind the middleware; all error answers are checked.
 
     :ivar seen: the environ of the last request that the app got.
     """
@@ -59,7 +59,7 @@ class DirectSite:
         return self.identifiers[-1]
 
     def ask(self, method: str, address: str, identifier: str = "", **options: Any) -> requests.Response:
-        """Send a request to an address below the upload's, or to a whole one; look at an answer that is an error."""
+        """Send a request to a path below the upload's, or to a whole URL; check an answer that is an error."""
         url = address if "://" in address else f"{self.base}{self.upload}{address}"
         if identifier:
             options["params"] = {"X-Progress-ID": identifier, **options.get("params", {})}
@@ -79,37 +79,37 @@ class DirectSite:
         assert not [identifier for identifier in self.identifiers if identifier in answer.text]
 
     def offer(self, identifier: str, size: int, filename: str = "a ü.png", **wish: Any) -> dict[str, Any]:
-        """Ask for addresses, and get them."""
+        """Ask for presigned URLs that must be granted."""
         answer = self.ask("POST", "/direct", identifier, json={"filename": filename, "size": size, **wish})
         assert answer.status_code == 200, answer.text
         offered: dict[str, Any] = answer.json()
         return offered
 
     def refused(self, identifier: str, wish: Any) -> tuple[int, str]:
-        """Ask for addresses, and get none; return the status and the problem's code."""
+        """Ask for presigned URLs that must be refused; return the status and the problem's code."""
         return outcome(self.ask("POST", "/direct", identifier, data=json.dumps(wish)))
 
     def renewed(self, identifier: str, **query: Any) -> dict[str, Any]:
-        """Ask for the addresses again."""
+        """Ask for the presigned URLs again."""
         answer = self.ask("GET", "/direct", identifier, params=query)
         assert answer.status_code == 200, answer.text
         offered: dict[str, Any] = answer.json()
         return offered
 
     def put(self, url: str, content: Any, **options: Any) -> requests.Response:
-        """Send to an address for PUT."""
+        """Send a PUT to a presigned URL."""
         return self.ask("PUT", url, data=content, **options)
 
     def post(self, offered: Mapping[str, Any], content: bytes, filename: str = "other.bin") -> requests.Response:
-        """Send to an address for a form, as a browser does."""
+        """Post a form to a presigned URL, as a browser does."""
         return self.ask("POST", offered["url"], data=offered["fields"], files={"file": (filename, content)})
 
     def complete(self, identifier: str, **options: Any) -> requests.Response:
-        """Say that all was sent."""
+        """Complete the upload."""
         return self.ask("POST", "/direct/complete", identifier, **options)
 
     def status(self, identifier: str) -> dict[str, Any]:
-        """Return what is known of the upload."""
+        """Return the status of the upload."""
         status: dict[str, Any] = self.ask("GET", "/status", identifier).json()
         return status
 
@@ -122,24 +122,24 @@ class DirectSite:
             return file.read()
 
     def leftovers(self, identifier: str) -> list[str]:
-        """Return all that the pool holds of an upload, beside what is known of it."""
+        """Return everything that the pool holds of an upload, except its status."""
         bucket_id = identifier[:32]
         if isinstance(self.pool, DirectoryPool):
             found = files_in(Path(self.pool.directory, bucket_id[:2], bucket_id))
             return [str(path) for path in found if path.name not in NOT_BYTES]
         assert isinstance(self.pool, ObjectPool)
         below = self.pool.bucket_store(bucket_id).key("f", "")
-        # The note of a form's key stays as long as the upload.
+        # The record of a form's key stays as long as the upload.
         keys = [each.key for each in self.pool.store.list(below) if not each.key.endswith(".form")]
         return keys + [upload for _, upload, _ in self.pool.store.list_multipart_uploads(below)]
 
 
 def outcome(answer: requests.Response) -> tuple[int, str]:
-    """Return the status of an answer of ours, and the problem's code."""
+    """Return the status of one of our answers, and the problem's code."""
     return answer.status_code, answer.json().get("code", "")
 
 
 def slices(content: bytes, offered: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """Yield the address of each part that was offered, and its bytes."""
+    """Yield the address of each offered part, and its bytes."""
     for part in offered["parts"]:
         yield part["url"], content[part["offset"] : part["offset"] + part["size"]]

@@ -1,4 +1,4 @@
-"""What tests put in the place of ``os`` below the directory pool."""
+"""Replacements for ``os`` below the directory pool."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 
 NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
-# Those that can fail; os.close is none, since what it fails at has happened before.
+# Operations that can fail; os.close is not included, since its errors come from earlier operations.
 FALLIBLE = {"open", "mkdir", "write", "fsync", "rename", "unlink", "rmdir", "listdir", "statvfs", "stat", "fstat"}
-# Those that need room, and so go on failing while a disk is full.
+# Operations that need space, and so keep failing while a disk is full.
 NEED_ROOM = {"mkdir", "write", "fsync", "rename", "create"}
 _MAX_OPERATIONS = 300
 
@@ -33,7 +33,7 @@ def refusal_for(error: int) -> tuple[int, str]:
 
 
 class Disk:
-    """Stands for ``os`` in the pool's modules: it counts the operations, and fails at one, or from one on."""
+    """A replacement for ``os`` in the pool's modules that counts the operations, and fails at one, or from one on."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -54,7 +54,7 @@ class Disk:
         return call
 
     def operate(self, name: str) -> None:
-        """Count an operation, and let it fail if it is its turn."""
+        """Count an operation, and raise the error if it is the one that must fail."""
         self.count += 1
         goes_on = self.lasting and (name in NEED_ROOM or self.error not in FULL)
         if self.fail_at and (self.count == self.fail_at or (goes_on and self.count > self.fail_at)):
@@ -71,7 +71,7 @@ class Disk:
 
 
 def for_each_operation(disk: Disk, error: int, lasting: bool, attempt: Callable[[], None]) -> int:
-    """Run *attempt* with the first operation failing, the second, and so on until none is left to fail."""
+    """Run *attempt* with the first operation failing, then the second, and so on until each has failed once."""
     for number in range(1, _MAX_OPERATIONS):
         before = open_resources()
         with disk.failing(number, error, lasting=lasting):
@@ -83,7 +83,7 @@ def for_each_operation(disk: Disk, error: int, lasting: bool, attempt: Callable[
 
 
 def put_below_pool(monkeypatch: pytest.MonkeyPatch, substitute: object, *others: ModuleType) -> None:
-    """Let every module of the pool, and *others*, find *substitute* where it looks for ``os``."""
+    """Let every module of the pool, and *others*, use *substitute* as ``os``."""
     pool = [module for name, module in sys.modules.items() if name.startswith("fileupload.pool.")]
     for module in (*pool, *others):
         if hasattr(module, "os"):

@@ -1,4 +1,4 @@
-"""What is in a folder that other processes change meanwhile."""
+"""Listing of a folder that other processes change concurrently."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def files_in(folder: Path, *, folders: bool = False) -> Iterator[Path]:
-    """Yield the files in *folder*, at any depth, and the folders too if they count.
+    """Yield the files in *folder*, at any depth, and optionally the folders too.
 
-    A folder that goes meanwhile is passed over; ``Path.rglob`` would raise an error.
+    A folder that is removed concurrently is skipped; ``Path.rglob`` would raise an error.
     """
     for root, below, names in os.walk(folder):
         yield from (Path(root, name) for name in (names + below if folders else names))

@@ -50,7 +50,7 @@ multiauth.policies = basicauth
 kinto.record_read_principals = basicauth:{admin}
 """
 
-# What the records' filter does not see: a request with this header goes to the app behind it.
+# A request with this header bypasses the records' filter and goes directly to the app.
 BYPASS = """
 def make_filter(global_conf):
     return lambda app: lambda environ, start: (app.app if "HTTP_X_BYPASS" in environ else app)(environ, start)
@@ -61,7 +61,7 @@ def make_filter(global_conf):
 class KintoSite:
     """A running Kinto.
 
-    :ivar url: of its API, with the version.
+    :ivar url: the URL of its API, with the version.
     """
 
     url: str
@@ -69,12 +69,12 @@ class KintoSite:
 
     @property
     def config(self) -> str:
-        """The path of its Paste file."""
+        """Return the path of its Paste file."""
         return str(self.folder / "site.ini")
 
     @property
     def public(self) -> Path:
-        """The folder of the files."""
+        """Return the folder of the public files."""
         return self.folder / "public"
 
     def stored(self) -> list[bytes]:
@@ -82,7 +82,7 @@ class KintoSite:
         return sorted(path.read_bytes() for path in self.public.rglob("*") if path.is_file())
 
     def request(self, method: str, path: str, *, behind: bool = False, **options: Any) -> requests.Response:
-        """Ask as alice, in front of the filter or behind it."""
+        """Send a request as alice, through the filter or directly to the app."""
         headers = {"X-Bypass": "1"} if behind else {}
         return requests.request(method, self.url + path, auth=ALICE, headers=headers, timeout=PATIENCE, **options)
 
@@ -102,7 +102,7 @@ class KintoSite:
         return record
 
     def write(self, collection: str, name: str, attributes: dict[str, Any]) -> None:
-        """Make a record by hand, also an attachment in it; the collection too."""
+        """Create a record, and its collection, without the filter; the record may have an attachment."""
         self.request("PUT", "/buckets/blog", behind=True)
         self.request("PUT", f"/buckets/blog/collections/{collection}", behind=True)
         path = f"/buckets/blog/collections/{collection}/records/{name}"
@@ -110,7 +110,7 @@ class KintoSite:
 
 
 def admin_id() -> str:
-    """Return what Kinto calls the one who may read all records."""
+    """Return Kinto's id of the user that may read all records."""
     from kinto.core.utils import hmac_digest
 
     return str(hmac_digest(SECRET, ":".join(ADMIN)))
@@ -118,7 +118,7 @@ def admin_id() -> str:
 
 @contextmanager
 def running_site(folder: Path) -> Iterator[KintoSite]:
-    """Run Kinto in *folder*, in a process of its own."""
+    """Run Kinto in *folder*, in a separate process."""
     (folder / "site.ini").write_text(CONFIG.format(secret=SECRET, admin=admin_id()))
     (folder / "bypass.py").write_text(BYPASS)
     log = folder / "log"
@@ -133,7 +133,7 @@ def running_site(folder: Path) -> Iterator[KintoSite]:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """``fileupload records``, called in a folder."""
+    """Runs ``fileupload records`` in a folder."""
 
     folder: Path
 
@@ -149,5 +149,5 @@ class CommandLine:
         )
 
     def read_json(self, *arguments: str, **environ: str) -> Any:
-        """Return what the command says as JSON."""
+        """Return the command's output, decoded from JSON."""
         return json.loads(self(*arguments, "--json", **environ).stdout)

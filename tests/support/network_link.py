@@ -1,4 +1,4 @@
-"""A line to a server, which a test can cut."""
+"""A proxy for connections to a server, which a test can cut."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 class NetworkLink:
     """Passes connections on to *port*, as long as it is not cut.
 
-    :ivar port: where it is reached itself.
+    :ivar port: the port on which it listens.
     """
 
     def __init__(self, port: int) -> None:
@@ -23,7 +23,7 @@ class NetworkLink:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Break all connections, and take none from now on."""
+        """Break all connections, and accept none from now on."""
         with self._changing:
             self._whole = False
             for each in self._open:
@@ -31,11 +31,11 @@ class NetworkLink:
                     each.shutdown(socket.SHUT_RDWR)
 
     def mend(self) -> None:
-        """Take connections again."""
+        """Accept connections again."""
         self._whole = True
 
     def close(self) -> None:
-        """End it."""
+        """Close the proxy."""
         self.cut()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

@@ -1,4 +1,4 @@
-"""What a request can leave in the process that served it."""
+"""Resources that a request can leave open in the process that served it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 def open_resources() -> set[str]:
-    """Return what is open in this process, and what runs in it: descriptors with what they lead to, and threads.
+    """Return the open descriptors of this process, with their targets, and its threads.
 
     Threads and files of earlier tests may end at any time: of two such sets the later one must hold nothing new.
     """

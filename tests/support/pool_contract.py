@@ -1,4 +1,4 @@
-"""The contract of a pool, as tests: a class that every pool's tests inherit and give a pool to."""
+"""The contract of a pool, as tests: each pool's test class inherits this class and provides the pool."""
 
 import io
 import threading
@@ -22,12 +22,12 @@ CONTENT = b"some bytes"
 
 
 def starting() -> UploadStatus:
-    """The first status of an attempt."""
+    """Return the first status of an attempt."""
     return UploadStatus(state=State.STARTING, size=100, started=timestamp(), updated=timestamp())
 
 
 def uploaded(*sizes: int) -> tuple[UploadedFile, ...]:
-    """What a protocol tells of files of these sizes."""
+    """Return what a protocol reports for files of these sizes."""
     return tuple(
         UploadedFile(field="f", filename=f"{n}.bin", content_type="text/plain", size=size, sha256="00")
         for n, size in enumerate(sizes)
@@ -63,7 +63,7 @@ def fail(pool: Pool, bucket_id: str = ID, owner: str = "", at: str | None = None
 
 
 def ago(seconds: float) -> str:
-    """Return the timestamp of so long ago."""
+    """Return the timestamp of *ago* before now."""
     return timestamp(time.time() - seconds)
 
 
@@ -73,7 +73,7 @@ def read(bucket: Bucket, index: int = 0) -> bytes:
         return file.read()
 
 
-# What a file system, an address or an object store might take for something else, or for the same.
+# Names that a file system, an address or an object store might interpret specially or confuse with each other.
 WORDS = (
     *(
         "a",
@@ -119,7 +119,7 @@ WORDS = (
 
 
 def at_once(count: int, run: Callable[[int], bool]) -> list[bool]:
-    """Run something in threads that start together; return what they returned."""
+    """Run a function in threads that start together; return the results."""
     together = threading.Barrier(count)
 
     def wait_and_run(number: int) -> bool:
@@ -131,21 +131,21 @@ def at_once(count: int, run: Callable[[int], bool]) -> list[bool]:
 
 
 class PoolContract:
-    """Subclass this, and give a fixture ``pool``, and ``reopened``: the same pool as another process sees it.
+    """Subclass this, and provide the fixtures ``pool``, and ``reopened``: the same pool as another process sees it.
 
-    :cvar races: how often a race is run; in a store each takes long, and many meet in each.
+    :cvar races: how often a race is run: less often in a store, where each run is slow and has many conflicts.
     """
 
     races = 20
 
     def test_an_absent_bucket_is_none(self, pool: Pool) -> None:
-        """What was never begun is not there, and clearing it tells so."""
+        """A bucket that was never begun is absent, and clearing it reports that nothing was removed."""
         assert pool.find_bucket(ID) is None
         assert list(pool.buckets()) == []
         assert pool.clear(ID) is False
 
     def test_a_begun_upload_is_starting(self, pool: Pool, reopened: Pool) -> None:
-        """From the beginning of an attempt its status is there for all, and no file is."""
+        """Once an attempt begins, every process sees its status, and no file exists yet."""
         attempt = pool.begin(ID, starting())
         bucket = reopened.find_bucket(ID)
         assert bucket is not None
@@ -159,7 +159,7 @@ class PoolContract:
         attempt.fail(starting().failed(TooLarge("big")))
 
     def test_published_progress_is_seen(self, pool: Pool, reopened: Pool) -> None:
-        """What an attempt publishes is what others read."""
+        """Readers see the progress that an attempt publishes."""
         attempt = pool.begin(ID, starting())
         running = UploadStatus(state=State.UPLOADING, filename="a", size=100, received=7, updated=timestamp())
         attempt.publish(running)
@@ -170,7 +170,7 @@ class PoolContract:
         attempt.fail(running.failed(TooLarge("big")))
 
     def test_a_finished_upload_has_its_status_and_bytes(self, pool: Pool, reopened: Pool) -> None:
-        """Done means: the status as given, and the bytes as written."""
+        """A finished upload has the status that was given and the bytes that were written."""
         status = complete(pool, ID, CONTENT, b"", b"x" * 100_000)
         bucket = reopened.find_bucket(ID)
         assert bucket is not None
@@ -199,7 +199,7 @@ class PoolContract:
         complete(pool)
 
     def test_a_discarded_file_never_was(self, pool: Pool) -> None:
-        """The file after a discarded one takes its place."""
+        """The file that follows a discarded one takes its index."""
         attempt = pool.begin(ID, starting())
         store(attempt, b"")
         attempt.discard_file()
@@ -210,7 +210,7 @@ class PoolContract:
         assert read(bucket, 0) == CONTENT
 
     def test_a_failed_attempt_leaves_its_status_only(self, pool: Pool, reopened: Pool) -> None:
-        """After a failure the reason is there, no bytes are, and a new attempt can finish."""
+        """A failed attempt leaves its reason and no bytes, and a new attempt can finish."""
         attempt = pool.begin(ID, starting())
         attempt.create_file().write(CONTENT)
         attempt.fail(starting().failed(TooLarge("too big")))
@@ -222,7 +222,7 @@ class PoolContract:
         complete(pool)
 
     def test_a_refusal_is_kept_where_nothing_runs(self, pool: Pool) -> None:
-        """A refused upload leaves its reason, and does not touch one that runs."""
+        """A refused upload leaves its reason and does not change a running one."""
         pool.record_refusal(ID, starting().failed(TooLarge("big")))
         bucket = pool.find_bucket(ID)
         assert bucket is not None
@@ -235,7 +235,7 @@ class PoolContract:
         assert bucket.is_complete()
 
     def test_a_refusal_makes_no_bucket(self, pool: Pool, reopened: Pool) -> None:
-        """A refusal is told as the status, and is no bucket: it is neither listed nor purged."""
+        """A refusal is reported as the status and creates no bucket: it is neither listed nor purged."""
         status = starting().failed(TooLarge("too big"))
         pool.record_refusal(ID, status)
         found = reopened.bucket(ID).get_status()
@@ -250,7 +250,7 @@ class PoolContract:
         assert reopened.bucket(OTHER).get_status().state is State.UNKNOWN
 
     def test_a_refusal_is_forgotten(self, pool: Pool, reopened: Pool) -> None:
-        """It goes with a clear of its id, also of a bucket that was filled since, and counts for an hour."""
+        """A refusal is removed when its id is cleared, even if the bucket was filled since, and after an hour."""
         pool.record_refusal(ID, starting().failed(TooLarge("big")))
         assert reopened.clear(ID, condition=lambda status: status.state is not State.ERROR) is False
         assert reopened.clear(ID) is True
@@ -266,7 +266,7 @@ class PoolContract:
             assert reopened.bucket(ID).get_status().state is state
 
     def test_refusals_share_a_bounded_room(self, pool: Pool) -> None:
-        """Of two ids with one place the newer refusal is told, and texts are cut to what has room."""
+        """Of two ids with the same slot the newer refusal is reported, and long texts are truncated."""
         neighbour = ID[:8] + OTHER[8:]
         pool.record_refusal(ID, starting().failed(TooLarge("first")))
         long = replace(starting(), filename="ü" * 4000, content_type="x" * 4000, owner="session:" + "f" * 40)
@@ -278,7 +278,7 @@ class PoolContract:
         assert set(found.error or "") == {"x"}
 
     def test_a_refusal_does_not_replace_what_another_owner_has(self, pool: Pool, reopened: Pool) -> None:
-        """The reason of a failed upload is replaced by its owner's refusal alone; what is suspended stays."""
+        """Only a refusal by the same owner replaces the reason of a failed upload; a suspended upload stays."""
         failed = fail(pool, owner="a")
         reopened.record_refusal(ID, replace(starting(), owner="b").failed(TooLarge("other")))
         found = pool.bucket(ID).get_status()
@@ -293,7 +293,7 @@ class PoolContract:
         assert pool.bucket(OTHER).get_status().suspended
 
     def test_what_is_done_is_told_before_it_is_begun(self, pool: Pool, reopened: Pool) -> None:
-        """A bucket is done if it is finished: not where there is none, nor while it runs or after it failed."""
+        """A bucket is done only if it is finished: not if it is absent, running or failed."""
         assert not pool.is_done(ID)
         pool.record_refusal(ID, starting().failed(TooLarge("big")))
         assert not pool.is_done(ID)
@@ -307,7 +307,7 @@ class PoolContract:
         assert not pool.is_done(ID)
 
     def test_the_owner_is_kept_and_not_told(self, pool: Pool, reopened: Pool) -> None:
-        """Who has begun an attempt stands in its status, whatever becomes of it, and in no answer to a client."""
+        """The owner of an attempt is kept in every status and never included in an answer to a client."""
         attempt = pool.begin(ID, replace(starting(), owner="a", resumable=True))
         assert reopened.bucket(ID).get_status().owner == "a"
         attempt.create_file().write(CONTENT)
@@ -324,7 +324,7 @@ class PoolContract:
         assert fail(pool, OTHER, owner="b").owner == reopened.bucket(OTHER).get_status().owner == "b"
 
     def test_a_bucket_is_cleared_under_a_condition(self, pool: Pool, reopened: Pool) -> None:
-        """Where the condition does not hold, the bucket is unchanged: finished, kept, failed, suspended or running."""
+        """If the condition does not hold, the bucket stays unchanged: finished, kept, failed, suspended or running."""
         complete(pool)
         pool.bucket(ID).keep()
         fail(pool, OTHER, owner="a")
@@ -356,7 +356,7 @@ class PoolContract:
 
     @pytest.mark.full_with(place="swift")
     def test_racing_to_keep_and_to_clear(self, pool: Pool, reopened: Pool) -> None:
-        """What was told to be kept is not cleared by those who spare it; what was cleared was never told to be kept."""
+        """Of concurrent calls to keep and to clear an upload exactly one succeeds."""
 
         def is_not_kept(status: UploadStatus) -> bool:
             return not status.kept
@@ -379,7 +379,7 @@ class PoolContract:
             pool.clear(ID)
 
     def test_files_are_kept_and_removed_under_a_condition(self, pool: Pool) -> None:
-        """Where the condition does not hold of the upload, it is not kept, and its file stays."""
+        """If the condition does not hold, the upload is not kept and its file is not removed."""
         complete(pool)
         bucket = pool.bucket(ID)
         with pytest.raises(FileMissing):
@@ -392,7 +392,7 @@ class PoolContract:
         assert bucket.remove_file(condition=lambda status: not status.owner) is True
 
     def test_a_stalled_upload_is_purged(self, pool: Pool, reopened: Pool) -> None:
-        """A running attempt without news for a day, and for the age, goes, and learns of it; others stay."""
+        """A running attempt without a heartbeat for a day and for the age is purged and gets an error; others stay."""
         stalled, younger = "a" * 32, "b" * 32
         attempts = {}
         for bucket_id, seconds in ((stalled, STALLED_AFTER + 60), (younger, STALLED_AFTER - 60)):
@@ -410,7 +410,7 @@ class PoolContract:
         assert pool.find_bucket(stalled) is None
 
     def test_an_upload_that_grows_is_not_stalled(self, pool: Pool, reopened: Pool) -> None:
-        """Bytes that come are news, also where nothing was published since."""
+        """Arriving bytes count as a heartbeat, even if no status was published since."""
         attempt = pool.begin(ID, replace(starting(), updated=ago(STALLED_AFTER + 60)))
         writer = attempt.create_file()
         writer.write(CONTENT)
@@ -420,7 +420,7 @@ class PoolContract:
         attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
 
     def test_a_newer_attempt_supersedes(self, pool: Pool, reopened: Pool) -> None:
-        """The older attempt learns of it when it publishes, and its failure changes nothing."""
+        """A superseded attempt is notified when it publishes, and its failure changes nothing."""
         old = pool.begin(ID, starting())
         old.create_file().write(b"old")
         new = reopened.begin(ID, starting())
@@ -434,7 +434,7 @@ class PoolContract:
         assert read(bucket) == CONTENT
 
     def test_a_superseded_attempt_cannot_finish(self, pool: Pool, reopened: Pool) -> None:
-        """An attempt that was overtaken just before its end changes nothing."""
+        """An attempt that is superseded just before its end changes nothing."""
         old = pool.begin(ID, starting())
         store(old, b"old")
         complete(reopened)
@@ -446,7 +446,7 @@ class PoolContract:
         assert read(bucket) == CONTENT
 
     def test_clearing_ends_a_running_attempt(self, pool: Pool, reopened: Pool) -> None:
-        """A reset takes the bucket from the attempt that runs, whatever it does next."""
+        """A reset takes the bucket from the running attempt, and later operations of that attempt change nothing."""
         attempt = pool.begin(ID, starting())
         store(attempt, CONTENT)
         assert reopened.clear(ID) is True
@@ -460,7 +460,7 @@ class PoolContract:
         self.assert_no_bytes(pool)
 
     def test_a_suspended_upload_is_gone_on_with(self, pool: Pool, reopened: Pool) -> None:
-        """What was stored before a suspension is what is gone on from, elsewhere, as often as it takes."""
+        """A suspended upload is resumed from its stored bytes by another process, any number of times."""
         size = len(CONTENT)
         attempt = pool.begin(ID, replace(starting(), state=State.UPLOADING, resumable=True))
         attempt.create_file().write(CONTENT)
@@ -507,7 +507,7 @@ class PoolContract:
     def test_a_suspended_upload_is_superseded_refused_and_purged(
         self, pool: Pool, reopened: Pool, clock: Clock
     ) -> None:
-        """A new beginning replaces it, a refusal does not, and in time it is purged."""
+        """A suspended upload is replaced by a new attempt, unchanged by a refusal, and purged once it is old."""
         for _ in range(2):
             attempt = pool.begin(ID, replace(starting(), resumable=True))
             attempt.create_file().write(CONTENT)
@@ -520,7 +520,7 @@ class PoolContract:
         self.assert_no_bytes(pool)
 
     def test_a_crash_leaves_a_resumable_upload_to_be_gone_on_with(self, crashed_resumable: Pool) -> None:
-        """After a crash, what is stored is a beginning of what was sent."""
+        """After a crash, the stored bytes of a resumable upload are a prefix of the bytes that were sent."""
         attempt = crashed_resumable.resume(ID)
         writer, stored = attempt.append_file()
         sent = bytes(range(256)) * (10 << 12)
@@ -530,7 +530,7 @@ class PoolContract:
         assert read(crashed_resumable.bucket(ID)) == sent
 
     def test_files_move_out(self, pool: Pool, tmp_path: Path) -> None:
-        """A moved file is at its new place, no longer in the bucket, and the bucket still says done."""
+        """A moved file is at its target and no longer in the bucket, and the bucket is still done."""
         complete(pool, ID, CONTENT, b"second")
         bucket = pool.find_bucket(ID)
         assert bucket is not None
@@ -547,7 +547,7 @@ class PoolContract:
         assert read(bucket, 1) == b"second"
 
     def test_files_are_copied_out(self, pool: Pool, tmp_path: Path) -> None:
-        """A copy is whole where it was wanted, and the file is still in the bucket."""
+        """A copied file is complete at its target and still in the bucket."""
         complete(pool)
         bucket = pool.bucket(ID)
         target = tmp_path / "copy.bin"
@@ -559,7 +559,7 @@ class PoolContract:
             bucket.download_to(target, 1)
 
     def test_a_move_to_nowhere_keeps_the_file(self, pool: Pool, tmp_path: Path) -> None:
-        """Where the target cannot be written the file stays in the bucket."""
+        """A file stays in the bucket if the target of the move cannot be written."""
         complete(pool)
         bucket = pool.find_bucket(ID)
         assert bucket is not None
@@ -568,7 +568,7 @@ class PoolContract:
         assert read(bucket) == CONTENT
 
     def test_open_files_are_seekable_streams(self, pool: Pool) -> None:
-        """The app can read a file in pieces and from any place."""
+        """The app can read a file in pieces and from any offset."""
         complete(pool)
         bucket = pool.find_bucket(ID)
         assert bucket is not None
@@ -577,13 +577,13 @@ class PoolContract:
             assert file.read(2) == CONTENT[5:7]
 
     def test_buckets_are_listed(self, pool: Pool) -> None:
-        """All buckets are listed, whatever their state."""
+        """All buckets are listed in every state."""
         complete(pool)
         fail(pool, OTHER)
         assert {bucket.id for bucket in pool.buckets()} == {ID, OTHER}
 
     def test_purge_removes_what_is_old(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
-        """Finished and failed uploads of the age go; younger ones, and running ones, stay."""
+        """Purging removes old finished and failed uploads and keeps younger and running ones."""
         complete(pool)
         fail(pool, OTHER)
         running = "a" * 32
@@ -597,7 +597,7 @@ class PoolContract:
         attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
 
     def test_a_removed_file_is_gone(self, pool: Pool, reopened: Pool) -> None:
-        """Removing a file is told to one, leaves the others and the status, and opened files stay readable."""
+        """Removing a file is reported once, keeps the other files and the status, and leaves open files readable."""
         complete(pool, ID, CONTENT, b"second")
         bucket, other = pool.find_bucket(ID), reopened.find_bucket(ID)
         assert bucket is not None
@@ -626,7 +626,7 @@ class PoolContract:
         assert read(pool.bucket(ID)) == CONTENT
 
     def test_what_is_kept_may_be_spared(self, pool: Pool) -> None:
-        """Clearing with ``unless_kept`` removes all uploads but those that are kept."""
+        """Clearing with ``unless_kept`` removes all uploads except kept ones."""
         complete(pool)
         pool.bucket(ID).keep()
         complete(pool, OTHER)
@@ -636,7 +636,7 @@ class PoolContract:
         assert pool.clear(ID) is True
 
     def test_what_is_kept_is_not_purged(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
-        """A kept upload stays at any age, is as it was otherwise, and is like any other once it was cleared."""
+        """A kept upload is not purged at any age, is otherwise unchanged, and loses the mark when it is cleared."""
         status = complete(pool)
         bucket = pool.find_bucket(ID)
         assert bucket is not None
@@ -654,7 +654,7 @@ class PoolContract:
         assert [purged.id for purged in reopened.purge(0.01)] == [ID]
 
     def test_only_finished_uploads_are_kept(self, pool: Pool) -> None:
-        """What is not there, or not finished, cannot be kept."""
+        """An upload that is absent or unfinished cannot be kept."""
         with pytest.raises(FileMissing):
             pool.bucket(ID).keep()
         attempt = pool.begin(ID, starting())
@@ -666,14 +666,14 @@ class PoolContract:
 
     @pytest.mark.full_with(place="swift")
     def test_clearing_is_told_to_one(self, pool: Pool, reopened: Pool) -> None:
-        """Of those who clear a bucket at the same time one is told that it did."""
+        """Clearing a bucket concurrently reports success to exactly one caller."""
         for _ in range(self.races):
             complete(pool)
             assert sum(at_once(6, lambda number: (pool, reopened)[number % 2].clear(ID))) == 1
             assert pool.find_bucket(ID) is None
 
     def test_an_interval_lease_is_given_once(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
-        """In an interval, one of all callers gets the lease."""
+        """In each interval, exactly one caller gets the lease."""
         assert [
             pool.acquire_interval_lease(1000),
             reopened.acquire_interval_lease(1000),
@@ -683,7 +683,7 @@ class PoolContract:
         assert reopened.acquire_interval_lease(0.01)
 
     def test_interval_leases_have_names(self, pool: Pool, reopened: Pool) -> None:
-        """A lease of one name is independent of those of other names."""
+        """Leases with different names are independent."""
         assert pool.acquire_interval_lease(1000)
         assert [pool.acquire_interval_lease(1000, "one"), reopened.acquire_interval_lease(1000, "one")] == [True, False]
         assert [
@@ -697,7 +697,7 @@ class PoolContract:
         ]
 
     def test_the_index_gives_back_what_it_took(self, pool: Pool, reopened: Pool) -> None:
-        """A text lies under a key and a name, for all processes, until it is replaced or removed."""
+        """The index returns a text by key and name to all processes, until it is replaced or removed."""
         key = ("app", "first")
         assert pool.index.get(key, "a") is None
         assert pool.index.names(key) == []
@@ -709,7 +709,7 @@ class PoolContract:
         assert (pool.index.get(key, "a"), pool.index.remove(key, "a")) == (None, False)
 
     def test_a_new_name_is_given_once(self, pool: Pool, reopened: Pool) -> None:
-        """What is to be new is stored if there is none of that name, and else the former text stays."""
+        """A new name is stored only if it does not exist; otherwise the existing text stays."""
         key = ("app",)
         assert [pool.index.put(key, "a", "1", new=True), reopened.index.put(key, "a", "2", new=True)] == [True, False]
         assert pool.index.get(key, "a") == "1"
@@ -717,7 +717,7 @@ class PoolContract:
         assert reopened.index.put(key, "a", "3", new=True) is True
 
     def test_names_and_keys_are_listed(self, pool: Pool) -> None:
-        """The names of a key are in order, without those below it; keys are those that hold something."""
+        """The names of a key are listed in order, without nested ones; only keys that hold an entry are listed."""
         for key, name in [(("b",), "z"), (("b",), "a"), (("b", "c", "d"), "x"), (("bc",), "y"), (("e", "f"), "x")]:
             pool.index.put(key, name)
         assert pool.index.names(("b",)) == ["a", "z"]
@@ -732,7 +732,7 @@ class PoolContract:
     @pytest.mark.full_with(place="swift")
     @pytest.mark.parametrize("word", WORDS, ids=range(len(WORDS)))
     def test_words_are_any_text(self, pool: Pool, word: str) -> None:
-        """Words and names of 1 to 140 bytes come back as they were given, and none is taken for another."""
+        """Words and names of 1 to 140 bytes are returned unchanged and never confused with each other."""
         assert pool.index.put((word, word), word, word)
         assert pool.index.put((word,), "x" if word != "x" else "y")
         assert sorted(pool.index.keys((word,))) == [(word,), (word, word)]
@@ -754,7 +754,7 @@ class PoolContract:
 
     @pytest.mark.full_with(place="swift")
     def test_racing_for_a_new_name(self, pool: Pool, reopened: Pool) -> None:
-        """Of many who want the same new name one gets it, and its text is the one that stays."""
+        """Of many callers that race for a new name one succeeds, and its text is kept."""
         for turn in range(self.races):
 
             def put(number: int, name: str = str(turn)) -> bool:
@@ -766,7 +766,7 @@ class PoolContract:
 
     @pytest.mark.full_with(place="swift")
     def test_racing_on_one_key(self, pool: Pool, reopened: Pool) -> None:
-        """While others put and remove under a key, no text is lost and none comes back."""
+        """While other threads put and remove entries under a key, no text is lost and no removed text reappears."""
 
         def work(number: int) -> bool:
             index = (pool, reopened)[number % 2].index
@@ -790,7 +790,7 @@ class PoolContract:
         assert len(keys[0]) >= 32
 
     def test_a_key_that_was_lost_is_put_back(self, pool: Pool, reopened: Pool) -> None:
-        """The first process that misses the key puts back the one that it holds; all others take that."""
+        """The first process that finds the key missing restores its own, and all others adopt it."""
         keys = pool.signing_keys()
         self.lose_key(pool)
         assert pool.signing_keys((*keys, "an-older-one")) == (*keys, "an-older-one")
@@ -801,7 +801,7 @@ class PoolContract:
         raise NotImplementedError
 
     def test_only_ids_name_buckets(self, pool: Pool) -> None:
-        """A name that is no id never reaches the storage."""
+        """A name that is not a valid id never reaches the storage."""
         for name in ("", "..", "../../etc", "a" * 31, "A" * 32, "a" * 32 + "/x"):
             assert pool.find_bucket(name) is None
             with pytest.raises(ValueError, match="not the id"):
@@ -810,7 +810,7 @@ class PoolContract:
                 pool.clear(name)
 
     def test_an_attempt_whose_process_died_is_interrupted(self, crashed: Pool) -> None:
-        """After a crash the status says so, and a new attempt can finish."""
+        """After a crash the status is interrupted, and a new attempt can finish."""
         bucket = crashed.find_bucket(ID)
         assert bucket is not None
         status = bucket.get_status()

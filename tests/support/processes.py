@@ -1,4 +1,4 @@
-"""Servers that tests run as processes, each the leader of a group of its own."""
+"""Servers that tests run as processes, each the leader of its own process group."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.waiting import PATIENCE
 
 
 def start_group(command: Sequence[str], log: Path, **options: Any) -> subprocess.Popen[bytes]:
-    """Start a process that leads a group of its own; what it says goes to *log*.
+    """Start a process that leads its own process group; its output goes to *log*.
 
     :param options: of ``Popen``.
     """
@@ -35,11 +35,11 @@ def start_group(command: Sequence[str], log: Path, **options: Any) -> subprocess
 
 
 def wait_for_line(process: subprocess.Popen[bytes], log: Path, pattern: str) -> tuple[str, ...]:
-    """Return the groups of *pattern*, once a line in the log of a process that starts has it."""
+    """Return the groups of *pattern*, once a line in the log of a starting process matches it."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         ended = process.poll() is not None
-        whole_lines = log.read_text().rpartition("\n")[0]  # of a line half written, a port may be half a number
+        whole_lines = log.read_text().rpartition("\n")[0]  # an incomplete line may have an incomplete port
         if found := re.search(pattern, whole_lines, re.MULTILINE):
             return found.groups()
         if ended:
@@ -56,7 +56,7 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def stop_group(process: subprocess.Popen[bytes]) -> None:
-    """Ask the group to end, and kill what has not ended after a while."""
+    """Ask the group to end, and kill the processes that are still running after a while."""
     with suppress(ProcessLookupError, subprocess.TimeoutExpired):
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(10)
@@ -65,7 +65,7 @@ def stop_group(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """Give a port that nobody else gets, on which servers that share theirs can be started, one after another."""
+    """Reserve a port on which servers with shared ports can be started, one after another."""
     with socket.socket() as reserved:
         for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
             reserved.setsockopt(socket.SOL_SOCKET, option, 1)

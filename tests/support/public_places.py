@@ -10,7 +10,7 @@ from tests.support.stores.fixtures import REGION
 
 
 def public_place(store: S3Store, keys: tuple[str, str]) -> dict[str, Any]:
-    """Return the settings of one that is empty, for who has these *keys*."""
+    """Return the settings of an empty public place, for the account with these *keys*."""
     return {
         "base_path": f"s3://{store.s3_bucket}/public-{uuid.uuid4().hex}",
         "s3_endpoint_url": store.client.meta.endpoint_url,

@@ -1,10 +1,10 @@
-"""How a body can end before its end."""
+"""Failures of reading a body before its end."""
 
 from __future__ import annotations
 
 
 class Stop(BaseException):
-    """What ends a request from outside: a worker's timeout, a greenlet killed, Ctrl-C."""
+    """An exception that ends a request from outside, like a worker's timeout, a killed greenlet, or Ctrl-C."""
 
 
 def silence() -> None:

@@ -40,6 +40,6 @@ class RestApp:
 
 @contextmanager
 def record_server(app: RestApp) -> Iterator[str]:
-    """Serve *app*; give its address."""
+    """Serve *app*; provide its address."""
     with running(make_server("127.0.0.1", 0, app, handler_class=QuietHandler)) as address:
         yield address

@@ -1,4 +1,4 @@
-"""A real server with the app mounted below a path, one that is told of uploads, and what clients do with both."""
+"""A real server with the app mounted below a path, an application that receives its callbacks, and clients of both."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _NOT_BYTES = {"lock", "status.json", "progress.json", "alive"}
 
 
 class Application:
-    """The server of the callback. It answers with the next of *answers*, and with 204 once there are no more.
+    """The server of the callback. It answers with the next of *answers*, and with 204 after the last one.
 
-    :ivar told: the descriptors that it was sent, each with the answer that it gave.
+    :ivar told: the descriptors that it has received, each with its answer.
     :ivar strays: the paths of requests that were not for the callback.
     """
 
@@ -42,7 +42,7 @@ class Application:
         self.told: list[tuple[int, dict[str, Any]]] = []
         self.strays: list[str] = []
         self.url = ""
-        self.silence = threading.Event()  # while a test has it wait, nothing is answered
+        self.silence = threading.Event()  # while a test clears it, nothing is answered
         self.silence.set()
 
     @contextmanager
@@ -75,7 +75,7 @@ class Application:
                 self.silence.set()
 
     def take(self, body: bytes, headers: Message) -> int:
-        """Verify the signature, note what came, and return how it is answered."""
+        """Verify the signature, record the descriptor, and return the answer."""
         expected = "sha256=" + hmac.new(KEY.encode(), body, hashlib.sha256).hexdigest()
         genuine = hmac.compare_digest(headers["X-Fileupload-Signature"], expected)
         status = (self.answers.pop(0) if self.answers else 204) if genuine else 403
@@ -85,12 +85,12 @@ class Application:
 
     @property
     def told_keys(self) -> list[str]:
-        """The identifiers of the uploads of which it has taken note."""
+        """Return the identifiers of the uploads that it has accepted."""
         return [descriptor["identifier"] for status, descriptor in self.told if status == 204]
 
 
 class S3FileupSite:
-    """The app below :data:`MOUNT`, as a client sees it; all answers that are errors are looked at.
+    """The app below :data:`MOUNT`, as a client sees it; all error answers are checked.
 
     :ivar environ: what the server in front adds to each request, such as REMOTE_USER.
     """
@@ -110,7 +110,7 @@ class S3FileupSite:
             yield self
 
     def mounted(self, outside: WSGIApplication) -> WSGIApplication:
-        """Return a WSGI app in which the app is below its path, and *outside* everywhere else."""
+        """Return a WSGI app that has the app below its path, and *outside* everywhere else."""
         inside = validator(self.app)
 
         def choose(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -123,7 +123,7 @@ class S3FileupSite:
         return choose
 
     def ask(self, method: str, address: str, **options: Any) -> requests.Response:
-        """Send a request to an address below the app's, or to a whole one; look at an answer that is an error."""
+        """Send a request to a path below the app's, or to a whole URL; check an answer that is an error."""
         url = address if "://" in address else f"{self.base}{address}"
         answer = requests.request(method, url, timeout=PATIENCE, **options)
         if url.startswith(self.base) and answer.status_code >= 400:
@@ -136,7 +136,7 @@ class S3FileupSite:
         return answer
 
     def got(self, method: str, address: str, **options: Any) -> dict[str, Any]:
-        """Send a request that succeeds; return what it answers."""
+        """Send a request that succeeds; return its answer."""
         answer = self.ask(method, address, **options)
         assert answer.status_code == 200, answer.text
         data: dict[str, Any] = answer.json()
@@ -151,7 +151,7 @@ class S3FileupSite:
         return answer.status_code, answer.json()["code"]
 
     def put_address(self, content: bytes, name: str = "a ü.txt", **other: str) -> dict[str, Any]:
-        """Ask for the address of one file."""
+        """Ask for the presigned URL of one file."""
         query = {"s3_object_name": name, "s3_object_type": "text/plain", "s3_object_size": str(len(content)), **other}
         return self.got("GET", "/s3put/", params=query)
 
@@ -163,7 +163,7 @@ class S3FileupSite:
         return key
 
     def complete(self, key: str, **options: Any) -> requests.Response:
-        """Say that all was sent."""
+        """Complete the upload."""
         return self.ask("POST", "/complete", json={"key": key}, **options)
 
     def bucket_ids(self) -> list[str]:
@@ -179,7 +179,7 @@ class S3FileupSite:
             return file.read()
 
     def leftovers(self) -> list[str]:
-        """Return all that the pool holds of files, finished or not; but for the note of a form's key, which stays."""
+        """Return everything that the pool holds of files, finished or not, except the record of a form's key."""
         if isinstance(self.pool, DirectoryPool):
             folders = [path for path in Path(self.pool.directory).glob("??") if path.is_dir()]
             found = [path for folder in folders for path in files_in(folder)]

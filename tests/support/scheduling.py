@@ -1,4 +1,4 @@
-"""Which tests one worker of pytest-xdist runs, one after another."""
+"""Grouping of tests that one worker of pytest-xdist runs one after another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from xdist.scheduler import LoadScopeScheduling
 
 _SERVER = re.compile(r"tests/integration/servers/.*\[(fileupload-serve|[a-z]+)\b")
-# Tests of these folders share servers or a browser, of which each worker would start its own.
+# Tests of these folders share servers or a browser; otherwise each worker would start separate ones.
 _FOLDERS = {
     "tests/integration/browser/": "browser",
     "tests/integration/examples/": "browser",
@@ -18,7 +18,7 @@ _FOLDERS = {
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
     """Gives a worker all tests of a group: of a WSGI server, of a folder whose tests share servers, or of a file.
 
-    The mode ``loadgroup`` of pytest-xdist 3.8 is of no use: pytest 9.2 ignores what it does to the names of tests.
+    The mode ``loadgroup`` of pytest-xdist 3.8 does not work here: pytest 9.2 ignores its changes of the test names.
     """
 
     def _split_scope(self, nodeid: str) -> str:

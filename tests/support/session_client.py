@@ -19,7 +19,7 @@ from tests.support.wsgi_client import FORM_TYPE, call, file_part, form, make_env
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client got."""
+    """A response, as a client receives it."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -31,12 +31,12 @@ class Answer:
 
     @property
     def outcome(self) -> tuple[int, str]:
-        """The status and the problem's code."""
+        """Return the status and the problem's code."""
         return self.status, self.json["code"]
 
     @property
     def names(self) -> list[str]:
-        """The names of the attachments that it lists."""
+        """Return the names of the attachments in the list."""
         assert self.status == 200, self.body
         return [attachment["name"] for attachment in self.json]
 
@@ -47,7 +47,7 @@ class Answer:
 
 
 class SessionSite:
-    """An app behind session attachments; it answers with the names in the bundle that its path gives."""
+    """An app behind session attachments; it answers with the names in the bundle that its path selects."""
 
     def __init__(self, directory: Path, **settings: Any) -> None:
         self.directory = directory
@@ -60,7 +60,7 @@ class SessionSite:
         self.app_environ: dict[str, Any] = {}
 
     def _behind(self, environ: dict[str, Any], start_response: Any) -> Any:
-        # PEP 3333 wants a dot in the names of such keys; this one is the predecessor's, and apps know it.
+        # PEP 3333 requires a dot in the names of such keys; this one comes from the predecessor, and apps use it.
         assert environ.pop("fileupload")
         return self._checked_app(environ, start_response)
 
@@ -73,7 +73,7 @@ class SessionSite:
         return [json.dumps(names).encode()]
 
     def client(self) -> SessionClient:
-        """Return a client who has never been here."""
+        """Return a new client without cookies."""
         return SessionClient(self)
 
     def check_tidy(self) -> None:
@@ -88,7 +88,7 @@ class SessionClient:
         self.cookies: dict[str, str] = {}
 
     def send(self, method: str, path: str, query: str = "", body: Any = b"", **environ: Any) -> Answer:
-        """Send one request to a percent-encoded *path*; *environ* is laid over what a server would give."""
+        """Send one request to a percent-encoded *path*; *environ* overrides the server's values."""
         if self.cookies:
             cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
             environ = {"HTTP_COOKIE": cookies, **environ}
@@ -111,7 +111,7 @@ class SessionClient:
         return self.send("PUT", f"/attachments/{quote(bundle)}/{quote(name, safe='')}/", query, body, **environ)
 
     def get(self, bundle: str, name: str = "", **environ: Any) -> Answer:
-        """Ask for the list, or for a file."""
+        """Get the list, or a file."""
         path = f"/attachments/{quote(bundle)}/" + (f"{quote(name, safe='')}/" if name else "")
         return self.send("GET", path, **environ)
 
@@ -121,18 +121,18 @@ class SessionClient:
         return self.send("DELETE", path, **environ)
 
     def contents(self, bundle: str) -> dict[str, bytes]:
-        """Return what the bundle holds."""
+        """Return the contents of the bundle."""
         return {name: self.get(bundle, name).body for name in self.get(bundle).names}
 
 
 def entries_of(pool: Pool) -> list[tuple[BundleIndex, BundleEntry]]:
-    """Return all that the index of a pool says of uploads in bundles."""
+    """Return all entries of a pool's index about uploads in bundles."""
     places = [BundleIndex(pool, key) for key in pool.index.keys((SESSIONS,))]
     return [(place, entry) for place in places for entry in place.entries()]
 
 
 def check_tidy(pool: Pool, directory: Path) -> None:
-    """Check that the pool holds live attachments, what is known of them, and nothing else."""
+    """Check that the pool holds only live attachments and their metadata."""
     live: Counter[str] = Counter()
     for place, entry in entries_of(pool):
         assert entry.acceptance is not None, "an upload was announced, and neither accepted nor forgotten"

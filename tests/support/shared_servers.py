@@ -13,22 +13,22 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-_VARIABLE = "FILEUPLOAD_TEST_SERVERS"  # names the socket to the process that began the run
-_TIMEOUT = 600  # seconds in which a server starts
+_VARIABLE = "FILEUPLOAD_TEST_SERVERS"  # the environment variable with the address of that process's socket
+_TIMEOUT = 600  # seconds within which a server must start
 _PREFIX = "fileupload-tests-"
 _MEMORY = "/dev/shm"
-_NEEDED = 8 << 30  # bytes that the servers may take at the same time
+_NEEDED = 8 << 30  # bytes that the servers may use at the same time
 
 
 class SharedServers:
-    """Starts a server when it is first asked for, also by another process; ends all of them in the end.
+    """Starts a server when a process first asks for it, and ends all servers when it is closed.
 
     A server prints its address when it is ready, and ends when its standard input does; so it also ends when this
     process is killed.
     """
 
     def __init__(self) -> None:
-        """Wait for requests of this process and its workers, which find it by the environment."""
+        """Accept requests of this process and its workers, which get the address from the environment."""
         _remove_abandoned()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_memory()))
         self._processes: dict[str, subprocess.Popen[str]] = {}
@@ -60,7 +60,7 @@ class SharedServers:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
-                    start_new_session=True,  # Ctrl-C is for the tests, which end before their servers
+                    start_new_session=True,  # Ctrl-C must reach only the tests, which end before their servers
                 )
                 assert process.stdout is not None
                 self._processes[name] = process
@@ -68,7 +68,7 @@ class SharedServers:
             return self._addresses[name]
 
     def close(self) -> None:
-        """End all servers, and remove what they have stored."""
+        """End all servers, and remove their files."""
         del os.environ[_VARIABLE]
         self._listener.shutdown()
         self._listener.server_close()
@@ -101,19 +101,19 @@ def shared_server(name: str, *command: str) -> str:
 
 
 def _memory() -> str | None:
-    """Return a folder in memory, where no write waits for a disk; None if it is too small, or keeps no metadata."""
+    """Return a folder in memory, where writes need no disk; None if it is too small or does not support attributes."""
     try:
         if shutil.disk_usage(_MEMORY).free < _NEEDED:
             return None
         with tempfile.NamedTemporaryFile(dir=_MEMORY) as file:
-            os.setxattr(file.name, "user.test", b"x")  # Swift needs them
+            os.setxattr(file.name, "user.test", b"x")  # Swift needs the attributes
     except OSError:
         return None
     return _MEMORY
 
 
 def _remove_abandoned() -> None:
-    """Remove what runs have left in memory that were killed."""
+    """Remove the folders in memory of runs that were killed."""
     for path in Path(_MEMORY).glob(f"{_PREFIX}*-*"):
         if not Path("/proc", path.name.removeprefix(_PREFIX).partition("-")[0]).exists():
             shutil.rmtree(path, ignore_errors=True)

@@ -11,14 +11,14 @@ from wsgiref.simple_server import make_server
 
 from tests.integration.servers.run_server import QuietHandler, ThreadedServer
 
-_POLL_INTERVAL = 0.01  # seconds; a server that is told to end does so after as many
+_POLL_INTERVAL = 0.01  # seconds within which a server notices that it must end
 
 WSGIApp = Callable[..., Iterable[bytes]]
 
 
 @contextmanager
 def running(server: socketserver.BaseServer) -> Iterator[str]:
-    """Run *server*, which listens already; gives its address."""
+    """Run *server*, which is already listening; provide its address."""
     thread = threading.Thread(target=server.serve_forever, args=(_POLL_INTERVAL,), daemon=True)
     thread.start()
     try:
@@ -32,7 +32,7 @@ def running(server: socketserver.BaseServer) -> Iterator[str]:
 
 @contextmanager
 def served(app: WSGIApp) -> Iterator[str]:
-    """Serve *app* on a free port, each request in a thread; gives the address."""
+    """Serve *app* on a free port, each request in a thread; provide the address."""
     server = make_server("127.0.0.1", 0, app, server_class=ThreadedServer, handler_class=QuietHandler)
     with running(server) as address:
         yield address

@@ -1,4 +1,4 @@
-"""What a client of direct uploads does, and the protocol at its end, with a pool alone."""
+"""A client of direct uploads, and the server's side of the protocol, on a pool without a server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Send = Callable[[bytes], str]
 
 
 class RefusedError(Exception):
-    """What was sent was not taken."""
+    """An upload or part was refused."""
 
 
 def begin(pool: Pool, sizes: Sequence[int], *, form: bool = False, at: float | None = None, bucket: str = ID) -> str:
@@ -45,7 +45,7 @@ def begin(pool: Pool, sizes: Sequence[int], *, form: bool = False, at: float | N
 
 
 def address(direct: DirectFile, number: int, size: int, expires: float = LIFE) -> Send:
-    """Return what sends a part to its address, which is asked for now; it returns the ETag of what is stored."""
+    """Return a function that sends a part to its address, requested now, and returns the stored part's ETag."""
     url = direct.part_url(number, size, expires)
 
     def send(content: bytes) -> str:
@@ -60,7 +60,7 @@ def address(direct: DirectFile, number: int, size: int, expires: float = LIFE) -
 
 
 def receive(direct: DirectFile, content: bytes, number: int = 1) -> str:
-    """Take a part as our own server does; return its ETag."""
+    """Receive a part as our own server does; return its ETag."""
     try:
         writer = direct.receive_part(number)
         writer.write(content)
@@ -78,13 +78,13 @@ def post(form: Form, content: bytes) -> None:
 
 
 def addresses(pool: Pool, token: str, contents: Sequence[bytes]) -> list[Send]:
-    """Return what sends each part."""
+    """Return the functions that send each part."""
     direct = pool.direct(ID, token)
     return [address(direct, number, len(content)) for number, content in enumerate(contents, 1)]
 
 
 def send_all(pool: Pool, token: str, contents: Sequence[bytes]) -> list[Send]:
-    """Send all parts, and return what sends them again."""
+    """Send all parts, and return the functions that send them again."""
     sending = addresses(pool, token, contents)
     for send, content in zip(sending, contents, strict=True):
         send(content)
@@ -92,7 +92,7 @@ def send_all(pool: Pool, token: str, contents: Sequence[bytes]) -> list[Send]:
 
 
 def assemble(pool: Pool) -> tuple[Attempt, Sequence[Part]]:
-    """Take the upload up, and make its file; it is not done yet."""
+    """Claim the upload, and assemble its file; it is not done yet."""
     attempt = pool.resume(ID)
     direct = pool.direct(ID, attempt.token)
     parts = direct.parts()
@@ -101,7 +101,7 @@ def assemble(pool: Pool) -> tuple[Attempt, Sequence[Part]]:
 
 
 def finish(attempt: Attempt, parts: Sequence[Part]) -> None:
-    """Make the upload done, as the protocol does."""
+    """Mark the upload as done, as the protocol does."""
     size = sum(part.size for part in parts)
     file = UploadedFile(field="", filename="a.bin", content_type="image/png", size=size)
     attempt.finish(replace(attempt.status, resumable=False, suspended=False, direct=None).done((file,), {}))

@@ -1,15 +1,15 @@
-"""Waiting for what other processes and threads do: for the event itself, and for long, since to be slow is no fault."""
+"""Waiting for an event in other processes and threads, with a long time limit, since slowness is not a failure."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-PATIENCE = 120  # seconds after which what should happen has not happened
+PATIENCE = 120  # seconds after which an expected event counts as missing
 
 
 def wait_until(holds: Callable[[], object], problem: Callable[[], str] = lambda: "it did not come to pass") -> None:
-    """Wait until *holds* returns something true; else fail with what *problem* then returns."""
+    """Wait until *holds* returns something true; else fail with the text that *problem* returns."""
     deadline = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < deadline, problem()

@@ -1,4 +1,4 @@
-"""Drives the middleware in-process: requests with scripted bodies, and a look at what they left in the pool."""
+"""Drives the middleware in-process: sends requests with scripted bodies, and inspects the pool."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 
 
 class Stream:
-    """A ``wsgi.input`` that returns at most one of *pieces* from each read: a client, as its packets arrive."""
+    """A ``wsgi.input`` that returns at most one of *pieces* from each read, like packets from a client."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = iter(pieces)
@@ -47,7 +47,7 @@ class Stream:
 
 
 class Clock:
-    """A clock that moves only when a client sends."""
+    """A clock that advances only when a client sends."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -79,7 +79,7 @@ def in_steps(body: bytes, step: int) -> Iterator[bytes]:
 
 
 def part(headers: str, data: bytes | str) -> bytes:
-    """Return one part, up to the line before its boundary; *headers* are lines without an end."""
+    """Return one part, up to the line before its boundary; *headers* are lines without line ends."""
     lines = "".join(line + "\r\n" for line in headers.split("\n"))
     return lines.encode() + b"\r\n" + (data.encode() if isinstance(data, str) else data)
 
@@ -102,7 +102,7 @@ def form(*parts: bytes, boundary: str = BOUNDARY) -> bytes:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the client got."""
+    """A response, as a client receives it."""
 
     status: int
     headers: Mapping[str, str]
@@ -114,12 +114,12 @@ class Answer:
 
     @property
     def outcome(self) -> tuple[int, str | None]:
-        """The status and the problem's code."""
+        """Return the status and the problem's code."""
         return self.status, self.json.get("code")
 
 
 class UploadSite:
-    """The middleware in front of an app that answers with the descriptor it got, on a pool of its own."""
+    """The middleware in front of an app that answers with its request's descriptor, on a separate pool."""
 
     def __init__(self, directory: Path, **settings: Any) -> None:
         self.directory = directory
@@ -131,7 +131,7 @@ class UploadSite:
         self._checked_app = validator(self._app)
 
     def _behind(self, environ: dict[str, Any], start_response: Any) -> Any:
-        # PEP 3333 wants a dot in the names of such keys; this one is the predecessor's, and apps know it.
+        # PEP 3333 requires a dot in the names of such keys; this one comes from the predecessor, and apps use it.
         assert environ.pop("fileupload") is self.manager
         return self._checked_app(environ, start_response)
 
@@ -154,7 +154,7 @@ class UploadSite:
         body: Any = b"",
         **environ: str | bool | None,
     ) -> Answer:
-        """Send one request; *environ* is laid over what a server would give, and None takes away."""
+        """Send one request; *environ* overrides the server's values, and None removes one."""
         status, headers, answer = call(self.as_server, make_environ(method, path, query, body, environ))
         return Answer(status, {name.lower(): value for name, value in headers}, answer)
 
@@ -170,7 +170,7 @@ class UploadSite:
         return self.send("PUT", query=query, body=body, **environ)
 
     def status(self, identifier: str) -> dict[str, Any]:
-        """Return what another process would be told of the upload."""
+        """Return the status of the upload, as another process sees it."""
         answer = self.send("GET", "/upload/status", urlencode({"X-Progress-ID": identifier}))
         return dict(answer.json)
 
@@ -185,17 +185,17 @@ class UploadSite:
         return with_data
 
     def names(self, identifier: str) -> set[str]:
-        """Return what lies in the bucket, at any depth, with the attempt's name as it is."""
+        """Return the names of the files in the bucket, at any depth, including the attempt's name."""
         root = self.directory / identifier[:2] / identifier[:32]
         return {str(path.relative_to(root)) for path in root.rglob("*")}
 
 
 ONLY_STATUS = {"status.json", "lock"}
-NOTHING: set[str] = set()  # what a refusal before the first byte leaves: it makes no bucket
+NOTHING: set[str] = set()  # left by a refusal before the first byte, which creates no bucket
 
 
 def make_environ(method: str, path: str, query: str, body: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a server would give an app; *given* is laid over that, and None takes away.
+    """Return the environ that a server would give an app; *given* overrides it, and None removes a key.
 
     :param body: bytes, or a stream without a length.
     """

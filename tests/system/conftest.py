@@ -1,4 +1,4 @@
-"""Starts ``fileupload serve`` for real, as often as a test wants, on a pool that the servers share."""
+"""Start real ``fileupload serve`` processes on a pool that the servers share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.waiting import PATIENCE
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A running ``fileupload serve``, in a process group of its own."""
+    """A running ``fileupload serve``, in its own process group."""
 
     port: int
     log: Path
@@ -69,7 +69,7 @@ class RunningServer:
 
 
 class Serve(Protocol):
-    """Starts a server."""
+    """A callable that starts a server."""
 
     def __call__(self, *options: str, directory: Path | None = None) -> RunningServer: ...
 
@@ -82,13 +82,13 @@ def pool(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def manager(pool: Path) -> UploadManager:
-    """Return what an app in another process knows of the pool."""
+    """Return the manager of the pool, as an app in another process has it."""
     return make_manager(Settings.parse({"directory": str(pool)}))
 
 
 @pytest.fixture
 def serve(pool: Path, tmp_path: Path) -> Iterator[Serve]:
-    """Start servers; those that still run at the end of the test are killed."""
+    """Provide a function that starts servers; those still running at the end of the test are killed."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def start(*options: str, directory: Path | None = None) -> RunningServer:
@@ -108,7 +108,7 @@ def serve(pool: Path, tmp_path: Path) -> Iterator[Serve]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder on a file system of its own, of 48 megabytes."""
+    """Return a folder on its own file system of 48 megabytes."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounting = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)]
@@ -125,7 +125,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def in_pool(pool: Path) -> Callable[[], list[str]]:
-    """List the files that the pool holds, beside its key."""
+    """List the files in the pool, except its key."""
 
     def names() -> list[str]:
         return sorted(str(path.relative_to(pool)) for path in files_in(pool) if path.name != ".upload_key")
@@ -147,7 +147,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 class MiddlewareClient:
-    """Sends uploads to the middleware, without a server between."""
+    """A client that sends uploads directly to the middleware, without a server in between."""
 
     def __init__(self, pool: Path) -> None:
         self.app = UploadMiddleware(answer_descriptor, directory=str(pool), progress_interval=0, read_size="64K")
@@ -176,7 +176,7 @@ class MiddlewareClient:
         return int(started[0][:3]), answer
 
     def stored(self, identifier: str) -> list[bytes] | None:
-        """Return the files of the upload if it says that it is done, else None."""
+        """Return the files of the upload if its status is done, else None."""
         bucket = self.manager.access_upload_bucket(identifier)
         if bucket is None or not bucket.is_complete():
             return None
@@ -187,7 +187,7 @@ class MiddlewareClient:
         return contents
 
     def names(self, identifier: str) -> list[str]:
-        """Return the names of the files that the bucket holds, but for what may stay of a running attempt."""
+        """Return the names of the files in the bucket, except those that a running attempt may leave."""
         folder = self.pool / identifier[:2] / identifier[:32]
         names = {path.name for path in files_in(folder)}
         return sorted(names - {"alive", "progress.json"})
@@ -202,7 +202,7 @@ class MiddlewareClient:
 
 @pytest.fixture
 def client() -> Iterator[MiddlewareClient]:
-    """Return a client of a pool in memory, where the many uploads of a test are quick."""
+    """Return a client of a pool in memory, for tests with many uploads."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         yield MiddlewareClient(Path(folder, "pool"))

@@ -1,4 +1,4 @@
-"""Serves uploads with as many file descriptors as are given: ``few_descriptors.py POOL LIMIT KEY``.
+"""Serves uploads with a limited number of file descriptors: ``few_descriptors.py POOL LIMIT KEY``.
 
 It prints the port once it listens.
 """

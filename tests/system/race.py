@@ -1,6 +1,6 @@
 """Begins, finishes, fails, clears and reads two uploads at random; several such processes race on one pool.
 
-``python race.py POOL SEED`` prints a line for each thing that may never happen.
+``python race.py POOL SEED`` prints a line for each violation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ACTIONS = 600
 
 
 def upload(pool: DirectoryPool, bucket_id: str, chance: random.Random) -> None:
-    """Fill the bucket, or break off."""
+    """Fill the bucket, or abort the upload."""
     now = timestamp()
     status = UploadStatus(state=State.STARTING, started=now, updated=now)
     data = chance.randbytes(chance.choice((0, 10, 50_000)))
@@ -44,7 +44,7 @@ def upload(pool: DirectoryPool, bucket_id: str, chance: random.Random) -> None:
 
 
 def read(pool: DirectoryPool, bucket_id: str, chance: random.Random) -> None:
-    """Look at the bucket, and complain where it lies."""
+    """Read the bucket, and report inconsistent answers."""
     bucket = pool.find_bucket(bucket_id)
     if bucket is None:
         return
@@ -68,7 +68,7 @@ def clear(pool: DirectoryPool, bucket_id: str, chance: random.Random) -> None:
 
 
 def main(directory: str, seed: int) -> None:
-    """Do what chance says."""
+    """Perform random operations."""
     pool, chance = DirectoryPool(directory, durable=False), random.Random(seed)
     actions: tuple[Callable[[DirectoryPool, str, random.Random], None], ...] = (upload, upload, clear, read)
     for _ in range(ACTIONS):

@@ -1,4 +1,4 @@
-"""Many clients and many processes on one pool: one writer, true bytes, and limits that hold."""
+"""Many clients and processes share one pool: each upload has one writer, correct bytes, and enforced limits."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run_fileupload(*arguments: str) -> str:
 
 
 def begin_half(server: RunningServer, identifier: str, content: bytes, seen_at: RunningServer) -> Any:
-    """Begin an upload, send half of it, and wait until another server tells of it; return the connection."""
+    """Begin an upload, send half of it, and wait until another server reports it; return the connection."""
     connection = server.begin(identifier, len(content))
     connection.send(content[: len(content) // 2])
     wait_until(lambda: seen_at.status(identifier)["state"] == "uploading")
@@ -61,7 +61,7 @@ def begin_half(server: RunningServer, identifier: str, content: bytes, seen_at: 
 
 
 def test_a_newer_attempt_takes_over(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
-    """A stalled upload gives way to a newer one at another server; when it goes on, it is told, and changes nothing."""
+    """A stalled upload is superseded by a newer one at another server, and has no effect when it resumes."""
     first, second = serve(), serve()
     identifier = manager.create_identifier()
     older, newer = some_bytes(1, MEGABYTE), some_bytes(2, MEGABYTE)
@@ -77,7 +77,7 @@ def test_a_newer_attempt_takes_over(serve: Serve, manager: UploadManager, in_poo
 
 
 def test_clear_during_an_upload(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
-    """A running upload that is reset at another server stops with 409, leaves nothing, and may begin again."""
+    """A running upload that is reset at another server stops with 409, leaves nothing, and can be restarted."""
     first, second = serve(), serve()
     identifier, content = manager.create_identifier(), some_bytes(3, MEGABYTE)
     with closing(begin_half(first, identifier, content, second)) as running:
@@ -94,7 +94,7 @@ def test_clear_during_an_upload(serve: Serve, manager: UploadManager, in_pool: I
 
 @pytest.mark.full
 def test_racing_uploads(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
-    """Of ten uploads that race for one identifier, one is done, with the bytes of its sender; all others learn it."""
+    """Of ten uploads that race for one identifier, one is done, with its sender's bytes; all others are refused."""
     servers = [serve(), serve()]
     for turn in range(3):
         identifier = manager.create_identifier()
@@ -123,7 +123,7 @@ def test_racing_uploads(serve: Serve, manager: UploadManager, in_pool: InPool) -
 
 @pytest.mark.full
 def test_uploads_and_resets_at_random(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
-    """However uploads and resets of one identifier meet, each is answered, and the last bytes are whole."""
+    """Concurrent uploads and resets of one identifier are all answered, and the final bytes are complete."""
     servers = [serve(), serve()]
     identifier = manager.create_identifier()
     contents = [some_bytes(number, 70_000) for number in range(24)]
@@ -147,7 +147,7 @@ def test_uploads_and_resets_at_random(serve: Serve, manager: UploadManager, in_p
 
 @pytest.mark.full
 def test_processes_race_on_two_buckets(pool: Path, in_pool: InPool) -> None:
-    """Whatever processes do to a bucket at once, nothing fails, nothing lies, and nothing stays after a reset."""
+    """Concurrent operations on a bucket do not fail or report wrong states, and a reset leaves nothing."""
     pool.mkdir()
     script = str(Path(__file__).with_name("race.py"))
 
@@ -165,7 +165,7 @@ def test_processes_race_on_two_buckets(pool: Path, in_pool: InPool) -> None:
 
 
 def test_processes_agree_on_the_key(pool: Path, manager_of: Callable[[Path], UploadManager]) -> None:
-    """Processes that make the pool's key at the same time all use the same one."""
+    """Processes that create the pool's key at the same time all use the same key."""
     pool.mkdir()
     with ThreadPoolExecutor(6) as threads:
         made = list(threads.map(lambda _: run_fileupload("identifier", "--directory", str(pool)), range(6)))
@@ -181,7 +181,7 @@ def manager_of() -> Callable[[Path], UploadManager]:
 
 
 def test_outdated_uploads_are_removed_once(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
-    """Of all servers on a pool, one in each interval removes what has expired, in passing."""
+    """Of all servers on a pool, exactly one in each interval removes expired uploads while it serves a request."""
     servers = [serve("--set", "expire_after=1s") for _ in range(3)]
     identifiers = [manager.create_identifier() for _ in range(5)]
     for identifier in identifiers:
@@ -190,7 +190,7 @@ def test_outdated_uploads_are_removed_once(serve: Serve, manager: UploadManager,
 
     def all_gone() -> bool:
         for server in servers:
-            server.status(other)  # a request in passing
+            server.status(other)  # a request that triggers the removal
         return all(manager.access_upload_bucket(identifier) is None for identifier in identifiers)
 
     wait_until(all_gone)
@@ -200,13 +200,13 @@ def test_outdated_uploads_are_removed_once(serve: Serve, manager: UploadManager,
 
 
 def removed(servers: list[RunningServer]) -> int:
-    """Return how many uploads the servers say that they removed."""
+    """Return the number of uploads that the servers report as removed."""
     lines = [line for server in servers for line in server.log.read_text().splitlines()]
     return sum(int(line.split()[-4]) for line in lines if line.endswith("outdated uploads removed"))
 
 
 def test_one_turn_for_all_processes(pool: Path) -> None:
-    """Of processes that ask at the same time, one is given the turn."""
+    """Of processes that ask for a lease at the same time, exactly one gets it."""
     pool.mkdir()
     script = (
         "import sys; from fileupload.pool.directory.pool import DirectoryPool;"
@@ -227,7 +227,7 @@ def test_one_turn_for_all_processes(pool: Path) -> None:
         ]
         for process in processes:
             assert process.stdout is not None
-            process.stdout.readline()  # it is ready
+            process.stdout.readline()  # the process is ready
         turns = [int(process.communicate("go\n", timeout=PATIENCE)[0]) for process in processes]
     assert sum(turns) == 1
 
@@ -240,7 +240,7 @@ def free_space(folder: Path) -> int:
 def test_the_reserve_is_never_passed(
     serve: Serve, small_disk: Path, manager_of: Callable[[Path], UploadManager]
 ) -> None:
-    """Parallel uploads, each of which would fit alone, leave the reserve free; those without room get 507."""
+    """Parallel uploads, each of which would fit alone, leave the reserve free; those without space get 507."""
     reserve, size, count = 16 * MEGABYTE, 10 * MEGABYTE, 8
     pool = small_disk / "pool"
     server = serve("--workers", "2", "--set", "min_free_space=16", directory=pool)
@@ -270,7 +270,7 @@ def test_the_reserve_is_never_passed(
     codes = [answer.result() for answer in answers]
     assert set(codes) <= {200, 507}
     assert codes.count(507) > 0
-    # Each may have had one chunk in hand when it looked for the last time.
+    # Each upload may have held one chunk when it checked the free space for the last time.
     assert lowest >= reserve - count * CHUNK
     for identifier, code in zip(identifiers, codes, strict=True):
         if code == 200:
@@ -279,7 +279,7 @@ def test_the_reserve_is_never_passed(
 
 @pytest.mark.full
 def test_many_slow_clients(serve: Serve, manager: UploadManager) -> None:
-    """Two hundred clients that send a little now and then all finish, each with its own bytes."""
+    """Two hundred clients that send small pieces with pauses all finish, each with its own bytes."""
     server = serve()
     count, size = 200, 60_000
     contents = {manager.create_identifier(): some_bytes(number, size) for number in range(count)}
@@ -293,7 +293,7 @@ def test_many_slow_clients(serve: Serve, manager: UploadManager) -> None:
             head = f"PUT /upload?X-Progress-ID={identifier} HTTP/1.1\r\nHost: localhost\r\n"
             connection.sendall(f"{head}Connection: close\r\nContent-Length: {size}\r\n\r\n".encode())
             selector.register(connection, selectors.EVENT_READ, identifier)
-        for at in range(0, size, 6000):  # all of them are on their way until the last round
+        for at in range(0, size, 6000):  # all uploads are running until the last round
             for identifier, connection in sockets.items():
                 connection.sendall(contents[identifier][at : at + 6000])
         while len(answers) < count:
@@ -308,7 +308,7 @@ def test_many_slow_clients(serve: Serve, manager: UploadManager) -> None:
 
 
 def test_the_command_line_tells_of_a_running_upload(serve: Serve, manager: UploadManager, pool: Path) -> None:
-    """``fileupload status``, a process of its own, tells how a running upload stands, and how it ended."""
+    """``fileupload status``, run in a separate process, reports the state of a running upload and its result."""
     server = serve()
     identifier, content = manager.create_identifier(), some_bytes(6, MEGABYTE)
 

@@ -1,4 +1,4 @@
-"""The server is killed at random moments of uploads: no bucket lies about its bytes, and a retry succeeds."""
+"""The server is killed at random moments of uploads: no bucket reports wrong bytes, and a retry succeeds."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 KILLS = 50
 SLICE = 64 << 10
-# Sizes at which a kill comes before, in and after the writes, and around the finish.
+# Sizes at which a kill occurs before, during and after the writes, and around the finish.
 SIZES = (0, 1, 20_000, 300_000, 3_000_000)
 
 
 @dataclass
 class Upload:
-    """An upload that may be killed on its way, as often as it takes."""
+    """An upload that may be interrupted by kills and is sent again until it succeeds."""
 
     identifier: str
     content: bytes
@@ -41,7 +41,7 @@ class Upload:
     kills: int = 0
 
     def send(self, server: RunningServer, progress: threading.Semaphore) -> None:
-        """Send it in slices, each of which is told to *progress*."""
+        """Send the upload in slices, and report each of them to *progress*."""
         try:
             with closing(server.begin(self.identifier, len(self.content))) as connection:
                 for at in range(0, len(self.content), SLICE):
@@ -57,19 +57,19 @@ class Upload:
 
 
 def slices_of(upload: Upload) -> int:
-    """Return how often *upload* tells of its progress."""
+    """Return how often *upload* reports progress."""
     return -(-len(upload.content) // SLICE) + 2
 
 
 def kill_during(uploads: list[Upload], server: RunningServer, chance: random.Random) -> None:
-    """Send *uploads* at the same time, and kill the server somewhere on the way."""
+    """Send *uploads* at the same time, and kill the server at some moment."""
     progress = threading.Semaphore(0)
     threads = [threading.Thread(target=upload.send, args=(server, progress)) for upload in uploads]
     for thread in threads:
         thread.start()
     for _ in range(chance.randrange(sum(map(slices_of, uploads)))):
         assert progress.acquire(timeout=PATIENCE)
-    time.sleep(chance.random() * 0.02)  # not to wait for something: to land between two steps of the server
+    time.sleep(chance.random() * 0.02)  # a random delay, so that the kill falls between two steps of the server
     server.kill()
     for thread in threads:
         thread.join(PATIENCE)
@@ -77,7 +77,7 @@ def kill_during(uploads: list[Upload], server: RunningServer, chance: random.Ran
 
 
 def check_bytes(upload: Upload, manager: UploadManager) -> str:
-    """Check that what the pool says of *upload* is true; return its state."""
+    """Check that the pool's status of *upload* is correct; return its state."""
     bucket = manager.access_upload_bucket(upload.identifier)
     if bucket is None:
         assert not upload.succeeded
@@ -98,9 +98,9 @@ def run_fileupload(*arguments: str) -> None:
 def test_kills_at_random_moments(
     serve: Serve, manager: UploadManager, pool: Path, in_pool: Callable[[], list[str]]
 ) -> None:
-    """After each of 50 kills no bucket says done with other bytes, and in the end every retry succeeded."""
+    """After each of 50 kills no bucket is done with wrong bytes, and in the end every retry succeeds."""
     chance = random.Random(20261120)
-    waiting: list[Upload] = []  # killed on the way, to be sent again
+    waiting: list[Upload] = []  # uploads that were killed, to be sent again
     finished: list[Upload] = []
     kills = 0
     while kills < KILLS:
@@ -154,7 +154,7 @@ def is_free(port: int) -> bool:
 
 
 def test_workers_end_with_their_parent(serve: Serve, manager: UploadManager) -> None:
-    """When only the parent is killed, its workers end too, and the port is free again."""
+    """When only the parent is killed, its workers also end, and the port is free again."""
     server = serve("--workers", "2")
     assert server.put(manager.create_identifier(), b"before").status_code == 200
     wait_until(lambda: len(children_of(server.process.pid)) >= 2)
@@ -166,7 +166,7 @@ def test_workers_end_with_their_parent(serve: Serve, manager: UploadManager) -> 
 
 
 def test_workers_end_with_their_parent_during_an_upload(serve: Serve, manager: UploadManager) -> None:
-    """An upload that runs while the parent is killed completes or fails; its worker ends either way."""
+    """An upload that runs while the parent is killed completes or fails, and its worker ends in either case."""
     server = serve()
     identifier, content = manager.create_identifier(), random.Random(5).randbytes(1 << 20)
     connection = server.begin(identifier, len(content))

@@ -1,4 +1,4 @@
-"""A server with few file descriptors: it refuses the uploads that have none, and the others come through."""
+"""A server with few file descriptors refuses the uploads for which none are left, and the others finish."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ class LimitedServer:
         return connection
 
     def upload(self, identifier: str) -> int:
-        """Send an upload at once; return the status of its answer."""
+        """Send a whole upload; return the status of its answer."""
         with closing(self.begin(identifier)) as connection:
             return self.end(connection)[0]
 
     @staticmethod
     def end(connection: http.client.HTTPConnection) -> tuple[int, str | None]:
-        """Send the other half; return the status of the answer, and after how many seconds to come again."""
-        with suppress(ConnectionError):  # it was refused, and the answer is there
+        """Send the other half; return the status of the answer and its Retry-After in seconds."""
+        with suppress(ConnectionError):  # the upload was refused, and the answer has arrived
             connection.send(CONTENT[len(CONTENT) // 2 :])
         answer = connection.getresponse()
         answer.read()
@@ -79,7 +79,7 @@ class LimitedServer:
 
     @property
     def attempts(self) -> list[Path]:
-        """The folders of attempts in the pool."""
+        """Return the folders of attempts in the pool."""
         shards = [path for path in Path(self.manager.settings.directory).iterdir() if len(path.name) == 2]
         below = [path for shard in shards for path in files_in(shard, folders=True) if path.is_dir()]
         return [path for path in below if len(path.name) == 16]
@@ -100,7 +100,7 @@ def server(tmp_path: Path) -> Iterator[LimitedServer]:
 
 @contextmanager
 def few_left(count: int) -> Iterator[Callable[[int], None]]:
-    """Leave this process so many file descriptors; give what frees some more."""
+    """Leave only *count* free file descriptors in this process; provide a function that frees more."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = max(map(int, os.listdir("/proc/self/fd"))) + 64
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
@@ -140,7 +140,7 @@ def end(attempt: Attempt) -> None:
 
 @pytest.mark.parametrize("durable", [True, False], ids=["durable", "quick"])
 def test_an_upload_begins_only_if_others_can_end(tmp_path: Path, durable: bool) -> None:
-    """While a dozen descriptors are left none begins, and leaves nothing; those that run come through."""
+    """No upload begins or leaves files while only a dozen descriptors are left, and running uploads finish."""
     pool = DirectoryPool(str(tmp_path / "pool"), durable=durable)
     running = [begin(pool) for _ in range(3)]
     with few_left(12):
@@ -157,7 +157,7 @@ def test_an_upload_begins_only_if_others_can_end(tmp_path: Path, durable: bool) 
 
 @pytest.mark.parametrize("end_with", ["finish", "fail", "suspend"])
 def test_an_upload_waits_for_descriptors(tmp_path: Path, end_with: str) -> None:
-    """An upload that finds none left ends once others have given theirs back; its progress waits for the next time."""
+    """An upload without free descriptors ends once others are closed; its progress is published later."""
     pool = DirectoryPool(str(tmp_path / "pool"))
     attempt = begin(pool)
     with few_left(0) as free, ThreadPoolExecutor(1) as threads:
@@ -177,12 +177,12 @@ def test_an_upload_waits_for_descriptors(tmp_path: Path, end_with: str) -> None:
 
 
 def test_a_store_that_cannot_be_connected_to(store: S3Store) -> None:
-    """Where there is no descriptor for a connection to a store, the server is busy, and the store did not fail."""
+    """Without a descriptor for a connection to a store, the server answers busy and does not report a store failure."""
     settings = Settings.parse(access(store.client.meta.endpoint_url, SWIFT_KEYS))
     new, _ = open_store(settings, f"s3://{store.s3_bucket}")
     pool = ObjectPool(new, "descriptors")
     assert pool.bucket(new_id()).get_status().state is State.UNKNOWN
-    new.client.close()  # its connections; all files that it needs are read
+    new.client.close()  # the connections; all files that are needed have been read
     with few_left(0), pytest.raises(OSError, match="cannot be reached") as caught:
         pool.bucket(new_id()).get_status()
     assert isinstance(storage_error(caught.value), ServerBusy)
@@ -191,7 +191,7 @@ def test_a_store_that_cannot_be_connected_to(store: S3Store) -> None:
 
 
 def answer_busy(render: Callable[[UploadError, dict[str, Any]], Response], **environ: str) -> Response:
-    """Return the pipeline's answer to a request that is refused for want of descriptors."""
+    """Return the pipeline's answer to a request that is refused for lack of descriptors."""
     refused: dict[str, Any] = {"REQUEST_METHOD": "GET", **environ}
     return Pipeline(Settings(), render_error=render)._refuse(ServerBusy(), Request(refused))
 
@@ -207,15 +207,15 @@ def answer_busy(render: Callable[[UploadError, dict[str, Any]], Response], **env
     ids=["problem", "page", "Kinto", "s3fileup"],
 )
 def test_each_form_of_an_error_tells_when_to_come_again(answer: Callable[[], Response]) -> None:
-    """Retry-After is in the answer, whatever form the error has in it."""
+    """Every format of the error answer has Retry-After."""
     response = answer()
     assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
 
 
 def test_more_uploads_than_descriptors(server: LimitedServer) -> None:
-    """Of forty slow uploads at once, those are refused with 503 and Retry-After that have no descriptors.
+    """Of forty slow uploads at once, those without descriptors are refused with 503 and Retry-After.
 
-    The others come through, the pool holds them and nothing else, and afterwards all is as before.
+    The others finish, the pool holds only them, and afterwards all descriptors are free again.
     """
     identifiers = [server.manager.create_identifier() for _ in range(UPLOADS)]
     with ExitStack() as stack, ThreadPoolExecutor(UPLOADS) as threads:

@@ -1,4 +1,4 @@
-"""Each file operation of a direct upload fails in turn: the client is told, and nothing that was sent is lost."""
+"""Each file operation of a direct upload fails in turn: the client gets an error, and no uploaded bytes are lost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FAULTS = pytest.mark.parametrize(
 
 
 class Sender:
-    """Sends one file straight to the pool, without a server between."""
+    """A client that sends one file directly to the pool, without a server in between."""
 
     def __init__(self, site: UploadSite, content: bytes) -> None:
         self._site = site
@@ -42,7 +42,7 @@ class Sender:
         return self._site.send(method, f"/upload/direct{address}", query, body)
 
     def offer(self) -> Answer:
-        """Ask for addresses."""
+        """Ask for presigned URLs."""
         answer = self.ask("POST", "", json.dumps({"filename": "a.bin", "size": len(self._content)}).encode())
         whole = {"offset": 0, "size": len(self._content), "url": answer.json.get("url")}
         self._parts = answer.json.get("parts", [whole])
@@ -59,15 +59,15 @@ class Sender:
         assert [self.send(number).status for number in range(len(self._parts))] == [200] * len(self._parts)
 
     def complete(self) -> Answer:
-        """Say that all was sent."""
+        """Complete the upload."""
         return self.ask("POST", "/complete")
 
     def reset(self) -> Answer:
-        """Remove the upload, in whatever state it is."""
+        """Remove the upload in any state."""
         return self._site.send("DELETE", "/upload/status", urlencode({"X-Progress-ID": self.identifier}))
 
     def check_done(self) -> None:
-        """Check that the file is stored, and nothing beside it."""
+        """Check that the file is stored, and nothing else."""
         assert self._site.contents(self.identifier) == [self._content]
         names = {Path(name).name for name in self._site.names(self.identifier)} - {self.attempt}
         assert names - {"alive", "progress.json"} == {"0", "lock", "status.json"}
@@ -75,27 +75,27 @@ class Sender:
 
     @property
     def attempt(self) -> str:
-        """The name of the folder with the file."""
+        """Return the name of the folder with the file."""
         return self._site.manager.pool.bucket(self.identifier[:32]).get_status().attempt
 
 
 @pytest.fixture
 def site() -> Iterator[UploadSite]:
-    """Return a site with a pool in memory, where the many uploads of a test are quick."""
+    """Return a site with a pool in memory, for tests with many uploads."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         yield UploadSite(Path(folder, "pool"), durable=True, direct_part_size="5M")
 
 
 def check_refusal(answer: Answer, error: int) -> None:
-    """Check that the client is told, and what."""
+    """Check that the client gets the expected error."""
     assert answer.outcome == refusal_for(error)
 
 
 @pytest.mark.full
 @FAULTS
 def test_an_offer_on_a_failing_disk(site: UploadSite, disk: Disk, error: int, lasting: bool) -> None:
-    """Whichever operation of an offer fails, the next one is as good as a first one."""
+    """After any operation of an offer fails, the next offer succeeds like a first one."""
 
     def attempt() -> None:
         sender = Sender(site, b"some bytes")
@@ -114,7 +114,7 @@ def test_an_offer_on_a_failing_disk(site: UploadSite, disk: Disk, error: int, la
 @pytest.mark.full
 @FAULTS
 def test_a_part_on_a_failing_disk(site: UploadSite, disk: Disk, error: int, lasting: bool) -> None:
-    """Whichever operation of a part fails, it is whole or not there, and can be sent again."""
+    """After any operation of a part fails, the part is complete or absent, and can be sent again."""
 
     def attempt() -> None:
         at, disk.fail_at = disk.fail_at, 0
@@ -139,7 +139,7 @@ def test_a_part_on_a_failing_disk(site: UploadSite, disk: Disk, error: int, last
 @FAULTS
 @pytest.mark.parametrize("content", [b"some bytes", CONTENT], ids=["whole", "parts"])
 def test_completing_on_a_failing_disk(site: UploadSite, disk: Disk, content: bytes, error: int, lasting: bool) -> None:
-    """Whichever operation of completing fails, all that was sent is there for the next try."""
+    """After any operation of completing fails, all uploaded parts are available to the next attempt."""
 
     def attempt() -> None:
         at, disk.fail_at = disk.fail_at, 0
@@ -152,7 +152,7 @@ def test_completing_on_a_failing_disk(site: UploadSite, disk: Disk, content: byt
         if answer.status != 200:
             check_refusal(answer, error)
             assert error == errno.EIO or not any("whole" in name for name in site.names(sender.identifier))
-            # On a disk that goes on failing it may be done, and not be taken back.
+            # On a disk that keeps failing the upload may be done without a way to undo it.
             assert sender.complete().status in ({200, 409} if lasting else {200})
         sender.check_done()
         disk.count = counted
@@ -167,14 +167,14 @@ REPLACED = {(409, "superseded"), (404, "not-direct")}
 @pytest.mark.parametrize("content", [b"some bytes", CONTENT], ids=["whole", "parts"])
 @pytest.mark.parametrize("anew", [False, True], ids=["cleared", "begun anew"])
 def test_a_reset_at_any_moment(site: UploadSite, disk: Disk, content: bytes, anew: bool) -> None:
-    """Whenever a reset comes, or another beginning, who completes is told so, and nothing of it is left."""
+    """Completion that a reset or restart overtakes at any operation is refused with a reason, and leaves nothing."""
     threads: list[threading.Thread] = []
 
     def operate(name: str) -> None:
         disk.count += 1
         if disk.count == disk.fail_at:
             threads[-1].start()
-            threads[-1].join(0.05)  # if it must wait for a lock that is held here, it goes on when it can
+            threads[-1].join(0.05)  # a reset that waits for a lock held here continues later
 
     disk.operate = operate  # type: ignore[method-assign]
 
@@ -193,7 +193,7 @@ def test_a_reset_at_any_moment(site: UploadSite, disk: Disk, content: bytes, ane
         if answer.status == 200 and (anew or counted < at):
             sender.check_done()
         elif answer.status != 200:
-            # Who begins anew before all else has sent nothing yet, and it is that upload which is completed.
+            # An upload that restarts before everything else has no parts yet, and it is the one that is completed.
             assert answer.outcome in REPLACED | ({(400, "incomplete")} if anew else set())
         if anew and answer.outcome in REPLACED:
             other.send_all()

@@ -1,4 +1,4 @@
-"""The line to the store is cut during a direct upload: a clear answer, and nothing that was sent is lost."""
+"""The connection to the store is cut during a direct upload: the answer is clear, and no uploaded bytes are lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Open = Callable[[S3Store, tuple[str, str]], tuple[DirectSite, NetworkLink]]
 
 @pytest.fixture
 def open_site() -> Iterator[Open]:
-    """Serve a site whose line to its store can be cut."""
+    """Serve a site whose connection to its store can be cut."""
     with ExitStack() as held:
 
         def run(store: S3Store, keys: tuple[str, str]) -> tuple[DirectSite, NetworkLink]:
@@ -50,7 +50,7 @@ def open_site() -> Iterator[Open]:
 
 
 def complete_later(site: DirectSite, identifier: str) -> None:
-    """Complete an upload, once it is known that nobody is at it any more; it may be done, and the answer was lost."""
+    """Complete an upload once its last attempt no longer counts as running; it may already be done."""
     wait_until(lambda: not site.manager.get_status(identifier).running)
     done = site.status(identifier)["state"] == "done"
     answer = site.complete(identifier)
@@ -59,7 +59,7 @@ def complete_later(site: DirectSite, identifier: str) -> None:
 
 
 def test_the_store_is_away(store: S3Store, open_site: Open) -> None:
-    """With all the retries of a real site: at the offer, while a part comes, at the end; then all goes on."""
+    """During an outage of the store the offer and the completion get errors, and afterwards the upload continues."""
     site, line = open_site(store, SWIFT_KEYS)
     identifier = site.identifier()
     line.cut()
@@ -77,7 +77,7 @@ def test_the_store_is_away(store: S3Store, open_site: Open) -> None:
 
 
 class Break:
-    """Cuts the line of a site before one of the requests that are counted from now on.
+    """Cuts the connection of a site before one of the requests that are counted from now on.
 
     :ivar came: whether there was such a request.
     """
@@ -107,7 +107,7 @@ class Break:
 
 
 def at_each_request(run: Callable[[int], bool]) -> int:
-    """Call *run* with 1, 2 and so on, some at once, until it says that there was no such request; return how many."""
+    """Call *run* with 1, 2 and so on, some concurrently, until no such request occurs; return how many occurred."""
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         for first in count(1, _AT_ONCE):
             came = list(threads.map(run, range(first, first + _AT_ONCE)))
@@ -121,7 +121,7 @@ def at_each_request(run: Callable[[int], bool]) -> int:
 def test_the_line_breaks_at_any_request(
     ceph_store: S3Store, open_site: Open, monkeypatch: pytest.MonkeyPatch, back_at_once: bool
 ) -> None:
-    """Whichever request of completing the line breaks at, what was sent is completed by the next attempt."""
+    """If the connection breaks at any request of completing, the next attempt completes the upload."""
     monkeypatch.setattr(s3_client, "_ATTEMPTS", 1)
 
     def complete(number: int) -> bool:
@@ -149,9 +149,9 @@ def test_the_line_breaks_at_any_request(
 def test_the_line_breaks_at_any_request_of_an_offer(
     ceph_store: S3Store, open_site: Open, monkeypatch: pytest.MonkeyPatch, back_at_once: bool
 ) -> None:
-    """Whichever request of an offer the line breaks at, the next offer is as good as a first one.
+    """If the connection breaks at any request of an offer, the next offer succeeds like a first one.
 
-    If the store could be told so, nothing is left of one that did not begin.
+    Nothing of an offer that failed to begin is left, if the store could be reached to remove it.
     """
     monkeypatch.setattr(s3_client, "_ATTEMPTS", 1)
 

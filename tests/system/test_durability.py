@@ -1,8 +1,8 @@
-"""The machine loses its power at any moment of an upload: what the disk then holds never lies.
+"""After a power failure at any moment of an upload, the disk holds no bucket with wrong bytes.
 
-The file operations of one upload are recorded. Of each beginning of that sequence, all that was not yet synced
-may have reached the disk or not: the bytes of files, and the names in folders, in any order. Every such disk is
-built, and the pool on it is asked.
+The file operations of one upload are recorded. For each prefix of that sequence, any of the changes that are not
+yet synced may have reached the disk: the bytes of files, and the names in folders, in any order. Every such disk is
+built, and the pool on it is checked.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from tests.system.conftest import MiddlewareClient
 
 CONTENTS = (b"first" * 30_000, b"", b"third")
-RANDOM_DISKS = 10  # for each moment, beside the systematic ones
+RANDOM_DISKS = 10  # random disks for each moment, beside the systematic ones
 
 
 @dataclass(eq=False)
 class Inode:
-    """A file without its names, and all that was written to it."""
+    """A file without its names, and everything that was written to it."""
 
     data: bytearray = field(default_factory=bytearray)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One operation: what it did to which folder or file.
+    """One operation, and the folder or file that it changed.
 
     :ivar kind: write or sync of an inode; mkdir, link or unlink of a path; sync of a folder.
     """
@@ -48,7 +48,7 @@ class Step:
 
 
 class Recorder:
-    """Stands for ``os`` in the pool's modules, and notes what reaches the disk."""
+    """A replacement for ``os`` in the pool's modules that records the changes on the disk."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -109,17 +109,17 @@ class Recorder:
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """Record what the pool does to the disk."""
+    """Record the pool's operations on the disk."""
     recorder = Recorder()
     put_below_pool(monkeypatch, recorder)
     return recorder
 
 
-Disk = dict[str, bytes | None]  # what lies at each path; None: a folder
+Disk = dict[str, bytes | None]  # the inode at each path; None: a folder
 
 
 class Moment:
-    """The disk after some of the steps, for whatever part of what was not synced has reached it."""
+    """The disk after some of the steps, for any part of the unsynced changes."""
 
     def __init__(self, steps: list[Step]) -> None:
         self._steps = steps
@@ -129,14 +129,14 @@ class Moment:
         self._open = [at for at in names if at not in self._sure]
 
     def disks(self, chance: random.Random) -> Iterator[Disk]:
-        """Yield the disks that a loss of power may leave."""
+        """Yield the disks that a power failure may leave."""
         for share in (0.0, 0.5, 1.0):
             for kept in self._choices(chance):
                 yield self._disk(self._sure | kept, share)
 
     def _choices(self, chance: random.Random) -> Iterator[set[int]]:
         for count in range(len(self._open) + 1):
-            yield set(self._open[:count])  # in the order in which they were made
+            yield set(self._open[:count])  # in the order of their creation
         for one in self._open:
             yield {one}
             yield set(self._open) - {one}
@@ -144,7 +144,7 @@ class Moment:
             yield {at for at in self._open if chance.random() < 0.5}
 
     def _disk(self, kept: set[int], share: float) -> Disk:
-        """Return the disk with the *kept* names, and that *share* of the bytes that no sync made sure of."""
+        """Return the disk with the *kept* names, and that *share* of the unsynced bytes."""
         inodes: dict[str, Inode | None] = {}
         for at in sorted(kept):
             step = self._steps[at]
@@ -167,7 +167,7 @@ class Moment:
 
 
 def build(disk: Disk, root: Path, pool: Path) -> None:
-    """Make *disk*, recorded in *pool*, in the folder *root*; what has no folder is not there."""
+    """Create *disk*, recorded in *pool*, in the folder *root*; files without a folder are left out."""
     shutil.copyfile(pool / ".upload_key", root / ".upload_key")
     for path, content in sorted(disk.items()):
         target = root / Path(path).relative_to(pool)
@@ -180,7 +180,7 @@ def build(disk: Disk, root: Path, pool: Path) -> None:
 
 
 def check(client: MiddlewareClient, identifier: str, body: bytes, *, answered: bool) -> None:
-    """Check that the upload on this disk is whole or does not say that it is, and can be sent again."""
+    """Check that the upload on this disk is complete or not reported as done, and can be sent again."""
     stored = client.stored(identifier)
     if stored is not None:
         assert stored == list(CONTENTS)
@@ -195,7 +195,7 @@ def check(client: MiddlewareClient, identifier: str, body: bytes, *, answered: b
 def test_power_lost_at_any_moment(
     client: MiddlewareClient, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever was not yet synced is lost or kept: no bucket is done with other bytes, and a retry succeeds."""
+    """If any unsynced changes are lost or kept, no bucket is done with wrong bytes, and a retry succeeds."""
     identifier, body = client.manager.create_identifier(), client.make_form(*CONTENTS)
     code, _ = client.send(identifier, body, form=True)
     assert code == 200

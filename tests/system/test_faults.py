@@ -1,4 +1,4 @@
-"""Each file operation of an upload fails in turn: the client gets an answer, and the pool stays true."""
+"""Each file operation of an upload fails in turn: the client gets an answer, and the pool stays consistent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONTENT = bytes(range(256)) * 1000
 
 
 def check_answer(code: int, answer: dict[str, Any], error: int) -> None:
-    """Check that the client is told, and what."""
+    """Check that the client gets the expected error."""
     if code == 200:
         assert answer["state"] == "done"
     else:
@@ -31,7 +31,7 @@ def check_answer(code: int, answer: dict[str, Any], error: int) -> None:
     ids=["ENOSPC", "EDQUOT-once", "EIO", "EIO-once", "EMFILE-once"],
 )
 def test_a_failing_disk(client: MiddlewareClient, disk: Disk, error: int, lasting: bool, form: bool) -> None:
-    """Whichever operation fails, the answer is 507, 503 or 500, no half file is called done, and a retry succeeds."""
+    """If any operation fails, the answer is 507, 503 or 500, no partial file is done, and a retry succeeds."""
     body, contents = (client.make_form(CONTENT, CONTENT), [CONTENT, CONTENT]) if form else (CONTENT, [CONTENT])
 
     def attempt() -> None:
@@ -42,7 +42,7 @@ def test_a_failing_disk(client: MiddlewareClient, disk: Disk, error: int, lastin
         stored = client.stored(identifier)
         assert stored == contents or (stored is None and code != 200)
         if code != 200:
-            if stored:  # it was made durable in the end, though the answer could not say so
+            if stored:  # the upload was made durable in the end, though the answer was an error
                 assert client.manager.clear_upload_bucket(identifier)
             assert client.send(identifier, body, form=form)[0] == 200
             assert client.stored(identifier) == contents
@@ -54,7 +54,7 @@ def test_a_failing_disk(client: MiddlewareClient, disk: Disk, error: int, lastin
 @pytest.mark.full
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EMFILE], ids=errno.errorcode.get)
 def test_a_finished_upload_survives_a_failing_disk(client: MiddlewareClient, disk: Disk, error: int) -> None:
-    """Whichever operation of a second upload fails, the finished one keeps its bytes."""
+    """If any operation of a second upload fails, the finished one keeps its bytes."""
     identifier = client.manager.create_identifier()
     assert client.send(identifier, CONTENT, form=False)[0] == 200
 
@@ -70,13 +70,13 @@ def test_a_finished_upload_survives_a_failing_disk(client: MiddlewareClient, dis
 @pytest.mark.full
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EMFILE], ids=errno.errorcode.get)
 def test_a_refusal_survives_a_failing_disk(client: MiddlewareClient, disk: Disk, error: int) -> None:
-    """Whichever operation fails while a refusal is noted, the client gets the refusal or the disk's error."""
+    """If any operation fails while a refusal is recorded, the client gets the refusal or the disk's error."""
     done, new = client.manager.create_identifier(), client.manager.create_identifier()
     assert client.send(done, CONTENT, form=False)[0] == 200
 
     def attempt() -> None:
         for identifier in (done, new):
-            code, _ = client.send(identifier, b"x", form=True)  # no boundary in it: refused while it is read
+            code, _ = client.send(identifier, b"x", form=True)  # without a boundary: refused while the body is read
             assert code in {400, 409, refusal_for(error)[0]}
         disk.fail_at = 0
         assert client.stored(done) == [CONTENT]

@@ -1,4 +1,4 @@
-"""Refused uploads on a disk that is full, on a real file system."""
+"""Refused uploads on a full disk, on a real file system."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def available(folder: Path) -> int:
 
 
 def room_of(folder: Path) -> tuple[int, int]:
-    """Return the free blocks and inodes of a file system."""
+    """Return the number of free blocks and inodes of a file system."""
     numbers = os.statvfs(folder)
     return numbers.f_bfree, numbers.f_ffree
 
@@ -33,7 +33,7 @@ def room_of(folder: Path) -> tuple[int, int]:
 @pytest.mark.full
 @pytest.mark.parametrize("made", [False, True], ids=["no register", "register"])
 def test_refusals_on_a_full_disk_cost_nothing(small_disk: Path, made: bool) -> None:
-    """Two thousand refused uploads of each kind leave the free blocks and inodes of a full disk as they were."""
+    """Two thousand refused uploads of each kind leave the free blocks and inodes of a full disk unchanged."""
     pool = small_disk / "pool"
     site = UploadSite(pool, min_free_space=16, drain_size=0)
     bundles = SessionAttachments(None, directory=str(pool), durable=False, min_free_space=16, drain_size=0)

@@ -1,4 +1,4 @@
-"""Clients that fall silent do not keep the server's threads, and those that are only slow are left alone."""
+"""The idle timeout ends silent clients and does not affect slow ones."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.support.waiting import wait_until
 
 
 def trickle(connection: http.client.HTTPConnection, pieces: int) -> None:
-    """Send bytes slowly, with pauses that are much shorter than the silence that is allowed."""
+    """Send bytes slowly, with pauses much shorter than the idle timeout."""
     for _ in range(pieces):
         connection.send(b"y" * 1000)
         time.sleep(0.25)
 
 
 def test_a_silent_client_is_ended_and_a_slow_one_is_not(serve: Any, manager: UploadManager) -> None:
-    """After the idle timeout the upload has failed as too slow; a client that sends a little now and then finishes."""
+    """After the idle timeout a silent upload fails as too slow; a client that sends slowly finishes."""
     server = serve("--idle-timeout", "6s")
     silent, slow = manager.create_identifier(), manager.create_identifier()
     first, second = server.begin(silent, 100_000), server.begin(slow, 40_000)

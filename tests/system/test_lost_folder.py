@@ -1,4 +1,4 @@
-"""The folder of a pool is removed, or its key replaced, while servers run: they go on, and share one key."""
+"""Servers keep working and share one key when the pool's folder is removed or its key replaced."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def new_identifier(server: RunningServer) -> str:
 
 
 def check_shared(*servers: RunningServer) -> None:
-    """Check that each server takes an upload under an identifier of each other, and that all tell of it."""
+    """Check that each server accepts an upload under an identifier of every other, and that all report it."""
     for maker in servers:
         for taker in servers:
             identifier = new_identifier(maker)
@@ -45,7 +45,7 @@ def check_shared(*servers: RunningServer) -> None:
 
 @pytest.mark.parametrize("lost", ["the folder", "all in it", "the key"])
 def test_what_is_lost_is_put_back(serve: Serve, pool: Path, lost: str) -> None:
-    """Servers go on with the key that they had, also one that starts afterwards; old identifiers stay valid."""
+    """Servers restore a lost key, a server that starts later uses it, and old identifiers stay valid."""
     servers = [serve(*ANONYMOUS) for _ in range(2)]
     check_shared(*servers)
     before = [new_identifier(server) for server in servers]
@@ -56,7 +56,7 @@ def test_what_is_lost_is_put_back(serve: Serve, pool: Path, lost: str) -> None:
         shutil.rmtree(pool)
         if lost == "all in it":
             pool.mkdir(0o700)
-    # Only one of them is asked before the third starts: it must have put the key back.
+    # Only one server gets a request before the third starts: it must have restored the key.
     assert servers[0].put(before[1], CONTENT).status_code == 200
     third = serve(*ANONYMOUS)
     assert (pool / ".upload_key").read_text() == key
@@ -66,7 +66,7 @@ def test_what_is_lost_is_put_back(serve: Serve, pool: Path, lost: str) -> None:
 
 
 def test_a_key_that_another_has_made_is_adopted(serve: Serve, pool: Path) -> None:
-    """Where a process has made a new pool in the meantime, those that run take its key."""
+    """If another process has created a new pool in the meantime, running servers adopt its key."""
     servers = [serve(*ANONYMOUS) for _ in range(2)]
     check_shared(*servers)
     key = (pool / ".upload_key").read_text()
@@ -77,7 +77,7 @@ def test_a_key_that_another_has_made_is_adopted(serve: Serve, pool: Path) -> Non
 
 
 def test_a_key_is_replaced(serve: Serve, pool: Path) -> None:
-    """An operator who writes a new key before the old one has both valid, and the new one sign, without a restart."""
+    """If an operator writes a new key before the old one, both are valid and the new one signs, without a restart."""
     servers = [serve(*ANONYMOUS) for _ in range(2)]
     check_shared(*servers)
     old, new = (pool / ".upload_key").read_text(), new_key()
@@ -90,7 +90,7 @@ def test_a_key_is_replaced(serve: Serve, pool: Path) -> None:
 
 
 def test_a_pool_with_fixed_keys_loses_its_folder(serve: Serve, pool: Path) -> None:
-    """A server whose key is a setting makes the folder again with its next upload."""
+    """A server with a fixed key in its settings recreates a lost folder with its next upload."""
     server = serve(*ANONYMOUS, "--set", f"upload_key={new_key()}", "--set", "expire_after=1d")
     check_shared(server)
     shutil.rmtree(pool)
@@ -100,7 +100,7 @@ def test_a_pool_with_fixed_keys_loses_its_folder(serve: Serve, pool: Path) -> No
 
 
 def test_the_folder_is_removed_again_and_again(pool: Path) -> None:
-    """However often it goes, an upload either succeeds or is refused, and in the end all is well."""
+    """Operations on the pool succeed however often its folder is removed, and in the end the managers share one key."""
     managers = [make_manager(Settings.parse({"directory": str(pool), "durable": False})) for _ in range(2)]
     known, ended = managers[0].create_identifier(), threading.Event()
 

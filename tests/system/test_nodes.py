@@ -1,4 +1,4 @@
-"""Two nodes that share nothing but an object store and a Redis."""
+"""Two nodes that share only an object store and a Redis."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SLICE = 64 << 10
 SWIFT = Path(swift.__file__)
 
 
-# Valkey comes from PyPI, and is there wherever the tests run.
+# Valkey is installed from PyPI, and is available wherever the tests run.
 pytestmark = pytest.mark.full_with(redis_server="redis-server")
 
 
@@ -63,7 +63,7 @@ def test_a_node_dies_and_another_goes_on(
     redis_server: Redis,
     prefix: str,
 ) -> None:
-    """What arrives at one node is seen live at the other; when the first is killed, a retry at the other succeeds."""
+    """The other node sees the progress of an upload live, and accepts a retry when the first node is killed."""
     shared = options(swift, store.s3_bucket, prefix, progress=redis_server.url)
     here, there = serve(*shared), serve(*shared)
     pool = ObjectPool(store, prefix)
@@ -84,7 +84,7 @@ def test_a_node_dies_and_another_goes_on(
     assert (done["state"], done["sha256"]) == ("done", hashlib.sha256(content).hexdigest())
     with pool.bucket(identifier.partition(".")[0]).open() as file:
         assert file.read() == content
-    # Nothing is left of the first attempt, not even its parts.
+    # Nothing of the first attempt is left, including its parts.
     assert len([each for each in store.list(prefix) if "/f/" in each.key]) == 1
     assert list(store.list_multipart_uploads(prefix)) == []
 
@@ -92,7 +92,7 @@ def test_a_node_dies_and_another_goes_on(
 def test_a_retry_at_another_node_ends_the_first(
     serve: Serve, swift: str, store: S3Store, redis_server: Redis, prefix: str
 ) -> None:
-    """While one node still receives, the same upload is sent to another: it is done, and the first is told so."""
+    """An upload that is retried at another node is done there, and the first node's attempt ends with a reason."""
     shared = options(swift, store.s3_bucket, prefix, progress=redis_server.url)
     here, there = serve(*shared), serve(*shared)
     pool = ObjectPool(store, prefix)
@@ -102,7 +102,7 @@ def test_a_retry_at_another_node_ends_the_first(
     upload.send(content[: 2 * MEBIBYTE])
     wait_until(lambda: there.status(identifier).get("received", 0) > MEBIBYTE)
     assert there.put(identifier, content[::-1]).status_code == 200
-    with suppress(OSError):  # it has been answered, and is read no more
+    with suppress(OSError):  # the request has been answered, and its body is no longer read
         upload.send(content[2 * MEBIBYTE :])
     answer = upload.getresponse()
     assert (answer.status, json.loads(answer.read())["code"]) == (409, "superseded")
@@ -115,7 +115,7 @@ def test_a_retry_at_another_node_ends_the_first(
 def test_redis_goes_away_during_an_upload(
     serve: Serve, swift: str, store: S3Store, redis_server: Redis, prefix: str, fault: signal.Signals
 ) -> None:
-    """Both nodes go on as if there had never been a Redis: the upload runs, its progress is seen, and it is done."""
+    """If Redis goes away, both nodes continue without it: the upload runs, its progress is visible, and it is done."""
     shared = options(swift, store.s3_bucket, prefix, progress=redis_server.url)
     here, there = serve(*shared), serve(*shared)
     identifier = UploadManager(ObjectPool(store, prefix), Settings()).create_identifier()
@@ -125,7 +125,7 @@ def test_redis_goes_away_during_an_upload(
     wait_until(lambda: there.status(identifier).get("received", 0) > MEBIBYTE // 2)
     assert redis_server.process is not None
     redis_server.process.send_signal(fault)
-    assert there.status(identifier)["state"] in {"starting", "uploading"}  # what was seen last may be forgotten
+    assert there.status(identifier)["state"] in {"starting", "uploading"}  # the last progress that was seen may be lost
     upload.send(content[MEBIBYTE : 3 * MEBIBYTE])
     wait_until(lambda: there.status(identifier).get("received", 0) > 2 * MEBIBYTE)
     upload.send(content[3 * MEBIBYTE :])
@@ -137,7 +137,7 @@ def test_redis_goes_away_during_an_upload(
 
 @pytest.fixture
 def own_swift(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A Swift that the test may stop, with its process."""
+    """Provide a Swift that the test may stop, with its process."""
     process = subprocess.Popen(
         [sys.executable, str(SWIFT), str(tmp_path / "swift")],
         stdin=subprocess.PIPE,
@@ -155,7 +155,7 @@ def own_swift(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 def test_the_store_goes_away_during_an_upload(
     serve: Serve, own_swift: tuple[str, subprocess.Popen[str]], prefix: str
 ) -> None:
-    """The client is told in bounded time, in a sentence and without a traceback; the server lives on."""
+    """If the store goes away, the client gets a readable error in bounded time, and the server keeps running."""
     endpoint, process = own_swift
     client = make_client(endpoint_url=endpoint, region="us-east-1", key_id="tester:tester", secret="testing")
     client.create_bucket(Bucket="pool-of-nodes")
@@ -174,7 +174,7 @@ def test_the_store_goes_away_during_an_upload(
     def finish() -> None:
         try:
             upload.send(content[4 * MEBIBYTE :])
-        except OSError as error:  # the server has answered, and reads no more
+        except OSError as error:  # the server has answered, and no longer reads
             answers.append(error)
         answer = upload.getresponse()
         answers.append((answer.status, answer.read().decode()))

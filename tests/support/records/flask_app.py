@@ -1,11 +1,11 @@
-"""A small REST app with another layout than Kinto's, behind record attachments, for gunicorn.
+"""A small REST app with a layout different from Kinto's, behind record attachments, for gunicorn.
 
 Records are at ``/api/<collection>/<id>``, in a database that several processes share. alice may do all, bob may read.
-The header ``X-Fault`` has a write fail: ``before`` it is stored, or ``after``; ``raise-…`` by an exception, ``kill-…``
-by the death of the process.
+The header ``X-Fault`` makes a write fail: ``before`` it is stored, or ``after``; ``raise-…`` by an exception,
+``kill-…`` by a crash of the process.
 
-It is as lenient as such apps are: it takes a body for JSON whatever its type is, forms, JSON Patches, POST for an
-update, and other methods than that of the request from headers, the query and forms.
+It is as lenient as such apps are: it reads a body as JSON whatever its type is, and accepts forms, JSON Patches,
+POST for an update, and method overrides in headers, the query and forms.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ USERS = {"Bearer alice", "Bearer bob"}
 
 @contextmanager
 def database() -> Iterator[sqlite3.Connection]:
-    """Give the database, within a transaction that no other writer shares."""
+    """Provide the database, in a transaction that excludes other writers."""
     with closing(sqlite3.connect(Path(FOLDER, "records.db"), timeout=30, isolation_level=None)) as connection:
         connection.execute("begin immediate")
         connection.execute("create table if not exists records (collection, id, data, primary key (collection, id))")
@@ -62,7 +62,7 @@ OVERRIDES = ("HTTP_X_HTTP_METHOD_OVERRIDE", "HTTP_X_HTTP_METHOD", "HTTP_X_METHOD
 
 
 class MethodOverride:
-    """Lets a header, the query or a form put another method in the place of the request's own."""
+    """Lets a header, the query or a form override the method of the request."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         self._app = app
@@ -80,7 +80,7 @@ class MethodOverride:
 
 
 def _content() -> Any:
-    """Return what the request brings: a form, or JSON of any type."""
+    """Return the content of the request: a form, or JSON of any type."""
     return request.form.to_dict() if request.form else request.get_json(force=True)
 
 
@@ -95,7 +95,7 @@ def _changed(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_app() -> Flask:
-    """Return the app alone."""
+    """Return the app without record attachments."""
     app = Flask(__name__)
     app.config["PROPAGATE_EXCEPTIONS"] = True
     app.wsgi_app = MethodOverride(app.wsgi_app)  # type: ignore[method-assign]
@@ -142,7 +142,7 @@ def make_app() -> Flask:
 
 
 def _add_lists(app: Flask) -> None:
-    """Add what may be done with all records of a collection."""
+    """Add the routes for all records of a collection."""
 
     @app.post("/api/<collection>")
     def make(collection: str) -> tuple[Response, int]:
@@ -168,7 +168,7 @@ def _add_lists(app: Flask) -> None:
 
 
 def make_application() -> Any:
-    """Return the app behind record attachments, and these behind the middleware that tells of progress."""
+    """Return the app behind record attachments, in turn behind the upload middleware, which reports progress."""
     pool = str(Path(FOLDER, "pool"))
     app = RecordAttachments(
         make_app(),

@@ -1,6 +1,6 @@
 """Kinto behind record attachments, on waitress: ``python kinto_app.py FOLDER [settings as JSON]``.
 
-Two servers run in the process, each with a Kinto of its own: one keeps the files in the pool, one in a public folder.
+Two servers run in the process, each with its own Kinto: one keeps the files in the pool, one in a public folder.
 Their addresses are printed once both listen.
 """
 
@@ -40,7 +40,7 @@ def make_kinto(**settings: str) -> WSGIApp:
 
 
 def make_filter(app: WSGIApp, directory: Path, base_url: str, /, **settings: Any) -> RecordAttachments:
-    """Return *app* behind record attachments, with what most tests want."""
+    """Return *app* behind record attachments, with the settings that most tests use."""
     values = {
         "directory": str(directory),
         "base_url": base_url,
@@ -54,7 +54,7 @@ def make_filter(app: WSGIApp, directory: Path, base_url: str, /, **settings: Any
 
 
 def _serve(directory: Path, /, **settings: Any) -> Any:
-    """Return a server that listens, and does not serve yet."""
+    """Return a server that is listening, but not serving yet."""
     apps: list[WSGIApp] = []
     server = create_server(lambda *arguments: apps[0](*arguments), host=HOST, port=0, threads=4)
     address = f"http://{HOST}:{server.effective_port}"

@@ -1,4 +1,4 @@
-"""Drives Kinto behind record attachments, and looks at what is left on the disk."""
+"""Drives Kinto behind record attachments, and inspects the files on the disk."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def form(files: list[tuple[str, File]], **texts: str | None) -> list[tuple[str, 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where files are: the pool, and the public folder, if there is one."""
+    """The location of files: the pool, and the public folder, if there is one."""
 
     pool: Path
     public: Path | None = None
     manager: UploadManager = field(repr=False)
 
     def left(self) -> set[str]:
-        """Return the names of all that the disk holds, beside the key, locks and marks of the pool itself."""
+        """Return the names of all files on the disk, except the key, locks and marks of the pool itself."""
         found = {str(path.relative_to(self.pool)) for path in files_in(self.pool)}
         found = {name for name in found if not name.startswith((".upload_key", ".turn", ".refusals"))}
         found = {name for name in found if not name.endswith(("/lock", "/alive", "/progress.json"))}
@@ -68,12 +68,12 @@ class Place:
         return found
 
     def stored(self) -> dict[str, bytes]:
-        """Return the bytes of all stored files, by what they are called on the disk."""
+        """Return the bytes of all stored files, by their names on the disk."""
         in_pool = [path for path in files_in(self.pool) if re.fullmatch(r"\d+", path.name)]
         in_folder = list(files_in(self.public)) if self.public else []
         found = {}
         for path in in_pool + in_folder:
-            with suppress(FileNotFoundError):  # removed meanwhile
+            with suppress(FileNotFoundError):  # removed concurrently
                 found[str(path)] = path.read_bytes()
         return found
 
@@ -82,7 +82,7 @@ class Place:
         return sorted(self.stored().values())
 
     def wipe(self) -> None:
-        """Remove all, but for the key; a request that a client has left may still be at it."""
+        """Remove everything except the key, even while an aborted request is still being processed."""
         wait_until(self._is_wiped)
 
     def _is_wiped(self) -> bool:
@@ -103,24 +103,24 @@ def make_place(pool: Path, public: Path | None = None) -> Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Kinto(Place):
-    """A running Kinto, and what it keeps on the disk."""
+    """A running Kinto, and its files on the disk."""
 
     url: str
     log: Path
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Send a request, of mat if no headers say of whom."""
+        """Send a request, as mat unless the headers name a user."""
         options.setdefault("headers", MAT)
         return requests.request(method, self.url + path, timeout=PATIENCE, **options)
 
     def get(self, path: str, **options: Any) -> Any:
-        """Return what is at *path*, decoded."""
+        """Return the decoded response of *path*."""
         answer = self.request("GET", path, **options)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def make_collection(self, bucket: str = "fennec", collection: str = "fonts") -> None:
-        """Make a bucket and a collection, with a schema."""
+        """Create a bucket and a collection, with a schema."""
         assert self.request("PUT", f"/v1/buckets/{bucket}").ok
         body = {"data": {"schema": SCHEMA}}
         assert self.request("PUT", f"/v1/buckets/{bucket}/collections/{collection}", json=body).ok
@@ -144,11 +144,11 @@ class Kinto(Place):
         return dict(answer.json())
 
     def attachment(self, record: str = RECORD) -> Any:
-        """Return what a record says of its attachment."""
+        """Return the attachment of a record."""
         return self.get(record)["data"].get("attachment")
 
     def fetch(self, location: str) -> requests.Response:
-        """Ask for a file, as anybody."""
+        """Get a file, without credentials."""
         url = location if location.startswith("http") else self.url + location
         return requests.get(url, timeout=PATIENCE)
 
@@ -187,7 +187,7 @@ class Rest(Place):
     process: subprocess.Popen[bytes] = field(repr=False)
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Send a request, of alice if no headers say of whom."""
+        """Send a request, as alice unless the headers name a user."""
         options.setdefault("headers", ALICE)
         return requests.request(method, self.url + path, timeout=PATIENCE, **options)
 
@@ -213,28 +213,28 @@ class Rest(Place):
             return [json.loads(data) for (data,) in connection.execute("select data from records")]
 
     def remove_record(self, name: str) -> None:
-        """Remove a record behind the back of the filter, which leaves its file."""
+        """Remove a record without the filter, which leaves its file."""
         with closing(sqlite3.connect(self.pool.parent / "records.db", timeout=PATIENCE)) as connection, connection:
             connection.execute("delete from records where id = ?", (name,))
 
     def check_whole(self) -> None:
-        """Check that the disk holds the files that the records speak of, all of them and nothing else."""
+        """Check that the disk holds exactly the files that the records refer to."""
         attachments = [record["attachment"] for record in self.records() if record.get("attachment")]
         for attachment in attachments:
             answer = self.request("GET", attachment["location"])
             assert hashlib.sha256(answer.content).hexdigest() == attachment["hash"]
-        # What another attempt has left may still be on its way out.
+        # Another attempt's files may still be being removed.
         wait_until(lambda: len(self.left()) == 5 * len(attachments), lambda: f"these files are there: {self.left()}")
         assert len(self.contents()) == len(attachments)
 
     def unlinked(self) -> int:
-        """Return how many uploads are known of which it is not known whether a record has taken them."""
+        """Return the number of uploads whose link to a record is not settled."""
         settings = RecordSettings.parse({"directory": str(self.pool), "record_url": "/api/{collection}/{id}"})
         files = RecordLedger(PoolStorage(self.manager.pool), settings)
         return sum(not entry.linked for entry in files.entries(()))
 
     def forget(self) -> None:
-        """Remove all records and files, behind the app's back."""
+        """Remove all records and files, without the app."""
         with closing(sqlite3.connect(self.pool.parent / "records.db", timeout=PATIENCE)) as connection, connection:
             connection.execute("drop table if exists records")
         self.wipe()
@@ -246,7 +246,7 @@ class Rest(Place):
 
 @contextmanager
 def running_rest(folder: Path, *, workers: int = 2) -> Iterator[Rest]:
-    """Run the REST app on gunicorn, in several processes, with all it keeps in *folder*."""
+    """Run the REST app on gunicorn, in several processes, with all its data in *folder*."""
     folder.mkdir(exist_ok=True)
     log = folder / "log"
     options = ("--worker-class", "gthread", "--threads", "8", "--workers", str(workers), "--bind", "127.0.0.1:0")

@@ -1,4 +1,4 @@
-"""Requests whose target and method are sent as they are, which other clients would put right."""
+"""HTTP requests with an exact target and method, which other clients would normalize."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Answer:
 
 
 def send_raw(url: str, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-    """Send a request to the server at *url*; the target is not changed, nor is a header added but the length."""
+    """Send a request to the server at *url*, with the target unchanged and only the length added as a header."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)
     try:
         connection.putrequest(method, "/", skip_host="Host" in headers, skip_accept_encoding=True)

@@ -22,13 +22,13 @@ __all__ = ["CEPH_KEYS", "DAY", "REGION", "SWIFT_KEYS", "Place", "access", "new_s
 
 REQUIRE_ALL = os.environ.get("FILEUPLOAD_REQUIRE_ALL") == "1"
 REGION = "us-east-1"
-DAY = 5  # seconds of a day in Ceph's rules of lifecycle; it looks as often, which costs it more the shorter it is
+DAY = 5  # seconds of a day in Ceph's lifecycle rules; it checks as often, at a higher cost for shorter days
 _HERE = Path(__file__).parent
 _PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin", "setpriv")
 
 
 def access(address: str, keys: tuple[str, str]) -> dict[str, str]:
-    """Return the settings for the store at *address*, for who has these *keys*: who it is, and the secret."""
+    """Return the settings for the store at *address*, for the account with these *keys*: the key id and the secret."""
     return {
         "s3_endpoint_url": address,
         "s3_region": REGION,
@@ -46,7 +46,7 @@ def new_store(address: str, keys: tuple[str, str]) -> S3Store:
 
 @pytest.fixture(scope="session")
 def swift() -> str:
-    """The address of a real OpenStack Swift's S3 interface."""
+    """Return the address of a real OpenStack Swift's S3 interface."""
     missing = [name for name in ("swift", "boto3") if importlib.util.find_spec(name) is None]
     if missing:
         (pytest.fail if REQUIRE_ALL else pytest.skip)(f"not installed: {missing}")
@@ -55,7 +55,7 @@ def swift() -> str:
 
 @pytest.fixture(scope="session")
 def store(swift: str) -> Iterator[S3Store]:
-    """An empty ``s3_bucket`` in it."""
+    """Return an empty ``s3_bucket`` in Swift."""
     store = new_store(swift, SWIFT_KEYS)
     yield store
     store.client.close()
@@ -63,7 +63,7 @@ def store(swift: str) -> Iterator[S3Store]:
 
 @pytest.fixture(scope="session")
 def radosgw(require_program: Callable[[str], str]) -> str:
-    """The address of a real Ceph's S3 interface, in whose rules of lifecycle a day is a few seconds."""
+    """Return the address of a real Ceph's S3 interface, in whose lifecycle rules a day is a few seconds."""
     for name in _PROGRAMS:
         require_program(name)
     return shared_server("radosgw", sys.executable, str(_HERE / "radosgw.py"), "{folder}", "--day", str(DAY))
@@ -71,7 +71,7 @@ def radosgw(require_program: Callable[[str], str]) -> str:
 
 @pytest.fixture(scope="session")
 def ceph_store(radosgw: str) -> Iterator[S3Store]:
-    """An empty ``s3_bucket`` in it."""
+    """Return an empty ``s3_bucket`` in Ceph."""
     store = new_store(radosgw, CEPH_KEYS)
     yield store
     store.client.close()
@@ -81,7 +81,7 @@ def ceph_store(radosgw: str) -> Iterator[S3Store]:
 class Place:
     """An ``s3_bucket`` in a real store.
 
-    :ivar access: the settings that lead to that store.
+    :ivar access: the settings of that store.
     """
 
     store: S3Store
@@ -90,7 +90,7 @@ class Place:
 
 @pytest.fixture(scope="session")
 def any_place(request: pytest.FixtureRequest) -> Place:
-    """One in a store of either kind, for what no store does differently: in Ceph, which is faster, if it is there."""
+    """Return a place in one kind of store, for tests that do not depend on it: Ceph, which is faster, if installed."""
     has_ceph = all(shutil.which(name) for name in _PROGRAMS)
     name, server, keys = ("ceph_store", "radosgw", CEPH_KEYS) if has_ceph else ("store", "swift", SWIFT_KEYS)
     return Place(request.getfixturevalue(name), access(request.getfixturevalue(server), keys))
@@ -98,6 +98,6 @@ def any_place(request: pytest.FixtureRequest) -> Place:
 
 @pytest.fixture(scope="module", params=["swift", "radosgw"])
 def place(request: pytest.FixtureRequest) -> Place:
-    """One in each kind of store, in turn."""
+    """Return a place in each kind of store, in turn."""
     name, keys = {"swift": ("store", SWIFT_KEYS), "radosgw": ("ceph_store", CEPH_KEYS)}[request.param]
     return Place(request.getfixturevalue(name), access(request.getfixturevalue(request.param), keys))

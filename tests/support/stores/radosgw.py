@@ -1,7 +1,7 @@
 """Runs a real Ceph with its S3 interface: a monitor, a disk in a file, radosgw. ``radosgw.py FOLDER [--day SECONDS]``.
 
-It prints the address of the S3 interface once it answers, and ends when its standard input does; at the line ``kill``
-there, all that serves dies at once.
+It prints the address of the S3 interface once it answers, and ends when its standard input does; the line ``kill``
+there kills all its servers at once.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 from tests.support.stores.store_process import CEPH_KEYS, Servers, free_ports, write_configuration
 
 _ADMIN, _DISK = "client.admin", "osd.0"
-_DISK_SIZE = 16 << 30  # bytes; the file has holes, and takes what is written
+_DISK_SIZE = 16 << 30  # bytes; the file is sparse
 
 
 def main(folder: Path, day: int) -> None:
-    """Run it in *folder* until nobody reads it any more.
+    """Run the store in *folder* until standard input ends.
 
-    :param day: seconds that are a day to the rules of lifecycle; 0: a day is a day.
+    :param day: seconds of a day in the lifecycle rules; 0: a real day.
     """
     for name in ("mon", "osd", "rgw"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def main(folder: Path, day: int) -> None:
     monitor, gateway = free_ports(2)
     _configure(folder, cluster, f"[v2:127.0.0.1:{monitor}]", gateway, day)
     _make_monitor(folder, cluster, f"[v2:127.0.0.1:{monitor}]")
-    # What it has stored goes with it, so that nobody has to end in order; radosgw would take long for it.
+    # Its data is removed with it, so an orderly shutdown is not needed; radosgw would take long for it.
     with Servers(folder / "log", signal.SIGKILL) as servers:
         servers.start(*_program(folder, "ceph-mon", "-f", "-i", "a"))
         _make_disk(folder)
@@ -52,7 +52,7 @@ def _configure(folder: Path, cluster: str, monitor: str, gateway: int, day: int)
         "mon data": str(folder / "mon"),
         "mon allow pool size one": "true",
         "mon max pg per osd": "1000",
-        "paxos propose interval": "0.02",  # seconds for which the monitor gathers changes
+        "paxos propose interval": "0.02",  # seconds for which the monitor collects changes
         "paxos min wait": "0.01",
         "osd data": str(folder / "osd"),
         "osd objectstore": "bluestore",
@@ -67,7 +67,7 @@ def _configure(folder: Path, cluster: str, monitor: str, gateway: int, day: int)
         "rgw frontends": f"beast endpoint=127.0.0.1:{gateway} tcp_nodelay=1",
         "rgw rados pool pg num min": "1",
         "rgw lc debug interval": str(day or -1),
-        "rgw gc obj min wait": "5",  # seconds; what is removed makes room soon
+        "rgw gc obj min wait": "5",  # seconds; removed data frees space soon
         "rgw gc processor period": "5",
         "rgw gc processor max time": "5",
         "public addr": "127.0.0.1",
@@ -78,7 +78,7 @@ def _configure(folder: Path, cluster: str, monitor: str, gateway: int, day: int)
         "log file": str(folder / "$name.log"),
         "mon cluster log to file": "false",
         "crash dir": str(folder),
-        "admin socket": "",  # its path would be too long for a socket
+        "admin socket": "",  # the path in the folder would be too long for a socket
     }
     write_configuration(folder / "ceph.conf", {"global": values})
 

@@ -1,4 +1,4 @@
-"""What the scripts that run real stores have in common: their servers live until nobody reads the script any more."""
+"""The common part of the scripts that run real stores: their servers run until the script's standard input ends."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 
-# Who the tests are there, and the secret to it.
+# The key id and the secret of the tests' account.
 SWIFT_KEYS = ("tester:tester", "testing")
 CEPH_KEYS = ("tester", "testing")
-_PATIENCE = 120  # seconds in which a store starts
+_PATIENCE = 120  # seconds within which a store must start
 
 
 class Servers:
-    """The servers of one store; a context, at the end of which they end."""
+    """The servers of one store; a context manager that ends them on exit."""
 
     def __init__(self, log: Path, farewell: signal.Signals) -> None:
-        """Let all that they say go to the file *log*, and end them with the signal *farewell*."""
+        """Send their output to the file *log*, and end them with the signal *farewell*."""
         self.log = log
         self._farewell = farewell
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, *command: str) -> None:
-        """Start one, the leader of a group of its own, with its workers."""
-        # However this script ends, the kernel tells it to them: none is left behind.
+        """Start a server, as the leader of its own process group, with its workers."""
+        # The kernel signals them when this script ends in any way, so that none is left running.
         tied = ("setpriv", f"--pdeathsig={self._farewell.name.removeprefix('SIG')}", *command)
         with self.log.open("ab") as log:
             process = subprocess.Popen(
@@ -41,7 +41,7 @@ class Servers:
         self._processes.append(process)
 
     def serve(self, address: str) -> None:
-        """Print *address* once it answers; return when standard input ends. The line ``kill`` there kills them all."""
+        """Print *address* once it answers; return when standard input ends. The line ``kill`` kills all servers."""
         self._wait_for(address)
         print(address, flush=True)
         for line in sys.stdin:
@@ -55,7 +55,7 @@ class Servers:
             try:
                 urllib.request.urlopen(address, timeout=5).close()
             except urllib.error.HTTPError:
-                return  # it asks who we are: it answers
+                return  # it asks for credentials, so it is ready
             except OSError:
                 time.sleep(0.05)
             else:
@@ -87,7 +87,7 @@ def write_configuration(path: Path, sections: dict[str, dict[str, str]]) -> None
 
 
 def free_ports(count: int) -> list[int]:
-    """Return so many ports of 127.0.0.1 on which nobody listens."""
+    """Return *count* free ports of 127.0.0.1."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:

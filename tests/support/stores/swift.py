@@ -1,7 +1,7 @@
 """Runs a real OpenStack Swift with its S3 interface: four servers on one disk, without replicas. ``swift.py FOLDER``.
 
-It prints the address of the S3 interface once it answers, and ends when its standard input does; at the line ``kill``
-there, all that serves dies at once.
+It prints the address of the S3 interface once it answers, and ends when its standard input does; the line ``kill``
+there kills all its servers at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FILTERS: dict[str, dict[str, str]] = {
     "s3api": {"location": "us-east-1", "min_segment_size": str(5 << 20), "dns_compliant_bucket_names": "true"},
     "tempauth": {f"user_{SWIFT_KEYS[0].replace(':', '_')}": f"{SWIFT_KEYS[1]} .admin"},
     "copy": {},
-    # Else the parts of what is removed stay until a daemon comes by that does not run here.
+    # Otherwise the parts of removed objects stay until a daemon removes them, which does not run here.
     "slo": {"allow_async_delete": "no"},
     "dlo": {},
     "symlink": {},
@@ -33,14 +33,14 @@ _FILTERS: dict[str, dict[str, str]] = {
 
 
 def main(folder: Path) -> None:
-    """Run it in *folder* until nobody reads it any more."""
+    """Run the store in *folder* until standard input ends."""
     folder.mkdir(parents=True, exist_ok=True)
     ports = free_ports(4)
     _configure(folder, dict(zip((*_KINDS, "proxy"), ports, strict=True)))
     _make_rings(folder, dict(zip(_KINDS, ports, strict=False)))
     os.environ["PYTHONPATH"] = os.pathsep.join(
         filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))
-    )  # of its filter
+    )  # the name of its filter
     with Servers(folder / "log", signal.SIGTERM) as servers:
         for kind in (*_KINDS, "proxy"):
             servers.start(_program(f"swift-{kind}-server"), str(folder / f"{kind}.conf"))

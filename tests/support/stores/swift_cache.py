@@ -1,4 +1,4 @@
-"""The cache that a Swift proxy has in memcached, in its own memory: it then asks less of the other servers."""
+"""A replacement in memory for the memcached of a Swift proxy, which reduces the requests to the other servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ App = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 class Cache:
-    """As much of Swift's client for memcached as its proxy uses."""
+    """The part of Swift's client for memcached that its proxy uses."""
 
     def __init__(self) -> None:
         self._values: dict[str, tuple[Any, float]] = {}
@@ -21,16 +21,16 @@ class Cache:
         return value if clock.monotonic() < end else None
 
     def set(self, key: str, value: Any, *, time: float = 0, **_: Any) -> None:
-        """Keep a value for so many seconds; 0: for ever."""
+        """Keep a value for this number of seconds; 0: without expiry."""
         self._values[key] = value, clock.monotonic() + time if time else float("inf")
 
     def delete(self, key: str, **_: Any) -> None:
-        """Forget a value."""
+        """Remove a value."""
         self._values.pop(key, None)
 
 
 def filter_factory(global_conf: dict[str, str], **local_conf: str) -> Callable[[App], App]:
-    """Return what puts the cache before a proxy."""
+    """Return a function that puts the cache in front of a proxy."""
     cache = Cache()
 
     def add_cache(app: App) -> App:

@@ -1,4 +1,4 @@
-"""TLS in front of a server that speaks none, with a certificate of its own."""
+"""A TLS proxy in front of a server without TLS, with its own certificate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import trustme
 
 @contextlib.contextmanager
 def tls_before(port: int, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Pass connections on to *port*; gives the address, and the file with the authority that vouches for it."""
+    """Pass connections on to *port*; provide the address, and the file with the certificate authority."""
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)

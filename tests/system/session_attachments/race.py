@@ -1,6 +1,6 @@
 """Sends, lists, reads and deletes attachments at random; several such processes race on one bundle.
 
-``python race.py POOL COOKIE SEED ACTIONS`` prints a line for each thing that may never happen.
+``python race.py POOL COOKIE SEED ACTIONS`` prints a line for each violation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NAMES = ("a", "b", "c", "d")
 
 
 def content(chance: random.Random) -> bytes:
-    """Return bytes that begin with a hash of the rest, so that any part of them is known as one."""
+    """Return bytes that begin with a hash of the rest, so that their integrity can be checked."""
     data = chance.randbytes(chance.choice((0, 10, 30_000)))
     return hashlib.sha256(data).digest() + data
 
@@ -33,7 +33,7 @@ def send(client: SessionClient, chance: random.Random) -> None:
 
 
 def look(client: SessionClient, chance: random.Random) -> None:
-    """Look at the list, and complain where it lies."""
+    """Read the list, and report inconsistencies."""
     names = client.get("b").names
     if len(set(names)) != len(names):
         print(f"a name is listed twice: {names}")
@@ -49,14 +49,14 @@ def read(client: SessionClient, chance: random.Random) -> None:
 
 
 def delete(client: SessionClient, chance: random.Random) -> None:
-    """Delete one, and seldom all."""
+    """Delete one attachment, or rarely all of them."""
     answer = client.delete("b") if chance.random() < 0.1 else client.delete("b", chance.choice(NAMES))
     if answer.status != 200:
         print(f"a deletion was answered {answer.status}: {answer.body!r}")
 
 
 def main(directory: str, cookie: str, seed: int, actions: int) -> None:
-    """Do what chance says."""
+    """Perform random operations."""
     client, chance = SessionSite(Path(directory)).client(), random.Random(seed)
     client.cookies["fileupload_session"] = cookie
     choices: tuple[Callable[[SessionClient, random.Random], None], ...] = (send, send, send, look, read, read, delete)

@@ -1,4 +1,4 @@
-"""Many clients on one bundle, in threads and in processes, and processes that are killed; then a look at the pool."""
+"""Many clients, threads and processes use one bundle, some of them are killed, and the pool is then inspected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Start = Callable[[SessionClient, int, int], "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start(site: SessionSite) -> Iterator[Start]:
-    """Start a process that does so many things at random to the bundle of a client."""
+    """Start a process that performs a number of random operations on the bundle of a client."""
     running: list[subprocess.Popen[str]] = []
 
     def run(client: SessionClient, seed: int, actions: int) -> subprocess.Popen[str]:
@@ -40,7 +40,7 @@ def start(site: SessionSite) -> Iterator[Start]:
 
 @pytest.mark.parametrize("names", ["one", "each its own"])
 def test_threads_on_one_bundle(site: SessionSite, names: str) -> None:
-    """Uploads that race for one name leave one of them whole; with names of their own, all are kept."""
+    """Uploads that race for one name leave one of them complete; uploads with different names are all kept."""
     client = site.client()
     client.get("b")
 
@@ -60,7 +60,7 @@ def test_threads_on_one_bundle(site: SessionSite, names: str) -> None:
 
 
 def test_a_name_is_always_there_while_it_is_replaced(site: SessionSite) -> None:
-    """Who reads a file that others replace all the time gets one version or another, and never nothing."""
+    """A reader of a file that is replaced continuously always gets one complete version."""
     client = site.client()
     client.put("b", "a", b"0" * 1000)
     ended = False
@@ -92,7 +92,7 @@ def test_a_name_is_always_there_while_it_is_replaced(site: SessionSite) -> None:
 
 @pytest.mark.full
 def test_processes_on_one_bundle(site: SessionSite, start: Start) -> None:
-    """Processes that send, replace, read and delete at random see nothing odd, and leave what is listed and no more."""
+    """Processes that send, replace, read and delete at random see consistent content and leave only listed files."""
     client = site.client()
     client.get("b")
     racing = [start(client, seed, 120) for seed in range(3)]
@@ -107,7 +107,7 @@ def test_processes_on_one_bundle(site: SessionSite, start: Start) -> None:
 
 @pytest.mark.full
 def test_killed_processes_leave_what_can_be_found(site: SessionSite, start: Start) -> None:
-    """After kill -9 at any moment the bundle can be used, and expiry finds all that is left."""
+    """After kill -9 at any moment the bundle remains usable, and expiry removes everything that is left."""
     client = site.client()
     client.put("other", "x", b"1")
     for seed in range(4):
@@ -126,5 +126,5 @@ def test_killed_processes_leave_what_can_be_found(site: SessionSite, start: Star
         list(remove_outdated(site.pool, 0))
         return not list(site.pool.index.keys((SESSIONS,)))
 
-    wait_until(is_empty)  # for a while the status of an upload cannot tell that its process has died
+    wait_until(is_empty)  # until the heartbeat expires, the status of an upload does not show that its process crashed
     assert list(site.pool.buckets()) == []
