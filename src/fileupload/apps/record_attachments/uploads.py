@@ -37,7 +37,7 @@ from fileupload.pool.base import Condition
 from fileupload.protocols.registry import open_upload, receive
 from fileupload.protocols.upload_request import UploadRequest
 from fileupload.settings import least
-from fileupload.status import UploadStatus
+from fileupload.status import State, UploadStatus
 from fileupload.wsgi.request import identifier_of, parse_query
 from fileupload.wsgi.responses import json_response
 from fileupload.wsgi.urls import application_url
@@ -222,8 +222,10 @@ class RecordUploads:
         if not _has_client_identifier(upload):
             upload.pool.clear(upload.claims.id, condition=_owned_by(upload))
         entry = self._ledger.entry(canonical, upload.claims.id)
-        # An entry with a location belongs to another upload with the same identifier, and so does the bucket.
-        if entry is not None and not entry.location:
+        # An entry with a location belongs to another upload with the same identifier, and so does the bucket. A newer
+        # attempt for the same record shares the entry before it has a location: removing it then would leave its file
+        # without an entry, and so out of reach of the garbage collection.
+        if entry is not None and not entry.location and not _has_newer_attempt(upload):
             self._ledger.delete(entry)
 
     def _withdraw(self, canonical: RecordAddress, upload: UploadRequest, error: UploadError) -> None:
@@ -256,6 +258,15 @@ class RecordUploads:
 def _has_client_identifier(upload: UploadRequest) -> bool:
     """Return whether the client has sent an identifier, and so may request the status."""
     return bool(identifier_of(upload.environ, upload.query))
+
+
+def _has_newer_attempt(upload: UploadRequest) -> bool:
+    """Return whether another attempt for the same record has the bucket of an upload that failed, or may have it."""
+    try:
+        status = upload.pool.bucket(upload.claims.id).get_status()
+    except OSError:
+        return True  # the entry stays; the garbage collection finds it
+    return status.owner == upload.owner and (status.running or status.state is State.DONE)
 
 
 def _owned_by(upload: UploadRequest) -> Condition:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 import tracemalloc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fileupload.deploy import RecordAttachments
+from tests.support.wsgi_client import FORM_TYPE, file_part, form
 
 
 class Stream:
@@ -134,3 +136,41 @@ def test_an_error_of_the_app_is_the_app_s(site: RecordSite, error: Exception, me
     path = "/r/a/attachment" if method == "POST" else "/r/a"
     with pytest.raises(type(error), match=str(error)):
         site.send(method, path, io.BytesIO(b"{}"), 2)
+
+
+class BreakingStream:
+    """A body that breaks off after *begins* was called in the middle of it."""
+
+    def __init__(self, head: bytes, begins: Callable[[], object]) -> None:
+        self._head = io.BytesIO(head)
+        self._begins = begins
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._head.read(size)
+        if not data:
+            self._begins()
+            raise OSError("the connection broke")
+        return data
+
+
+@pytest.mark.parametrize("takes_over", [True, False])
+def test_a_failed_attempt_leaves_the_entry_of_a_newer_one(tmp_path: Path, takes_over: bool) -> None:
+    """An attempt that fails removes its entry, unless a newer attempt for the same record has begun in its bucket."""
+    site = RecordSite(tmp_path / "pool")
+    manager = site.filter.manager
+    identifier, entries = manager.create_identifier(), ("records", "r", "1")
+    bucket_id = identifier[:32]
+
+    def begin_newer() -> None:
+        assert manager.pool.index.names(entries) == [bucket_id]
+        if takes_over:
+            status = manager.pool.bucket(bucket_id).get_status()
+            manager.pool.begin(bucket_id, replace(status, attempt=""))
+
+    body = form(file_part("x" * 5000, "a.pdf", "attachment"))[:3000]
+    answer = site.send(
+        "POST", "/r/1/attachment", BreakingStream(body, begin_newer), len(body) + 4000,
+        CONTENT_TYPE=FORM_TYPE, QUERY_STRING=f"X-Progress-ID={identifier}",
+    )  # fmt: skip
+    assert answer[0] >= 400
+    assert list(manager.pool.index.names(entries)) == ([bucket_id] if takes_over else [])
