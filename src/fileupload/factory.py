@@ -24,7 +24,7 @@ def make_pool(settings: Settings) -> Pool:
         raise SettingError("setting 'directory' is missing; it must be the path of the pool's directory")
     from fileupload.pool.directory.pool import DirectoryPool
 
-    return DirectoryPool(settings.directory, durable=settings.durable, min_free_space=settings.min_free_space)
+    return DirectoryPool(settings.directory, durable=settings.durable, min_free_space=settings.min_free_space or 0)
 
 
 def make_manager(settings: Settings) -> UploadManager:

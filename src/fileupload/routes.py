@@ -19,6 +19,8 @@ from fileupload.wsgi.request import Request
 
 SUB_ENDPOINTS = ("status", "identifier", "direct", "direct/part", "direct/complete")
 
+_WITHOUT_IDENTIFIER = frozenset({"identifier", "direct/part"})
+
 Completion = Callable[[UploadRequest, UploadStatus], PassThrough]
 
 
@@ -36,6 +38,7 @@ class UploadRoutes:
         base = self._settings.path or "/upload"
         self._names = {base: "upload", **{f"{base}/{name}": name for name in SUB_ENDPOINTS}}
         self._suffixes = () if self._settings.upload_url else tuple(self._names)
+        self._resources = self._make_resources()
 
     def name_of(self, script_name: str, path_info: str) -> str | None:
         """Return the name of the endpoint at a path: ``upload``, or one of SUB_ENDPOINTS; None for any other path."""
@@ -54,44 +57,38 @@ class UploadRoutes:
         """
         if request.method == "OPTIONS" and not (request.is_preflight and self._settings.cors_origins):
             return None
-        if name == "identifier":
-            return self._identifier_resource() if self._settings.anonymous else None
-        if name == "direct/part":
-            return self._part_resource() if "ticket" in request.query or request.is_preflight else None
-        if not request.identifier and not request.is_preflight:
+        if name == "identifier" and not self._settings.anonymous:
             return None
-        if name == "direct":
-            return self._direct_resource()
-        if name == "direct/complete":
-            return Resource(name, {"POST": self._complete_direct})
-        if name == "status" or "status" in request.query:
+        if name == "direct/part" and "ticket" not in request.query and not request.is_preflight:
+            return None
+        if name not in _WITHOUT_IDENTIFIER and not request.identifier and not request.is_preflight:
+            return None
+        if name == "status" or (name == "upload" and "status" in request.query):
             return endpoints.status_resource(self._manager, request)
-        return self._upload_resource()
+        return self._resources[name]
 
-    def _upload_resource(self) -> Resource:
-        """Return the resource of the upload path; its methods are those of the protocols, and GET for downloads.
+    def _make_resources(self) -> dict[str, Resource]:
+        """Return the resources that are the same for all requests, by the name of the endpoint.
 
-        Requests with any other method pass through to the app.
+        The methods of the upload path are those of the protocols, and GET for downloads. Requests with any other
+        method pass through to the app.
         """
-        handlers = dict.fromkeys((method for protocol in PROTOCOLS for method in protocol.methods), self._receive)
+        manager = self._manager
+        upload = dict.fromkeys((method for protocol in PROTOCOLS for method in protocol.methods), self._receive)
         if self._settings.downloads:
-            handlers["GET"] = partial(endpoints.download, self._manager)
-        return Resource("upload", handlers, otherwise=lambda request: PassThrough())
-
-    def _identifier_resource(self) -> Resource:
-        return Resource("identifier", {"POST": partial(endpoints.create_identifier, self._manager)}, guarded=False)
-
-    def _direct_resource(self) -> Resource:
-        return Resource(
-            "direct",
-            {
-                "POST": partial(direct_endpoints.begin, self._manager),
-                "GET": partial(direct_endpoints.describe, self._manager),
-            },
-        )
-
-    def _part_resource(self) -> Resource:
-        return direct_endpoints.part_resource(self._manager)
+            upload["GET"] = partial(endpoints.download, manager)
+        return {
+            "upload": Resource("upload", upload, otherwise=lambda request: PassThrough()),
+            "identifier": Resource(
+                "identifier", {"POST": partial(endpoints.create_identifier, manager)}, guarded=False
+            ),
+            "direct": Resource(
+                "direct",
+                {"POST": partial(direct_endpoints.begin, manager), "GET": partial(direct_endpoints.describe, manager)},
+            ),
+            "direct/part": direct_endpoints.part_resource(manager),
+            "direct/complete": Resource("direct/complete", {"POST": self._complete_direct}),
+        }
 
     def _receive(self, request: Request) -> Answer:
         """Receive the upload by the protocol of the request, and pass its descriptor to the app.

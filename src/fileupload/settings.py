@@ -311,7 +311,9 @@ class Settings:
     max_fields_size: int = setting(parse_size, 2 << 20, "Maximum total size of the text fields of a form.")
     max_headers: int = setting(parse_count, 8, "Maximum number of headers of one part of a form.")
     max_header_size: int = setting(parse_size, 4096, "Maximum size of one header of a part.")
-    min_free_space: int = setting(parse_megabytes, 256 << 20, "Free disk space that uploads must leave in the pool.")
+    min_free_space: int | None = setting(
+        optional(parse_megabytes), 256 << 20, "Free disk space that uploads must leave in the pool."
+    )
     min_rate: int = setting(parse_size, 1024, "Minimum transfer rate of a client in bytes per second; 0: no minimum.")
     min_rate_grace: float = setting(parse_duration, 30.0, "Time for which a client may be slower than min_rate.")
     idle_timeout: float = setting(

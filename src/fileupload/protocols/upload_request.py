@@ -76,7 +76,7 @@ class UploadPolicy:
             max_file_size=settings.max_file_size,
             type_ranges=tuple(ranges for ranges in (settings.content_types, claims.content_types) if ranges),
             extensions=settings.extensions,
-            min_free_space=settings.min_free_space or None,
+            min_free_space=settings.min_free_space,
             file_filter=file_filter,
         )
 

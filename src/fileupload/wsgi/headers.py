@@ -121,4 +121,9 @@ def content_disposition(filename: str, *, inline: bool = False) -> str:
     """
     plain = "".join(c if " " <= c <= "~" and c not in '"\\%' else "_" for c in filename) or "file"
     kind = "inline" if inline else "attachment"
-    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(filename or 'file', safe='')}"
+    return f'{kind}; filename="{plain}"; {extended_filename(filename)}'
+
+
+def extended_filename(filename: str) -> str:
+    """Return the parameter ``filename*`` of a Content-Disposition (RFC 8187)."""
+    return f"filename*=UTF-8''{quote(filename or 'file', safe='')}"

@@ -1,8 +1,8 @@
 """The HTTP pipeline of all applications of this package: route, handler, answer.
 
-A *route* finds the :class:`Resource` of a request, which has a handler for each method. The rules that hold for every
-answer are in :class:`Pipeline`, and nowhere else: errors become responses, CORS headers are added, HEAD is answered as
-GET, an unknown method with 405, and the rest of a refused request's body is drained after the answer.
+A *route* finds the :class:`Resource` of a request, which has a handler for each method. :class:`Pipeline` has the rules
+that hold for every answer: errors become responses, CORS headers are added, HEAD is answered as GET, an unknown method
+with 405, and the rest of a refused request's body is drained after the answer.
 
     def route(request: Request) -> Resource | None:
         return Resource("status", {"GET": show, "DELETE": reset}) if request.environ["PATH_INFO"] == "/status" else None

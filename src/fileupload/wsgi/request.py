@@ -36,7 +36,7 @@ class Request:
 
     @property
     def is_preflight(self) -> bool:
-        """Whether the request is a CORS preflight (Fetch standard)."""
+        """Return whether the request is a CORS preflight (Fetch standard)."""
         return self.method == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in self.environ
 
 

@@ -242,7 +242,7 @@ class BodyReader:
 
     @property
     def has_large_remainder(self) -> bool:
-        """Whether more than 64 KiB are still to be received, as far as that is known."""
+        """Return whether more than 64 KiB, or an unknown number of bytes, are still to be received."""
         return not self._ended and (self.length is None or self.length - self.received > _LARGE_REMAINDER)
 
     def reads(self, stream: object) -> bool:
@@ -251,7 +251,7 @@ class BodyReader:
 
     @property
     def finished(self) -> bool:
-        """Whether the body was read to its end, or broke off."""
+        """Return whether the body was read to its end, or broke off."""
         return self._ended
 
     def prepare_to_drain(self) -> None:

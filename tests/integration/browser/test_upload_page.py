@@ -237,7 +237,7 @@ def test_an_identifier_takes_one_upload_of_all_chosen_files(serve: Serve, open_p
 
 
 def test_without_an_identifier_the_page_says_that_one_is_needed(serve: Serve, open_page: OpenPage) -> None:
-    """Where identifiers are required, a visitor without a link gets an explanation and no form."""
+    """A page that requires an identifier shows a visitor without one an explanation, and no form."""
     page = open_page(serve().url)
     expect(page.get_by_role("heading", name="This page needs an upload link")).to_be_visible()
     expect(page.locator("form")).to_be_hidden()

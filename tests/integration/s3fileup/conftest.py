@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
 from fileupload.apps.s3fileup import webhook as callback
-from tests.integration.direct.conftest import pool_settings
+from tests.support.pool_sites import checked_sites, kind, pool_settings
 from tests.support.s3fileup_site import Application, S3FileupSite
+
+__all__ = ["Open", "application", "kind", "never_in_passing", "open_site", "site"]
 
 Open = Callable[..., S3FileupSite]
 
@@ -29,35 +30,18 @@ def never_in_passing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callback, "_RETRY_INTERVAL", 1e9)
 
 
-@pytest.fixture(params=["directory", "swift"])
-def kind(request: pytest.FixtureRequest) -> str:
-    """Return each kind of pool: in a folder, where our own server receives the bytes, and in a store."""
-    kind: str = request.param
-    return kind
-
-
 @pytest.fixture
 def open_site(
     kind: str, request: pytest.FixtureRequest, application: Application, caplog: pytest.LogCaptureFixture
 ) -> Iterator[Open]:
     """Serve the app with settings; each is on the same pool."""
-    caplog.set_level(logging.DEBUG, "fileupload")
     place = {"direct_part_size": "5M", "callback_url": application.url, **pool_settings(kind, request)}
-    sites = []
-    with ExitStack() as stack:
 
-        def run(**settings: Any) -> S3FileupSite:
-            site = stack.enter_context(S3FileupSite({**place, **settings}).served())
-            sites.append(site)
-            return site
+    def serve(settings: dict[str, Any]) -> AbstractContextManager[S3FileupSite]:
+        return S3FileupSite({**place, **settings}).served()
 
+    with checked_sites(caplog, serve, lambda site: site.keys) as run:
         yield run
-    said = "\n".join(record.getMessage() for record in caplog.records if record.name == "fileupload")
-    assert not [key for site in sites for key in site.keys if key in said]
-    assert "ticket=" not in said
-    for site in sites:
-        if hasattr(site.pool, "store"):
-            site.pool.store.client.close()
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ class StoredFile:
 
     @property
     def is_shown(self) -> bool:
-        """Whether a browser may display the file instead of saving it."""
+        """Return whether a browser may display the file instead of saving it."""
         return self.mimetype in INLINE_SAFE_TYPES
 
     @classmethod

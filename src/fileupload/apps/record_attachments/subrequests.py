@@ -47,7 +47,7 @@ class AppClient:
 
     @property
     def has_preconditions(self) -> bool:
-        """Whether the client's request is conditional (RFC 9110, 13.1)."""
+        """Return whether the client's request is conditional (RFC 9110, 13.1)."""
         return not _PRECONDITIONS.isdisjoint(self._environ)
 
     def request(

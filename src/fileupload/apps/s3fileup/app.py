@@ -56,6 +56,14 @@ class S3Fileup:
         self._settings = settings
         self._uploads = FileUploads(manager, settings)
         self._companion = Companion(self._uploads, settings)
+        self._resources = {
+            "s3put": Resource("s3put", dict.fromkeys(("GET", "POST"), self._begin)),
+            "s3get": Resource("s3get", dict.fromkeys(("GET", "POST"), self._link)),
+            "complete": Resource("complete", {"POST": self._complete}),
+            # Neither is guarded: their URLs carry their own authorisation.
+            "file": Resource("file", {"GET": self._file}, guarded=False),
+            "part": direct_endpoints.part_resource(manager),
+        }
         cors = CorsPolicy(
             origins=settings.cors_origins,
             credentials=True,
@@ -76,17 +84,9 @@ class S3Fileup:
         segments = request.environ.get("PATH_INFO", "").strip("/").split("/")
         if segments[0] == "s3":
             return self._companion.resource(segments[1:])
-        resources = {
-            "s3put": Resource("s3put", dict.fromkeys(("GET", "POST"), self._begin)),
-            "s3get": Resource("s3get", dict.fromkeys(("GET", "POST"), self._link)),
-            "complete": Resource("complete", {"POST": self._complete}),
-            # Neither is guarded: their URLs carry their own authorisation.
-            "file": Resource("file", {"GET": self._file}, guarded=False),
-            "part": direct_endpoints.part_resource(self.manager),
-        }
-        if len(segments) != 1 or segments[0] not in resources:
+        if len(segments) != 1 or segments[0] not in self._resources:
             raise UnknownAddress
-        return resources[segments[0]]
+        return self._resources[segments[0]]
 
     def _guard(self, request: Request) -> None:
         """Refuse requests that are not authorised.

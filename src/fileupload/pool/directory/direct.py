@@ -190,7 +190,7 @@ class DirectoryDirect(DirectFile):
 
     @property
     def durable(self) -> bool:
-        """Whether parts are synced."""
+        """Return whether the pool syncs parts."""
         return self._bucket.durable
 
     def _open_bucket(self, held: ExitStack) -> int:

@@ -32,7 +32,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
-from urllib.parse import quote
 
 from fileupload.errors import Incomplete, Superseded
 from fileupload.pool.direct import OBJECT_ACL, DirectFile
@@ -41,6 +40,7 @@ from fileupload.pool.object.keys import data_prefix_of
 from fileupload.pool.object.multipart_writer import DEFAULT_PART_SIZE, ObjectWriter
 from fileupload.pool.parts import Form, Part, PartWriter
 from fileupload.status import RUNNING, UploadStatus, timestamp
+from fileupload.wsgi.headers import extended_filename
 
 _CHUNK = 1 << 20  # bytes
 
@@ -54,7 +54,7 @@ class ObjectDirect(DirectFile):
         self._store = bucket.store
         acl = terms.direct.pool_options.get(OBJECT_ACL) if terms is not None and terms.direct is not None else None
         if terms is not None and acl:
-            disposition = f"attachment; filename*=UTF-8''{quote(terms.filename or 'file', safe='')}"
+            disposition = f"attachment; {extended_filename(terms.filename)}"
             self._store = bucket.store.with_object_headers(terms.content_type, disposition=disposition, acl=acl)
         self._file = bucket.file_key(attempt, 0)
         self._upload_note = self._file + ".parts"

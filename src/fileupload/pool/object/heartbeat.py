@@ -1,6 +1,6 @@
 """Heartbeats of the attempts that run in this process.
 
-An attempt that waits for a stalled client publishes nothing, and other nodes would take it for crashed after
+An attempt that waits for a stalled client publishes nothing, and other nodes would count it as crashed after
 ``dead_after`` seconds. So one thread in each process calls ``beat`` of every running attempt once a second.
 
 *Order at the end.* A heartbeat that reaches the store after the final status would make the attempt look alive again.

@@ -199,7 +199,7 @@ class ObjectWriter(FileWriter):
             self._size = next_part_size(self._size, self._number)
 
     def _rest_key(self) -> str:
-        """Return the key of the bytes after the last part. The number keeps an older rest from being taken for them."""
+        """Return the key of the bytes after the last part. An older rest has another number."""
         return f"{self._key}.rest-{len(self._parts)}"
 
     def _wait(self, most: int) -> None:

@@ -34,7 +34,7 @@ class ObjectStore(ABC):
     @property
     @abstractmethod
     def rejects_late_parts(self) -> bool:
-        """Whether the store refuses a part for a complete multipart upload. Otherwise such a part breaks the object."""
+        """Return whether the store refuses a part for a complete multipart upload, which would break the object."""
 
     @abstractmethod
     def put(self, key: str, data: bytes | bytearray, *, new: bool = False) -> bool:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from typing import Any
-from urllib.parse import quote
 
 from fileupload.pool.object.store import ObjectStore
 from fileupload.pool.parts import Form
+from fileupload.wsgi.headers import extended_filename
 
 MAX_URL_TTL = 7 * 86400  # seconds; stores refuse a longer one
 
@@ -28,13 +28,13 @@ class PresignedUrls(ObjectStore):
     @property
     @abstractmethod
     def supports_post_policy(self) -> bool:
-        """Whether the store supports POST policies."""
+        """Return whether the store supports POST policies."""
 
     def presigned_get_url(self, key: str, expires: float, *, filename: str = "", content_type: str = "") -> str:
         """Return a URL for GET."""
         options = {}
         if filename:
-            options["ResponseContentDisposition"] = f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
+            options["ResponseContentDisposition"] = f"attachment; {extended_filename(filename)}"
         if content_type:
             options["ResponseContentType"] = content_type
         return self._sign("get_object", key, expires, options)

@@ -139,12 +139,12 @@ class S3Store(PresignedUrls):
 
     @property
     def rejects_late_parts(self) -> bool:
-        """Whether the store refuses a part for a complete multipart upload."""
+        """Return whether the store refuses a part for a complete multipart upload."""
         return self.traits.rejects_late_parts
 
     @property
     def supports_post_policy(self) -> bool:
-        """Whether the store supports POST policies."""
+        """Return whether the store supports POST policies."""
         return self.traits.supports_post_policy
 
     def checked(self, prefix: str) -> S3Store:

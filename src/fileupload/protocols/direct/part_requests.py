@@ -124,7 +124,7 @@ def _receive(environ: dict[str, Any], body: BodyReader, manager: UploadManager, 
     policy = UploadPolicy(
         pool=manager.pool,
         max_size=token.max_size,
-        min_free_space=settings.min_free_space or None,
+        min_free_space=settings.min_free_space,
         file_filter=_OneFile(),
     )
     sink = _PartSink(manager.pool.direct(token.bucket_id, token.attempt), token, body)

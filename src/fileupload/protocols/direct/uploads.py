@@ -21,7 +21,6 @@ from fileupload.errors import (
     MalformedRequest,
     NotDirect,
     NotResumable,
-    PoolFull,
     ServerBusy,
     StorageFailed,
     Superseded,
@@ -37,7 +36,7 @@ from fileupload.pool.parts import MAX_PART_SIZE, MAX_PARTS, Part
 from fileupload.protocols.direct.terms import DirectUploadRequest, check_parts, part_size, part_sizes
 from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from fileupload.protocols.receiver import with_expiry
-from fileupload.protocols.upload_request import UploadRequest
+from fileupload.protocols.upload_request import UploadPolicy, UploadRequest
 from fileupload.settings import Settings, least
 from fileupload.status import RUNNING, DirectUploadTerms, State, UploadedFile, UploadStatus, timestamp
 
@@ -307,6 +306,6 @@ class DirectUploads:
 
         :raises PoolFull: less than ``min_free_space`` would stay free.
         """
-        free = self._pool.free_space() if len(parts) > 1 and self._settings.min_free_space else None
-        if free is not None and free - sum(part.size for part in parts) < self._settings.min_free_space:
-            raise PoolFull
+        if len(parts) > 1:
+            policy = UploadPolicy(pool=self._pool, min_free_space=self._settings.min_free_space)
+            policy.check_space(sum(part.size for part in parts))

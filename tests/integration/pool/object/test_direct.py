@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -36,21 +35,6 @@ from tests.support.waiting import PATIENCE
 
 CRASH_PROCESS = Path(crash_process.__file__)
 DEAD_AFTER = 0.5  # seconds, for the crashed processes
-
-
-@pytest.fixture
-def prefix() -> str:
-    return f"direct/{uuid.uuid4().hex}"
-
-
-@pytest.fixture
-def pool(place: Place, prefix: str) -> ObjectPool:
-    return ObjectPool(place.store, prefix)
-
-
-@pytest.fixture
-def reopened(place: Place, prefix: str) -> ObjectPool:
-    return ObjectPool(place.store, prefix)
 
 
 @pytest.fixture

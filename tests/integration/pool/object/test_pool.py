@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import threading
-import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
@@ -35,21 +34,6 @@ attempt.create_file().write(bytes(range(256)) * 4096 * 9)
 attempt.publish(status)
 os.kill(os.getpid(), 9)
 """
-
-
-@pytest.fixture
-def prefix() -> str:
-    return f"test/{uuid.uuid4().hex}"
-
-
-@pytest.fixture
-def pool(place: Place, prefix: str) -> ObjectPool:
-    return ObjectPool(place.store, prefix)
-
-
-@pytest.fixture
-def reopened(place: Place, prefix: str) -> ObjectPool:
-    return ObjectPool(place.store, prefix)
 
 
 @pytest.fixture

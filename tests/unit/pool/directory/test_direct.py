@@ -23,16 +23,6 @@ from tests.support.waiting import PATIENCE
 CRASH_PROCESS = Path(crash_process.__file__)
 
 
-@pytest.fixture(params=[True, False], ids=["durable", "quick"])
-def pool(request: pytest.FixtureRequest, pool_directory: str) -> DirectoryPool:
-    return DirectoryPool(pool_directory, durable=request.param)
-
-
-@pytest.fixture
-def reopened(pool: DirectoryPool) -> DirectoryPool:
-    return DirectoryPool(pool.directory, durable=pool.durable)
-
-
 @pytest.fixture
 def contents() -> list[bytes]:
     """Return the parts of a file, the last one shorter."""

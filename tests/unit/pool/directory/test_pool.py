@@ -31,16 +31,6 @@ os.kill(os.getpid(), 9)
 """
 
 
-@pytest.fixture(params=[True, False], ids=["durable", "quick"])
-def pool(request: pytest.FixtureRequest, pool_directory: str) -> DirectoryPool:
-    return DirectoryPool(pool_directory, durable=request.param)
-
-
-@pytest.fixture
-def reopened(pool: DirectoryPool) -> DirectoryPool:
-    return DirectoryPool(pool.directory, durable=pool.durable)
-
-
 @pytest.fixture
 def crashed(pool: DirectoryPool) -> DirectoryPool:
     """Return a pool in which a process was killed while it filled a bucket."""
