@@ -18,7 +18,7 @@ class UploadError(Exception):
         status of the upload.
     :ivar title: summary of the problem, the same for all errors of the class (RFC 9457, 3.1.3).
     :ivar detail: sentence about this occurrence, with what the user can do (RFC 9457, 3.1.4).
-    :ivar retry_after: seconds after which the same request may succeed (``Retry-After``, RFC 9110, 10.2.3), or None.
+    :ivar retry_after: seconds after which the same request may succeed, or None.
     """
 
     status: ClassVar[int] = 400
@@ -29,6 +29,11 @@ class UploadError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that every answer to this error has, such as ``Retry-After`` (RFC 9110, 10.2.3)."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
 class SettingError(ValueError):
@@ -78,7 +83,7 @@ class Busy(UploadError):
     title = "The upload is in progress"
 
     def __init__(self) -> None:
-        super().__init__("Another request is sending this upload. Wait until it ends, then ask for the offset.")
+        super().__init__("Another request is sending this upload. Wait until it has ended, then continue.")
 
 
 class NotResumable(UploadError):
@@ -245,7 +250,11 @@ class MethodNotAllowed(UploadError):
 
     def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
         super().__init__(f"{method} is not allowed here; use {' or '.join(allowed)}.")
-        self.allowed = allowed
+        self._allowed = allowed
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {**super().headers, "Allow": ", ".join(self._allowed)}
 
 
 class BadCallback(UploadError):

@@ -34,14 +34,9 @@ class UploadManager:
         self.pool = pool
         self.settings = settings
         self.key_ring = KeyRing(settings.upload_key or pool)
-        if any(len(key) < 16 for key in self.signing_keys):
+        if any(len(key) < 16 for key in self.key_ring.keys):
             log.warning("setting 'upload_key' is short enough to be guessed; `fileupload key` generates a strong one")
         self._identifiers = Identifiers(self.key_ring, max_age=settings.max_age)
-
-    @property
-    def signing_keys(self) -> tuple[str, ...]:
-        """The current signing keys, newest first."""
-        return self.key_ring.keys
 
     @property
     def upload_url(self) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 from collections.abc import Iterable
 from functools import partial
@@ -17,13 +16,14 @@ from fileupload.routes import UploadRoutes
 from fileupload.settings import Settings
 from fileupload.status import UploadStatus
 from fileupload.wsgi.cors import CorsPolicy
+from fileupload.wsgi.json_body import encode_json
 from fileupload.wsgi.pipeline import PassThrough, Pipeline
 from fileupload.wsgi.request import Request
 
 log = logging.getLogger("fileupload")
 
-# Headers about the body of the client, which are removed when the descriptor replaces it.
-_BODY_HEADERS = ("HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_DISPOSITION", "HTTP_EXPECT", "HTTP_TRAILER")
+# Headers about the body of the client, which are removed with all Content-* when the descriptor replaces it.
+_BODY_HEADERS = frozenset({"HTTP_TRANSFER_ENCODING", "HTTP_EXPECT", "HTTP_TRAILER", "HTTP_DIGEST", "HTTP_REPR_DIGEST"})
 
 
 class UploadMiddleware:
@@ -79,9 +79,9 @@ class UploadMiddleware:
         if upload.body.buffered:
             self._warn_of_buffering()
         environ = upload.environ
-        descriptor = json.dumps({**status.to_json(), "identifier": upload.identifier}).encode()
-        for name in _BODY_HEADERS:
-            environ.pop(name, None)
+        descriptor = encode_json({**status.to_json(), "identifier": upload.identifier})
+        for name in [name for name in environ if name in _BODY_HEADERS or name.startswith("HTTP_CONTENT_")]:
+            del environ[name]
         environ["fileupload.request_method"] = environ["REQUEST_METHOD"]
         environ["fileupload.bucket"] = upload.pool.bucket(upload.claims.id).with_identifier(upload.identifier)
         environ["REQUEST_METHOD"] = "POST"

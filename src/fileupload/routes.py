@@ -95,7 +95,7 @@ class UploadRoutes:
 
         :raises UploadError: the upload is refused, or it fails.
         """
-        upload = open_upload(request.environ, request.query, self._manager, request.identifier)
+        upload = open_upload(request, self._manager)
         return self._complete(upload, receive(upload))
 
     def _complete_direct(self, request: Request) -> Answer:
@@ -103,5 +103,5 @@ class UploadRoutes:
 
         :raises UploadError: it cannot be completed.
         """
-        upload = open_upload(request.environ, request.query, self._manager, request.identifier, begun=True)
+        upload = open_upload(request, self._manager, begun=True, body_required=False)
         return self._complete(upload, direct_endpoints.complete(self._manager, upload))

@@ -193,7 +193,7 @@ def test_a_store_that_cannot_be_connected_to(store: S3Store) -> None:
 def answer_busy(render: Callable[[UploadError, dict[str, Any]], Response], **environ: str) -> Response:
     """Return the pipeline's answer to a request that is refused for lack of descriptors."""
     refused: dict[str, Any] = {"REQUEST_METHOD": "GET", **environ}
-    return Pipeline(Settings(), render_error=render)._refuse(ServerBusy(), Request(refused))
+    return Pipeline(Settings(), render_error=render)._render(ServerBusy(), Request(refused))
 
 
 @pytest.mark.parametrize(

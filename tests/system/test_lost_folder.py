@@ -123,5 +123,5 @@ def test_the_folder_is_removed_again_and_again(pool: Path) -> None:
         finally:
             ended.set()
         removing.result(PATIENCE)
-    assert managers[0].signing_keys == managers[1].signing_keys
+    assert managers[0].key_ring.keys == managers[1].key_ring.keys
     assert managers[1].verify_identifier(known)

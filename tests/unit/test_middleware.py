@@ -75,6 +75,42 @@ def test_a_put_reaches_the_app_like_a_form(pool_directory: str) -> None:
     assert (descriptor["filename"], descriptor["content-type"]) == ("b.png", "image/png")
 
 
+def test_headers_of_the_client_body_do_not_reach_the_app(pool_directory: str) -> None:
+    """The app sees no header that describes the body that the descriptor has replaced."""
+    app, uploads = make(pool_directory)
+    headers = {
+        "Content-Digest": "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:",
+        "Repr-Digest": "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:",
+        "Content-MD5": "1B2M2Y8AsgTpgAmY7PhCfg==",
+        "Content-Language": "de",
+        "Content-Encoding": "identity",
+        "Expect": "100-continue",
+        "Trailer": "Expires",
+    }
+    seen = app.put(f"/upload?X-Progress-ID={uploads.create_identifier()}", BODY, headers=headers).json
+    about_bodies = {"HTTP_" + name.upper().replace("-", "_") for name in headers}
+    assert not about_bodies & seen.keys()
+
+
+def test_a_query_with_too_many_fields_is_refused(pool_directory: str) -> None:
+    """An identifier among more fields than are read is not lost in silence: the app would get the bare body."""
+    app, uploads = make(pool_directory)
+    query = "&".join(f"a{number}=1" for number in range(1000))
+    answer = app.put(f"/upload?{query}&X-Progress-ID={uploads.create_identifier()}", BODY, expect_errors=True)
+    assert (answer.status_int, answer.json["detail"]) == (400, "The query has more than 1000 fields.")
+
+
+def test_a_direct_upload_is_completed_by_a_post_without_a_body(pool_directory: str) -> None:
+    """A request that declares no body has none (RFC 9112, 6.3): completing is not refused with 411."""
+    app, uploads = make(pool_directory)
+    query = f"X-Progress-ID={uploads.create_identifier()}"
+    begun = app.post_json(f"/upload/direct?{query}", {"filename": "a.txt", "size": len(BODY)})
+    app.put(begun.json["url"], BODY)
+    request = webtest.TestRequest.blank(f"/upload/direct/complete?{query}", method="POST")
+    request.environ.pop("CONTENT_LENGTH", None)
+    assert json.loads(app.do_request(request).json["body"])["state"] == "done"
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

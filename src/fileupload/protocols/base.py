@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from fileupload.errors import (
     AlreadyDone,
@@ -21,6 +21,7 @@ from fileupload.pool.base import Attempt
 from fileupload.protocols.receiver import Receiver, with_expiry
 from fileupload.protocols.upload_request import UploadRequest
 from fileupload.status import UploadStatus
+from fileupload.wsgi.request import Request
 
 log = logging.getLogger("fileupload")
 
@@ -39,9 +40,9 @@ class Protocol(ABC):
 
     methods: ClassVar[tuple[str, ...]]
 
-    def matches(self, environ: dict[str, Any]) -> bool:
+    def matches(self, request: Request) -> bool:
         """Return whether a request to the upload address, with an identifier, uses this protocol."""
-        return environ["REQUEST_METHOD"] in self.methods
+        return request.method in self.methods
 
     @abstractmethod
     def receive(self, request: UploadRequest) -> UploadStatus:

@@ -151,7 +151,9 @@ class _Form:
         # Browsers send an empty file without a name for an empty file input. Its type matters only if content comes.
         self._unnamed = None if filename else content_type
         if filename:
-            self._policy.check_type(content_type, filename)
+            self._policy.check_file(self._name, filename, content_type)
+        else:
+            self._policy.file_filter.check_file(self._name, filename, content_type)
         self._receiver.begin_file(self._name, filename, content_type)
 
     def _add_text(self, data: bytes) -> None:
@@ -174,6 +176,7 @@ class _Form:
             text = self._field.decode(self._charset)
         except UnicodeDecodeError:
             raise MalformedForm(f"The text field {self._name!r} is not in UTF-8.") from None
+        self._policy.file_filter.check_field(self._name)
         self._receiver.add_field(self._name, text)
         self._field = None
 

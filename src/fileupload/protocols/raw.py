@@ -35,8 +35,7 @@ class RawProtocol(WholeBodyProtocol):
         policy = request.policy
         policy.check_file_size(request.body.length)
         filename, content_type = _name_and_type(request)
-        policy.check_type(content_type, filename)
-        policy.file_filter.check_file("", filename, content_type)
+        policy.check_file("", filename, content_type)
         return partial(_transfer, request.body, filename, content_type)
 
 
@@ -49,10 +48,18 @@ def _transfer(body: BodyReader, filename: str, content_type: str, receiver: Rece
 
 
 def _name_and_type(request: UploadRequest) -> tuple[str, str]:
+    filename = request.filename or _declared_name(request)
+    given = request.environ.get("CONTENT_TYPE", "")
+    return filename, media_type("" if type_of(given) == _FORM_TYPE else given, filename)
+
+
+def _declared_name(request: UploadRequest) -> str:
+    """Return the name in ``Content-Disposition``, or else the one in the query; empty if there is none.
+
+    :raises UnsupportedRequest: the header cannot be read.
+    """
     try:
         filename = disposition_filename(request.environ.get("HTTP_CONTENT_DISPOSITION", ""))
     except ValueError as error:
         raise UnsupportedRequest(f"The header Content-Disposition cannot be read: {error}.") from None
-    filename = filename or clean_filename(request.query.get("filename", ""))
-    given = request.environ.get("CONTENT_TYPE", "")
-    return filename, media_type("" if type_of(given) == _FORM_TYPE else given, filename)
+    return filename or clean_filename(request.query.get("filename", ""))

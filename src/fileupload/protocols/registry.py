@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fileupload.errors import InvalidIdentifier, UnsupportedRequest
 from fileupload.manager import UploadManager
 from fileupload.protocols.base import Protocol
@@ -12,44 +10,45 @@ from fileupload.protocols.raw import RawProtocol
 from fileupload.protocols.upload_request import FileFilter, UploadPolicy, UploadRequest
 from fileupload.settings import Settings
 from fileupload.status import UploadStatus
+from fileupload.wsgi.request import Request
 from fileupload.wsgi.request_body import BodyReader
 
 PROTOCOLS: tuple[Protocol, ...] = (FormProtocol(), RawProtocol())
 
 
-def find_protocol(environ: dict[str, Any]) -> Protocol | None:
-    """Return the protocol of a request to an upload address, with an identifier; None if it holds no upload."""
-    return next((protocol for protocol in PROTOCOLS if protocol.matches(environ)), None)
-
-
 def open_upload(
-    environ: dict[str, Any],
-    query: dict[str, str],
+    request: Request,
     manager: UploadManager,
-    identifier: str,
     *,
+    identifier: str = "",
+    filename: str = "",
     settings: Settings | None = None,
     file_filter: FileFilter | None = None,
     begun: bool = False,
+    body_required: bool = True,
     owner: str = "",
 ) -> UploadRequest:
     """Return the upload in a request; nothing of its body is read yet.
 
+    :param identifier: the identifier of the upload, if it is not the one in the request.
+    :param filename: the name of the file, if it is not the one in the request.
     :param settings: the limits, instead of the manager's.
     :param file_filter: accepts or rejects the files and fields.
     :param begun: whether an earlier request began the upload; an expired identifier is then accepted.
+    :param body_required: whether a request that declares no body is refused with 411; otherwise its body is empty.
     :param owner: the application that begins the upload, recorded in its status.
     :raises UploadError: the body's declared length or coding is not valid, or the identifier is not.
     """
     settings = settings or manager.settings
-    body = BodyReader(environ, settings)
+    identifier = identifier or request.identifier
+    body = BodyReader(request.environ, settings, required=body_required)
     claims = manager.verify(identifier)
     body.trusted = True  # also with an expired identifier: only a drained body lets its client read the answer
     if claims.expired and not begun:
         raise InvalidIdentifier
     return UploadRequest(
-        environ=environ,
-        query=query,
+        request=request,
+        filename=filename,
         identifier=identifier,
         claims=claims,
         pool=manager.pool,
@@ -65,7 +64,7 @@ def receive(upload: UploadRequest) -> UploadStatus:
 
     :raises UploadError: the upload is refused, or failed.
     """
-    protocol = find_protocol(upload.environ)
+    protocol = next((protocol for protocol in PROTOCOLS if protocol.matches(upload.request)), None)
     if protocol is None:
         raise UnsupportedRequest("Send a form (multipart/form-data) by POST, or a plain file by PUT.")
     return protocol.receive(upload)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from dataclasses import dataclass
-from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from fileupload.errors import PoolFull, TooLarge, TypeNotAllowed
 from fileupload.formatting import format_size
@@ -14,6 +14,7 @@ from fileupload.pool.base import Pool
 from fileupload.settings import Settings, least
 from fileupload.status import State, UploadStatus, timestamp
 from fileupload.wsgi.headers import is_in_ranges
+from fileupload.wsgi.request import Request
 from fileupload.wsgi.request_body import BodyReader
 
 
@@ -91,6 +92,14 @@ class UploadPolicy:
         if self.extensions and not filename.lower().endswith(tuple("." + extension for extension in self.extensions)):
             raise TypeNotAllowed(f"The name of the file must end in .{', .'.join(self.extensions)}.")
 
+    def check_file(self, field: str, filename: str, content_type: str) -> None:
+        """Check the type and the name of a file, and call the application's filter.
+
+        :raises UploadError: the file is rejected.
+        """
+        self.check_type(content_type, filename)
+        self.file_filter.check_file(field, filename, content_type)
+
     def check_size(self, size: int | None) -> None:
         """Check the declared size of all files together.
 
@@ -149,18 +158,29 @@ class UploadPolicy:
 class UploadRequest:
     """A request that holds an upload, with everything that a protocol needs to receive it.
 
+    :ivar filename: the name of the file, if it is not the one in the request.
     :ivar owner: the application that begins the upload, recorded in its status; empty for the middleware.
     """
 
-    environ: dict[str, Any]
-    query: dict[str, str]
+    request: Request
     identifier: str
     claims: Claims
     pool: Pool
     settings: Settings
     body: BodyReader
     policy: UploadPolicy
+    filename: str = ""
     owner: str = ""
+
+    @property
+    def environ(self) -> WSGIEnvironment:
+        """The environ of the request."""
+        return self.request.environ
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The fields of the request's query."""
+        return self.request.query
 
     def first_status(self) -> UploadStatus:
         """Return the status of this upload before its first byte."""

@@ -7,7 +7,7 @@ more digits than Python converts; a date with an impossible year or zone. The RF
 from __future__ import annotations
 
 import re
-from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from webob import Request, Response
 
@@ -18,7 +18,7 @@ _TAGS = re.compile(rf"\*|(?:W/)?{_TAG}(?:[ \t]*,[ \t]*(?:W/)?{_TAG})*")
 _MAX_TAGS = 8192  # characters; a longer list of entity tags is ignored
 
 
-def answer_conditions(environ: dict[str, Any], response: Response) -> Response:
+def answer_conditions(environ: WSGIEnvironment, response: Response) -> Response:
     """Return *response*, or the 304, 206 or 416 that the request's conditions and range require in its place.
 
     Conditions on dates are not evaluated: the answers have no Last-Modified, so If-Modified-Since must be ignored (RFC

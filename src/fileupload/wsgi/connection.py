@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
+from wsgiref.types import WSGIEnvironment
 
 # The class of the C module: gevent replaces socket.socket, and its sockets must not be used by another thread.
 KernelSocket = _socket.socket
@@ -55,7 +56,7 @@ class Counters(NamedTuple):
     since_sent: float
 
 
-def socket_of(environ: dict[str, Any]) -> Any:
+def socket_of(environ: WSGIEnvironment) -> Any:
     """Return the socket of a request, or None if the server does not expose it."""
     for key in _ENVIRON_KEYS:
         if (found := environ.get(key)) is not None:

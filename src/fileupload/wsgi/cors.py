@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -16,7 +16,7 @@ ANY_ORIGIN = "*"
 
 _ORIGIN = re.compile(r"[!-~]{1,1000}", re.ASCII)
 _REQUEST_HEADERS = ("Content-Type", "Content-Disposition", "X-Progress-ID", "X-Requested-With")
-_RESPONSE_HEADERS = "Location, Content-Disposition, Content-Length, ETag"
+_RESPONSE_HEADERS = ("Location", "Content-Disposition", "Content-Length", "ETag")
 _MAX_AGE = 600  # seconds for which a browser may remember the answer to a preflight
 
 Headers = list[tuple[str, str]]
@@ -29,6 +29,7 @@ class CorsPolicy:
     :ivar origins: such as ``https://www.example.com``; ``*`` for any. If empty, no answer has CORS headers.
     :ivar credentials: whether pages of the listed origins may send cookies; ``*`` never allows that.
     :ivar request_headers: further request headers that the pages may send.
+    :ivar response_headers: further headers of answers that the pages may read.
     :ivar refusal: the error sentence for a preflight from another origin.
     """
 
@@ -36,6 +37,7 @@ class CorsPolicy:
     refusal: str
     credentials: bool = False
     request_headers: tuple[str, ...] = ()
+    response_headers: tuple[str, ...] = ()
 
     def headers(self, environ: WSGIEnvironment) -> Headers:
         """Return the headers that allow the requesting page to read the answer, if its origin is allowed."""
@@ -48,7 +50,7 @@ class CorsPolicy:
             headers.append(("Access-Control-Allow-Origin", origin))
             if self.credentials and origin in self.origins:
                 headers.append(("Access-Control-Allow-Credentials", "true"))
-            headers.append(("Access-Control-Expose-Headers", _RESPONSE_HEADERS))
+            headers.append(("Access-Control-Expose-Headers", ", ".join((*_RESPONSE_HEADERS, *self.response_headers))))
         return headers
 
     def preflight(self, environ: WSGIEnvironment, methods: Iterable[str]) -> Response:
@@ -69,7 +71,7 @@ class CorsPolicy:
         return _ORIGIN.fullmatch(origin) is not None and (origin in self.origins or ANY_ORIGIN in self.origins)
 
 
-def adding_headers(start_response: StartResponse, added: Headers) -> StartResponse:
+def adding_headers(start_response: StartResponse, added: Sequence[tuple[str, str]]) -> StartResponse:
     """Return a ``start_response`` that adds the headers that the answer does not have already.
 
     ``Vary`` is always added: the values of several ``Vary`` headers are combined (RFC 9110, 12.5.5).

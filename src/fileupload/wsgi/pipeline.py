@@ -13,7 +13,7 @@ with 405, and the rest of a refused request's body is drained after the answer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -58,14 +58,17 @@ class Resource:
         *,
         otherwise: Handler | None = None,
         guarded: bool = True,
+        headers: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Answer with *handlers*, by method.
 
         :param name: the name of the address in the log; it must contain no text from the client.
         :param otherwise: the handler of all other methods, instead of 405.
         :param guarded: whether the pipeline calls its guard before the handler.
+        :param headers: headers of every answer: those of the handlers, of the app behind, errors and preflights.
         """
         self.name = name
+        self.headers = headers
         self.guarded = guarded
         self._handlers = handlers
         self._otherwise = otherwise
@@ -128,37 +131,45 @@ class Pipeline:
         environ = request.environ
         environ.setdefault(BODY_KEY, [])
         received = dict(environ)  # a handler may detach the body from environ; the rest of it must still be drained
-        start = adding_headers(start_response, self._cors.headers(environ) if self._cors else [])
-        answer = self._answer(request, route)
-        if isinstance(answer, PassThrough):
-            assert app is not None
-            return app(environ, adding_headers(start, list(answer.headers)))
-        return send(answer, received, start, self._settings)
-
-    def _answer(self, request: Request, route: Route) -> Answer:
-        name = self._name
         try:
             resource = route(request)
+        except UploadError as error:
+            self._log(error, request)
+            answer: Answer = self._render(error, request)
+        else:
             if resource is None:
-                return PassThrough()
-            name = f"{name} {resource.name}".lstrip()
+                assert app is not None
+                return app(environ, start_response)
+            start_response = adding_headers(start_response, resource.headers)
+            answer = self._answer(request, resource)
+        start = adding_headers(start_response, self._cors.headers(environ) if self._cors else ())
+        if isinstance(answer, PassThrough):
+            assert app is not None
+            return app(environ, adding_headers(start, answer.headers))
+        return _send(answer, received, start, self._settings)
+
+    def _answer(self, request: Request, resource: Resource) -> Answer:
+        try:
             if self._cors is not None and request.is_preflight:
                 return self._cors.preflight(request.environ, resource.methods)
             if self._guard is not None and resource.guarded:
                 self._guard(request)
             return resource.answer(request)
         except UploadError as error:  # before OSError: some are both
-            log.info("%s %s refused: %s", request.method, name, error.code)
-            return self._refuse(error, request)
+            self._log(error, request, resource.name)
+            return self._render(error, request)
         except OSError as error:
             log.exception("the pool failed")
-            return self._refuse(storage_error(error), request)
+            return self._render(storage_error(error), request)
 
-    def _refuse(self, error: UploadError, request: Request) -> Response:
+    def _log(self, error: UploadError, request: Request, resource: str = "") -> None:
+        log.info("%s refused: %s", " ".join(filter(None, (request.method, self._name, resource))), error.code)
+
+    def _render(self, error: UploadError, request: Request) -> Response:
         return with_error_headers(self._render_error(error, request.environ), error)
 
 
-def send(
+def _send(
     response: Response, environ: WSGIEnvironment, start_response: StartResponse, settings: Settings
 ) -> Iterable[bytes]:
     """Send *response*, and drain the rest of the request's body after it.

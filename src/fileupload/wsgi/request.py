@@ -6,7 +6,9 @@ from functools import cached_property
 from urllib.parse import parse_qsl
 from wsgiref.types import WSGIEnvironment
 
-_MAX_QUERY_FIELDS = 100
+from fileupload.errors import MalformedRequest
+
+_MAX_QUERY_FIELDS = 1000
 
 
 class Request:
@@ -26,30 +28,23 @@ class Request:
 
     @cached_property
     def query(self) -> dict[str, str]:
-        """The fields of the query, with the first value of each name."""
-        return parse_query(self.environ)
+        """The fields of the query, with the first value of each name.
+
+        :raises MalformedRequest: the query has too many fields.
+        """
+        text = self.environ.get("QUERY_STRING", "")
+        try:
+            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS, errors="replace")
+        except ValueError:
+            raise MalformedRequest(f"The query has more than {_MAX_QUERY_FIELDS} fields.") from None
+        return dict(reversed(pairs))
 
     @property
     def identifier(self) -> str:
-        """The identifier of an upload, from the query or the header X-Progress-ID; empty if there is none."""
-        return identifier_of(self.environ, self.query)
+        """The identifier of an upload, from the query or else the header X-Progress-ID; empty if there is none."""
+        return self.query.get("X-Progress-ID") or str(self.environ.get("HTTP_X_PROGRESS_ID", ""))
 
     @property
     def is_preflight(self) -> bool:
         """Return whether the request is a CORS preflight (Fetch standard)."""
         return self.method == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in self.environ
-
-
-def identifier_of(environ: WSGIEnvironment, query: dict[str, str]) -> str:
-    """Return the identifier in a request's query, or else in its header X-Progress-ID; empty if there is none."""
-    return query.get("X-Progress-ID") or str(environ.get("HTTP_X_PROGRESS_ID", ""))
-
-
-def parse_query(environ: WSGIEnvironment) -> dict[str, str]:
-    """Return the fields of the query, with the first value of each name; none if the query has too many fields."""
-    text = environ.get("QUERY_STRING", "")
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS, errors="replace")
-    except ValueError:
-        return {}
-    return dict(reversed(pairs))

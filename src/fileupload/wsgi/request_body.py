@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from fileupload.errors import (
     HttpVersionNotSupported,
@@ -94,17 +94,20 @@ class BodyReader:
     :ivar trusted: whether the request has a valid identifier; without one, its body is drained for a second at most.
     """
 
-    def __init__(self, environ: dict[str, Any], settings: Settings, *, unwanted: bool = False) -> None:
+    def __init__(
+        self, environ: WSGIEnvironment, settings: Settings, *, unwanted: bool = False, required: bool = True
+    ) -> None:
         """Check the headers of the body; nothing is read.
 
         :param unwanted: whether the body is only drained; then any Content-Encoding is accepted.
+        :param required: whether a request that declares no body is refused; otherwise its body is empty.
         :raises InvalidLength, LengthRequired, UnsupportedRequest, HttpVersionNotSupported: the body cannot be read as
             it is declared.
         """
         traits = traits_of(str(environ.get("SERVER_SOFTWARE", "")))
         if traits.hangs_on_http_2 and str(environ.get("SERVER_PROTOCOL", "")).startswith("HTTP/2"):
             raise HttpVersionNotSupported
-        self.length = _declared_length(environ, unwanted=unwanted)
+        self.length = _declared_length(environ, unwanted=unwanted, required=required)
         self.trusted = False
         self.received = 0
         self.now = time.monotonic()
@@ -312,7 +315,7 @@ class BodyReader:
                 left -= len(chunk)
 
 
-def _declared_length(environ: dict[str, Any], *, unwanted: bool) -> int | None:
+def _declared_length(environ: WSGIEnvironment, *, unwanted: bool, required: bool) -> int | None:
     coding = environ.get("HTTP_TRANSFER_ENCODING", "")
     length = environ.get("CONTENT_LENGTH", "")
     if not unwanted and environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() != "identity":
@@ -327,11 +330,13 @@ def _declared_length(environ: dict[str, Any], *, unwanted: bool) -> int | None:
     if coding and coding.strip().lower() != "chunked":
         raise InvalidLength("Transfer-Encoding can only be chunked.")
     if not environ.get("wsgi.input_terminated"):
+        if not coding and not required:
+            return 0  # RFC 9112, 6.3: a request without either header has no body
         raise LengthRequired("Send the length of the body as Content-Length; this server needs it.")
     return None
 
 
-def unread_body(environ: dict[str, Any], settings: Settings) -> BodyReader | None:
+def unread_body(environ: WSGIEnvironment, settings: Settings) -> BodyReader | None:
     """Return the reader of an answered request's body; None if the body was read to its end, or cannot be read."""
     readers: list[BodyReader] = environ.get(BODY_KEY) or []
     announced = environ.get("CONTENT_LENGTH") not in {None, "", "0"} or "HTTP_TRANSFER_ENCODING" in environ

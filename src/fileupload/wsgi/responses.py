@@ -14,7 +14,7 @@ from wsgiref.types import WSGIEnvironment
 from webob import Response
 from webob.acceptparse import create_accept_header
 
-from fileupload.errors import BadCallback, MethodNotAllowed, UploadError
+from fileupload.errors import BadCallback, UploadError
 from fileupload.wsgi.json_body import encode_json
 
 _CALLBACK = re.compile(r"[A-Za-z_$][\w$]{0,63}(?:\.[A-Za-z_$][\w$]{0,63}){0,3}", re.ASCII)
@@ -79,12 +79,7 @@ def problem(error: UploadError, environ: WSGIEnvironment) -> Response:
 
 
 def with_error_headers(response: Response, error: UploadError) -> Response:
-    """Return *response*, an answer to *error* in any form, with the headers that the error requires.
-
-    These are ``Allow`` (RFC 9110, 10.2.1) for a method that is not allowed, and ``Retry-After`` (10.2.3).
-    """
-    if isinstance(error, MethodNotAllowed):
-        response.allow = error.allowed
-    if error.retry_after is not None:
-        response.retry_after = error.retry_after
+    """Return *response*, an answer to *error* in any form, with the headers that the error requires."""
+    for name, value in error.headers.items():
+        response.headers[name] = value
     return response

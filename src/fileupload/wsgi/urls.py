@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from fileupload.errors import MalformedRequest
 from fileupload.wsgi.paths import quote_wsgi_path
@@ -16,7 +16,7 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _PATH_SAFE = "/~!$&'()*+,;=:@"
 
 
-def application_url(environ: dict[str, Any]) -> str:
+def application_url(environ: WSGIEnvironment) -> str:
     """Return the URL at which the application is mounted, without a slash at its end.
 
     :raises MalformedRequest: the Host header cannot be part of a URL (RFC 9112, 3.2).
@@ -28,7 +28,7 @@ def application_url(environ: dict[str, Any]) -> str:
     return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS.get(scheme, ':'))}{_quoted(environ.get('SCRIPT_NAME', ''))}"
 
 
-def path_url(environ: dict[str, Any]) -> str:
+def path_url(environ: WSGIEnvironment) -> str:
     """Return the URL of the request, without its query.
 
     :raises MalformedRequest: the Host header cannot be part of a URL.
@@ -36,7 +36,7 @@ def path_url(environ: dict[str, Any]) -> str:
     return application_url(environ) + _quoted(environ.get("PATH_INFO", ""))
 
 
-def _server_name(environ: dict[str, Any]) -> str:
+def _server_name(environ: WSGIEnvironment) -> str:
     name = environ["SERVER_NAME"]
     return f"[{name}]:{environ['SERVER_PORT']}" if ":" in name else f"{name}:{environ['SERVER_PORT']}"
 

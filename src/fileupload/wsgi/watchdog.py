@@ -15,6 +15,7 @@ import threading
 import time
 from contextlib import suppress
 from typing import Any, Protocol
+from wsgiref.types import WSGIEnvironment
 
 from fileupload.wsgi.connection import counters_of, end_connection, socket_of
 
@@ -180,7 +181,7 @@ class SocketWatch:
         return end_connection(self._socket, socket.SHUT_RDWR)
 
 
-def watch_of(environ: dict[str, Any]) -> Watch | None:
+def watch_of(environ: WSGIEnvironment) -> Watch | None:
     """Return the watch of a request, or None if its connection is not known."""
     watch: Watch | None = environ.get(WATCH_KEY)
     if watch is None and (found := socket_of(environ)) is not None:

@@ -111,7 +111,7 @@ def test_tickets_of_others(site: DirectSite, identifier: str, url: str) -> None:
     assert outcome(site.ask("PUT", "/direct/part", params={"ticket": foreign}, data=CONTENT)) == (
         403, "address-expired",
     )  # fmt: skip
-    ours = TokenSigner(site.manager.signing_keys)
+    ours = TokenSigner(site.manager.key_ring.keys)
     for bucket_id, attempt in ((identifier[:32], "0" * 16), (new_id(), "0" * 16)):
         ticket = ours.sign(UploadToken(bucket_id, attempt, 1, 0, None, expires))
         answer = site.ask("PUT", "/direct/part", params={"ticket": ticket}, data=CONTENT)
@@ -207,7 +207,7 @@ def test_a_server_that_stores_bodies(tmp_path: Path) -> None:
 def test_the_ticket_says_little(site: DirectSite, identifier: str, url: str) -> None:
     """A part's address is below the requested one, and its ticket holds neither the identifier nor a server path."""
     assert url.startswith(f"{site.base}/upload/direct/part?ticket=")
-    fields: list[Any] = TokenSigner(site.manager.signing_keys)._serializer.loads(
+    fields: list[Any] = TokenSigner(site.manager.key_ring.keys)._serializer.loads(
         parse_qs(urlsplit(url).query)["ticket"][0]
     )
     assert fields[0] == identifier[:32]

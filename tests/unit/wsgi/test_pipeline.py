@@ -93,12 +93,38 @@ def test_a_resource_may_answer_other_methods_otherwise() -> None:
     assert (answer.body, answer.header("x-added"), answer.header("x-own")) == (b"the app", "1", "app")
 
 
-def test_what_has_no_resource_is_the_apps() -> None:
-    """A request without a resource reaches the app, and only CORS headers are added to its response."""
-    assert run(Pipeline(Settings()), None, HTTP_ORIGIN=FRIEND).header("access-control-allow-origin") is None
-    assert (
-        run(Pipeline(Settings(), cors=CORS), None, HTTP_ORIGIN=FRIEND).header("access-control-allow-origin") == FRIEND
-    )
+def test_a_request_without_a_resource_reaches_the_app_unchanged() -> None:
+    """The app decides alone which pages may read its own answers: no CORS header is added to them."""
+    answer = run(Pipeline(Settings(), cors=CORS), None, HTTP_ORIGIN=FRIEND)
+    assert [name for name, _ in answer.headers] == ["content-type", "x-own"]
+
+
+@pytest.mark.parametrize(
+    ("method", "environ"),
+    [
+        ("GET", {}),
+        ("DELETE", {}),
+        ("POST", {}),
+        ("PATCH", {}),
+        ("OPTIONS", {"HTTP_ORIGIN": FRIEND, "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "GET"}),
+    ],
+)
+def test_a_resource_adds_its_headers_to_every_answer(method: str, environ: dict[str, str]) -> None:
+    """A resource's headers are in answers of its handlers and of the app, in errors, 405 and preflights."""
+    handlers: dict[str, Callable[[Request], Answer]] = {
+        "GET": say("shown"),
+        "DELETE": fail(TooLarge("It is too large.")),
+        "POST": lambda request: PassThrough(),
+    }
+    resource = Resource("thing", handlers, headers=[("Tus-Resumable", "1.0.0")])
+    assert run(Pipeline(Settings(), cors=CORS), resource, method, **environ).header("tus-resumable") == "1.0.0"
+
+
+def test_pages_may_read_the_headers_that_the_policy_lists() -> None:
+    """Access-Control-Expose-Headers names the headers of all answers, and those of the application."""
+    cors = CorsPolicy(origins=(FRIEND,), refusal="", response_headers=("Upload-Offset",))
+    exposed = run(Pipeline(Settings(), cors=cors), BOTH, HTTP_ORIGIN=FRIEND).header("access-control-expose-headers")
+    assert exposed == "Location, Content-Disposition, Content-Length, ETag, Upload-Offset"
 
 
 def test_a_preflight_promises_what_the_resource_takes() -> None:

@@ -92,7 +92,7 @@ class RecordAttachments:
         )
 
     def _attach(self, record: RecordAddress, request: Request) -> Response:
-        return self._uploads.attach(self._client(request), record, request.environ)
+        return self._uploads.attach(self._client(request), record, request)
 
     def _detach(self, record: RecordAddress, request: Request) -> Response:
         return self._uploads.detach(self._client(request), record)

@@ -38,7 +38,7 @@ from fileupload.protocols.registry import open_upload, receive
 from fileupload.protocols.upload_request import UploadRequest
 from fileupload.settings import least
 from fileupload.status import State, UploadStatus
-from fileupload.wsgi.request import identifier_of, parse_query
+from fileupload.wsgi.request import Request
 from fileupload.wsgi.responses import json_response
 from fileupload.wsgi.urls import application_url
 
@@ -65,17 +65,17 @@ class RecordUploads:
         self._ledger = ledger
         self._changes = changes
 
-    def attach(self, client: AppClient, record: RecordAddress, environ: WSGIEnvironment) -> Response:
-        """Store the file in *environ*, and make it the attachment of *record*, which is created if it does not exist.
+    def attach(self, client: AppClient, record: RecordAddress, request: Request) -> Response:
+        """Store the file in *request*, and make it the attachment of *record*, which is created if it does not exist.
 
         :raises UploadError: the request is refused, and nothing of it is kept.
         """
         if (refusal := self._api.check_permission(client, record)) is not None:
             return refusal
-        require_form(environ)
-        application_url(environ)  # refuses a Host header that the Location of the answer could not contain
+        require_form(request.environ)
+        application_url(request.environ)  # refuses a Host header that the Location of the answer could not contain
         canonical = self._canonical(client, record)
-        upload = self._open(environ, canonical)
+        upload = self._open(request, canonical)
         stored, body = self._store(canonical, upload)
         try:
             answer = self._save(client, record, body)
@@ -84,7 +84,7 @@ class RecordUploads:
             raise
         if 200 <= answer.status_code < 300:
             self._commit(client, canonical, upload)
-            return _answer(answer, canonical, environ, attachment_of(stored, self._settings.base_url))
+            return _answer(answer, canonical, request.environ, attachment_of(stored, self._settings.base_url))
         if answer.status_code < 500:
             self._withdraw(canonical, upload, RecordError("The server did not accept the attachment."))
         else:
@@ -136,17 +136,15 @@ class RecordUploads:
     def _canonical(self, client: AppClient, record: RecordAddress) -> RecordAddress:
         return self._api.template.at(self._api.canonical(client, record.segments)) or record
 
-    def _open(self, environ: WSGIEnvironment, canonical: RecordAddress) -> UploadRequest:
+    def _open(self, request: Request, canonical: RecordAddress) -> UploadRequest:
         rules = self._settings.of(canonical.groups)
-        query = parse_query(environ)
-        given = identifier_of(environ, query)
         limit = least(rules.max_size_bytes, self._settings.max_size)
         settings = replace(rules, max_size=limit, extensions=(), checksum="sha256")
-        identifier = given or self._manager.create_identifier()
+        identifier = request.identifier or self._manager.create_identifier()
         file_filter = AttachmentFilter(rules, partial(self._ledger.begin, canonical))
         owner = record_owner(canonical.segments)
         return open_upload(
-            environ, query, self._manager, identifier, settings=settings, file_filter=file_filter, owner=owner
+            request, self._manager, identifier=identifier, settings=settings, file_filter=file_filter, owner=owner
         )
 
     @staticmethod
@@ -257,7 +255,7 @@ class RecordUploads:
 
 def _has_client_identifier(upload: UploadRequest) -> bool:
     """Return whether the client has sent an identifier, and so may request the status."""
-    return bool(identifier_of(upload.environ, upload.query))
+    return bool(upload.request.identifier)
 
 
 def _has_newer_attempt(upload: UploadRequest) -> bool:

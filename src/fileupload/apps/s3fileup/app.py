@@ -106,7 +106,7 @@ class S3Fileup:
     def _begin(self, request: Request) -> Response:
         base = application_url(request.environ)  # first, since it may refuse the request
         wanted = parse_s3fileup_request(read_parameters(request, self._settings))
-        handle = self._uploads.begin(request.environ, wanted)
+        handle = self._uploads.begin(request, wanted)
         description = self._uploads.direct.describe(handle.bucket_id, handle.status, base)
         return json_response({**description, "key": handle.key})
 

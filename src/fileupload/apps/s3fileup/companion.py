@@ -59,7 +59,7 @@ class Companion:
         # method in the answer; after a POST it needs an ETag, which not every store sends, so it gets a PUT.
         base = application_url(request.environ)
         form = "application/json" not in map(type_of, request.environ.get("HTTP_ACCEPT", "").split(","))
-        handle = self._uploads.begin(request.environ, parse_uppy_request(dict(request.query), form=form))
+        handle = self._uploads.begin(request, parse_uppy_request(dict(request.query), form=form))
         answer = {"headers": {}, "expires": int(self._settings.direct_expires)}
         if not form:
             urls = self._uploads.direct.part_urls(handle.bucket_id, handle.status, base, [1])
@@ -72,7 +72,7 @@ class Companion:
     def _begin_parts(self, request: Request) -> Response:
         application_url(request.environ)  # refuses a Host header that the next requests could not use
         wanted = parse_uppy_request(read_object(request, self._settings), form=False)
-        handle = self._uploads.begin(request.environ, wanted)
+        handle = self._uploads.begin(request, wanted)
         return json_response({"key": handle.key, "uploadId": handle.upload_id})
 
     def _find(self, request: Request, upload_id: str) -> UploadHandle:

@@ -24,6 +24,7 @@ from fileupload.protocols.direct.uploads import DirectUploads
 from fileupload.protocols.registry import open_upload
 from fileupload.status import State, UploadStatus
 from fileupload.wsgi.file_responses import ServedFile, file_response
+from fileupload.wsgi.request import Request
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,14 @@ class FileUploads:
         self._webhook = Webhook(settings.callback_url, manager)
         self._token_signer = TokenSigner(manager.key_ring, b"file")
 
-    def begin(self, environ: WSGIEnvironment, wanted: DirectUploadRequest) -> UploadHandle:
+    def begin(self, request: Request, wanted: DirectUploadRequest) -> UploadHandle:
         """Begin an upload with a new identifier.
 
         :raises UploadError: the upload is refused.
         """
         identifier = self._manager.create_identifier()
-        detach_body(environ)  # the body holds parameters, not the file
-        upload = open_upload(environ, {}, self._manager, identifier, owner=OWNER)
+        detach_body(request.environ)  # the body holds parameters, not the file
+        upload = open_upload(request, self._manager, identifier=identifier, owner=OWNER)
         status = self.direct.begin(upload, replace(wanted, pool_options=self._pool_options))
         return self._handle(identifier, upload.claims.id, status)
 

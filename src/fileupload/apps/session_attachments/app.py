@@ -163,12 +163,11 @@ class SessionAttachments:
         return Resource("file", handlers)
 
     def _receive(self, open_bundle: Callable[[], Bundle], request: Request) -> Response:
-        return _list(self._uploads.receive(request.environ, request.query, open_bundle()))
+        return _list(self._uploads.receive(request, open_bundle()))
 
     def _receive_named(self, open_bundle: Callable[[], Bundle], name: str, request: Request) -> Response:
         """Receive a plain body, whose name is the one in the address; other names in the request are ignored."""
-        environ = {key: value for key, value in request.environ.items() if key != "HTTP_CONTENT_DISPOSITION"}
-        return _list(self._uploads.receive(environ, {**request.query, "filename": name}, open_bundle()))
+        return _list(self._uploads.receive(request, open_bundle(), name))
 
 
 def _setting_cookie(start_response: StartResponse, cookie: SessionCookie) -> StartResponse:

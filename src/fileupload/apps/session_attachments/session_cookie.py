@@ -8,7 +8,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from itsdangerous import BadData, TimestampSigner
 from webob.cookies import make_cookie
@@ -31,7 +31,7 @@ class SessionCookieSigner:
         self.max_age = math.ceil(settings.session_age) or None
         self._signer = CurrentSigner(keys, _make_signer)
 
-    def cookie_of(self, environ: dict[str, Any]) -> SessionCookie:
+    def cookie_of(self, environ: WSGIEnvironment) -> SessionCookie:
         """Return the session cookie of a request; the cookie is not read yet."""
         return SessionCookie(self, environ)
 
@@ -62,7 +62,7 @@ class SessionCookie:
     A session is created when the request first uses it: a client that never uses attachments gets no cookie.
     """
 
-    def __init__(self, signer: SessionCookieSigner, environ: dict[str, Any]) -> None:
+    def __init__(self, signer: SessionCookieSigner, environ: WSGIEnvironment) -> None:
         self._signer = signer
         self._environ = environ
         self._session = ""

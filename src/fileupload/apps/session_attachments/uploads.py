@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from fileupload.apps.session_attachments.bundle_index import SESSIONS, BundleEntry, session_owner
 from fileupload.apps.session_attachments.bundles import Attachment, Bundle, bundles_of
@@ -29,7 +28,7 @@ from fileupload.protocols.registry import open_upload, receive
 from fileupload.protocols.upload_request import FileFilter, UploadRequest
 from fileupload.settings import least
 from fileupload.status import State, UploadedFile, UploadStatus
-from fileupload.wsgi.request import identifier_of
+from fileupload.wsgi.request import Request
 
 _TIMEOUT = 5.0  # seconds to wait until a later, concurrent upload gives way
 _POLL_INTERVAL = 0.02  # seconds
@@ -89,18 +88,25 @@ class AttachmentUploads:
         largest = least(settings.max_size, settings.max_bundle_size, settings.max_session_size)
         self._settings = replace(settings, max_size=largest)
 
-    def receive(self, environ: dict[str, Any], query: dict[str, str], bundle: Bundle) -> list[Attachment]:
+    def receive(self, request: Request, bundle: Bundle, filename: str = "") -> list[Attachment]:
         """Store the upload of a request in *bundle*; return its attachments.
 
+        :param filename: the name of the file, if the address gives it; other names in the request are ignored.
         :raises UploadError: the upload is refused, or failed. Nothing of it is kept, except a status with the error if
             the client has sent an identifier.
         """
-        given = identifier_of(environ, query)
+        given = request.identifier
         identifier = given or self._manager.create_identifier()
         file_filter = _BundleFilter(bundle, self._reserve)
         owner = session_owner(bundle.session)
         upload = open_upload(
-            environ, query, self._manager, identifier, settings=self._settings, file_filter=file_filter, owner=owner
+            request,
+            self._manager,
+            identifier=identifier,
+            filename=filename,
+            settings=self._settings,
+            file_filter=file_filter,
+            owner=owner,
         )
         status = None
         try:

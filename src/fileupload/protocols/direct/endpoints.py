@@ -33,7 +33,7 @@ def begin(manager: UploadManager, request: Request) -> Response:
     :raises UploadError: the upload is refused.
     """
     first = _first_part(request)
-    upload = open_upload(request.environ, request.query, manager, request.identifier)
+    upload = open_upload(request, manager, body_required=False)
     wanted = DirectUploadRequest.read(read_json(upload.body, MAX_JSON_SIZE))
     uploads = DirectUploads(manager)
     return _describe(request, uploads, upload.claims.id, uploads.begin(upload, wanted), first)
@@ -86,7 +86,7 @@ def part_resource(manager: UploadManager) -> Resource:
 
 def _put_part(manager: UploadManager, request: Request) -> Response:
     """Store the part in the body, and answer with its ETag."""
-    stored = receive_part(request.environ, request.query, manager)
+    stored = receive_part(request, manager)
     response = with_no_store_headers(Response(status=200, content_type="text/plain"))
     response.headers["ETag"] = stored.etag
     return response
@@ -115,7 +115,7 @@ def _etags(data: Any) -> dict[int, str] | None:
 
 
 def _number(value: object) -> int:
-    if not isinstance(value, int):
+    if type(value) is not int:  # not a bool, which is an int, too
         raise ValueError(value)
     return value
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 from fileupload.errors import (
     Incomplete,
@@ -23,6 +22,7 @@ from fileupload.protocols.multipart_form import prepare_form
 from fileupload.protocols.receiver import Receiver
 from fileupload.protocols.upload_request import FileFilter, UploadPolicy
 from fileupload.status import State, UploadStatus
+from fileupload.wsgi.request import Request
 from fileupload.wsgi.request_body import BodyReader
 
 
@@ -104,21 +104,21 @@ class _PartSink:
             self._writer.part.abandon()
 
 
-def receive_part(environ: dict[str, Any], query: dict[str, str], manager: UploadManager) -> Part:
+def receive_part(request: Request, manager: UploadManager) -> Part:
     """Store the part, or the file of a form, that was sent to a signed URL of this server; return its description.
 
     :raises UploadError: the request is refused, or failed; nothing of it is stored.
     :raises OSError: the pool failed; nothing of it is stored.
     """
-    body = BodyReader(environ, manager.settings)
-    token = TokenSigner(manager.key_ring).read(query.get("ticket", ""))
+    body = BodyReader(request.environ, manager.settings)
+    token = TokenSigner(manager.key_ring).read(request.query.get("ticket", ""))
     body.trusted = True
-    if environ["REQUEST_METHOD"] != (allowed := "PUT" if token.number else "POST"):
-        raise MethodNotAllowed(environ["REQUEST_METHOD"], (allowed,))
-    return _receive(environ, body, manager, token)
+    if request.method != (allowed := "PUT" if token.number else "POST"):
+        raise MethodNotAllowed(request.method, (allowed,))
+    return _receive(request, body, manager, token)
 
 
-def _receive(environ: dict[str, Any], body: BodyReader, manager: UploadManager, token: UploadToken) -> Part:
+def _receive(request: Request, body: BodyReader, manager: UploadManager, token: UploadToken) -> Part:
     settings = manager.settings
     # Name and type were checked before the URL was signed; the length and the free space remain.
     policy = UploadPolicy(
@@ -135,7 +135,7 @@ def _receive(environ: dict[str, Any], body: BodyReader, manager: UploadManager, 
             _check_length(body.length, policy, token)
             _transfer(body, receiver)
         else:
-            prepare_form(body, environ.get("CONTENT_TYPE", ""), settings, policy)(receiver)
+            prepare_form(body, request.environ.get("CONTENT_TYPE", ""), settings, policy)(receiver)
         return sink.close(token.min_size)
     except BaseException:
         with suppress(OSError):
