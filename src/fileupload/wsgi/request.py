@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from urllib.parse import parse_qsl
 from wsgiref.types import WSGIEnvironment
 
@@ -25,13 +24,19 @@ class Request:
         """
         self.environ = environ
         self.method = str(environ["REQUEST_METHOD"]) if method is None else method
+        self._query: dict[str, str] | None = None
 
-    @cached_property
+    @property
     def query(self) -> dict[str, str]:
         """The fields of the query, with the first value of each name.
 
         :raises MalformedRequest: the query has too many fields.
         """
+        if self._query is None:  # cached_property would take a lock, on Python 3.11
+            self._query = self._parse_query()
+        return self._query
+
+    def _parse_query(self) -> dict[str, str]:
         text = self.environ.get("QUERY_STRING", "")
         try:
             pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS, errors="replace")
