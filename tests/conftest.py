@@ -18,6 +18,7 @@ import redis
 
 from tests.support.clock import Clock
 from tests.support.shared_servers import SharedServers
+from tests.support.stores.store_process import ceph_is_installed
 
 pytest_plugins = ["tests.support.stores.fixtures"]
 
@@ -52,14 +53,34 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that a parameter makes long, and put the groups that take long first.
 
+    A test that runs on both kinds of object stores is marked for the slower one, Swift, where Ceph is installed.
     A worker takes the next group when it has finished one: a long one at the end would leave the others idle.
     """
+    on_ceph = {_function_of(item) for item in items if _store_of(item) == "ceph"} if ceph_is_installed() else set()
     for item in items:
-        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        parameters = _parameters_of(item)
+        if _store_of(item) == "swift" and _function_of(item) in on_ceph:
+            item.add_marker(pytest.mark.full)
         for mark in item.iter_markers("full_with"):
             if mark.kwargs.items() <= parameters.items():
                 item.add_marker(pytest.mark.full)
     items.sort(key=_place_of)
+
+
+def _parameters_of(item: pytest.Item) -> dict[str, Any]:
+    return item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+
+
+def _store_of(item: pytest.Item) -> str | None:
+    """Return the kind of object store that a parameter of the test names."""
+    words = {word for value in _parameters_of(item).values() if isinstance(value, str) for word in value.split(", ")}
+    if words & {"ceph", "radosgw"}:
+        return "ceph"
+    return "swift" if "swift" in words else None
+
+
+def _function_of(item: pytest.Item) -> str:
+    return item.nodeid.partition("[")[0]
 
 
 def _place_of(item: pytest.Item) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 import requests
 
+from tests.support.commands import run_command
 from tests.support.processes import start_group, stop_group, wait_for_line
 from tests.support.waiting import PATIENCE
 
@@ -138,15 +139,8 @@ class CommandLine:
     folder: Path
 
     def __call__(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "fileupload", "records", *arguments],
-            cwd=self.folder,
-            env={**os.environ, "FILEUPLOAD_KINTO_AUTH": ":".join(ALICE), **environ},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE * 2,
-            check=False,
-        )
+        variables = {**os.environ, "FILEUPLOAD_KINTO_AUTH": ":".join(ALICE), **environ}
+        return run_command("records", *arguments, folder=self.folder, environ=variables)
 
     def read_json(self, *arguments: str, **environ: str) -> Any:
         """Return the command's output, decoded from JSON."""

@@ -32,7 +32,7 @@ def pool_settings(kind: str, request: pytest.FixtureRequest) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(params=["directory", "swift"])
+@pytest.fixture(params=["directory", "swift", "ceph"])
 def kind(request: pytest.FixtureRequest) -> str:
     """Return each kind of pool: in a folder, where our own server receives the parts, and in a store."""
     kind: str = request.param

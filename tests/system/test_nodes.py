@@ -23,6 +23,7 @@ from fileupload.pool.object.pool import ObjectPool
 from fileupload.pool.s3.store import S3Store, make_client
 from fileupload.settings import Settings
 from tests.support.stores import swift
+from tests.support.stores.fixtures import SWIFT_KEYS, Place, access
 from tests.support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
@@ -43,28 +44,21 @@ def prefix() -> str:
     return f"nodes/{uuid.uuid4().hex}"
 
 
-def options(endpoint: str, s3_bucket: str, prefix: str, **more: str) -> list[str]:
-    """Return the command-line options of a pool in a store."""
-    values = {
-        "pool": f"s3://{s3_bucket}/{prefix}",
-        "s3_endpoint_url": endpoint,
-        "s3_region": "us-east-1",
-        "s3_access_key_id": "tester:tester",
-        "s3_secret_access_key": "testing",
-        **more,
-    }
+def options(store_settings: dict[str, str], s3_bucket: str, prefix: str, **more: str) -> list[str]:
+    """Return the command-line options of a pool in a store, with the settings of that store."""
+    values = {"pool": f"s3://{s3_bucket}/{prefix}", **store_settings, **more}
     return [argument for name, value in values.items() for argument in ("--set", f"{name}={value}")]
 
 
 def test_a_node_dies_and_another_goes_on(
     serve: Serve,
-    swift: str,
-    store: S3Store,
+    any_place: Place,
     redis_server: Redis,
     prefix: str,
 ) -> None:
     """The other node sees the progress of an upload live, and accepts a retry when the first node is killed."""
-    shared = options(swift, store.s3_bucket, prefix, progress=redis_server.url)
+    store = any_place.store
+    shared = options(any_place.access, store.s3_bucket, prefix, progress=redis_server.url)
     here, there = serve(*shared), serve(*shared)
     pool = ObjectPool(store, prefix)
     identifier = UploadManager(pool, Settings()).create_identifier()
@@ -90,10 +84,11 @@ def test_a_node_dies_and_another_goes_on(
 
 
 def test_a_retry_at_another_node_ends_the_first(
-    serve: Serve, swift: str, store: S3Store, redis_server: Redis, prefix: str
+    serve: Serve, any_place: Place, redis_server: Redis, prefix: str
 ) -> None:
     """An upload that is retried at another node is done there, and the first node's attempt ends with a reason."""
-    shared = options(swift, store.s3_bucket, prefix, progress=redis_server.url)
+    store = any_place.store
+    shared = options(any_place.access, store.s3_bucket, prefix, progress=redis_server.url)
     here, there = serve(*shared), serve(*shared)
     pool = ObjectPool(store, prefix)
     identifier = UploadManager(pool, Settings()).create_identifier()
@@ -113,10 +108,11 @@ def test_a_retry_at_another_node_ends_the_first(
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_redis_goes_away_during_an_upload(
-    serve: Serve, swift: str, store: S3Store, redis_server: Redis, prefix: str, fault: signal.Signals
+    serve: Serve, any_place: Place, redis_server: Redis, prefix: str, fault: signal.Signals
 ) -> None:
     """If Redis goes away, both nodes continue without it: the upload runs, its progress is visible, and it is done."""
-    shared = options(swift, store.s3_bucket, prefix, progress=redis_server.url)
+    store = any_place.store
+    shared = options(any_place.access, store.s3_bucket, prefix, progress=redis_server.url)
     here, there = serve(*shared), serve(*shared)
     identifier = UploadManager(ObjectPool(store, prefix), Settings()).create_identifier()
     content = os.urandom(4 * MEBIBYTE)
@@ -159,7 +155,7 @@ def test_the_store_goes_away_during_an_upload(
     endpoint, process = own_swift
     client = make_client(endpoint_url=endpoint, region="us-east-1", key_id="tester:tester", secret="testing")
     client.create_bucket(Bucket="pool-of-nodes")
-    node = serve(*options(endpoint, "pool-of-nodes", prefix))
+    node = serve(*options(access(endpoint, SWIFT_KEYS), "pool-of-nodes", prefix))
     pool = ObjectPool(S3Store(lambda: client, "pool-of-nodes"), prefix)
     identifier = UploadManager(pool, Settings()).create_identifier()
     content = bytes(30 * MEBIBYTE)

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import webtest
 from fileupload import UploadManager
 from fileupload.deploy import make_server_app
 from fileupload.settings import Settings
+from tests.support.commands import run_command
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -23,10 +23,7 @@ def run(tmp_path: Path) -> Run:
     """Run `fileupload` in an empty folder."""
 
     def call(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "fileupload", *arguments],
-            cwd=tmp_path, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        return run_command(*arguments, folder=tmp_path, environ={**os.environ, **environ})
 
     return call
 

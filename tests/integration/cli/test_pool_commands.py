@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
 from fileupload.pool.s3.store import S3Store
+from tests.support.commands import run_command
 from tests.support.stores.fixtures import CEPH_KEYS, SWIFT_KEYS, Place, access, new_store
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -81,10 +82,7 @@ def run(*options: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run `fileupload pool setup`."""
     given = [argument for name, value in settings.items() for argument in ("--set", f"{name}={value}")]
     environ = {name: value for name, value in os.environ.items() if name != "FILEUPLOAD_DIRECTORY"}
-    return subprocess.run(
-        [sys.executable, "-m", "fileupload", "pool", "setup", *given, *options],
-        env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False,
-    )  # fmt: skip
+    return run_command("pool", "setup", *given, *options, folder=Path.cwd(), environ=environ)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from fileupload.apps.s3fileup import webhook as callback
 from tests.support.pool_sites import checked_sites, kind, pool_settings
 from tests.support.s3fileup_site import Application, S3FileupSite
 
-__all__ = ["Open", "application", "kind", "never_in_passing", "open_site", "site"]
+__all__ = ["Open", "application", "kind", "never_in_passing", "open_site", "short_delays", "site"]
 
 Open = Callable[..., S3FileupSite]
 
@@ -28,6 +28,12 @@ def application() -> Iterator[Application]:
 def never_in_passing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Disable retries of webhooks during other requests, unless a test enables them."""
     monkeypatch.setattr(callback, "_RETRY_INTERVAL", 1e9)
+
+
+@pytest.fixture(autouse=True)
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the delays between the attempts to deliver a webhook."""
+    monkeypatch.setattr(callback, "_RETRY_DELAYS", (0.0, 0.01, 0.02))
 
 
 @pytest.fixture

@@ -12,18 +12,19 @@ from fileupload import SessionAttachments
 from fileupload.deploy import RecordAttachments
 from fileupload.pool.s3.store import S3Store
 from tests.support.rest_app import RestApp
+from tests.support.stores.fixtures import Place
 
 
 @pytest.fixture
-def place(swift: str, store: S3Store) -> dict[str, Any]:
+def place(any_place: Place) -> dict[str, Any]:
     """Return the settings of an empty pool."""
-    return {
-        "pool": f"s3://{store.s3_bucket}/{uuid.uuid4().hex}",
-        "s3_endpoint_url": swift,
-        "s3_region": "us-east-1",
-        "s3_access_key_id": "tester:tester",
-        "s3_secret_access_key": "testing",
-    }
+    return {"pool": f"s3://{any_place.store.s3_bucket}/{uuid.uuid4().hex}", **any_place.access}
+
+
+@pytest.fixture
+def store(any_place: Place) -> S3Store:
+    """Return the store of that pool."""
+    return any_place.store
 
 
 def left_over(store: S3Store, place: dict[str, Any]) -> list[str]:

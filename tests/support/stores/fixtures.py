@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import pytest
 from fileupload.pool.s3.store import S3Store, open_store
 from fileupload.settings import Settings
 from tests.support.shared_servers import shared_server
-from tests.support.stores.store_process import CEPH_KEYS, SWIFT_KEYS
+from tests.support.stores.store_process import CEPH_KEYS, CEPH_PROGRAMS, SWIFT_KEYS, ceph_is_installed
 
 __all__ = ["CEPH_KEYS", "DAY", "REGION", "SWIFT_KEYS", "Place", "access", "new_store"]
 
@@ -24,7 +23,6 @@ REQUIRE_ALL = os.environ.get("FILEUPLOAD_REQUIRE_ALL") == "1"
 REGION = "us-east-1"
 DAY = 5  # seconds of a day in Ceph's lifecycle rules; it checks as often, at a higher cost for shorter days
 _HERE = Path(__file__).parent
-_PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin", "setpriv")
 
 
 def access(address: str, keys: tuple[str, str]) -> dict[str, str]:
@@ -64,7 +62,7 @@ def store(swift: str) -> Iterator[S3Store]:
 @pytest.fixture(scope="session")
 def radosgw(require_program: Callable[[str], str]) -> str:
     """Return the address of a real Ceph's S3 interface, in whose lifecycle rules a day is a few seconds."""
-    for name in _PROGRAMS:
+    for name in CEPH_PROGRAMS:
         require_program(name)
     return shared_server("radosgw", sys.executable, str(_HERE / "radosgw.py"), "{folder}", "--day", str(DAY))
 
@@ -91,8 +89,7 @@ class Place:
 @pytest.fixture(scope="session")
 def any_place(request: pytest.FixtureRequest) -> Place:
     """Return a place in one kind of store, for tests that do not depend on it: Ceph, which is faster, if installed."""
-    has_ceph = all(shutil.which(name) for name in _PROGRAMS)
-    name, server, keys = ("ceph_store", "radosgw", CEPH_KEYS) if has_ceph else ("store", "swift", SWIFT_KEYS)
+    name, server, keys = ("ceph_store", "radosgw", CEPH_KEYS) if ceph_is_installed() else ("store", "swift", SWIFT_KEYS)
     return Place(request.getfixturevalue(name), access(request.getfixturevalue(server), keys))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,13 @@ from types import TracebackType
 # The key id and the secret of the tests' account.
 SWIFT_KEYS = ("tester:tester", "testing")
 CEPH_KEYS = ("tester", "testing")
+CEPH_PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin", "setpriv")
 _PATIENCE = 120  # seconds within which a store must start
+
+
+def ceph_is_installed() -> bool:
+    """Return whether the programs of Ceph are there."""
+    return all(shutil.which(name) for name in CEPH_PROGRAMS)
 
 
 class Servers:

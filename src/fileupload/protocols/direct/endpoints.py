@@ -33,7 +33,7 @@ def begin(manager: UploadManager, request: Request) -> Response:
     :raises UploadError: the upload is refused.
     """
     first = _first_part(request)
-    upload = open_upload(request, manager, body_required=False)
+    upload = open_upload(request, manager)
     wanted = DirectUploadRequest.read(read_json(upload.body, MAX_JSON_SIZE))
     uploads = DirectUploads(manager)
     return _describe(request, uploads, upload.claims.id, uploads.begin(upload, wanted), first)
