@@ -5,8 +5,8 @@ PORT ?= 8080
 DIRECTORY ?= uploads
 SERVE_OPTIONS ?= --anonymous
 
-# Tests run in so many processes at once.
-WORKERS ?= 2
+# Tests run in this many processes at once: one more than two cores run, since some tests wait.
+WORKERS ?= 3
 PYTEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: serve test test-full check lint bench clean
