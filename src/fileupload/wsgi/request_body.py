@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -25,6 +26,8 @@ from fileupload.formatting import format_size
 from fileupload.settings import Settings
 from fileupload.wsgi.headers import parse_length
 from fileupload.wsgi.watchdog import Wait, watch_of
+
+log = logging.getLogger("fileupload")
 
 MIN_READ = 4096  # bytes
 MAX_READ = 96 << 10  # bytes
@@ -132,6 +135,8 @@ class BodyReader:
         self._largest = settings.read_size or traits.largest_read
         if (known := environ.get(BODY_KEY)) is not None:
             known.append(self)
+        if self._watch is None and not self.buffered and not self._ended:
+            _warn_of_unwatched_reads(str(environ.get("SERVER_SOFTWARE", "")))
 
     def wait_for_first_byte(self) -> bool:
         """Read one byte, which :meth:`chunks` yields before the others; return False if the body is empty.
@@ -313,6 +318,15 @@ class BodyReader:
                 if not chunk:
                     return
                 left -= len(chunk)
+
+
+@lru_cache(maxsize=16)  # warns once for each server
+def _warn_of_unwatched_reads(server_software: str) -> None:
+    log.warning(
+        "the server %s does not expose its connections: a client that stops sending keeps its thread until the server"
+        " itself ends the connection; see docs/deployment.txt",
+        server_software or "that calls this app",
+    )
 
 
 def _declared_length(environ: WSGIEnvironment, *, unwanted: bool, required: bool) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -324,3 +325,15 @@ def test_a_body_that_waits_for_leave_is_not_drained(server: str) -> None:
 def test_the_reader_looks_at_the_real_clock() -> None:
     """The clock that the tests above replace exists."""
     assert vars(body_module)["time"] is time
+
+
+def test_a_server_without_known_connections_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The log says once for each server that its silent clients cannot be disconnected from here."""
+    with socket.socket() as connection:
+        reader(Stream([]), "5", "gunicorn/1", **{"gunicorn.socket": connection})
+    reader(Stream([]), "5", "waitress")  # buffers bodies
+    reader(Stream([]), "0", "Unknown/1.0")  # no body
+    assert caplog.messages == []
+    for _ in range(2):
+        reader(Stream([]), "5", "Unknown/1.0")
+    assert [message.partition(" does")[0] for message in caplog.messages] == ["the server Unknown/1.0"]
