@@ -24,8 +24,8 @@ def action(answer: Any) -> str:
     """Return the target of the page's form, resolved as browsers do it, without scheme and host."""
     found = re.search(r'<form[^>]* action="([^"]*)"', answer.text)
     assert found is not None
-    host: str = answer.request.host_url
-    return urljoin(answer.request.url, html.unescape(found[1])).removeprefix(host)
+    url: str = urljoin(answer.request.url, html.unescape(found[1]))
+    return url.removeprefix(answer.request.host_url)
 
 
 def test_the_page_is_safe_and_whole(pool_directory: str) -> None:
