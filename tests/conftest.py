@@ -105,7 +105,7 @@ def require_program() -> Callable[[str], str]:
     """Find a program, or skip the test; fail it if all programs are required."""
 
     def find(name: str) -> str:
-        path = shutil.which(name)
+        path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")  # where Debian has servers
         if path is None:
             (pytest.fail if REQUIRE_ALL else pytest.skip)(f"{name} is not installed")
         assert path is not None

@@ -15,7 +15,13 @@ from fileupload.status import State, timestamp
 from fileupload.wsgi.file_responses import ServedFile, file_response
 from fileupload.wsgi.pipeline import Handler, Resource
 from fileupload.wsgi.request import Request
-from fileupload.wsgi.responses import json_response, script_response, with_no_store_headers
+from fileupload.wsgi.responses import (
+    json_response,
+    prefers_text,
+    script_response,
+    text_response,
+    with_no_store_headers,
+)
 
 _LINK_TTL = 300.0  # lifetime in seconds of the presigned URL of a download
 _INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -61,8 +67,15 @@ def _json_or_script(manager: UploadManager, request: Request, data: dict[str, An
 
 
 def create_identifier(manager: UploadManager, request: Request) -> Response:
-    """Answer with a new identifier and status 201."""
-    return json_response({"identifier": manager.create_identifier()}, 201)
+    """Answer with a new identifier and status 201: as JSON, or as a line of text if the client prefers that."""
+    identifier = manager.create_identifier()
+    answer = (
+        text_response(identifier, 201)
+        if prefers_text(request.environ)
+        else json_response({"identifier": identifier}, 201)
+    )
+    answer.headers["Vary"] = "Accept"
+    return answer
 
 
 def download(manager: UploadManager, request: Request) -> Response:

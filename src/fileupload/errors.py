@@ -51,6 +51,36 @@ class InvalidIdentifier(UploadError):
         super().__init__("The upload identifier is invalid or has expired. Reload the page to get a new one.")
 
 
+class IdentifierRequired(UploadError):
+    """Request to an upload server without the identifier that it needs."""
+
+    status = 403
+    code = "identifier-required"
+    title = "An upload identifier is needed"
+
+    def __init__(self, *, anonymous: bool) -> None:
+        """Say how to get one; on a server with the setting *anonymous*, an upload that has been sent has one."""
+        super().__init__(
+            "Name an upload: send its identifier as the query field or the header X-Progress-ID. The answer to an"
+            " upload has its identifier."
+            if anonymous
+            else "This server receives uploads for an application: get an identifier from the application, and send it"
+            " as the query field or the header X-Progress-ID. The operator of the server gets one from the command"
+            " `fileupload identifier`, or lets any client upload with the option --anonymous."
+        )
+
+
+class NotFound(UploadError):
+    """Address without a resource."""
+
+    status = 404
+    code = "not-found"
+    title = "There is nothing at this address"
+
+    def __init__(self) -> None:
+        super().__init__("Check the address. If a link has led here, it is wrong or out of date.")
+
+
 class AlreadyDone(UploadError):
     """Second upload to a bucket that holds a finished upload."""
 

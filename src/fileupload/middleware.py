@@ -12,7 +12,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from fileupload.factory import make_manager
 from fileupload.manager import UploadManager
 from fileupload.protocols.upload_request import UploadRequest
-from fileupload.routes import UploadRoutes
+from fileupload.routes import ORIGIN_REFUSAL, UploadRoutes
 from fileupload.settings import Settings
 from fileupload.status import UploadStatus
 from fileupload.wsgi.cors import CorsPolicy
@@ -58,7 +58,8 @@ class UploadMiddleware:
         self._routes = UploadRoutes(manager, self._complete)
         cors = CorsPolicy(
             origins=settings.cors_origins,
-            refusal="Pages of this origin may not upload here; the setting is cors_origins.",
+            response_headers=("X-Progress-ID",) if settings.anonymous else (),
+            refusal=ORIGIN_REFUSAL,
         )
         self._pipeline = Pipeline(
             settings,

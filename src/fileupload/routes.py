@@ -6,6 +6,7 @@ A protocol with requests of its own, such as direct uploads, gets a resource tha
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from fileupload import endpoints
@@ -13,15 +14,39 @@ from fileupload.manager import UploadManager
 from fileupload.protocols.direct import endpoints as direct_endpoints
 from fileupload.protocols.registry import PROTOCOLS, open_upload, receive
 from fileupload.protocols.upload_request import UploadRequest
+from fileupload.settings import Settings
 from fileupload.status import UploadStatus
+from fileupload.wsgi.cors import ANY_ORIGIN
+from fileupload.wsgi.csrf import check_same_origin
+from fileupload.wsgi.headers import type_of
 from fileupload.wsgi.pipeline import Answer, PassThrough, Resource
 from fileupload.wsgi.request import Request
 
+ORIGIN_REFUSAL = "Pages of this origin may not upload here; the setting is cors_origins."
 SUB_ENDPOINTS = ("status", "identifier", "direct", "direct/part", "direct/complete")
 
 _WITHOUT_IDENTIFIER = frozenset({"identifier", "direct/part"})
 
 Completion = Callable[[UploadRequest, UploadStatus], PassThrough]
+
+
+class UploadPaths:
+    """The upload path ``U`` of an application, and the paths of its sub-endpoints, such as ``U/status``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._is_fixed = bool(settings.path)
+        base = settings.path or "/upload"
+        self._names = {base: "upload", **{f"{base}/{name}": name for name in SUB_ENDPOINTS}}
+        self._suffixes = () if settings.upload_url else tuple(self._names)
+
+    def name_of(self, script_name: str, path_info: str) -> str | None:
+        """Return the name of the endpoint at a path: ``upload``, or one of SUB_ENDPOINTS; None for any other path."""
+        path = script_name + path_info
+        if not path.endswith(self._suffixes):  # most requests of an app end here
+            return None
+        if self._is_fixed:
+            return self._names.get(path) or self._names.get(path_info)
+        return next(name for suffix, name in self._names.items() if path.endswith(suffix))
 
 
 class UploadRoutes:
@@ -35,25 +60,19 @@ class UploadRoutes:
         self._manager = manager
         self._settings = manager.settings
         self._complete = complete
-        base = self._settings.path or "/upload"
-        self._names = {base: "upload", **{f"{base}/{name}": name for name in SUB_ENDPOINTS}}
-        self._suffixes = () if self._settings.upload_url else tuple(self._names)
+        self.name_of = UploadPaths(self._settings).name_of
         self._resources = self._make_resources()
-
-    def name_of(self, script_name: str, path_info: str) -> str | None:
-        """Return the name of the endpoint at a path: ``upload``, or one of SUB_ENDPOINTS; None for any other path."""
-        path = script_name + path_info
-        if not path.endswith(self._suffixes):  # most requests of an app end here
-            return None
-        if self._settings.path:
-            return self._names.get(path) or self._names.get(path_info)
-        return next(name for suffix, name in self._names.items() if path.endswith(suffix))
+        self._anonymous_resources = {
+            "upload": Resource("upload", dict.fromkeys(("POST", "PUT"), self._receive_anonymous)),
+            "direct": Resource("direct", {"POST": self._begin_anonymous}),
+        }
 
     def find(self, name: str, request: Request) -> Resource | None:
         """Return the resource of the endpoint *name*; None if the request passes through to the app behind.
 
-        A request without an identifier passes through, with three exceptions: a CORS preflight, which cannot carry
-        one; a request for a new identifier; and a part of a direct upload, whose URL is presigned.
+        A request without an identifier passes through, with four exceptions: a CORS preflight, which cannot carry one;
+        a request for a new identifier; a part of a direct upload, whose URL is presigned; and with the setting
+        ``anonymous`` the start of an upload, which then gets an identifier.
         """
         if request.method == "OPTIONS" and not (request.is_preflight and self._settings.cors_origins):
             return None
@@ -62,7 +81,7 @@ class UploadRoutes:
         if name == "direct/part" and "ticket" not in request.query and not request.is_preflight:
             return None
         if name not in _WITHOUT_IDENTIFIER and not request.identifier and not request.is_preflight:
-            return None
+            return self._anonymous_resources[name] if self._starts_anonymously(name, request) else None
         if name == "status" or (name == "upload" and "status" in request.query):
             return endpoints.status_resource(self._manager, request)
         return self._resources[name]
@@ -97,6 +116,44 @@ class UploadRoutes:
         """
         upload = open_upload(request, self._manager)
         return self._complete(upload, receive(upload))
+
+    def _starts_anonymously(self, name: str, request: Request) -> bool:
+        """Return whether a request without an identifier starts an upload: a form, a PUT, or a direct upload.
+
+        Any other POST is the app's own, such as one of its forms without a file.
+        """
+        if not self._settings.anonymous:
+            return False
+        is_form = type_of(request.environ.get("CONTENT_TYPE")) == "multipart/form-data"
+        is_upload = request.method == "PUT" or (request.method == "POST" and is_form)
+        return (name == "upload" and is_upload) or (name == "direct" and request.method == "POST")
+
+    def _create_identifier(self, request: Request) -> str:
+        """Return the identifier of an upload that has none.
+
+        :raises OriginNotAllowed: the page of another site has sent it. Such a page cannot get an identifier either,
+            which it would have to read; it could make a visitor upload to a server that the page cannot reach.
+        """
+        origins = self._settings.cors_origins
+        if ANY_ORIGIN not in origins:
+            check_same_origin(request.environ, self._settings, origins, ORIGIN_REFUSAL)
+        return self._manager.create_identifier()
+
+    def _receive_anonymous(self, request: Request) -> Answer:
+        """Receive an upload without an identifier; the descriptor has the new one, and so has the answer of the app.
+
+        :raises UploadError: the upload is refused, or it fails.
+        """
+        upload = open_upload(request, self._manager, identifier=self._create_identifier(request))
+        answer = self._complete(upload, receive(upload))
+        return replace(answer, headers=(*answer.headers, ("X-Progress-ID", upload.identifier)))
+
+    def _begin_anonymous(self, request: Request) -> Answer:
+        """Begin a direct upload without an identifier; the answer has the new one.
+
+        :raises UploadError: the upload is refused.
+        """
+        return direct_endpoints.begin(self._manager, request, self._create_identifier(request))
 
     def _complete_direct(self, request: Request) -> Answer:
         """Complete a direct upload, and pass its descriptor to the app.

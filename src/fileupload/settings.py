@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import math
 import pkgutil
 import re
@@ -26,6 +27,13 @@ _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _MEDIA_RANGE = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/(?:[a-z0-9!#$&^_.+-]{1,127}|\*)", re.ASCII)
 _EXTENSION = re.compile(r"[^\s./\\]+(?:\.[^\s./\\]+)*")
+_SITE = re.compile(
+    r"(https?)://([a-z0-9._-]{1,255}|\[[0-9a-f:.]{2,64}\])(?::([0-9]{1,5}))?"
+    r"((?:/(?!\.{1,2}(?:/|$))(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*)/?",
+    re.ASCII,
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+UNIX_SOCKET = "unix"  # in trusted_proxies: connections over Unix sockets
 
 
 def parse_size(value: object, unit: int = 1) -> int:
@@ -242,6 +250,33 @@ def parse_origins(value: object) -> tuple[str, ...]:
     return origins
 
 
+def parse_public_url(value: object) -> str:
+    """Return the URL of a site, ``scheme://host[:port][/prefix]``, without a default port or a trailing slash.
+
+    An empty text stays empty.
+    """
+    if not (text := str(value).strip()):
+        return ""
+    authority = re.match(r"[^/]*//[^/]*", text)  # the scheme and the host are case-insensitive (RFC 3986, 6.2.2.1)
+    match = _SITE.fullmatch(text.replace(authority[0], authority[0].lower(), 1)) if authority else None
+    port = int(match[3]) if match and match[3] else None
+    if match is None or (port is not None and not 1 <= port <= 65535):
+        raise ValueError("a URL such as https://www.example.com or https://www.example.com:8443/files")
+    scheme, host, _, prefix = match.groups()
+    return f"{scheme}://{host}{'' if port in {None, _DEFAULT_PORTS[scheme]} else f':{port}'}{prefix}"
+
+
+def parse_proxies(value: object) -> tuple[str, ...]:
+    """Return IP networks as texts, each from an address or a network, and ``unix`` for Unix sockets."""
+    words = [word.lower() for word in parse_list(value)]
+    try:
+        return tuple(word if word == UNIX_SOCKET else str(ipaddress.ip_network(word)) for word in words)
+    except ValueError:
+        raise ValueError(
+            "addresses and networks such as 127.0.0.1 or 10.0.0.0/8, and unix for Unix sockets; empty for none"
+        ) from None
+
+
 # Settings whose values never appear in an error sentence.
 SECRETS = frozenset({"upload_key", "s3_secret_access_key", "progress"})
 
@@ -289,9 +324,22 @@ class Settings:
     max_age: float = setting(
         parse_duration, 7 * 86400.0, "Time after which an identifier can no longer start an upload; 0: no limit."
     )
-    anonymous: bool = setting(parse_boolean, False, "Create identifiers for any client, by POST to U/identifier.")
+    anonymous: bool = setting(
+        parse_boolean, False, "Let any client upload, with or without an identifier from U/identifier."
+    )
     cors_origins: tuple[str, ...] = setting(
         parse_origins, (), "Origins of other sites whose pages may upload here (CORS)."
+    )
+    public_url: str = setting(
+        parse_public_url,
+        "",
+        "URL of the site as browsers see it, scheme://host[:port][/prefix]; empty: from the request, and its proxies.",
+    )
+    trusted_proxies: tuple[str, ...] | None = setting(
+        parse_proxies,
+        None,
+        "Addresses and networks of proxies whose X-Forwarded-* and Forwarded headers are believed, and unix for Unix "
+        "sockets; not set: none, and on `fileupload serve` those on the same host.",
     )
     jsonp: bool = setting(parse_boolean, False, "Enable JSONP: callback=, and clear by GET.")
     downloads: bool = setting(parse_boolean, False, "GET U returns the file to clients with the identifier.")

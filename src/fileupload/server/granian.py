@@ -23,6 +23,7 @@ from fileupload.errors import SettingError
 from fileupload.server.connection_reaper import ConnectionReaper, ReaperOptions
 from fileupload.settings import Settings
 from fileupload.wsgi.connection import HAS_COUNTERS
+from fileupload.wsgi.proxy import LOOPBACK, trusting_by_default
 
 HEADER_TIMEOUT = 10.0  # seconds for the head of a request, counted from the connection or from the last answer
 _RESERVE = 64  # threads beyond the number of connections
@@ -95,12 +96,13 @@ def _load(make_app: Callable[[], WSGIApplication], port: int, options: ServerOpt
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     app = make_app()
+    trusting = trusting_by_default(app, LOOPBACK)  # a proxy on the same host, as in docs/deployment.txt
     if not HAS_COUNTERS or not os.path.isdir("/proc/self/fd"):
-        return app
+        return trusting
     # The settings of an app from a Paste file are known only if its outermost component is one of this package.
     settings = getattr(getattr(app, "manager", None), "settings", None) or Settings()
     return ConnectionReaper(
-        app,
+        trusting,
         ReaperOptions(
             port=port,
             capacity=options.threads,

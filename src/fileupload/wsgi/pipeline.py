@@ -180,8 +180,24 @@ def _send(
     body = unread_body(environ, settings)
     if body is not None:
         body.prepare_to_drain()
+    location = response.headers.get("Location")
+    if location is not None:
+        start_response = _keeping_location(start_response, location)
     answer: Iterable[bytes] = response(environ, start_response)
     return answer if body is None else _DrainingAnswer(answer, body)
+
+
+def _keeping_location(start_response: StartResponse, location: str) -> StartResponse:
+    """Return a ``start_response`` that sends *location* as it is.
+
+    WebOb makes a relative one absolute, with the scheme and the host of the connection, which are wrong behind a proxy.
+    """
+
+    def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
+        kept = [(name, location if name.lower() == "location" else value) for name, value in headers]
+        return start_response(status, kept, *([exc_info] if exc_info else []))
+
+    return start
 
 
 class _DrainingAnswer:

@@ -28,9 +28,17 @@ def _error_page() -> Template:
 
 def prefers_html(environ: WSGIEnvironment) -> bool:
     """Return whether the request's Accept header prefers HTML to JSON (RFC 9110, 12.5.1)."""
-    accept = create_accept_header(environ.get("HTTP_ACCEPT"))
-    offers = accept.acceptable_offers(["application/json", "text/html"])
-    return bool(offers and offers[0][0] == "text/html")
+    return _preferred(environ, "text/html")
+
+
+def prefers_text(environ: WSGIEnvironment) -> bool:
+    """Return whether the request's Accept header prefers plain text to JSON."""
+    return _preferred(environ, "text/plain")
+
+
+def _preferred(environ: WSGIEnvironment, content_type: str) -> bool:
+    offers = create_accept_header(environ.get("HTTP_ACCEPT")).acceptable_offers(["application/json", content_type])
+    return bool(offers and offers[0][0] == content_type)
 
 
 def with_no_store_headers(response: Response) -> Response:
@@ -43,10 +51,15 @@ def with_no_store_headers(response: Response) -> Response:
 def json_response(
     data: dict[str, Any] | list[Any], status: int = 200, content_type: str = "application/json"
 ) -> Response:
-    """Return a response with *data* as JSON."""
-    response = Response(encode_json(data), status=status)
+    """Return a response with *data* as JSON and a line end, after which a terminal shows its prompt on a new line."""
+    response = Response(encode_json(data) + b"\n", status=status)
     response.headers["Content-Type"] = content_type
     return with_no_store_headers(response)
+
+
+def text_response(text: str, status: int = 200) -> Response:
+    """Return a response with the line *text*."""
+    return with_no_store_headers(Response(text + "\n", status=status, content_type="text/plain", charset="utf-8"))
 
 
 def script_response(callback: str, data: dict[str, Any]) -> Response:
@@ -71,7 +84,7 @@ def problem(error: UploadError, environ: WSGIEnvironment) -> Response:
             status_json=html.escape(json.dumps({"state": "error", "error": error.detail, "code": error.code})),
         )
         response = Response(body, status=error.status, content_type="text/html", charset="utf-8")
-        response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+        response.headers["Content-Security-Policy"] = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
         response = with_no_store_headers(response)
     else:
         response = json_response(data, error.status, "application/problem+json")

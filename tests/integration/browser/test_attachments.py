@@ -35,19 +35,32 @@ SEND = """async ([address, credentials]) => {
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
+def origins() -> list[tuple[str | None, str | None]]:
+    """Return the headers Origin and Sec-Fetch-Site of the uploads that the sites receive."""
+    return []
+
+
+@pytest.fixture
+def serve(tmp_path: Path, origins: list[tuple[str | None, str | None]]) -> Iterator[Serve]:
     """Start a site with attachments, whose page has a form that posts to *action*."""
     sites: list[Any] = []
 
-    def run(action: str = "/attachments/letter/", **settings: Any) -> str:
+    def run(action: str = "/attachments/letter/", policy: str = "", **settings: Any) -> str:
         def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-            start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
+            headers = [("Content-Type", "text/html; charset=utf-8"), ("Referrer-Policy", policy)]
+            start_response("200 OK", headers if policy else headers[:1])
             return [PAGE.format(action=action).encode()]
 
         directory = tmp_path / f"pool-{len(sites)}"
         component = SessionAttachments(app, directory=str(directory), durable=False, min_free_space=0, **settings)
         sites.append((component, directory))
-        return running.enter_context(served(component))
+
+        def noting(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            if environ["REQUEST_METHOD"] == "POST":
+                origins.append((environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE")))
+            return component(environ, start_response)
+
+        return running.enter_context(served(noting))
 
     with ExitStack() as running:
         yield run
@@ -82,6 +95,34 @@ def test_a_form_and_a_script(serve: Serve, open_page: OpenPage) -> None:
     assert names(page, base) == ["brief ü.txt", '"quotes".txt', "🎉.txt", "100%.txt", "script ü.txt"]
     assert page.evaluate("document.cookie") == ""
     assert names(open_page(base), base) == []
+
+
+def test_the_form_of_a_page_that_hides_its_address(
+    serve: Serve, open_page: OpenPage, origins: list[tuple[str | None, str | None]]
+) -> None:
+    """A page with Referrer-Policy: no-referrer sends Origin: null; the browser says that it is the site's own."""
+    base = serve(policy="no-referrer")
+    page = open_page(base)
+    page.set_input_files("[name=first]", files("hidden.txt"))
+    page.click("button")
+    expect(page.locator("body")).to_contain_text("hidden.txt")
+    assert origins == [("null", "same-origin")]
+    page.goto(base)
+    assert names(page, base) == ["hidden.txt"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["other site", "other port"])
+def test_the_form_of_another_site_that_hides_its_address(
+    serve: Serve, open_page: OpenPage, origins: list[tuple[str | None, str | None]], host: str
+) -> None:
+    """The same header from the page of another origin is refused, since the browser says where it comes from."""
+    base = serve()
+    evil = serve(action=f"{base}/attachments/letter/", policy="no-referrer").replace("127.0.0.1", host)
+    page = open_page(evil)
+    page.set_input_files("[name=first]", files("planted.txt"))
+    page.click("button")
+    expect(page.locator("body")).to_contain_text("Attachments can only be changed by pages of this site")
+    assert origins == [("null", "cross-site" if host == "localhost" else "same-site")]
 
 
 def test_a_download_is_saved(serve: Serve, open_page: OpenPage, tmp_path: Path) -> None:

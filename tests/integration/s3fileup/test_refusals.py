@@ -61,6 +61,15 @@ def test_pages_of_other_sites(open_site: Open, headers: dict[str, str]) -> None:
     assert site.bucket_ids() == []
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_page_that_hides_its_address(open_site: Open, method: str) -> None:
+    """A page of this site with Referrer-Policy: no-referrer sends Origin: null, and may upload; others may not."""
+    site = open_site(anonymous=True)
+    for sent, status in (("same-origin", 200), ("none", 200), ("same-site", 403), ("cross-site", 403)):
+        headers = {"Origin": "null", "Sec-Fetch-Site": sent}
+        assert site.ask(method, "/s3put/", params=QUERY, headers=headers).status_code == status
+
+
 def test_pages_of_origins_that_are_set(open_site: Open) -> None:
     """Pages of configured origins may send and read all requests, errors too, with cookies; others may not."""
     site = open_site(anonymous=True, cors_origins=GOOD)

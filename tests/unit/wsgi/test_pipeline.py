@@ -13,6 +13,7 @@ from wsgiref.util import setup_testing_defaults
 
 import pytest
 from webob import Response
+from webob.exc import HTTPSeeOther
 
 from fileupload.errors import TooLarge, UploadError
 from fileupload.settings import Settings
@@ -226,3 +227,11 @@ def test_head_is_named_once() -> None:
         "HEAD",
         "PATCH",
     )
+
+
+@pytest.mark.parametrize("location", ["/things/1", "../1?a=b", "https://www.example.com/things/1"])
+@pytest.mark.parametrize("kind", [Response, HTTPSeeOther])
+def test_a_location_stays_as_it_is(location: str, kind: type[Response]) -> None:
+    """A relative Location, also one of the app behind, gets no scheme and no host, which a proxy may have changed."""
+    resource = Resource("x", {"GET": lambda request: kind(location=location)})
+    assert run(Pipeline(Settings()), resource).header("location") == location

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from webob import Request
 
 from fileupload.errors import MalformedRequest
-from fileupload.wsgi.urls import application_url, path_url
+from fileupload.settings import Settings
+from fileupload.wsgi.paths import to_wsgi_path
+from fileupload.wsgi.urls import application_url, path_url, relative_root
 
 
 def environ_of(**given: Any) -> dict[str, Any]:
@@ -36,8 +39,8 @@ def environ_of(**given: Any) -> dict[str, Any]:
 def test_the_address_of_a_request(given: dict[str, str], url: str) -> None:
     """The host is that of the Host header, or else the server's own; a default port is omitted."""
     environ = environ_of(SCRIPT_NAME="/m", PATH_INFO="/p", **given)
-    assert path_url(environ) == url
-    assert application_url(environ) == url.removesuffix("/p")
+    assert path_url(environ, Settings()) == url
+    assert application_url(environ, Settings()) == url.removesuffix("/p")
 
 
 @pytest.mark.parametrize(
@@ -46,17 +49,37 @@ def test_the_address_of_a_request(given: dict[str, str], url: str) -> None:
 def test_hosts_that_are_none(host: str) -> None:
     """A host that would change the meaning of the URL is refused."""
     with pytest.raises(MalformedRequest):
-        path_url(environ_of(HTTP_HOST=host))
+        path_url(environ_of(HTTP_HOST=host), Settings())
 
 
 @given(st.text(min_size=1))
 def test_any_path_as_webob_has_it(path: str) -> None:
     """A path in UTF-8 gives the same URL as in WebOb."""
     environ = environ_of(SCRIPT_NAME="/m", PATH_INFO="/" + path.encode("utf-8", "replace").decode("latin-1"))
-    assert path_url(environ) == Request(environ).path_url
+    assert path_url(environ, Settings()) == Request(environ).path_url
 
 
 @given(st.binary())
 def test_any_bytes_in_a_path(raw: bytes) -> None:
     """A path that is not UTF-8 gives a URL too."""
-    assert path_url(environ_of(PATH_INFO="/" + raw.decode("latin-1"))).isascii()
+    assert path_url(environ_of(PATH_INFO="/" + raw.decode("latin-1")), Settings()).isascii()
+
+
+@pytest.mark.parametrize(
+    ("script_name", "path_info"),
+    [
+        ("", "/"),
+        ("", "/upload"),
+        ("", "/a/upload"),
+        ("/m", "/upload/direct/complete"),
+        ("/m", ""),
+        ("/m/n", "/"),
+        ("/ü", ""),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "/files"])
+def test_a_relative_address_of_the_root(script_name: str, path_info: str, prefix: str) -> None:
+    """A browser resolves the relative address to the root of the application, below any prefix."""
+    environ = environ_of(SCRIPT_NAME=to_wsgi_path(script_name), PATH_INFO=path_info)
+    root = application_url(environ, Settings()).replace("8080", "8080" + prefix)
+    assert urljoin(root + path_info, relative_root(environ)) == root + "/"

@@ -73,7 +73,8 @@ class RecordUploads:
         if (refusal := self._api.check_permission(client, record)) is not None:
             return refusal
         require_form(request.environ)
-        application_url(request.environ)  # refuses a Host header that the Location of the answer could not contain
+        # Refuses a Host header that the Location of the answer could not contain.
+        location = application_url(request.environ, self._settings)
         canonical = self._canonical(client, record)
         upload = self._open(request, canonical)
         stored, body = self._store(canonical, upload)
@@ -84,7 +85,7 @@ class RecordUploads:
             raise
         if 200 <= answer.status_code < 300:
             self._commit(client, canonical, upload)
-            return _answer(answer, canonical, request.environ, attachment_of(stored, self._settings.base_url))
+            return _answer(answer, location + canonical.path, attachment_of(stored, self._settings.base_url))
         if answer.status_code < 500:
             self._withdraw(canonical, upload, RecordError("The server did not accept the attachment."))
         else:
@@ -277,11 +278,11 @@ def _passed_on(answer: Response) -> list[tuple[str, str]]:
     return [(name, value) for name, value in answer.headerlist if name.lower() not in _BODY_HEADERS]
 
 
-def _answer(answer: Response, record: RecordAddress, environ: WSGIEnvironment, attachment: dict[str, Any]) -> Response:
+def _answer(answer: Response, location: str, attachment: dict[str, Any]) -> Response:
     response = json_response(attachment, 201 if answer.status_code == 201 else 200)
     passed = _passed_on(answer)
     for name, _ in passed:
         response.headers.pop(name, None)
     response.headers.extend(passed)
-    response.headers["Location"] = application_url(environ) + record.path
+    response.headers["Location"] = location
     return response

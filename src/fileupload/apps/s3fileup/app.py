@@ -97,14 +97,14 @@ class S3Fileup:
         settings = self._settings
         if ANY_ORIGIN not in settings.cors_origins:
             # No method is safe (RFC 9110, 9.2.1): s3put and s3get change something also by GET.
-            check_same_origin(request.environ, settings.cors_origins, _REFUSAL, safe_methods=frozenset())
+            check_same_origin(request.environ, settings, settings.cors_origins, _REFUSAL, safe_methods=frozenset())
         authorize = settings.authorize
         if not (authorize(request.environ) if authorize else request.environ.get("REMOTE_USER") or settings.anonymous):
             raise NotAuthorized
         self._uploads.purge_if_due()
 
     def _begin(self, request: Request) -> Response:
-        base = application_url(request.environ)  # first, since it may refuse the request
+        base = application_url(request.environ, self._settings)  # first, since it may refuse the request
         wanted = parse_s3fileup_request(read_parameters(request, self._settings))
         handle = self._uploads.begin(request, wanted)
         description = self._uploads.direct.describe(handle.bucket_id, handle.status, base)
@@ -112,7 +112,7 @@ class S3Fileup:
 
     def _link(self, request: Request) -> Response:
         """Complete the upload, if it is not complete yet, and answer with a URL from which its file can be read."""
-        base = application_url(request.environ)
+        base = application_url(request.environ, self._settings)
         handle = self._uploads.find(read_parameters(request, self._settings).get("key", ""))
         self._uploads.complete(handle)
         return json_response({"url": self._uploads.link(handle, base)})

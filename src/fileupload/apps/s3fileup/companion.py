@@ -57,7 +57,7 @@ class Companion:
     def _begin_single(self, request: Request) -> Response:
         # Uppy 6 always posts a form, whatever method the answer names, and sends no Accept for JSON. Uppy 5 uses the
         # method in the answer; after a POST it needs an ETag, which not every store sends, so it gets a PUT.
-        base = application_url(request.environ)
+        base = application_url(request.environ, self._settings)
         form = "application/json" not in map(type_of, request.environ.get("HTTP_ACCEPT", "").split(","))
         handle = self._uploads.begin(request, parse_uppy_request(dict(request.query), form=form))
         answer = {"headers": {}, "expires": int(self._settings.direct_expires)}
@@ -70,7 +70,7 @@ class Companion:
         return json_response({"method": "POST", "url": description["url"], "fields": fields, **answer})
 
     def _begin_parts(self, request: Request) -> Response:
-        application_url(request.environ)  # refuses a Host header that the next requests could not use
+        application_url(request.environ, self._settings)  # refuses a Host header that the next requests could not use
         wanted = parse_uppy_request(read_object(request, self._settings), form=False)
         handle = self._uploads.begin(request, wanted)
         return json_response({"key": handle.key, "uploadId": handle.upload_id})
@@ -91,7 +91,7 @@ class Companion:
         return json_response({})
 
     def _complete(self, upload_id: str, request: Request) -> Response:
-        base, handle = application_url(request.environ), self._find(request, upload_id)
+        base, handle = application_url(request.environ, self._settings), self._find(request, upload_id)
         # The upload is complete, and Uppy could not react to an application that does not answer its webhook. The
         # delivery is retried later.
         with suppress(CallbackFailed):
@@ -101,11 +101,13 @@ class Companion:
     def _sign_batch(self, upload_id: str, request: Request) -> Response:
         handle = self._find(request, upload_id)
         numbers = request.query.get("partNumbers", "").split(",")
-        return json_response({"presignedUrls": self._sign(handle, numbers, application_url(request.environ))})
+        return json_response(
+            {"presignedUrls": self._sign(handle, numbers, application_url(request.environ, self._settings))}
+        )
 
     def _sign_one(self, upload_id: str, number: str, request: Request) -> Response:
         handle = self._find(request, upload_id)
-        (url,) = self._sign(handle, [number], application_url(request.environ)).values()
+        (url,) = self._sign(handle, [number], application_url(request.environ, self._settings)).values()
         return json_response({"url": url, "expires": int(self._settings.direct_expires)})
 
     def _sign(self, handle: UploadHandle, numbers: Sequence[str], base: str) -> dict[str, str]:

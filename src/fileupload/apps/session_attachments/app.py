@@ -113,7 +113,7 @@ class SessionAttachments:
             "attachments",
             "uploads of attachments",
         )
-        check_same_origin(request.environ, self._settings.trusted_origins, _REFUSAL)
+        check_same_origin(request.environ, self._settings, self._settings.trusted_origins, _REFUSAL)
 
     def _route(self, path: str, bundles: SessionBundles, request: Request) -> Resource:
         """Return the resource at *path* below the address of the attachments.

@@ -16,7 +16,7 @@ from webob.cookies import make_cookie
 from fileupload.apps.session_attachments.errors import NoSession
 from fileupload.apps.session_attachments.settings import SessionSettings
 from fileupload.signing import CurrentSigner, KeyRing
-from fileupload.wsgi.paths import quote_wsgi_path
+from fileupload.wsgi.proxy import public_address
 
 _SALT = b"fileupload.session"
 _COOKIE_PATTERN = re.compile(r"[0-9a-f]{32}\.[A-Za-z0-9_-]{1,12}\.[A-Za-z0-9_-]{43}", re.ASCII)
@@ -86,12 +86,13 @@ class SessionCookie:
         if not self._to_be_set:
             return []
         settings = self._signer.settings
+        site = public_address(self._environ, settings)
         cookie = make_cookie(
             settings.cookie_name,
             self._signer.sign(self._to_be_set),
             max_age=self._signer.max_age,
-            path=quote_wsgi_path(self._environ.get("SCRIPT_NAME", "")) or "/",
-            secure=self._environ.get("wsgi.url_scheme") == "https",
+            path=site.mount.replace(";", "%3B").replace(",", "%2C") or "/",  # they would end the attribute
+            secure=site.scheme == "https",
             httponly=True,
             samesite="Lax",
         )

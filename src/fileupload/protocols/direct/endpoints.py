@@ -27,16 +27,17 @@ MAX_JSON_SIZE = 2 << 20  # bytes; enough for the ETags of 10,000 parts
 _NUMBER = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 
 
-def begin(manager: UploadManager, request: Request) -> Response:
+def begin(manager: UploadManager, request: Request, identifier: str = "") -> Response:
     """Begin an upload of one file, and answer with the URLs of its parts.
 
+    :param identifier: the identifier of the upload, if it is not the one in the request.
     :raises UploadError: the upload is refused.
     """
-    first = _first_part(request)
-    upload = open_upload(request, manager)
+    first, base = _first_part(request), path_url(request.environ, manager.settings)
+    upload = open_upload(request, manager, identifier=identifier)
     wanted = DirectUploadRequest.read(read_json(upload.body, MAX_JSON_SIZE))
-    uploads = DirectUploads(manager)
-    return _describe(request, uploads, upload.claims.id, uploads.begin(upload, wanted), first)
+    status = DirectUploads(manager).begin(upload, wanted)
+    return _describe(manager, upload.identifier, upload.claims.id, status, base, first)
 
 
 def describe(manager: UploadManager, request: Request) -> Response:
@@ -44,14 +45,17 @@ def describe(manager: UploadManager, request: Request) -> Response:
 
     :raises UploadError: the identifier has no unfinished direct upload.
     """
-    first = _first_part(request)
-    uploads, bucket_id = DirectUploads(manager), manager.verify(request.identifier).id
-    return _describe(request, uploads, bucket_id, uploads.find(bucket_id), first)
+    first, base = _first_part(request), path_url(request.environ, manager.settings)
+    bucket_id = manager.verify(request.identifier).id
+    status = DirectUploads(manager).find(bucket_id)
+    return _describe(manager, request.identifier, bucket_id, status, base, first)
 
 
-def _describe(request: Request, uploads: DirectUploads, bucket_id: str, status: UploadStatus, first: int) -> Response:
-    answer = uploads.describe(bucket_id, status, path_url(request.environ), first)
-    return json_response({"identifier": request.identifier, "received": status.received, **answer})
+def _describe(
+    manager: UploadManager, identifier: str, bucket_id: str, status: UploadStatus, base: str, first: int
+) -> Response:
+    answer = DirectUploads(manager).describe(bucket_id, status, base, first)
+    return json_response({"identifier": identifier, "received": status.received, **answer})
 
 
 def _first_part(request: Request) -> int:
@@ -94,7 +98,7 @@ def _put_part(manager: UploadManager, request: Request) -> Response:
 
 def _post_form(manager: UploadManager, request: Request) -> Response:
     """Store the file of a form, and answer as S3 does to a POST with ``success_action_status=201``."""
-    location = path_url(request.environ)
+    location = path_url(request.environ, manager.settings)
     response = _put_part(manager, request)
     response.status = 201
     response.location = location

@@ -56,10 +56,10 @@ class RestApp:
 class RecordSite:
     """Record attachments in front of that app."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self.app = RestApp()
-        settings = {"directory": str(folder), "record_url": "/r/{id}", "min_free_space": 0, "durable": False}
-        self.filter = RecordAttachments(self.app, **settings)
+        fixed = {"directory": str(folder), "record_url": "/r/{id}", "min_free_space": 0, "durable": False}
+        self.filter = RecordAttachments(self.app, **fixed, **settings)
 
     def send(self, method: str, path: str, stream: Any, length: int, **environ: Any) -> tuple[int, list[Any], bytes]:
         """Send a request; return the status, the headers and the body of the response."""
@@ -126,6 +126,29 @@ def test_all_headers_of_the_app_come_along(site: RecordSite) -> None:
     kind = "multipart/form-data; boundary=l"
     _, headers, _ = site.send("POST", "/r/a/attachment", io.BytesIO(body), len(body), CONTENT_TYPE=kind)
     assert [value for name, value in headers if name == "Set-Cookie"] == ["a=1", "b=2"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "environ"),
+    [
+        ({"public_url": "https://www.example.com:8443/api"}, {}),
+        (
+            {"trusted_proxies": "10.0.0.1"},
+            {
+                "REMOTE_ADDR": "10.0.0.1",
+                "HTTP_FORWARDED": 'for=192.0.2.1;proto=https;host="www.example.com:8443"',
+                "HTTP_X_FORWARDED_PREFIX": "/api",
+            },
+        ),
+    ],
+    ids=["public_url", "trusted_proxies"],
+)
+def test_the_location_behind_a_proxy(tmp_path: Path, settings: dict[str, str], environ: dict[str, str]) -> None:
+    """The address of the record in the answer has the scheme, host, port and prefix that clients see."""
+    site = RecordSite(tmp_path, **settings)
+    body = form(file_part("x", "a.txt", "attachment"))
+    _, headers, _ = site.send("POST", "/r/a/attachment", io.BytesIO(body), len(body), CONTENT_TYPE=FORM_TYPE, **environ)
+    assert dict(headers)["Location"] == "https://www.example.com:8443/api/r/a"
 
 
 @pytest.mark.parametrize("error", [ConnectionRefusedError("the database"), ValueError("a mistake")], ids=repr)

@@ -54,7 +54,13 @@ MATRIX: list[tuple[str | None, str | None, tuple[int, ...]]] = [
     ("same-origin", HERE, ALLOWED),
     ("same-origin", None, ALLOWED),
     ("none", None, ALLOWED),
-    ("same-origin", FOE, REFUSED),
+    ("same-origin", FOE, ALLOWED),  # behind a proxy that replaces the Host header; no script can set Sec-Fetch-Site
+    ("same-origin", "null", ALLOWED),  # a page with Referrer-Policy: no-referrer
+    ("same-origin", "", ALLOWED),
+    ("none", "null", ALLOWED),
+    ("none", HERE, ALLOWED),
+    ("same-site", "null", REFUSED),
+    ("cross-site", HERE, REFUSED),
     ("same-site", "https://other.example.com", REFUSED),
     ("same-site", FRIEND, ALLOWED),
     ("same-site", HERE, REFUSED),
@@ -105,6 +111,42 @@ def test_without_a_host_the_servers_name_counts(client: SessionClient) -> None:
     """Without a Host header, as in HTTP/1.0, the server name is used."""
     assert client.put("b", "a", b"1", HTTP_ORIGIN="http://127.0.0.1").status == 200
     assert client.put("b", "a", b"1", HTTP_ORIGIN="http://127.0.0.1:81").status == 403
+
+
+PUBLIC = {"public_url": "https://www.example.com:8443/files"}
+PROXY = {"trusted_proxies": "10.0.0.1"}
+FORWARDED = {
+    "REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_PROTO": "https", "HTTP_X_FORWARDED_HOST": "www.example.com:8443",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "environ"), [(PUBLIC, {}), (PROXY, FORWARDED)], ids=["public_url", "trusted_proxies"]
+)
+@pytest.mark.parametrize(
+    ("origin", "same"),
+    [
+        ("https://www.example.com:8443", True),
+        ("http://www.example.com:8443", False),
+        ("https://www.example.com", False),
+        ("http://inner:8080", False),
+        ("null", False),
+    ],
+)
+def test_the_origin_is_compared_with_the_public_address(
+    make_site: Callable[..., SessionSite], settings: dict[str, str], environ: dict[str, str], origin: str, same: bool
+) -> None:
+    """Behind a proxy, the origin is the one that browsers see, with its scheme and port, not that of the server."""
+    client = make_site(**settings).client()
+    answer = client.put("b", "a", b"1", HTTP_HOST="inner:8080", HTTP_ORIGIN=origin, **environ)
+    assert answer.status == (200 if same else 403)
+
+
+def test_a_client_cannot_choose_the_public_address(make_site: Callable[..., SessionSite]) -> None:
+    """The X-Forwarded-Host of a client that is no trusted proxy makes no other origin the own one."""
+    forged = {**FORWARDED, "REMOTE_ADDR": "203.0.113.9", "HTTP_X_FORWARDED_HOST": "evil.example"}
+    client = make_site(**PROXY).client()
+    assert client.put("b", "a", b"1", HTTP_HOST="inner:8080", HTTP_ORIGIN=FOE, **forged).status == 403
 
 
 def test_reading_is_free(client: SessionClient) -> None:

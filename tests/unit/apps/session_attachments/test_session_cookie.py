@@ -47,6 +47,27 @@ def test_the_cookie(client: SessionClient, scheme: str) -> None:
     assert not morsel["domain"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "environ", "secure", "path"),
+    [
+        ({"public_url": "https://www.example.com/files"}, {}, True, "/files/mount"),
+        ({"public_url": "http://www.example.com"}, {"wsgi.url_scheme": "https"}, False, "/mount"),
+        ({"trusted_proxies": "10.0.0.1"}, {"REMOTE_ADDR": "10.0.0.1"}, True, "/a%3Bb/mount"),
+        ({"trusted_proxies": "10.0.0.1"}, {"REMOTE_ADDR": "10.0.0.2"}, False, "/mount"),
+        ({}, {"REMOTE_ADDR": "127.0.0.1"}, False, "/mount"),
+    ],
+    ids=str,
+)
+def test_the_cookie_behind_a_proxy(
+    make_site: Callable[..., SessionSite], settings: dict[str, str], environ: dict[str, str], secure: bool, path: str
+) -> None:
+    """The cookie is Secure if browsers use https, and limited to the path that they see."""
+    forwarded = {"HTTP_X_FORWARDED_PROTO": "https", "HTTP_X_FORWARDED_PREFIX": "/a;b"}
+    answer = make_site(**settings).client().put("b", "a", b"1", SCRIPT_NAME="/mount", **forwarded, **environ)
+    morsel = cookie_of(answer)[NAME]
+    assert (bool(morsel["secure"]), morsel["path"]) == (secure, path)
+
+
 def test_the_cookie_by_settings(make_site: Callable[..., SessionSite]) -> None:
     """The name and the age of the cookie can be set; at age 0 it is a browser-session cookie."""
     client = make_site(cookie_name="letters", session_age="2h").client()

@@ -4,6 +4,7 @@ import html
 import json
 import re
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 import webtest
@@ -20,10 +21,11 @@ def make(directory: str, **settings: Any) -> webtest.TestApp:
 
 
 def action(answer: Any) -> str:
-    """Return the target URL of the page's form."""
+    """Return the target of the page's form, resolved as browsers do it, without scheme and host."""
     found = re.search(r'<form[^>]* action="([^"]*)"', answer.text)
     assert found is not None
-    return html.unescape(found[1])
+    url: str = urljoin(answer.request.url, html.unescape(found[1]))
+    return url.removeprefix(answer.request.host_url)
 
 
 def test_the_page_is_safe_and_whole(pool_directory: str) -> None:
