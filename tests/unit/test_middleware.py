@@ -111,6 +111,17 @@ def test_a_direct_upload_is_completed_by_a_post_without_a_body(pool_directory: s
     assert json.loads(app.do_request(request).json["body"])["state"] == "done"
 
 
+def test_direct_urls_for_no_host_begin_no_upload(pool_directory: str) -> None:
+    """A Host header that cannot be part of a URL is refused before anything is stored."""
+    app, uploads = make(pool_directory)
+    query = f"X-Progress-ID={uploads.create_identifier()}"
+    refused = app.post_json(
+        f"/upload/direct?{query}", {"filename": "a", "size": 1}, headers={"Host": "a b"}, status=400
+    )
+    assert refused.json["code"] == "malformed-request"
+    assert list(uploads.pool.buckets()) == []
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

@@ -27,7 +27,7 @@ LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 _DEFAULT_KEY = "fileupload.trusted_proxies"  # in the environ: the proxies that the server trusts by default
 PATH_SAFE = "/~!$&'()*+,;=:@"
-_MAX_HEADER = 8192  # characters; a longer header is ignored
+_MAX_HEADER = 8192  # characters that are read of a header, from the right
 _MAX_PROXIES = 32
 
 HOST = re.compile(
@@ -40,7 +40,7 @@ _WITH_PORT = re.compile(r"(?:\[([^\]]*)\]|([^:]*))(?::[A-Za-z0-9._-]+)?", re.ASC
 _PAIR = r"""[!#$%&'*+.^_`|~0-9A-Za-z-]+=(?:[!#$%&'*+.^_`|~0-9A-Za-z:\[\]-]+|"(?:[^"\\]|\\.)*")"""
 # The last element of a Forwarded header. Proxies append theirs, so nothing to the left of it can change its meaning,
 # such as a quote that a client has opened. Some proxies write an IPv6 address without the quotes that it needs.
-_LAST_ELEMENT = re.compile(rf"(?:^|,)[ \t]*({_PAIR}(?:[ \t]*;[ \t]*{_PAIR})*)[ \t]*;?[ \t]*$", re.ASCII)
+_LAST_ELEMENT = re.compile(rf"(?:^|,)[ \t]*({_PAIR}(?:[ \t]*;[ \t]*{_PAIR})*)(?:[ \t]*;)?[ \t]*$", re.ASCII)
 _PAIRS = re.compile(_PAIR, re.ASCII)
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -113,7 +113,7 @@ class _Forwarded:
             return cls(client=_text(peer))
         names = ("FOR", "PROTO", "HOST", "PORT", "PREFIX")
         lists = {name: _values(environ, f"HTTP_X_FORWARDED_{name}") for name in names}
-        if any(lists[name] for name in names if name != "PREFIX"):
+        if any(environ.get(f"HTTP_X_FORWARDED_{name}") for name in names if name != "PREFIX"):
             addresses = [_parse_address(text) for text in lists["FOR"]]
             client, count = proxies.client_of(peer, addresses)
             values = {name: _reported(lists[name], count) for name in names}
@@ -198,8 +198,8 @@ def _text(address: _Address | str) -> str:
 
 def _values(environ: WSGIEnvironment, name: str) -> list[str]:
     """Return the values in a header, from the right."""
-    text = str(environ.get(name, ""))
-    return [] if not text.strip() or len(text) > _MAX_HEADER else [each.strip() for each in reversed(text.split(","))]
+    text = str(environ.get(name, ""))[-_MAX_HEADER:]
+    return [each.strip() for each in reversed(text.split(","))] if text.strip() else []
 
 
 def _reported(values: Sequence[str], count: int) -> str:
@@ -209,9 +209,9 @@ def _reported(values: Sequence[str], count: int) -> str:
 
 def _elements(environ: WSGIEnvironment) -> list[dict[str, str]]:
     """Return the elements of the header Forwarded, from the right, up to one that cannot be read."""
-    text = str(environ.get("HTTP_FORWARDED", ""))
+    text = str(environ.get("HTTP_FORWARDED", ""))[-_MAX_HEADER:]
     found: list[dict[str, str]] = []
-    while len(text) <= _MAX_HEADER and len(found) < _MAX_PROXIES and (match := _LAST_ELEMENT.search(text)):
+    while len(found) < _MAX_PROXIES and (match := _LAST_ELEMENT.search(text)):
         pairs = [pair.split("=", 1) for pair in _PAIRS.findall(match[1])]
         found.append({name.lower(): _unquoted(value) for name, value in pairs})
         text = text[: match.start()]

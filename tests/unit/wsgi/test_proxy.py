@@ -97,7 +97,8 @@ def test_a_client_that_is_no_trusted_proxy_has_no_effect(peer: str, settings: Se
         ("", PROXY),
         (SECOND_PROXY, SECOND_PROXY),
         ("010.0.0.1", PROXY),
-        ("x" * 9000 + f", {CLIENT}", PROXY),
+        ("x" * 9000 + f", {CLIENT}", CLIENT),
+        (f"{SPOOFED}, " * 9000 + CLIENT, CLIENT),
     ],
 )
 def test_the_client_is_the_first_address_from_the_right_that_is_no_proxy(forwarded_for: str, client: str) -> None:
@@ -123,6 +124,7 @@ def test_the_client_is_the_first_address_from_the_right_that_is_no_proxy(forward
         (f'x="\\, for="{CLIENT}"', CLIENT),
         (f";;==, for={CLIENT}", CLIENT),
         (f"for={SPOOFED}, ;;", PROXY),
+        ('a="b,a="b",' * 3000 + f"for={CLIENT}", CLIENT),
         ("", PROXY),
     ],
 )
@@ -193,6 +195,8 @@ def test_one_kind_of_headers_counts() -> None:
         X_Forwarded_For=CLIENT, X_Forwarded_Proto="https", Forwarded=f"for={SPOOFED};host=evil.example;proto=http"
     )
     assert (application_url(environ, TRUSTING), client_address(environ, TRUSTING)) == ("https://inner:8080", CLIENT)
+    environ = environ_of(X_Forwarded_For="x" * 9000, Forwarded=f"for={SPOOFED};host=evil.example")
+    assert (application_url(environ, TRUSTING), client_address(environ, TRUSTING)) == ("http://inner:8080", PROXY)
 
 
 @pytest.mark.parametrize("peer", ["", "unix:", "unix:/run/app.sock"])
