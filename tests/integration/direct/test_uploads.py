@@ -146,9 +146,9 @@ def test_more_parts_than_an_answer_holds(site: DirectSite) -> None:
 
 def test_an_old_identifier_completes_what_it_began(site: DirectSite, clock: Clock) -> None:
     """With an expired identifier no upload begins, but one that has begun can be completed."""
-    identifier, other = site.identifier(max_age=1), site.identifier(max_age=1)
+    identifier, other = site.identifier(max_age=60), site.identifier(max_age=60)
     site.offer(identifier, len(CONTENT))
-    clock.advance(3)  # its age is counted in whole seconds
+    clock.advance(62)  # the age is counted in whole seconds
     assert site.refused(other, {"filename": "a", "size": 1}) == (403, "invalid-identifier")
     site.put(site.renewed(identifier)["url"], CONTENT)
     assert site.complete(identifier).status_code == 200
