@@ -74,10 +74,10 @@ class Identifiers:
     1024
     """
 
-    def __init__(self, keys: KeyRing | Sequence[str], *, max_age: float = 0) -> None:
+    def __init__(self, keys: KeyRing | Sequence[str], *, max_age: float | None = None) -> None:
         """Use *keys*, newest first.
 
-        :param max_age: seconds after which an identifier can no longer start an upload; 0: no limit.
+        :param max_age: seconds after which an identifier can no longer start an upload; None: no limit.
         """
         self._max_age = max_age
         self._signer = CurrentSigner(keys, _make_signer)
@@ -124,7 +124,7 @@ class Identifiers:
         return self._claims(match["id"], claims, signed.timestamp())
 
     def _claims(self, bucket_id: str, claims: dict[str, Any], signed: float) -> Claims:
-        max_age = claims.get("a", self._max_age or None)
+        max_age = claims.get("a", self._max_age)
         return Claims(
             id=bucket_id,
             max_size=claims.get("s"),

@@ -137,18 +137,18 @@ class UploadManager:
 
 
 def expire_opportunistically(
-    pool: Pool, after: float, remove: Callable[[float], Iterable[object]], name: str = "", what: str = "uploads"
+    pool: Pool, after: float | None, remove: Callable[[float], Iterable[object]], name: str = "", what: str = "uploads"
 ) -> None:
     """Start removing outdated things in a thread, if this process acquires the interval lease.
 
     The lease lets one process of all that share the pool do this, once in an hour or in a quarter of *after*.
 
-    :param after: age in seconds from which things are outdated; 0: never.
+    :param after: age in seconds from which things are outdated; None: never.
     :param remove: removes the things of that age, and yields each.
     :param name: name of the lease.
     :param what: name of the things in the log.
     """
-    if after and pool.acquire_interval_lease(max(1.0, min(after / 4, 3600.0)), name):
+    if after is not None and pool.acquire_interval_lease(max(1.0, min(after / 4, 3600.0)), name):
         threading.Thread(target=_expire, args=(after, remove, what), name="fileupload-expiry", daemon=True).start()
 
 

@@ -14,10 +14,12 @@ import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from fileupload.errors import SettingError
+
+T = TypeVar("T")
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*(?:([kmgt])(?:i?b)?|b)?", re.ASCII | re.IGNORECASE)
@@ -62,13 +64,13 @@ def parse_megabytes(value: object) -> int:
     return parse_size(value, 1 << 20)
 
 
-def optional(convert: Callable[[object], int]) -> Callable[[object], int | None]:
+def optional(convert: Callable[[object], T]) -> Callable[[object], T | None]:
     """Return a converter for a limit: 0, which means no limit in settings, becomes None.
 
     Inside, None alone means that there is no limit, and 0 is a limit like any other.
     """
 
-    def converted(value: object) -> int | None:
+    def converted(value: object) -> T | None:
         return convert(value) or None
 
     return converted
@@ -321,8 +323,10 @@ class Settings:
         parse_keys, (), "Signing keys, newest first; empty: one is generated and stored in the pool."
     )
     path: str = setting(parse_path, "", "Only path that receives uploads; empty: every path that ends in /upload.")
-    max_age: float = setting(
-        parse_duration, 7 * 86400.0, "Time after which an identifier can no longer start an upload; 0: no limit."
+    max_age: float | None = setting(
+        optional(parse_duration),
+        7 * 86400.0,
+        "Time after which an identifier can no longer start an upload; 0: no limit.",
     )
     anonymous: bool = setting(
         parse_boolean, False, "Let any client upload, with or without an identifier from U/identifier."
@@ -352,7 +356,9 @@ class Settings:
     )
     checksum: str = setting(_checksum, "sha256", "Checksum computed while a file is received: sha256 or none.")
     durable: bool = setting(parse_boolean, True, "Call fsync before an upload is reported as done.")
-    expire_after: float = setting(parse_days, 0.0, "Age after which uploads are purged in the background; 0: never.")
+    expire_after: float | None = setting(
+        optional(parse_days), None, "Age after which uploads are purged in the background; 0: never."
+    )
     max_files: int = setting(parse_count, 100, "Maximum number of files in a form.")
     max_fields: int = setting(parse_count, 1000, "Maximum number of text fields in a form.")
     max_field_size: int = setting(parse_size, 1 << 20, "Maximum size of one text field.")
@@ -364,13 +370,15 @@ class Settings:
     )
     min_rate: int = setting(parse_size, 1024, "Minimum transfer rate of a client in bytes per second; 0: no minimum.")
     min_rate_grace: float = setting(parse_duration, 30.0, "Time for which a client may be slower than min_rate.")
-    idle_timeout: float = setting(
-        parse_duration, 60.0, "Time without a byte after which a transfer is aborted; 0: no timeout."
+    idle_timeout: float | None = setting(
+        optional(parse_duration), 60.0, "Time without a byte after which a transfer is aborted; 0: no timeout."
     )
     content_types: tuple[str, ...] = setting(parse_media_ranges, (), "Accepted media types of files; empty: all.")
     extensions: tuple[str, ...] = setting(_extensions, (), "Accepted filename extensions; empty: all.")
     progress_interval: float = setting(parse_duration, 0.25, "Interval at which the status of an upload is published.")
-    read_size: int = setting(parse_size, 0, "Maximum size of one read; 0: chosen for the WSGI server.")
+    read_size: int | None = setting(
+        optional(parse_size), None, "Maximum size of one read; 0: chosen for the WSGI server."
+    )
     drain_size: int = setting(
         parse_size, 64 << 20, "Maximum bytes read and discarded of a rejected body, so that the client gets its answer."
     )

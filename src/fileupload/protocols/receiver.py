@@ -170,6 +170,6 @@ class Receiver:
 
 def with_expiry(status: UploadStatus, settings: Settings) -> UploadStatus:
     """Return the *status* of a finished upload with its expiry time, if the setting ``expire_after`` is on."""
-    if not settings.expire_after or status.finished is None:
+    if settings.expire_after is None or status.finished is None:
         return status
     return replace(status, expires=timestamp(seconds_of(status.finished) + settings.expire_after))

@@ -69,7 +69,9 @@ class _SendWatch:
     def start(self, size: int) -> None:
         settings = self._settings
         seconds = max(settings.min_rate_grace, size / settings.min_rate) if settings.min_rate else math.inf
-        self._wait.begin(size=size, seconds=seconds, idle=settings.idle_timeout or math.inf)
+        self._wait.begin(
+            size=size, seconds=seconds, idle=math.inf if settings.idle_timeout is None else settings.idle_timeout
+        )
         if self._watch is not None:
             self._watch.start(self._wait)
 

@@ -121,6 +121,7 @@ class BodyReader:
         self._settings = settings
         self._ended = self.length == 0
         self._watch = watch_of(environ)
+        self._idle_timeout = math.inf if settings.idle_timeout is None else settings.idle_timeout
         self._wait = Wait(rate=settings.min_rate, grace=settings.min_rate_grace)
         self._drainer: threading.Thread | None = None
         self._closes_unread = traits.closes_unread
@@ -180,7 +181,7 @@ class BodyReader:
 
     def _too_slow(self) -> TooSlow:
         if not self._settings.min_rate:
-            return TooSlow(f"Nothing arrived for {self._settings.idle_timeout:g} seconds.")
+            return TooSlow(f"Nothing arrived for {self._idle_timeout:g} seconds.")
         return TooSlow(f"Fewer than {self._settings.min_rate} bytes a second arrived.")
 
     def _seconds_for(self, size: int) -> float:
@@ -231,7 +232,7 @@ class BodyReader:
         if watch is None:
             chunk: bytes = self._stream.read(wanted)
             return chunk
-        wait.begin(size=wanted, seconds=seconds, idle=self._settings.idle_timeout or math.inf)
+        wait.begin(size=wanted, seconds=seconds, idle=self._idle_timeout)
         watch.start(wait)
         try:
             chunk = self._stream.read(wanted)

@@ -28,7 +28,7 @@ class SessionCookieSigner:
     def __init__(self, keys: KeyRing | Sequence[str], settings: SessionSettings) -> None:
         """Sign with *keys*, newest first."""
         self.settings = settings
-        self.max_age = math.ceil(settings.session_age) or None
+        self.max_age = None if settings.session_age is None else math.ceil(settings.session_age)
         self._signer = CurrentSigner(keys, _make_signer)
 
     def cookie_of(self, environ: WSGIEnvironment) -> SessionCookie:
@@ -102,7 +102,8 @@ class SessionCookie:
         for value in self._cookies():
             if found := self._signer.read(value):
                 secret, age = found
-                if age >= self._signer.settings.session_age / 3 > 0:
+                lifetime = self._signer.settings.session_age
+                if lifetime is not None and age >= lifetime / 3:
                     self._to_be_set = secret
                 return secret
         self._to_be_set = secrets.token_hex(16)

@@ -54,8 +54,8 @@ class SessionSettings(Settings):
     max_size: int | None = setting(
         optional(parse_megabytes), 50 << 20, "Maximum total size of the files of an upload; 0: no limit."
     )
-    expire_after: float = setting(
-        parse_days, 3 * 86400.0, "Age after which attachments are purged in the background; 0: never."
+    expire_after: float | None = setting(
+        optional(parse_days), 3 * 86400.0, "Age after which attachments are purged in the background; 0: never."
     )
     max_bundle_size: int | None = setting(
         optional(parse_megabytes), 250 << 20, "Quota of a bundle in bytes; 0: no limit."
@@ -71,8 +71,8 @@ class SessionSettings(Settings):
         "Function that returns the secret of a session from the WSGI environ, as package.module:function; "
         "empty: a session cookie.",
     )
-    session_age: float = setting(
-        parse_days, 14 * 86400.0, "Lifetime of the session cookie; 0: until the browser is closed."
+    session_age: float | None = setting(
+        optional(parse_days), 14 * 86400.0, "Lifetime of the session cookie; 0: until the browser is closed."
     )
     cookie_name: str = setting(_cookie_name, "fileupload_session", "Name of the session cookie.")
     trusted_origins: tuple[str, ...] = setting(_trusted_origins, (), "Origins of other sites that pass the CSRF check.")
