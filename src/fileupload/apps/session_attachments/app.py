@@ -30,8 +30,9 @@ from fileupload.apps.session_attachments.session_cookie import SessionCookie, Se
 from fileupload.apps.session_attachments.settings import SessionSettings
 from fileupload.apps.session_attachments.uploads import AttachmentUploads
 from fileupload.errors import FileMissing
+from fileupload.expiry import expire_opportunistically
 from fileupload.factory import make_manager
-from fileupload.manager import UploadManager, expire_opportunistically
+from fileupload.manager import UploadManager
 from fileupload.wsgi.cors import CorsPolicy
 from fileupload.wsgi.csrf import check_same_origin
 from fileupload.wsgi.file_responses import ServedFile, file_response
