@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 import sys
 from collections.abc import Callable
@@ -65,4 +66,5 @@ def main(directory: str, cookie: str, seed: int, actions: int) -> None:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)  # such as the one that the simulated server does not expose its connections
     main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
