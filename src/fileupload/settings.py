@@ -305,6 +305,9 @@ class Settings:
     checksum: str = setting(_checksum, "sha256", "Checksum computed while a file is received: sha256 or none.")
     durable: bool = setting(parse_boolean, True, "Call fsync before an upload is reported as done.")
     expire_after: float = setting(parse_days, 0.0, "Age after which uploads are purged in the background; 0: never.")
+    require_file: bool | None = setting(
+        parse_boolean, None, "Refuse forms without a file; the dedicated server does so unless this is false."
+    )
     max_files: int = setting(parse_count, 100, "Maximum number of files in a form.")
     max_fields: int = setting(parse_count, 1000, "Maximum number of text fields in a form.")
     max_field_size: int = setting(parse_size, 1 << 20, "Maximum size of one text field.")

@@ -92,7 +92,9 @@ class UploadPage:
         descriptor = json.load(environ["wsgi.input"])
         if not prefers_html(environ):
             return json_response(descriptor)
-        rows = "\n".join(_row(file) for file in descriptor["files"])
+        rows = (
+            "\n".join(_row(file) for file in descriptor["files"]) or '<tr><td colspan="4">No file was sent.</td></tr>'
+        )
         values = {
             "state": descriptor["state"],
             "identifier": descriptor["identifier"],
