@@ -6,6 +6,7 @@ The applications are re-exported here: ``fileupload.deploy`` has every name that
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from wsgiref.types import WSGIApplication
 
 from fileupload.apps.record_attachments.app import RecordAttachments
@@ -45,6 +46,8 @@ def make_server_app(settings: Settings) -> WSGIApplication:
     """
     if settings.upload_url:
         raise SettingError("setting 'upload_url' belongs to the apps that use this server, not to the server itself")
+    # The page is for files. An app with forms in which a file may be left out, and this server, sets it to false.
+    settings = replace(settings, require_file=settings.require_file is not False)
     return UploadMiddleware.from_manager(UploadPage(), make_manager(settings))
 
 

@@ -359,6 +359,9 @@ class Settings:
     expire_after: float | None = setting(
         optional(parse_days), None, "Age after which uploads are purged in the background; 0: never."
     )
+    require_file: bool | None = setting(
+        parse_boolean, None, "Refuse forms without a file; the dedicated server does so unless this is false."
+    )
     max_files: int = setting(parse_count, 100, "Maximum number of files in a form.")
     max_fields: int = setting(parse_count, 1000, "Maximum number of text fields in a form.")
     max_field_size: int = setting(parse_size, 1 << 20, "Maximum size of one text field.")

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from fileupload.errors import UploadError
+from fileupload.formatting import encode_json
 
 
 class State(StrEnum):
@@ -179,8 +180,8 @@ class UploadStatus(Mapping[str, Any]):
         return self.state in RUNNING and not self.suspended
 
     def done(self, files: tuple[UploadedFile, ...], fields: Mapping[str, tuple[str, ...]]) -> UploadStatus:
-        """Return the status of the finished upload with these *files* (at least one) and *fields*."""
-        first = files[0]
+        """Return the status of the finished upload with these *files*, of which a form may have none, and *fields*."""
+        first = files[0] if files else UploadedFile(field="", filename="", content_type="", size=0)
         now = timestamp()
         return replace(
             self,
@@ -249,7 +250,7 @@ class UploadStatus(Mapping[str, Any]):
 
     def to_stored(self) -> bytes:
         """Return the record as JSON text, in the form in which pools store it."""
-        return json.dumps(self.to_record()).encode()
+        return encode_json(self.to_record())
 
     @classmethod
     def from_record(cls, record: Any) -> Self:

@@ -185,6 +185,30 @@ class PoolContract:
         with pytest.raises(FileMissing):
             bucket.open(-1)
 
+    def test_an_upload_without_files_is_finished(self, pool: Pool, reopened: Pool) -> None:
+        """An upload may consist of text fields only: it is done, has no file, and is purged and cleared as others."""
+        for bucket_id in (ID, OTHER):
+            status = starting()
+            attempt = pool.begin(bucket_id, status)
+            attempt.finish(status.done((), {"title": ("x", "ü")}))
+        bucket = reopened.find_bucket(ID)
+        assert bucket is not None
+        found = bucket.get_status()
+        assert (found.state, found.files, found.size, found.received) == (State.DONE, (), 0, 0)
+        assert found.fields == {"title": ("x", "ü")}
+        assert bucket.is_complete()
+        assert bucket.get_filename() is None
+        assert not bucket.remove_file()
+        with pytest.raises(FileMissing):
+            bucket.open()
+        with pytest.raises(FileMissing):
+            bucket.url() or bucket.open()
+        with pytest.raises(AlreadyDone):
+            pool.begin(ID, starting())
+        assert bucket.clear_upload()
+        assert [each.id for each in reopened.purge(0)] == [OTHER]
+        assert list(reopened.buckets()) == []
+
     def test_a_finished_bucket_takes_no_second_upload(self, pool: Pool, reopened: Pool) -> None:
         """Neither a new attempt nor a refusal changes a finished bucket, until it is cleared."""
         complete(pool)

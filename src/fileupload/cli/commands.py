@@ -142,7 +142,8 @@ def _find(manager: UploadManager, name: str) -> Bucket:
 
 def _describe(found: UploadStatus) -> str:
     size = "?" if found.size is None else format_size(found.size)
-    lines = [f"{found.state}: {found.filename or '(no name yet)'}, {format_size(found.received)} of {size}"]
+    unnamed = "(no file)" if found.state is State.DONE and not found.files else "(no name yet)"
+    lines = [f"{found.state}: {found.filename or unnamed}, {format_size(found.received)} of {size}"]
     if found.state is State.ERROR:
         lines.append(f"{found.error} ({found.code})")
     lines.extend(

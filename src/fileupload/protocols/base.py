@@ -20,8 +20,8 @@ from fileupload.errors import (
 from fileupload.pool.base import Attempt
 from fileupload.protocols.receiver import Receiver, with_expiry
 from fileupload.protocols.upload_request import UploadRequest
+from fileupload.protocols.whole_file import refuse_piece
 from fileupload.status import UploadStatus
-from fileupload.wsgi.request import Request
 
 log = logging.getLogger("fileupload")
 
@@ -40,9 +40,9 @@ class Protocol(ABC):
 
     methods: ClassVar[tuple[str, ...]]
 
-    def matches(self, request: Request) -> bool:
+    def matches(self, upload: UploadRequest) -> bool:
         """Return whether a request to the upload address, with an identifier, uses this protocol."""
-        return request.method in self.methods
+        return upload.request.method in self.methods
 
     @abstractmethod
     def receive(self, request: UploadRequest) -> UploadStatus:
@@ -70,6 +70,7 @@ class WholeBodyProtocol(Protocol):
     def receive(self, request: UploadRequest) -> UploadStatus:
         """Store the whole body, or nothing of it; see :meth:`Protocol.receive`."""
         try:
+            refuse_piece(request.request)
             transfer = self.prepare(request)
             self._await_body(request)
             status = request.first_status()

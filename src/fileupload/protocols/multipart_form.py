@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
@@ -13,19 +14,23 @@ from fileupload.protocols.base import Transfer, WholeBodyProtocol
 from fileupload.protocols.boundary_search import Delimiter
 from fileupload.protocols.receiver import Receiver
 from fileupload.protocols.upload_request import UploadPolicy, UploadRequest
+from fileupload.protocols.whole_file import FORM_TYPE, PieceMarkers, refuse_part_piece
 from fileupload.settings import Settings
-from fileupload.wsgi.headers import clean_filename, media_type, parse_parameters
+from fileupload.wsgi.charsets import PAGE_CHARSETS, decode_extended, decode_words
+from fileupload.wsgi.headers import clean_filename, media_type, parse_parameters, type_of
 from fileupload.wsgi.request_body import BodyReader
 
 # RFC 2046, 5.1.1: 1 to 70 characters, the last no space. Its set of characters is smaller; clients send others too.
 _BOUNDARY = re.compile(r"[ -~]{0,69}[!-~]", re.ASCII)
-# The form that browsers send, which is unambiguous; any other is parsed strictly in _check_part.
+# The form that browsers send, which is unambiguous; any other is parsed strictly in _names_of.
 _PLAIN_DISPOSITION = re.compile(r'form-data; name="[^"]*"(?:; filename="[^"]*")?', re.ASCII)
 # Charsets that clients declare for text fields, and Python's codec of each; Apache HttpClient 4 sends ISO-8859-1.
 _CHARSETS = {
     **dict.fromkeys(("", "utf-8", "utf8", "us-ascii", "ascii"), "utf-8"),
     **dict.fromkeys(("iso-8859-1", "iso8859-1", "latin1", "latin-1"), "latin-1"),
 }
+_CHARSET_FIELD = "_charset_"  # RFC 7578, 4.6: the field whose value is the charset of the form
+_MAX_SHOWN = 60  # characters of a client's text in an error sentence
 _PART_OVERHEAD = 1024  # bytes that the boundary and the headers of one part are expected to take
 
 
@@ -33,7 +38,13 @@ class FormProtocol(WholeBodyProtocol):
     """Stores the files of a form as the files of the bucket, and its text fields in the descriptor."""
 
     # A POST to the upload address that is no form is answered with an error, not passed on to the app.
-    methods = ("POST",)
+    methods = ("POST", "PUT")
+
+    def matches(self, upload: UploadRequest) -> bool:
+        """Return whether the request is a POST, or a PUT of a form to an address that does not name its file."""
+        request = upload.request
+        is_form = type_of(request.environ.get("CONTENT_TYPE")) == FORM_TYPE
+        return request.method == "POST" or (request.method == "PUT" and is_form and not upload.filename)
 
     def prepare(self, request: UploadRequest) -> Transfer:
         """Check type, boundary and length; return the function that stores the form."""
@@ -62,6 +73,8 @@ def _transfer(body: BodyReader, boundary: str, settings: Settings, policy: Uploa
     except ParserLimitReached as error:
         raise LimitExceeded(f"The form passes a limit: {error}.") from None
     except MultipartError as error:
+        if isinstance(error.args[-1], UnicodeDecodeError):
+            raise form.undecodable("A name in the form") from None
         raise MalformedForm(f"The form cannot be read: {error.args[0]}.") from None
     form.require_end()
 
@@ -86,7 +99,10 @@ class _Form:
         self._fields_size = 0
         self._field: bytearray | None = None  # the bytes of the current text field; None in a file
         self._name = ""
-        self._charset = "utf-8"
+        self._page_charset = "utf-8"  # the charset of names, and of fields that do not declare one, for people
+        self._page_codec = "utf-8"
+        self._charset = "utf-8"  # the codec of the current text field
+        self._piece_markers = PieceMarkers()
         self._declared = False  # whether the part has a Content-Length, with which the parser compares its bytes
         self._unnamed: str | None = None  # the type of a file without a name and, so far, without content
 
@@ -132,21 +148,28 @@ class _Form:
         else:
             self._add_text(event)
 
+    def undecodable(self, what: str) -> MalformedForm:
+        """Return the error for a name or a text that is not in the charset of the form."""
+        return MalformedForm(
+            f"{what} is not in {self._page_charset}. Save and serve the page of the form in UTF-8, give the form the"
+            ' attribute accept-charset="utf-8", or let its first field be <input type="hidden" name="_charset_">.'
+        )
+
     def _begin(self, part: MultipartSegment) -> None:
-        _check_part(part)
+        self._name, given_filename = _names_of(part)
+        refuse_part_piece(part.header("Content-Range"))
         self._declared = part.header("Content-Length") is not None
-        self._name = part.name or ""
-        if part.filename is None:
+        if given_filename is None:
             self._fields += 1
             if self._fields > self._settings.max_fields:
                 raise LimitExceeded(f"The form has more than {self._settings.max_fields} text fields.")
             self._field = bytearray()
-            self._charset = _CHARSETS[(part.charset or "").lower()]
+            self._charset = _CHARSETS[part.charset.lower()] if part.charset else self._page_codec
             return
         self._files += 1
         if self._files > self._settings.max_files:
             raise LimitExceeded(f"The form has more than {self._settings.max_files} files.")
-        filename = clean_filename(part.filename)
+        filename = clean_filename(given_filename)
         content_type = media_type(part.content_type, filename)
         # Browsers send an empty file without a name for an empty file input. Its type matters only if content comes.
         self._unnamed = None if filename else content_type
@@ -162,7 +185,7 @@ class _Form:
         self._field += data
         if len(self._field) > self._settings.max_field_size:
             raise FieldTooLarge(
-                f"The text field {self._name!r} has more than {format_size(self._settings.max_field_size)};"
+                f"The text field {_shown(self._name)} has more than {format_size(self._settings.max_field_size)};"
                 " a file must be sent with a filename."
             )
         if self._fields_size > self._settings.max_fields_size:
@@ -175,10 +198,32 @@ class _Form:
         try:
             text = self._field.decode(self._charset)
         except UnicodeDecodeError:
-            raise MalformedForm(f"The text field {self._name!r} is not in UTF-8.") from None
+            raise self.undecodable(f"The text field {_shown(self._name)}") from None
+        if self._name == _CHARSET_FIELD and text and (self._fields, self._files) == (1, 0):
+            self._set_page_charset(text)
+        self._piece_markers.add(self._name, text)
         self._policy.file_filter.check_field(self._name)
         self._receiver.add_field(self._name, text)
         self._field = None
+
+    def _set_page_charset(self, name: str) -> None:
+        """Read names and text fields in the charset *name* from now on.
+
+        :raises MalformedForm: it is not supported.
+        """
+        codec = PAGE_CHARSETS.get(name.strip().lower())
+        if codec is None:
+            raise MalformedForm(
+                f"The field _charset_ names the charset {_shown(name)}, which is not supported. Send the form in UTF-8,"
+                ' for example with the attribute accept-charset="utf-8".'
+            )
+        self._page_charset, self._page_codec = name.strip(), codec
+        self._parser.header_charset = codec
+
+
+def _shown(text: str) -> str:
+    """Return a text of the client, quoted and at most _MAX_SHOWN characters long, for an error sentence."""
+    return repr(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…")
 
 
 def _parse_boundary(content_type: str) -> str:
@@ -191,7 +236,7 @@ def _parse_boundary(content_type: str) -> str:
         value, parameters = parse_parameters(content_type)
     except ValueError as error:
         raise UnsupportedRequest(f"The header Content-Type cannot be read: {error}.") from None
-    if value != "multipart/form-data":
+    if value != FORM_TYPE:
         raise UnsupportedRequest(
             'Send a form as multipart/form-data (in HTML: enctype="multipart/form-data"), or a plain file with PUT.'
         )
@@ -206,23 +251,45 @@ def _overhead(settings: Settings) -> int:
     return settings.max_fields_size + (settings.max_files + settings.max_fields) * _PART_OVERHEAD
 
 
-def _check_part(part: MultipartSegment) -> None:
-    """Refuse a part whose headers are ambiguous (RFC 7578, 4.2: ``filename*`` has no meaning in a form).
+def _names_of(part: MultipartSegment) -> tuple[str, str | None]:
+    """Return the name of a part, and its filename; None for a text field.
+
+    ``name*`` and ``filename*`` have no meaning in a form (RFC 7578, 4.2), but some clients write a name that is not
+    ASCII in this way only. Beside ``name`` and ``filename`` they are ignored.
 
     :raises MalformedForm: two parsers could find different names in it, or its charset is not supported.
     """
-    if not part.name:
-        raise MalformedForm("A part of the form has no name.")
     dispositions = [value for name, value in part.headerlist if name == "Content-Disposition"]
     if len(dispositions) != 1:
         raise MalformedForm("A part of the form has two Content-Disposition headers.")
+    name, filename = part.name, part.filename
     if _PLAIN_DISPOSITION.fullmatch(dispositions[0]) is None:
         try:
             _, parameters = parse_parameters(dispositions[0], strict=True)
         except ValueError as error:
             raise MalformedForm(f"The Content-Disposition of a part cannot be read: {error}.") from None
         # The parser is more lenient than the grammar; both must have found the same parameters.
-        if "name" not in parameters or ("filename" in parameters) != (part.filename is not None):
+        if ("name" in parameters) != bool(part.name) or ("filename" in parameters) != (part.filename is not None):
             raise MalformedForm("The Content-Disposition of a part is ambiguous.")
-    if (part.charset or "").lower() not in _CHARSETS and part.filename is None:
-        raise MalformedForm(f"The text field {part.name!r} must be UTF-8, not {part.charset!r}.")
+        name, filename = name or _extended(parameters, "name"), _extended(parameters, "filename", filename)
+    if not name:
+        raise MalformedForm("A part of the form has no name.")
+    name = decode_words(name)
+    if filename is None and (part.charset or "").lower() not in _CHARSETS:
+        raise MalformedForm(f"The text field {_shown(name)} must be UTF-8, not {_shown(part.charset or '')}.")
+    return name, filename if filename is None else decode_words(filename)
+
+
+def _extended(parameters: Mapping[str, str], name: str, plain: str | None = None) -> str | None:
+    """Return the *plain* value of a parameter, or else that of its extended form; None if there is neither.
+
+    :raises MalformedForm: the extended form cannot be read.
+    """
+    if plain is not None or (value := parameters.get(f"{name}*")) is None:
+        return plain
+    text = decode_extended(value)
+    if text is None:
+        raise MalformedForm(
+            f"The parameter {name + '*'!r} of a part cannot be read. Send {name!r}, in UTF-8, in its place."
+        )
+    return text

@@ -8,6 +8,7 @@ from fileupload.errors import LengthRequired, UnsupportedRequest
 from fileupload.protocols.base import Transfer, WholeBodyProtocol
 from fileupload.protocols.receiver import Receiver
 from fileupload.protocols.upload_request import UploadRequest
+from fileupload.protocols.whole_file import refuse_envelope
 from fileupload.wsgi.headers import clean_filename, disposition_filename, media_type, type_of
 from fileupload.wsgi.request_body import BodyReader
 
@@ -23,9 +24,7 @@ class RawProtocol(WholeBodyProtocol):
 
     def prepare(self, request: UploadRequest) -> Transfer:
         """Check length, name and type; return the function that stores the body."""
-        if "HTTP_CONTENT_RANGE" in request.environ:
-            # RFC 9110, 14.5: a partial PUT that is stored as a whole file would corrupt it.
-            raise UnsupportedRequest("Content-Range is not supported here; send the whole file.")
+        refuse_envelope(request.environ.get("CONTENT_TYPE", ""))
         if not request.body.detects_truncation:
             # A form needs no length: its closing boundary proves that it is complete.
             raise LengthRequired(

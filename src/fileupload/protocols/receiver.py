@@ -161,11 +161,13 @@ class Receiver:
     def complete(self) -> UploadStatus:
         """Return the final status of the upload: done, with its files and fields.
 
-        :raises NoFile: the upload has no file.
+        :raises NoFile: the upload has no file, and the policy requires one.
         """
-        if not self._files:
+        if not self._files and self._policy.require_file:
             raise NoFile("No file was sent; choose one, and send it as a file field of the form.")
-        return self.status.done(tuple(self._files), {name: tuple(values) for name, values in self._fields.items()})
+        names = self._policy.file_filter.name_files([file.filename for file in self._files])
+        files = tuple(replace(file, filename=name) for file, name in zip(self._files, names, strict=True))
+        return self.status.done(files, {name: tuple(values) for name, values in self._fields.items()})
 
 
 def with_expiry(status: UploadStatus, settings: Settings) -> UploadStatus:

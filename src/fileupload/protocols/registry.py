@@ -64,7 +64,7 @@ def receive(upload: UploadRequest) -> UploadStatus:
 
     :raises UploadError: the upload is refused, or failed.
     """
-    protocol = next((protocol for protocol in PROTOCOLS if protocol.matches(upload.request)), None)
+    protocol = next((protocol for protocol in PROTOCOLS if protocol.matches(upload)), None)
     if protocol is None:
         raise UnsupportedRequest("Send a form (multipart/form-data) by POST, or a plain file by PUT.")
     return protocol.receive(upload)

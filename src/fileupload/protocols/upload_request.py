@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from wsgiref.types import WSGIEnvironment
 
@@ -47,6 +48,10 @@ class FileFilter:
         :raises UploadError: the field is rejected.
         """
 
+    def name_files(self, names: Sequence[str]) -> Sequence[str]:
+        """Return the names under which the files of a complete upload are kept, in the order of the form."""
+        return names
+
 
 @dataclass(frozen=True, kw_only=True)
 class UploadPolicy:
@@ -58,6 +63,7 @@ class UploadPolicy:
     :ivar type_ranges: tuples of media ranges such as ``image/*``; a file's type must match one range of every tuple.
     :ivar extensions: the allowed filename extensions; empty for any.
     :ivar min_free_space: bytes that must stay free in the pool, or None.
+    :ivar require_file: whether a form without a file is refused.
     """
 
     pool: Pool
@@ -66,6 +72,7 @@ class UploadPolicy:
     type_ranges: tuple[tuple[str, ...], ...] = ()
     extensions: tuple[str, ...] = ()
     min_free_space: int | None = None
+    require_file: bool = True
     file_filter: FileFilter = dataclasses.field(default_factory=FileFilter)
 
     @classmethod
@@ -78,6 +85,7 @@ class UploadPolicy:
             type_ranges=tuple(ranges for ranges in (settings.content_types, claims.content_types) if ranges),
             extensions=settings.extensions,
             min_free_space=settings.min_free_space,
+            require_file=bool(settings.require_file),
             file_filter=file_filter,
         )
 

@@ -27,7 +27,7 @@ from fileupload.record_client.transfers import (
     printable,
     reason_of,
 )
-from fileupload.wsgi.headers import DEFAULT_TYPE
+from fileupload.wsgi.media_types import DEFAULT_TYPE
 
 _GZIP = "application/x-gzip"
 

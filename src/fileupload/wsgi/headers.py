@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import mimetypes
 import re
 import unicodedata
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
+from fileupload.wsgi.charsets import decode_extended, decode_words
+from fileupload.wsgi.media_types import DEFAULT_TYPE, guess_type
 from fileupload.wsgi.paths import from_wsgi_path
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
-_PARAMETER = re.compile(rf'[ \t]*;[ \t]*({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))', re.ASCII | re.DOTALL)
+_EXTENDED_WORD = r"[!#$%&'()*+.^_`|~0-9A-Za-z-]+"
+_PARAMETER = re.compile(
+    rf'[ \t]*;[ \t]*(?P<name>{_WORD})[ \t]*=[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^\s;"]*))',
+    re.ASCII | re.DOTALL,
+)
 # Only parameters that all parsers read alike. The form parser skips `x*=`, and would find parameters in its quotes.
+# Clients that encode by encodeURIComponent write parentheses in the value of `x*`.
 _STRICT_PARAMETER = re.compile(
-    rf'[ ]*;[ ]*([\w-]+(?:\*(?![ ]*=[ ]*"[^"]*[;\\]))?)[ ]*=[ ]*(?:"((?:[^"\\]|\\.)*)"|({_WORD}))', re.ASCII
+    rf'[ ]*;[ ]*(?P<name>[\w-]+(?P<star>\*(?![ ]*=[ ]*"[^"]*[;\\]))?)[ ]*=[ ]*'
+    rf'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>(?(star){_EXTENDED_WORD}|{_WORD})))',
+    re.ASCII,
 )
 _VALUE = re.compile(r"[ \t]*([^\s;]*)", re.ASCII)
 _END = re.compile(r"[ \t]*;?[ \t]*", re.ASCII)
 _MEDIA_TYPE = re.compile(rf"{_WORD}/{_WORD}", re.ASCII)
-_EXTENDED = re.compile(r"(utf-8|iso-8859-1)'[A-Za-z0-9-]{0,40}'([!#$&+.^_`|~0-9A-Za-z%-]*)", re.ASCII | re.I)
 _LENGTH = re.compile(r"[0-9]{1,19}", re.ASCII)
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
-
-DEFAULT_TYPE = "application/octet-stream"
 
 
 def parse_parameters(header: str, *, strict: bool = False) -> tuple[str, dict[str, str]]:
@@ -42,7 +47,7 @@ def parse_parameters(header: str, *, strict: bool = False) -> tuple[str, dict[st
     parameters: dict[str, str] = {}
     pattern = _STRICT_PARAMETER if strict else _PARAMETER
     while parameter := pattern.match(header, position):
-        name, quoted, plain = parameter.groups()
+        name, quoted, plain = parameter.group("name", "quoted", "plain")
         if name.lower() in parameters:
             raise ValueError(f"the parameter {name.lower()!r} is given twice")
         parameters[name.lower()] = plain if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted)
@@ -68,11 +73,14 @@ def type_of(header: str | None) -> str:
 
 
 def media_type(header: str | None, filename: str) -> str:
-    """Return the media type in a Content-Type, in lower case; without a valid one, guess it from *filename*."""
+    """Return the media type in a Content-Type, in lower case; without a valid one, guess it from *filename*.
+
+    ``application/octet-stream`` counts as none: browsers and other clients send it for types that they do not know.
+    """
     text = type_of(header)
-    if _MEDIA_TYPE.fullmatch(text) and len(text) <= 255:
+    if text != DEFAULT_TYPE and _MEDIA_TYPE.fullmatch(text) and len(text) <= 255:
         return text
-    return mimetypes.guess_type(filename)[0] or DEFAULT_TYPE
+    return guess_type(filename)
 
 
 def is_in_ranges(content_type: str, ranges: tuple[str, ...]) -> bool:
@@ -96,13 +104,17 @@ def disposition_filename(header: str) -> str:
     :raises ValueError: the header is malformed.
     """
     _, parameters = parse_parameters(header)
+    plain = clean_filename(decode_words(as_utf8(parameters.get("filename", ""))))
     extended = parameters.get("filename*")
     if extended is None:
-        return clean_filename(as_utf8(parameters.get("filename", "")))
-    match = _EXTENDED.fullmatch(extended)
-    if match is None:
-        raise ValueError("the parameter 'filename*' is not as in RFC 8187")
-    return clean_filename(unquote_to_bytes(match[2]).decode(match[1], "replace"))
+        return plain
+    # RFC 6266, 4.3: the extended name is the better one, and is ignored if it cannot be read.
+    name = decode_extended(extended)
+    if name is None and not plain:
+        name = decode_extended(extended, "replace")
+        if name is None:
+            raise ValueError("the parameter 'filename*' is not as in RFC 8187, and there is no 'filename' beside it")
+    return plain if name is None else clean_filename(name)
 
 
 def as_utf8(text: str) -> str:

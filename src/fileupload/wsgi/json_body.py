@@ -7,7 +7,10 @@ import math
 from typing import Any, NoReturn
 
 from fileupload.errors import MalformedRequest
+from fileupload.formatting import encode_json
 from fileupload.wsgi.request_body import BodyReader
+
+__all__ = ["encode_json", "parse_json", "parse_json_or_none", "read_json"]
 
 
 def read_json(body: BodyReader, limit: int) -> Any:
@@ -81,12 +84,3 @@ def _short(text: str) -> int:
         return int(text)
     except ValueError:  # too many digits for sys.get_int_max_str_digits
         raise ValueError("a number has too many digits") from None
-
-
-def encode_json(data: Any) -> bytes:
-    r"""Return *data* as JSON in UTF-8.
-
-    A lone surrogate, which JSON allows and UTF-8 does not, is written as its escape, such as ``\ud800``.
-    """
-    # json.dumps writes such a character only inside of strings, where its Python escape is its JSON escape, too.
-    return json.dumps(data, ensure_ascii=False).encode("utf-8", "backslashreplace")

@@ -257,3 +257,13 @@ def test_pages_of_other_origins(open_site: Open) -> None:
     else:
         site.put(answer.json()["url"], b"x")
     assert allowed(site.complete(identifier, headers=good)) == (good["Origin"], True)
+
+
+@pytest.mark.parametrize("given", ["application/octet-stream", ""])
+def test_a_type_that_the_client_does_not_know(site: DirectSite, given: str) -> None:
+    """Without a type, or with application/octet-stream, the extension decides, also for the types of the identifier."""
+    identifier = site.identifier(content_types=["image/*"])
+    offer = site.ask("POST", "/direct", identifier, json={"filename": "1.HEIC", "content-type": given, "size": 1})
+    assert offer.status_code == 200
+    assert site.put(offer.json()["url"], b"x").status_code == 200
+    assert site.complete(identifier).json()["content-type"] == "image/heic"

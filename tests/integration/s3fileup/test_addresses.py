@@ -244,3 +244,31 @@ def test_links_end(open_site: Open) -> None:
         assert site.refused("GET", "/file?ticket=") == (403, "address-expired")
     site.app.manager.clear_upload_bucket(key)
     assert read(link).status_code in {403, 404}
+
+
+@pytest.mark.parametrize("uppy", [False, True], ids=["s3fileup", "uppy"])
+def test_a_type_that_the_client_does_not_know(open_site: Open, uppy: bool) -> None:
+    """application/octet-stream counts as no type: the extension decides, also for the allowed types."""
+    site = open_site(anonymous=True, content_types="image/*")
+    if uppy:
+        asked = {"filename": "1.HEIC", "type": "application/octet-stream"}
+        key = site.got("POST", "/s3/multipart", json=asked)["key"]
+        status = site.app.manager.get_status(key)
+    else:
+        asked = {"s3_object_name": "1.HEIC", "s3_object_type": "application/octet-stream", "s3_object_size": "1"}
+        status = site.app.manager.get_status(site.got("POST", "/s3put/", data=asked)["key"])
+    assert status.content_type == "image/heic"
+
+
+@pytest.mark.parametrize("kind", ["directory"])
+def test_a_part_is_no_form_and_no_piece(site: S3FileupSite, kind: str) -> None:
+    """The app's own address of a part refuses an envelope, and a request that says it is only a piece of the part."""
+    offered = site.got("POST", "/s3put/", data={"s3_object_name": "a", "s3_object_size": "1"})
+    for headers in (
+        {"Content-Range": "bytes 0-0/2"},
+        {"Content-Type": "multipart/form-data; boundary=x"},
+        {"Content-Type": "multipart/mixed; boundary=x"},
+    ):
+        assert site.ask("PUT", offered["url"], data=b"x", headers=headers).status_code == 415
+    assert site.ask("PUT", offered["url"], data=b"x").status_code == 200
+    assert site.complete(offered["key"]).status_code == 200

@@ -175,3 +175,33 @@ def test_an_upload_is_reset_and_sent_again(server: Server) -> None:
     reset = requests.delete(f"{server.url}/upload/status", params={"X-Progress-ID": identifier}, timeout=PATIENCE)
     assert reset.json() == {"success": True}
     check_descriptor(requests.put(url, data=b"second", timeout=PATIENCE).json(), identifier, b"second")
+
+
+def test_a_form_by_put_is_read_as_a_form(server: Server) -> None:
+    """A form that a client sends by PUT is stored without its boundaries."""
+    identifier, content = server.new_identifier(), some_bytes(100_000)
+    answer = requests.put(server.url + server.target(identifier), files={"file": ("a.bin", content)}, timeout=PATIENCE)
+    descriptor = check_descriptor(answer.json(), identifier, content)
+    assert (descriptor["filename"], descriptor["files"][0]["field"]) == ("a.bin", "file")
+
+
+def test_a_piece_of_a_file_is_refused(server: Server) -> None:
+    """A form with Content-Range, and one with the fields of a piece after the file, are refused on every server."""
+    for headers, fields in (({"Content-Range": "bytes 0-9/20"}, {}), ({}, {"chunk": "0", "chunks": "2"})):
+        identifier = server.new_identifier()
+        parts: list[tuple[str, tuple[str | None, Any]]] = [("file", ("a.bin", some_bytes(100_000)))]
+        parts += [(name, (None, value)) for name, value in fields.items()]
+        url = server.url + server.target(identifier)
+        answer = requests.post(url, files=parts, headers=headers, timeout=PATIENCE)
+        assert (answer.status_code, answer.json()["code"]) == (415, "unsupported-request")
+
+
+def test_a_form_without_a_file_reaches_the_app(server: Server) -> None:
+    """The app gets the fields of a form whose file was left out."""
+    identifier = server.new_identifier()
+    url = server.url + server.target(identifier)
+    answer = requests.post(url, files=[("story", (None, "A long story")), ("picture", ("", b""))], timeout=PATIENCE)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["stored"] == []
+    status = server.status(identifier)
+    assert (status["state"], status["files"], status["fields"]) == ("done", [], {"story": ["A long story"]})

@@ -38,20 +38,24 @@ DONE: dict[str, tuple[list[File], dict[str, list[str]]]] = {
     "curl-before-7.81": ([("file", " c.txt", PLAIN, TEXT)], {}),
     "curl-put": ([("", "disc.iso", "application/x-iso9660-image", BINARY)], {}),
     "wget-put": ([("", "report.pdf", "application/pdf", BINARY)], {}),
+    "chromium-no-file": ([], {"title": [""]}),
+    # A name that is given by `name*` only, and a filename that is given by `filename*` only.
+    "requests-urllib3-1.24": ([("file", "plain.txt", PLAIN, TEXT), ("ä", "b.txt", PLAIN, b"x")], {}),
+    "requests-urllib3-1.24-unicode": ([("file", "näme.txt", PLAIN, TEXT)], {}),
     "requests-urllib3-2": ([("file", "näme.txt", PLAIN, TEXT)], {"title": ["x"]}),
-    "go": ([("file", 'a "b" ü.txt', OCTETS, TEXT)], {"title": ["gopher"]}),
+    "go": ([("file", 'a "b" ü.txt', PLAIN, TEXT)], {"title": ["gopher"]}),
     "okhttp": ([("file", "IMG_0001.jpg", "image/jpeg", BINARY)], {"title": ["square"]}),
     "okhttp-text-part": ([("file", "ü.txt", PLAIN, TEXT)], {"meta": ['{"a":1}']}),
     "node-form-data": ([("file", "package.json", "application/json", b"{}\n")], {"title": ["axios"]}),
     "axios-fetch": ([("file", "a.bin", OCTETS, BINARY)], {"title": ["axios"]}),
-    "apache-httpclient-4": ([("file", "report.doc", OCTETS, BINARY)], {"title": ["Grüße"]}),
+    "apache-httpclient-4": ([("file", "report.doc", "application/msword", BINARY)], {"title": ["Grüße"]}),
     "apache-httpclient-5": ([("file", "übung.txt", PLAIN, TEXT)], {"title": ["Grüße"]}),
     "dotnet": (
         [("file", "a.pdf", "application/pdf", BINARY), ("file", "two words.txt", PLAIN, TEXT)],
         {"title": ["Grüße"]},
     ),
-    # RFC 7578, 4.2: filename* has no meaning in a form, and an encoded word (RFC 2047) is an ordinary name.
-    "dotnet-unicode": ([("file", "=?utf-8?B?w7xidW5nLnR4dA==?=", OCTETS, TEXT)], {}),
+    # RFC 7578, 4.2: filename* has no meaning beside filename, which is an encoded word (RFC 2047).
+    "dotnet-unicode": ([("file", "übung.txt", PLAIN, TEXT)], {}),
     "guzzle": ([("file", "a.php", "application/x-php", BINARY)], {"title": ["guzzle"]}),
     "ie-8": (
         [("file", "new notes.txt", PLAIN, TEXT), ("file", "scan.pjpeg", "image/pjpeg", BINARY)],
@@ -68,17 +72,14 @@ DONE: dict[str, tuple[list[File], dict[str, list[str]]]] = {
     # Percent-encoded names are kept as they are: the HTML standard gives only %22, %0D and %0A a meaning.
     "aiohttp": ([("file", "n%C3%A4me.bin", OCTETS, BINARY)], {"title": ["async"]}),
     "flash": (
-        [("Filedata", "photo.jpg", OCTETS, BINARY)],
+        [("Filedata", "photo.jpg", "image/jpeg", BINARY)],
         {"Filename": ["photo.jpg"], "Upload": ["Submit Query"]},
     ),
     "mail-like": ([("file", "a.txt", PLAIN, TEXT)], {}),
 }
 
 REFUSED: dict[str, tuple[int, str]] = {
-    "chromium-no-file": (400, "no-file"),
     "wget-post-file": (415, "unsupported-request"),
-    "requests-urllib3-1.24": (400, "malformed-form"),  # a name that is given by `name*` only
-    "requests-urllib3-1.24-unicode": (400, "no-file"),  # a filename that is given by `filename*` only
     "opera-mini-line-feeds": (400, "malformed-form"),
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fileupload.errors import FileMissing
 from tests.support.wsgi_client import (
     BOUNDARY,
     FORM_TYPE,
@@ -138,8 +139,56 @@ def test_an_empty_file_is_a_file(site: UploadSite) -> None:
     assert site.contents(identifier) == [b""]
 
 
-def test_no_file_chosen_is_no_file(site: UploadSite) -> None:
-    """A form with only an empty file input is refused with "no file"."""
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [field_part("story", "A long story")],
+        [field_part("story", "A long story"), file_part(b"", "", "picture", "application/octet-stream")],
+        [file_part(b"", "", kind="application/octet-stream"), file_part(b"", "", kind="application/octet-stream")],
+    ],
+    ids=["no part", "a field", "a field and an empty file input", "empty file inputs"],
+)
+def test_a_form_without_a_file_reaches_the_app(site: UploadSite, parts: list[bytes]) -> None:
+    """A form whose file may be left out is an upload without files: the app gets its fields."""
+    identifier = site.identifier()
+    found = site.post(form(*parts), identifier).json
+    fields = {"story": ["A long story"]} if parts and b"story" in parts[0] else {}
+    expected = {"state": "done", "files": [], "fields": fields, "filename": "", "content-type": "", "size": 0}
+    assert {name: found[name] for name in expected} == expected
+    assert (found["received"], "sha256" in found) == (0, False)
+    assert {name: site.status(identifier)[name] for name in expected} == expected
+    bucket = site.manager.access_upload_bucket(identifier)
+    assert bucket is not None
+    assert (bucket.is_complete(), bucket.files, bucket.get_filename()) == (True, (), None)
+    with pytest.raises(FileMissing):
+        bucket.open()
+    with pytest.raises(FileMissing):
+        bucket.move_to(site.directory / "elsewhere")
+    assert not bucket.remove_file()
+    assert site.post(form(*parts), identifier).outcome == (409, "already-done")
+    assert bucket.clear_upload()
+    assert site.status(identifier)["state"] == "unknown"
+
+
+def test_a_download_of_an_upload_without_files(tmp_path: Path) -> None:
+    """An upload without files has nothing to download."""
+    site = UploadSite(tmp_path, downloads=True)
+    identifier = site.identifier()
+    site.post(form(field_part("a", "b")), identifier)
+    assert site.send("GET", query=f"X-Progress-ID={identifier}").outcome == (404, "file-missing")
+
+
+def test_an_upload_without_files_is_purged(site: UploadSite) -> None:
+    """Age removes an upload without files as any other."""
+    site.post(form(field_part("a", "b")), site.identifier())
+    assert len(list(site.manager.pool.purge(0))) == 1
+    assert list(site.manager.pool.buckets()) == []
+
+
+def test_no_file_chosen_is_refused_where_a_file_is_required(tmp_path: Path) -> None:
+    """With require_file, a form with only an empty file input is refused with "no file"."""
+    site = UploadSite(tmp_path, require_file=True)
     identifier = site.identifier()
     empty = file_part(b"", "", kind="application/octet-stream")
     assert site.post(form(field_part("a", "b"), empty), identifier).outcome == (400, "no-file")
@@ -164,8 +213,9 @@ def test_a_file_without_a_name_is_a_file_when_it_has_bytes(site: UploadSite) -> 
 
 
 @pytest.mark.parametrize("body", [b"", form(), form(field_part("a", "b"))], ids=["nothing", "empty", "fields"])
-def test_a_form_without_a_file_is_refused(site: UploadSite, body: bytes) -> None:
-    """A form without parts, or with fields only, is refused."""
+def test_a_form_without_a_file_is_refused_where_one_is_required(tmp_path: Path, body: bytes) -> None:
+    """With require_file, a form without parts, or with fields only, is refused."""
+    site = UploadSite(tmp_path, require_file=True)
     assert site.post(body).outcome == (400, "no-file" if body else "incomplete")
 
 

@@ -45,9 +45,80 @@ def test_an_extended_filename_has_no_meaning(site: UploadSite, value: str, filen
     assert site.post(disposition(value)).json["filename"] == filename
 
 
-def test_an_extended_filename_alone_makes_no_file(site: UploadSite) -> None:
-    """A part with only ``filename*`` is a text field, so this form has no file."""
-    assert site.post(disposition("form-data; name=a; filename*=UTF-8''x.php")).outcome == (400, "no-file")
+@pytest.mark.parametrize(
+    ("value", "field", "filename"),
+    [
+        ("form-data; name=a; filename*=UTF-8''x.txt", "a", "x.txt"),
+        ("form-data; name=\"a\"; filename*=utf-8''%C3%A9.txt", "a", "é.txt"),
+        ("form-data; filename*=iso-8859-1'fr'%E9.txt; name=a", "a", "é.txt"),
+        ("form-data; name=a; filename*=UTF-8''it's%20(1).txt", "a", "it's (1).txt"),
+        ("form-data; name=a; filename*=UTF-8''..%2F..%2Fetc%2Fpasswd", "a", "passwd"),
+        ("form-data; name*=utf-8''n%C3%A4me; filename=\"x.txt\"", "näme", "x.txt"),
+        ("form-data; name*=utf-8''n%C3%A4me; filename*=utf-8''%C3%A9", "näme", "é"),
+        ('form-data; name="f"; filename="test(1).txt"; filename*=utf-8\'\'test(1).txt', "f", "test(1).txt"),
+    ],
+)
+def test_a_name_that_is_given_in_the_extended_form_only(
+    site: UploadSite, value: str, field: str, filename: str
+) -> None:
+    """Without ``filename``, ``filename*`` is the name of a file; it can be read in one way (urllib3 before 1.25)."""
+    found = site.post(disposition(value)).json["files"][0]
+    assert (found["field"], found["filename"]) == (field, filename)
+
+
+@pytest.mark.parametrize(
+    "value", ["utf-7''a", "UTF-8''%FF", "UTF-8'a", "a", "utf-16''a%00", "UTF-8''"], ids=lambda value: value
+)
+def test_an_extended_filename_that_cannot_be_read_is_refused(site: UploadSite, value: str) -> None:
+    """A file whose only name cannot be read is refused, with a sentence that says what to send."""
+    answer = site.post(disposition(f"form-data; name=a; filename*={value}"))
+    if value == "UTF-8''":  # readable, and empty
+        assert answer.json["filename"] == ""
+    else:
+        assert answer.outcome == (400, "malformed-form")
+        assert "filename*" in answer.json["detail"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("=?utf-8?B?w6kudHh0?=", "é.txt"),
+        ("=?UTF-8?q?na=C3=AFve_1.txt?=", "naïve 1.txt"),
+        ("=?utf-8*fr?B?w6kudHh0?=", "é.txt"),
+        ("=?utf-8?B?w6k=?= =?utf-8?B?LnR4dA==?=", "é.txt"),
+        ("=?utf-8?B?w?= =?utf-8?B?6kudHh0?=", "=?utf-8?B?w?= =?utf-8?B?6kudHh0?="),
+        ("=?utf-8?Q?=C3?= =?utf-8?Q?=A9.txt?=", "é.txt"),  # a character that is split
+        ("=?iso-8859-1?Q?=E9.txt?=", "é.txt"),
+        ("=?windows-1251?B?8+8udHh0?=", "уп.txt"),
+        ("=?gbk?B?1tAudHh0?= =?utf-8?B?w6k=?=", "中.txté"),
+        ("=?utf-8?B?Li4vZXZpbC5waHA=?=", "evil.php"),
+        # Not encoded words, or not readable: names like any other.
+        ("=?utf-8?B?!!!?=", "=?utf-8?B?!!!?="),
+        ("=?utf-8?B?/w==?=", "=?utf-8?B?/w==?=".rpartition("/")[2]),
+        ("=?utf-7?Q?a?=", "=?utf-7?Q?a?="),
+        ("=?utf-8?X?a?=", "=?utf-8?X?a?="),
+        ("a =?utf-8?Q?b?=", "a =?utf-8?Q?b?="),
+        ("=?utf-8?Q?b?=.txt", "=?utf-8?Q?b?=.txt"),
+        ("=?", "=?"),
+    ],
+)
+def test_encoded_words_are_decoded(site: UploadSite, sent: str, kept: str) -> None:
+    """A name of encoded words (RFC 2047), as .NET writes it, is decoded; any other name is kept."""
+    assert site.post(form(file_part("x", sent))).json["filename"] == kept
+
+
+def test_an_encoded_word_does_not_bypass_the_extensions(tmp_path: Path) -> None:
+    """The rules for names hold for the decoded name."""
+    site = UploadSite(tmp_path, extensions="txt")
+    assert site.post(form(file_part("x", "=?utf-8?B?ZXZpbC5waHA=?="))).outcome == (415, "type-not-allowed")
+    assert site.post(form(file_part("x", "=?utf-8?B?w6kudHh0?="))).status == 200
+
+
+def test_the_name_of_a_field_in_encoded_words(site: UploadSite) -> None:
+    """.NET encodes the names of fields, too."""
+    body = form(field_part("=?utf-8?B?w7xidW5n?=", "y"), file_part("x", name="=?utf-8?B?w6k=?="))
+    found = site.post(body).json
+    assert (found["fields"], found["files"][0]["field"]) == ({"übung": ["y"]}, "é")
 
 
 @pytest.mark.parametrize(
@@ -182,10 +253,75 @@ def test_a_text_field_may_be_latin_1(site: UploadSite, charset: str) -> None:
     assert site.post(form(part(headers, b"\xe4"), file_part("y"))).json["fields"] == {"a": ["ä"]}
 
 
-def test_a_charset_field_changes_nothing(site: UploadSite) -> None:
-    """A ``_charset_`` field (RFC 7578, 4.6) has no effect; text that is not UTF-8 is refused."""
-    body = form(field_part("_charset_", "iso-8859-1"), field_part("a", b"\xe4"), file_part("x"))
-    assert site.post(body).outcome == (400, "malformed-form")
+@pytest.mark.parametrize(
+    ("charset", "codec", "text"),
+    [
+        ("iso-8859-1", "latin-1", "Grüße"),
+        ("ISO-8859-1", "cp1252", "5 €"),  # browsers mean windows-1252
+        ("windows-1252", "cp1252", "„naïve“"),
+        ("latin-1", "latin-1", "é"),
+        ("gbk", "gbk", "文件"),
+        ("GB2312", "gb2312", "文件"),
+        ("Big5", "big5", "檔案"),
+        ("Shift_JIS", "shift_jis", "表ファイル"),  # its second byte is a backslash in ASCII
+        ("EUC-JP", "euc-jp", "ファイル"),
+        ("EUC-KR", "euc-kr", "파일"),
+        ("windows-1251", "cp1251", "файл"),
+        ("KOI8-R", "koi8-r", "файл"),
+        ("iso-8859-15", "iso8859-15", "5 €"),
+        ("utf-8", "utf-8", "Ä"),
+    ],
+)
+@pytest.mark.parametrize("step", [None, 1])
+def test_a_form_in_the_charset_of_its_page(
+    site: UploadSite, charset: str, codec: str, text: str, step: int | None
+) -> None:
+    """A ``_charset_`` field that comes first (RFC 7578, 4.6) decides how names and texts are read."""
+    raw = text.encode(codec)
+    file = b'Content-Disposition: form-data; name="f' + raw + b'"; filename="' + raw + b'.txt"\r\n\r\nx'
+    named = b'Content-Disposition: form-data; name="' + raw + b'"\r\n\r\n' + raw
+    body = form(field_part("_charset_", charset), named, file)
+    identifier = site.identifier()
+    found = site.post(Stream(in_steps(body, step or len(body))), identifier).json
+    assert found["fields"] == {"_charset_": [charset], text: [text]}
+    assert (found["files"][0]["field"], found["filename"]) == (f"f{text}", f"{text}.txt")
+    assert site.status(identifier)["fields"] == found["fields"]
+
+
+@pytest.mark.parametrize("charset", ["utf-7", "utf-16", "iso-2022-jp", "hz", "idna", "rot13", "x" * 5000, "\0", "ü"])
+def test_a_charset_field_with_an_odd_charset_is_refused(site: UploadSite, charset: str) -> None:
+    """A charset that others read in another way, or that is unknown, is refused by a short sentence that names it."""
+    identifier = site.identifier()
+    answer = site.post(form(field_part("_charset_", charset), file_part("x")), identifier)
+    assert answer.outcome == (400, "malformed-form")
+    assert "_charset_" in answer.json["detail"]
+    assert len(answer.json["detail"]) < 400
+    assert site.names(identifier) == ONLY_STATUS
+
+
+def test_a_charset_field_that_does_not_come_first_changes_nothing(site: UploadSite) -> None:
+    """Parts before it were read as UTF-8, so those after it are, too; an empty one names nothing."""
+    late = form(field_part("b", "c"), field_part("_charset_", "iso-8859-1"), field_part("a", b"\xe4"), file_part("x"))
+    assert site.post(late).outcome == (400, "malformed-form")
+    plain = form(file_part("x"), field_part("_charset_", "iso-8859-1"), field_part("a", "ä"))
+    assert site.post(plain).json["fields"] == {"_charset_": ["iso-8859-1"], "a": ["ä"]}
+    assert site.post(form(field_part("_charset_", ""), field_part("a", "ä"))).json["fields"]["a"] == ["ä"]
+
+
+@pytest.mark.parametrize("where", ["filename", "name", "text", "text that is not in its charset"])
+def test_a_form_that_is_not_in_utf_8_is_refused_in_words(site: UploadSite, where: str) -> None:
+    """The sentence says what is not in UTF-8, and what the author of the page can do."""
+    parts = {
+        "filename": [b'Content-Disposition: form-data; name="f"; filename="\xe9.txt"\r\n\r\nx'],
+        "name": [b'Content-Disposition: form-data; name="\xe9"\r\n\r\nx'],
+        "text": [field_part("t", b"\xe9")],
+        "text that is not in its charset": [field_part("_charset_", "gbk"), field_part("t", b"\xff")],
+    }[where]
+    answer = site.post(form(*parts, file_part("x")))
+    assert answer.outcome == (400, "malformed-form")
+    assert ("gbk" if "its charset" in where else "UTF-8") in answer.json["detail"]
+    assert 'accept-charset="utf-8"' in answer.json["detail"]
+    assert "_charset_" in answer.json["detail"]
 
 
 def test_the_charset_of_a_file_is_left_to_the_app(site: UploadSite) -> None:
@@ -205,6 +341,8 @@ def test_the_charset_of_a_file_is_left_to_the_app(site: UploadSite) -> None:
         ("text/html, image/png", "application/pdf"),
         ("text/" + "x" * 300, "application/pdf"),
         ("", "application/pdf"),
+        ("application/octet-stream", "application/pdf"),
+        ("APPLICATION/Octet-Stream; x=y", "application/pdf"),
     ],
 )
 def test_the_type_is_the_clients_or_by_the_name(site: UploadSite, kind: str, kept: str) -> None:

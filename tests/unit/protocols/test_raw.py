@@ -103,6 +103,19 @@ def test_a_compressed_body_is_refused(site: UploadSite, coding: str, method: str
         ("attachment; filename*=UTF-8''..%2F..%2Fetc%2Fpasswd%00", "passwd"),
         ("attachment; filename*=UTF-8''C%3A%5Cx%5Ca.txt", "a.txt"),
         ("attachment; filename*=UTF-8''%FF.txt", "\ufffd.txt"),
+        # encodeURIComponent leaves these characters as they are.
+        ("attachment; filename=\"x.pdf\"; filename*=UTF-8''report%20(1).pdf", "report (1).pdf"),
+        ("attachment; filename*=UTF-8''it's!~*.pdf", "it's!~*.pdf"),
+        ("attachment; filename*=\"UTF-8''na%C3%AFve.txt\"", "naïve.txt"),
+        # An extended name that cannot be read is ignored beside a good one (RFC 6266, 4.3).
+        ("attachment; filename=good.txt; filename*=utf-7''a", "good.txt"),
+        ("attachment; filename=good.txt; filename*=UTF-8''%FF.txt", "good.txt"),
+        ("attachment; filename=good.txt; filename*=nonsense", "good.txt"),
+        ("attachment; filename*=utf-16''a; filename=good.txt", "good.txt"),
+        # .NET writes encoded words (RFC 2047).
+        ('attachment; filename="=?utf-8?B?w7xidW5nLnR4dA==?="', "übung.txt"),
+        ("attachment; filename==?utf-8?B?w6kudHh0?=; filename*=utf-8''%C3%A9.txt", "é.txt"),
+        ('attachment; filename="=?utf-8?B?Li4vLi4vZXRjL3Bhc3N3ZA==?="', "passwd"),
     ],
 )
 def test_a_name_in_content_disposition(site: UploadSite, header: str, filename: str) -> None:
@@ -154,7 +167,10 @@ def test_a_body_needs_no_name(site: UploadSite) -> None:
         (None, "a.pdf", "application/pdf"),
         ("not a type", "a.pdf", "application/pdf"),
         (None, "a.unheard-of", "application/octet-stream"),
-        ("multipart/form-data; boundary=x", "a", "multipart/form-data"),
+        ("application/octet-stream", "a.pdf", "application/pdf"),
+        ("Application/Octet-Stream; charset=binary", "IMG_1.HEIC", "image/heic"),
+        ("application/octet-stream", "a.unheard-of", "application/octet-stream"),
+        ("application/octet-stream", "", "application/octet-stream"),
     ],
 )
 def test_the_type_of_a_body(site: UploadSite, given: str | None, name: str, kept: str) -> None:

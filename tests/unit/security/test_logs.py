@@ -40,7 +40,6 @@ REFUSALS: dict[str, Send] = {
     "unsupported-request": lambda site, identifier: site.put(b"x", identifier, HTTP_CONTENT_ENCODING="gzip"),
     "malformed-form": lambda site, identifier: site.post(b"------gap5\r\nx\r\n\r\n", identifier),
     "incomplete": lambda site, identifier: site.put(Stream([b"x"]), identifier, CONTENT_LENGTH="9"),
-    "no-file": lambda site, identifier: site.post(form(field_part(identifier, identifier)), identifier),
     "length-required": lambda site, identifier: site.put(Stream([]), identifier, SERVER_SOFTWARE="Granian"),
     "already-done": twice,
     "method-not-allowed": lambda site, identifier: site.send("PATCH", "/upload/status", f"X-Progress-ID={identifier}"),

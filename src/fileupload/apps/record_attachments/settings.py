@@ -16,15 +16,15 @@ from fileupload.settings import Settings, optional, parse_boolean, parse_s3_url,
 _GROUPS = {
     "documents": "pdf rtf odf ods gnumeric abw doc docx xls xlsx",
     "text": "txt",
-    "images": "jpg jpe jpeg png gif svg bmp tiff",
+    "images": "jpg jpe jpeg jfif png gif svg bmp tif tiff webp heic heif avif",
     "audio": "wav mp3 aac ogg oga flac",
     "video": "mpeg 3gp avi divx dvr flv mp4 wmv",
     "data": "csv ini json plist xml yaml yml",
     "scripts": "js php pl py rb sh",
     "archives": "gz bz2 zip tar tgz txz 7z",
     "executables": "so exe dll",
-    "default": "pdf rtf odf ods gnumeric abw doc docx xls xlsx txt jpg jpe jpeg png gif svg bmp tiff"
-    " csv ini json plist xml yaml yml",
+    "default": "pdf rtf odf ods gnumeric abw doc docx xls xlsx txt jpg jpe jpeg jfif png gif svg bmp tif"
+    " tiff webp heic heif avif csv ini json plist xml yaml yml",
 }
 ANY = "any"
 _EXTENSION = re.compile(r"[a-z0-9][a-z0-9_-]*", re.ASCII)

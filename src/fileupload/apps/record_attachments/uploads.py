@@ -140,7 +140,7 @@ class RecordUploads:
     def _open(self, request: Request, canonical: RecordAddress) -> UploadRequest:
         rules = self._settings.of(canonical.groups)
         limit = least(rules.max_size_bytes, self._settings.max_size)
-        settings = replace(rules, max_size=limit, extensions=(), checksum="sha256")
+        settings = replace(rules, max_size=limit, extensions=(), checksum="sha256", require_file=True)
         identifier = request.identifier or self._manager.create_identifier()
         file_filter = AttachmentFilter(rules, partial(self._ledger.begin, canonical))
         owner = record_owner(canonical.segments)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import logging
 import random
 import threading
@@ -20,6 +19,7 @@ from http.client import HTTPException, HTTPMessage
 from typing import IO, Any
 
 from fileupload.apps.s3fileup.errors import CallbackFailed
+from fileupload.formatting import encode_json
 from fileupload.manager import UploadManager
 from fileupload.status import State, UploadStatus, timestamp
 
@@ -72,7 +72,7 @@ class Webhook:
         delivered = (*_DELIVERED, descriptor["finished"][:10])
         if not self._url or self._pool.index.get(delivered, bucket_id) is not None:
             return
-        body = json.dumps(descriptor).encode()
+        body = encode_json(descriptor)
         if not any(self._post(body, delay) for delay in _RETRY_DELAYS):
             self._pool.index.put(_PENDING, bucket_id, descriptor["identifier"])
             raise CallbackFailed

@@ -13,13 +13,14 @@ its identifier is done, writes nothing into the index.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from fileupload.apps.session_attachments.bundle_index import SESSIONS, BundleEntry, session_owner
 from fileupload.apps.session_attachments.bundles import Attachment, Bundle, bundles_of
 from fileupload.apps.session_attachments.errors import BadName
+from fileupload.apps.session_attachments.numbered_names import numbered_names
 from fileupload.apps.session_attachments.settings import SessionSettings
 from fileupload.errors import AlreadyDone, LimitExceeded, Superseded, TooLarge, UploadError
 from fileupload.formatting import format_size
@@ -60,6 +61,10 @@ class _BundleFilter(FileFilter):
         if not field and not filename:
             raise BadName
 
+    def name_files(self, names: Sequence[str]) -> Sequence[str]:
+        """Number the files of one form that have the same name: a bundle has one file of each name."""
+        return numbered_names(names)
+
 
 @dataclass(frozen=True)
 class _Reservation:
@@ -86,7 +91,7 @@ class AttachmentUploads:
         self._pool = manager.pool
         self._limits = settings
         largest = least(settings.max_size, settings.max_bundle_size, settings.max_session_size)
-        self._settings = replace(settings, max_size=largest)
+        self._settings = replace(settings, max_size=largest, require_file=True)
 
     def receive(self, request: Request, bundle: Bundle, filename: str = "") -> list[Attachment]:
         """Store the upload of a request in *bundle*; return its attachments.

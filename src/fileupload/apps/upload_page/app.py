@@ -105,7 +105,7 @@ def _result_page(manager: UploadManager, request: Request) -> Response:
     descriptor = json.load(environ["wsgi.input"])
     if not prefers_html(environ):
         return json_response(descriptor)
-    rows = "\n".join(_row(file) for file in descriptor["files"])
+    rows = "\n".join(_row(file) for file in descriptor["files"]) or '<tr><td colspan="4">No file was sent.</td></tr>'
     root = relative_root(environ)
     values = {
         "state": descriptor["state"],

@@ -21,6 +21,7 @@ from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
 from fileupload.protocols.multipart_form import prepare_form
 from fileupload.protocols.receiver import Receiver
 from fileupload.protocols.upload_request import FileFilter, UploadPolicy
+from fileupload.protocols.whole_file import refuse_envelope, refuse_piece
 from fileupload.status import State, UploadStatus
 from fileupload.wsgi.request import Request
 from fileupload.wsgi.request_body import BodyReader
@@ -115,6 +116,9 @@ def receive_part(request: Request, manager: UploadManager) -> Part:
     body.trusted = True
     if request.method != (allowed := "PUT" if token.number else "POST"):
         raise MethodNotAllowed(request.method, (allowed,))
+    refuse_piece(request)
+    if token.number:
+        refuse_envelope(request.environ.get("CONTENT_TYPE", ""))
     return _receive(request, body, manager, token)
 
 

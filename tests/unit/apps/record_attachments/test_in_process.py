@@ -197,3 +197,24 @@ def test_a_failed_attempt_leaves_the_entry_of_a_newer_one(tmp_path: Path, takes_
     )  # fmt: skip
     assert answer[0] >= 400
     assert list(manager.pool.index.names(entries)) == ([bucket_id] if takes_over else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("IMG_1.HEIC", "image/heic"), ("a.jfif", "image/jpeg"), ("a.tif", "image/tiff")]
+)
+def test_an_image_of_a_type_that_the_browser_does_not_know(site: RecordSite, name: str, kind: str) -> None:
+    """application/octet-stream counts as no type, and current formats of images are accepted by default."""
+    body = form(file_part("x", name, "attachment", "application/octet-stream"))
+    status, _, answer = site.send("POST", "/r/a/attachment", io.BytesIO(body), len(body), CONTENT_TYPE=FORM_TYPE)
+    assert (status, json.loads(answer)["mimetype"]) == (200, kind)
+
+
+@pytest.mark.parametrize("parts", [[], [file_part("", "", "attachment")]], ids=["no part", "an empty file input"])
+def test_a_form_without_a_file_is_refused(site: RecordSite, parts: list[bytes]) -> None:
+    """An attachment requires a file."""
+    body = form(*parts)
+    status, _, answer = site.send("POST", "/r/a/attachment", io.BytesIO(body), len(body), CONTENT_TYPE=FORM_TYPE)
+    assert status == 400
+    assert b"Attachment missing" in answer
+    assert list(site.filter.manager.pool.buckets()) == []
+    assert site.app.record == {}

@@ -44,8 +44,8 @@ def test_a_form_brings_any_number_of_files(site: SessionSite, client: SessionCli
 def test_the_answer_names_what_this_upload_brought(client: SessionClient) -> None:
     """The response to an upload lists only its own files; the list of the bundle has the earlier ones too."""
     client.post("foo", ("a", b"1"))
-    assert client.post("foo", ("b", b"2"), ("b", b"3")).names == ["b"]
-    assert client.get("foo").names == ["a", "b"]
+    assert client.post("foo", ("b", b"2"), ("b", b"3")).names == ["b", "b (2)"]
+    assert client.get("foo").names == ["a", "b", "b (2)"]
 
 
 def test_a_plain_body_is_an_attachment(site: SessionSite, client: SessionClient) -> None:

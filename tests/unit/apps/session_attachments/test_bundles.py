@@ -118,7 +118,7 @@ def test_a_second_one_of_a_name_replaces_the_first(bundle: Bundle, pool: Directo
 
 
 def test_a_name_twice_in_a_form(bundle: Bundle, pool: DirectoryPool) -> None:
-    """The last of two files with the same name in one form wins."""
+    """The last of two files with the same name in one stored upload wins; the files of a form have different names."""
     arrive(bundle, ("a", b"1"), ("b", b"2"), ("a", b"3"))
     bundle.remove_replaced()
     assert contents(bundle) == {"b": b"2", "a": b"3"}

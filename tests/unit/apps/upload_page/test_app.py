@@ -109,3 +109,23 @@ def test_the_server_works_under_a_prefix(pool_directory: str) -> None:
 def test_sizes_are_said_in_words(size: int, text: str) -> None:
     """Sizes are shown in the unit that fits, with the same units as in the settings."""
     assert format_size(size) == text
+
+
+def test_the_server_demands_a_file(pool_directory: str) -> None:
+    """The dedicated server refuses a form without a file, and accepts one with it afterwards."""
+    app = make(pool_directory, anonymous=True)
+    url = action(app.get("/"))
+    answer = app.post(url, upload_files=[("file", "", b"")], headers=PAGE, status=400)
+    assert "No file was sent" in answer.text
+    assert app.post(url, upload_files=[("file", "a.txt", b"x")]).json["size"] == 1
+
+
+def test_the_server_accepts_forms_without_a_file_by_its_setting(pool_directory: str) -> None:
+    """With require_file = false, an app can use the server for forms in which the file may be left out."""
+    app = make(pool_directory, anonymous=True, require_file="false")
+    identifier = app.post("/upload/identifier").json["identifier"]
+    url = f"/upload?X-Progress-ID={identifier}"
+    answer = app.post(url, {"story": "text"}, upload_files=[("file", "", b"")], headers=PAGE)
+    assert "No file was sent." in answer.text
+    status = app.get(f"/upload/status?X-Progress-ID={identifier}").json
+    assert (status["state"], status["files"], status["fields"]) == ("done", [], {"story": ["text"]})
