@@ -183,12 +183,13 @@ def test_length_and_chunks_together(server: Server, make_form: Callable[[bytes],
     If the server hides the length from us, the chunks alone count (RFC 9112, 6.3), never the length.
     """
     form = make_form(b"whole")
+    content_type = form.content_type if method == "POST" else "text/plain"
     body = f"{len(form.body):x}\r\n".encode() + form.body + b"\r\n0\r\n\r\n"
     body += b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
     for length in (1, len(form.body), len(body)):
         identifier = server.new_identifier()
         head = (
-            f"{method} {server.target(identifier)} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {form.content_type}"
+            f"{method} {server.target(identifier)} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}"
             f"\r\nContent-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
         received = send_raw(server, head, body)
