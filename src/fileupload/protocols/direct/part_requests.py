@@ -24,6 +24,7 @@ from fileupload.protocols.upload_request import FileFilter, UploadPolicy
 from fileupload.status import State, UploadStatus
 from fileupload.wsgi.request import Request
 from fileupload.wsgi.request_body import BodyReader
+from fileupload.wsgi.upload_log import note_upload
 
 
 class _OneFile(FileFilter):
@@ -113,6 +114,7 @@ def receive_part(request: Request, manager: UploadManager) -> Part:
     body = BodyReader(request.environ, manager.settings)
     token = TokenSigner(manager.key_ring).read(request.query.get("ticket", ""))
     body.trusted = True
+    note_upload("direct", bucket_id=token.bucket_id)
     if request.method != (allowed := "PUT" if token.number else "POST"):
         raise MethodNotAllowed(request.method, (allowed,))
     return _receive(request, body, manager, token)
