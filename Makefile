@@ -12,7 +12,7 @@ PYTEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscop
 .PHONY: serve test test-full check lint bench clean
 
 serve: .venv/.server
-	.venv/bin/fileupload serve --host $(HOST) --port $(PORT) --directory "$(DIRECTORY)" $(SERVE_OPTIONS)
+	exec .venv/bin/fileupload serve --host $(HOST) --port $(PORT) --directory "$(DIRECTORY)" $(SERVE_OPTIONS)
 
 test: .venv/.test
 	$(PYTEST) -m "not full" $(TESTS)

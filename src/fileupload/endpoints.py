@@ -22,6 +22,7 @@ from fileupload.wsgi.responses import (
     text_response,
     with_no_store_headers,
 )
+from fileupload.wsgi.upload_log import note_upload
 
 _LINK_TTL = 300.0  # lifetime in seconds of the presigned URL of a download
 _INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -54,7 +55,8 @@ def _reset(manager: UploadManager, request: Request) -> Response:
     :raises InvalidIdentifier: the identifier is not valid.
     :raises UploadKept: an application keeps the upload.
     """
-    manager.get_status(request.identifier)  # verifies the identifier
+    note_upload(bucket_id=manager.verify(request.identifier).id)
+    manager.get_status(request.identifier)  # an expired identifier without an upload is refused
     manager.clear_upload_bucket(request.identifier)
     return _json_or_script(manager, request, {"success": True}, 200)
 
@@ -87,6 +89,7 @@ def download(manager: UploadManager, request: Request) -> Response:
     :raises FileMissing: there is no such file.
     """
     found = manager.get_status(request.identifier)
+    note_upload(bucket_id=manager.verify(request.identifier).id)
     index = request.query.get("file", "0")
     bucket = manager.access_upload_bucket(request.identifier)
     if bucket is None or not _INDEX.fullmatch(index) or int(index) >= len(found.files):

@@ -255,7 +255,7 @@ def test_logs_and_errors_hold_no_identifier(pool_directory: str, caplog: pytest.
     with caplog.at_level(logging.DEBUG):
         answer = app.put(f"/upload?X-Progress-ID={identifier}", BODY, status=413)
     ours = [record.getMessage() for record in caplog.records if record.name == "fileupload"]
-    assert ours == ["PUT upload refused: too-large"]
+    assert ours == [f"PUT upload refused: too-large bucket={identifier[:32]} protocol=put"]
     assert identifier not in caplog.text
     assert identifier not in answer.text
 

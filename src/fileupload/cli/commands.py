@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -15,29 +16,42 @@ from fileupload.apps.session_attachments.bundles import remove_outdated
 from fileupload.cli.answer import Answer, CommandError
 from fileupload.deploy import make_manager, make_server_app
 from fileupload.errors import SettingError
+from fileupload.events import log_event
 from fileupload.formatting import format_size
 from fileupload.identifiers import is_id, new_key
 from fileupload.manager import UploadManager
 from fileupload.pool.base import Bucket
-from fileupload.server.granian import ServerOptions, configure_logging
+from fileupload.server.granian import ServerOptions
 from fileupload.server.granian import serve as run_server
+from fileupload.server.granian import settings_of as settings_of_app
+from fileupload.server.log_format import configure_logging
 from fileupload.settings import Settings
 from fileupload.status import State, UploadStatus
+
+_SERVER_OPTIONS = ("host", "port", "workers", "threads", "idle_timeout", "log_format")
 
 
 def serve(options: argparse.Namespace) -> None:
     """Run the server until it is stopped."""
-    configure_logging()
+    configure_logging(options.log_format)
     if options.config:
         path, _, name = options.config.partition("#")
         make_app: Callable[[], WSGIApplication] = partial(_load_paste, os.path.abspath(path), name or None)
         listening = listen_options(path)
     else:
         make_app, listening = partial(make_server_app, settings_of(options, max_size=options.max_size)), {}
-    make_app()  # reports invalid settings here, and not in each worker
-    given = {name: getattr(options, name) for name in ("host", "port", "workers", "threads", "idle_timeout")}
+    app = make_app()  # reports invalid settings here, and not in each worker
+    given = {name: getattr(options, name) for name in _SERVER_OPTIONS}
     listening.update((name, value) for name, value in given.items() if value is not None)
-    run_server(make_app, ServerOptions(**listening), lambda address: print(address, flush=True))
+    run_server(make_app, ServerOptions(**listening), partial(_announce, options.log_format), settings_of_app(app))
+
+
+def _announce(log_format: str, url: str) -> None:
+    """Tell the URL of the running server: on standard output, or as an event of the log if that is for programs."""
+    if log_format == "json":
+        log_event(logging.INFO, "the server accepts connections", {"url": url})
+    else:
+        print(url, flush=True)
 
 
 def key(options: argparse.Namespace) -> Answer:

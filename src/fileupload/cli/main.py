@@ -157,6 +157,10 @@ def _add_serve(commands_: Any) -> None:
         "(default: 60s)",
     )
     command.add_argument(
+        "--log-format", choices=("text", "json"), default="text",
+        help="format of the log on standard error; json: one object a line (default: text)",
+    )  # fmt: skip
+    command.add_argument(
         "--max-size", metavar="MB", help="maximum size of an upload, in megabytes (or 500K, 2G); 0: no limit"
     )
     command.add_argument("--key", action="append", default=[], help="signing key; may be repeated, newest first")

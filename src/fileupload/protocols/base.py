@@ -22,6 +22,7 @@ from fileupload.protocols.receiver import Receiver, with_expiry
 from fileupload.protocols.upload_request import UploadRequest
 from fileupload.protocols.whole_file import refuse_piece
 from fileupload.status import UploadStatus
+from fileupload.wsgi.upload_log import note_begun
 
 log = logging.getLogger("fileupload")
 
@@ -35,9 +36,11 @@ class Protocol(ABC):
 
     A protocol of several requests, such as direct uploads, has handlers instead: see ``routes``.
 
+    :cvar name: its name in the log.
     :cvar methods: the HTTP methods of its requests to the upload address.
     """
 
+    name: ClassVar[str]
     methods: ClassVar[tuple[str, ...]]
 
     def matches(self, upload: UploadRequest) -> bool:
@@ -76,6 +79,7 @@ class WholeBodyProtocol(Protocol):
             status = request.first_status()
             request.policy.file_filter.begin(request)
             attempt = request.pool.begin(request.claims.id, status)
+            note_begun()
         except (AlreadyDone, ServerBusy):  # ServerBusy: to record it, too, would need a file descriptor
             raise
         except UploadError as error:

@@ -37,6 +37,7 @@ _PART_OVERHEAD = 1024  # bytes that the boundary and the headers of one part are
 class FormProtocol(WholeBodyProtocol):
     """Stores the files of a form as the files of the bucket, and its text fields in the descriptor."""
 
+    name = "form"
     # A POST to the upload address that is no form is answered with an error, not passed on to the app.
     methods = ("POST", "PUT")
 

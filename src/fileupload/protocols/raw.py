@@ -19,6 +19,7 @@ _FORM_TYPE = "application/x-www-form-urlencoded"
 class RawProtocol(WholeBodyProtocol):
     """The whole body is the file; its name comes from Content-Disposition or ``filename=``."""
 
+    name = "put"
     methods = ("PUT",)
     may_be_empty = True
 

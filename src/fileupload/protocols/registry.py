@@ -12,6 +12,7 @@ from fileupload.settings import Settings
 from fileupload.status import UploadStatus
 from fileupload.wsgi.request import Request
 from fileupload.wsgi.request_body import BodyReader
+from fileupload.wsgi.upload_log import note_finished, note_upload
 
 PROTOCOLS: tuple[Protocol, ...] = (FormProtocol(), RawProtocol())
 
@@ -43,6 +44,7 @@ def open_upload(
     identifier = identifier or request.identifier
     body = BodyReader(request.environ, settings, required=body_required)
     claims = manager.verify(identifier)
+    note_upload(bucket_id=claims.id, body=body)
     body.trusted = True  # also with an expired identifier: only a drained body lets its client read the answer
     if claims.expired and not begun:
         raise InvalidIdentifier
@@ -67,4 +69,7 @@ def receive(upload: UploadRequest) -> UploadStatus:
     protocol = next((protocol for protocol in PROTOCOLS if protocol.matches(upload)), None)
     if protocol is None:
         raise UnsupportedRequest("Send a form (multipart/form-data) by POST, or a plain file by PUT.")
-    return protocol.receive(upload)
+    note_upload(protocol.name)
+    status = protocol.receive(upload)
+    note_finished(protocol.name, upload.claims.id, status)
+    return status

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import math
-import multiprocessing
 import os
 import resource
-import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,10 +18,15 @@ from typing import Any
 from wsgiref.types import WSGIApplication
 
 from fileupload.errors import SettingError
+from fileupload.events import log_event
 from fileupload.server.connection_reaper import ConnectionReaper, ReaperOptions
+from fileupload.server.log_format import GRANIAN_LOGGING, configure_logging
+from fileupload.server.signals import prepare_worker, wait_for_stop
 from fileupload.settings import Settings
 from fileupload.wsgi.connection import HAS_COUNTERS
 from fileupload.wsgi.proxy import LOOPBACK, trusting_by_default
+
+log = logging.getLogger("fileupload")
 
 HEADER_TIMEOUT = 10.0  # seconds for the head of a request, counted from the connection or from the last answer
 _RESERVE = 64  # threads beyond the number of connections
@@ -40,6 +43,7 @@ class ServerOptions:
         demand.
     :ivar idle_timeout: seconds without a byte of a body, or of an answer, after which a connection is closed; 0: no
         timeout.
+    :ivar log_format: format of the log: ``text`` or ``json``.
     """
 
     host: str = "127.0.0.1"
@@ -47,12 +51,19 @@ class ServerOptions:
     workers: int = 0
     threads: int = 1024
     idle_timeout: float = 60.0
+    log_format: str = "text"
 
 
-def serve(make_app: Callable[[], WSGIApplication], options: ServerOptions, announce: Callable[[str], None]) -> None:
+def serve(
+    make_app: Callable[[], WSGIApplication],
+    options: ServerOptions,
+    announce: Callable[[str], None],
+    settings: Settings | None = None,
+) -> None:
     """Run the server until SIGINT or SIGTERM.
 
     :param make_app: returns the WSGI app; picklable, called once in each worker process.
+    :param settings: the settings of the app, for the log; None if they are not known.
     :param announce: called with the URL of the server once it accepts connections.
     :raises SettingError: granian is not installed, or the host and port cannot be used.
     """
@@ -64,13 +75,14 @@ def serve(make_app: Callable[[], WSGIApplication], options: ServerOptions, annou
     except ImportError:
         raise SettingError("the server needs granian: pip install 'fileupload[server]'") from None
     _allow_many_files()
+    workers = options.workers or min(4, len(os.sched_getaffinity(0)))
     with _reserved(options.host, options.port) as port:
         server = Granian(
             "fileupload",
             address=options.host,
             port=port,
             interface=Interfaces.WSGI,
-            workers=options.workers or min(4, len(os.sched_getaffinity(0))),
+            workers=workers,
             # Over HTTP/2, a read never returns once its stream is reset or its connection is closed, and the number of
             # streams of a connection is not limited. Over HTTP/1.1 a connection has one request at a time.
             http=HTTPModes.http1,
@@ -82,25 +94,55 @@ def serve(make_app: Callable[[], WSGIApplication], options: ServerOptions, annou
             backpressure=options.threads,
             backlog=max(4096, options.threads),
             log_level=LogLevels.error,  # it warns about many threads, which slow clients need
+            log_dictconfig=GRANIAN_LOGGING,
             log_access=False,  # URLs contain identifiers, which are secrets
             respawn_failed_workers=True,
             workers_kill_timeout=_SHUTDOWN_GRACE,
         )
+        wait_for_stop(_log_stop)  # before other threads, which would receive the signals
         threading.Thread(target=_announce_when_listening, args=(options.host, port, announce), daemon=True).start()
-        server.serve(target_loader=partial(_load, make_app, port, options), wrap_loader=False)
+        log_event(
+            logging.INFO,
+            "the server starts",
+            {
+                "host": options.host,
+                "port": port,
+                "workers": workers,
+                "threads": options.threads,
+                **(_described(settings) if settings is not None else {}),
+            },
+        )
+        try:
+            server.serve(target_loader=partial(_load, make_app, port, options), wrap_loader=False)
+        finally:
+            log.info("the server has stopped")
+
+
+def _described(settings: Settings) -> dict[str, object]:
+    """Return the fields of the log for the pool, the limits, and the question whether any client may upload."""
+    limits = {name: getattr(settings, name) for name in ("max_size", "max_file_size", "min_free_space")}
+    return {
+        "pool": settings.pool or os.path.abspath(settings.directory),
+        "kind": "object-store" if settings.pool else "directory",
+        **{name: "none" if limit is None else limit for name, limit in limits.items()},
+        "expire_after": settings.expire_after or "never",
+        "anonymous": settings.anonymous,
+    }
+
+
+def _log_stop() -> None:
+    log.info("the server stops; running requests have %d s to finish, Ctrl-C ends them at once", _SHUTDOWN_GRACE)
 
 
 def _load(make_app: Callable[[], WSGIApplication], port: int, options: ServerOptions) -> WSGIApplication:
-    """Return the app of a worker process, behind the connection reaper; the process ends when its parent ends."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    """Return the app of a worker process, behind the connection reaper."""
+    prepare_worker()
+    configure_logging(options.log_format)  # a worker that is not forked has no logging of its own yet
     app = make_app()
     trusting = trusting_by_default(app, LOOPBACK)  # a proxy on the same host, as in docs/deployment.txt
     if not HAS_COUNTERS or not os.path.isdir("/proc/self/fd"):
         return trusting
-    # The settings of an app from a Paste file are known only if its outermost component is one of this package.
-    settings = getattr(getattr(app, "manager", None), "settings", None) or Settings()
+    settings = settings_of(app) or Settings()
     return ConnectionReaper(
         trusting,
         ReaperOptions(
@@ -113,10 +155,10 @@ def _load(make_app: Callable[[], WSGIApplication], port: int, options: ServerOpt
     )
 
 
-def _end_with(parent: Any) -> None:
-    # A worker that survives a killed parent would keep the port, and serve an outdated configuration.
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
+def settings_of(app: WSGIApplication) -> Settings | None:
+    """Return the settings of *app*, if its outermost component is one of this package."""
+    settings = getattr(getattr(app, "manager", None), "settings", None)
+    return settings if isinstance(settings, Settings) else None
 
 
 @contextlib.contextmanager
@@ -130,13 +172,33 @@ def _reserved(host: str, port: int) -> Any:
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-        with socket.socket(family, kind) as reserved:
-            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            reserved.bind(address)
+        with _bound_socket(family, kind, address) as reserved:
             yield reserved.getsockname()[1]
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SettingError(f"cannot listen on {host} port {port}: {reason}; choose another --port") from None
+
+
+def _bound_socket(family: int, kind: int, address: Any) -> socket.socket:
+    """Return a socket that is bound to *address*, where nothing listens, and that the workers share.
+
+    For a minute after another server has ended, its closed connections (TIME_WAIT) still occupy the address, unless
+    SO_REUSEADDR is set. With that option alone, a second server that starts at the same moment could share the port.
+    """
+    reserved = socket.socket(family, kind)
+    try:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            reserved.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reserved.bind(address)
+    except BaseException:
+        reserved.close()
+        raise
+    return reserved
 
 
 def _announce_when_listening(host: str, port: int, announce: Callable[[str], None]) -> None:
@@ -153,9 +215,3 @@ def _allow_many_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def configure_logging() -> None:
-    """Write the log of this package to standard error."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("fileupload").setLevel(logging.INFO)

@@ -20,14 +20,15 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from webob import Response
 
-from fileupload.errors import MethodNotAllowed, UploadError, storage_error
+from fileupload.errors import MethodNotAllowed, StorageFailed, UploadError, storage_error
 from fileupload.settings import Settings
 from fileupload.wsgi.cors import CorsPolicy, adding_headers
 from fileupload.wsgi.request import Request
 from fileupload.wsgi.request_body import BODY_KEY, BodyReader, unread_body
 from fileupload.wsgi.responses import problem, with_error_headers
+from fileupload.wsgi.upload_log import RequestLog, request_log
 
-log = logging.getLogger("fileupload")
+_log = logging.getLogger("fileupload")
 
 
 @dataclass(frozen=True)
@@ -131,39 +132,50 @@ class Pipeline:
         environ = request.environ
         environ.setdefault(BODY_KEY, [])
         received = dict(environ)  # a handler may detach the body from environ; the rest of it must still be drained
-        try:
-            resource = route(request)
-        except UploadError as error:
-            self._log(error, request)
-            answer: Answer = self._render(error, request)
-        else:
-            if resource is None:
-                assert app is not None
-                return app(environ, start_response)
-            start_response = adding_headers(start_response, resource.headers)
-            answer = self._answer(request, resource)
+        answer: Answer | None = None
+        with request_log(environ, self._settings) as log:
+            try:
+                resource = route(request)
+            except UploadError as error:
+                log.write_error(error, request.method, self._name)
+                answer = self._render(error, request)
+            else:
+                if resource is not None:
+                    start_response = adding_headers(start_response, resource.headers)
+                    answer = self._answer(request, resource, log)
+        if answer is None:
+            assert app is not None
+            return app(environ, start_response)
         start = adding_headers(start_response, self._cors.headers(environ) if self._cors else ())
         if isinstance(answer, PassThrough):
             assert app is not None
             return app(environ, adding_headers(start, answer.headers))
         return _send(answer, received, start, self._settings)
 
-    def _answer(self, request: Request, resource: Resource) -> Answer:
+    def _answer(self, request: Request, resource: Resource, log: RequestLog) -> Answer:
         try:
             if self._cors is not None and request.is_preflight:
                 return self._cors.preflight(request.environ, resource.methods)
             if self._guard is not None and resource.guarded:
                 self._guard(request)
-            return resource.answer(request)
+            answer = resource.answer(request)
         except UploadError as error:  # before OSError: some are both
-            self._log(error, request, resource.name)
-            return self._render(error, request)
+            failure = error
         except OSError as error:
-            log.exception("the pool failed")
-            return self._render(storage_error(error), request)
+            _log.exception("the pool failed")
+            failure = storage_error(error)
+        except BaseException:
+            if log.begun:
+                log.write_error(StorageFailed(), request.method, self._address_of(resource))
+            raise
+        else:
+            log.write_end()
+            return answer
+        log.write_error(failure, request.method, self._address_of(resource))
+        return self._render(failure, request)
 
-    def _log(self, error: UploadError, request: Request, resource: str = "") -> None:
-        log.info("%s refused: %s", " ".join(filter(None, (request.method, self._name, resource))), error.code)
+    def _address_of(self, resource: Resource) -> str:
+        return " ".join(filter(None, (self._name, resource.name)))
 
     def _render(self, error: UploadError, request: Request) -> Response:
         return with_error_headers(self._render_error(error, request.environ), error)

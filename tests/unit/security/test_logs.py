@@ -30,6 +30,11 @@ def twice(site: UploadSite, identifier: str) -> Answer:
     return site.put(b"x", identifier)
 
 
+def without_successes(records: list[logging.LogRecord]) -> list[logging.LogRecord]:
+    """Return the records of this package except those of finished uploads."""
+    return [each for each in records if each.name.startswith("fileupload") and "upload done" not in each.getMessage()]
+
+
 Send = Callable[[UploadSite, str], Answer]
 
 REFUSALS: dict[str, Send] = {
@@ -67,8 +72,8 @@ def test_a_refusal_is_one_line_without_the_identifier(
     site.send = lambda *args, **environ: original(*args, **{"HTTP_ACCEPT": accept, **environ})  # type: ignore[method-assign]
     with caplog.at_level(logging.DEBUG):
         answer = REFUSALS[code](site, identifier)
-    records = [record for record in caplog.records if record.name.startswith("fileupload")]
-    lines = [record for record in records if record.levelno < logging.WARNING]  # the server is warned of only once
+    # The server is warned of only once.
+    lines = [record for record in without_successes(caplog.records) if record.levelno < logging.WARNING]
     assert len(lines) == 1
     assert code in lines[0].getMessage()
     assert code in answer.body.decode()
@@ -78,7 +83,6 @@ def test_a_refusal_is_one_line_without_the_identifier(
     for text in (caplog.text, answer.body.decode(), str(answer.headers)):
         assert identifier not in text
         assert signature not in text
-        assert identifier[:32] not in text
         assert str(site.directory) not in text
 
 
@@ -103,6 +107,15 @@ def test_names_do_not_reach_the_log(site: UploadSite, name: str, caplog: pytest.
     assert not any("forged" in line or "%s" in line for line in lines)
 
 
+def test_the_address_of_a_client_does_not_forge_a_line(site: UploadSite, caplog: pytest.LogCaptureFixture) -> None:
+    """An address is quoted if it is more than one word: a proxy may pass on what its client wrote."""
+    with caplog.at_level(logging.DEBUG):
+        site.put(b"x", REMOTE_ADDR="::1\r\n2026 ERROR size=9")
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert 'client="::1\\r\\n2026 ERROR size=9"' in line
+    assert line.isprintable()
+
+
 MARKUP = '"><script>alert(1)</script>'
 
 
@@ -117,10 +130,13 @@ def test_what_a_client_sent_is_escaped_in_pages(site: UploadSite) -> None:
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
-def test_successes_are_not_logged(site: UploadSite, caplog: pytest.LogCaptureFixture) -> None:
-    """A finished upload and its status are not logged, since the server has its own log."""
+def test_a_finished_upload_is_one_line(site: UploadSite, caplog: pytest.LogCaptureFixture) -> None:
+    """The end of an upload is one line; a request for its status is none, since the server has its own log."""
     identifier = site.identifier()
     with caplog.at_level(logging.DEBUG):
-        site.put(b"x", identifier)
+        site.put(b"x", identifier, REMOTE_ADDR="192.0.2.1")
         site.status(identifier)
-    assert not caplog.records
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"upload done bucket={identifier[:32]} files=1 size=1 seconds=")
+    assert record.getMessage().endswith(" client=192.0.2.1 protocol=put")
+    assert identifier not in caplog.text

@@ -40,6 +40,7 @@ from fileupload.settings import least
 from fileupload.status import State, UploadStatus
 from fileupload.wsgi.request import Request
 from fileupload.wsgi.responses import json_response
+from fileupload.wsgi.upload_log import note_withdrawn
 from fileupload.wsgi.urls import application_url
 
 log = logging.getLogger("fileupload")
@@ -229,6 +230,7 @@ class RecordUploads:
 
     def _withdraw(self, canonical: RecordAddress, upload: UploadRequest, error: UploadError) -> None:
         """Remove a stored upload. If the client has sent an identifier, the status becomes that of *error*."""
+        note_withdrawn(error, upload.request.method, "attachment file")
         upload.pool.clear(upload.claims.id, condition=_owned_by(upload))
         # The entry is removed last: while it exists, the garbage collection finds all that a crash has left.
         if (entry := self._ledger.entry(canonical, upload.claims.id)) is not None:

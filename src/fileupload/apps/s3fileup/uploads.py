@@ -25,6 +25,7 @@ from fileupload.protocols.registry import open_upload
 from fileupload.status import State, UploadStatus
 from fileupload.wsgi.file_responses import ServedFile, file_response
 from fileupload.wsgi.request import Request
+from fileupload.wsgi.upload_log import note_upload
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class FileUploads:
             bucket_id = of_form or self._manager.verify(key).id
         except InvalidIdentifier:
             raise UnknownKey from None
+        note_upload(bucket_id=bucket_id)
         status = pool.bucket(bucket_id).get_status()
         if status.state is State.UNKNOWN or not is_owned(status):
             raise UnknownKey

@@ -20,6 +20,7 @@ from fileupload.wsgi.json_body import read_json
 from fileupload.wsgi.pipeline import Resource
 from fileupload.wsgi.request import Request
 from fileupload.wsgi.responses import json_response, with_no_store_headers
+from fileupload.wsgi.upload_log import note_upload
 from fileupload.wsgi.urls import path_url
 
 MAX_JSON_SIZE = 2 << 20  # bytes; enough for the ETags of 10,000 parts
@@ -47,6 +48,7 @@ def describe(manager: UploadManager, request: Request) -> Response:
     """
     first, base = _first_part(request), path_url(request.environ, manager.settings)
     bucket_id = manager.verify(request.identifier).id
+    note_upload(bucket_id=bucket_id)
     status = DirectUploads(manager).find(bucket_id)
     return _describe(manager, request.identifier, bucket_id, status, base, first)
 

@@ -25,6 +25,7 @@ from fileupload.protocols.whole_file import refuse_envelope, refuse_piece
 from fileupload.status import State, UploadStatus
 from fileupload.wsgi.request import Request
 from fileupload.wsgi.request_body import BodyReader
+from fileupload.wsgi.upload_log import note_upload
 
 
 class _OneFile(FileFilter):
@@ -114,6 +115,7 @@ def receive_part(request: Request, manager: UploadManager) -> Part:
     body = BodyReader(request.environ, manager.settings)
     token = TokenSigner(manager.key_ring).read(request.query.get("ticket", ""))
     body.trusted = True
+    note_upload("direct", bucket_id=token.bucket_id)
     if request.method != (allowed := "PUT" if token.number else "POST"):
         raise MethodNotAllowed(request.method, (allowed,))
     refuse_piece(request)

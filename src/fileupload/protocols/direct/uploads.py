@@ -39,9 +39,11 @@ from fileupload.protocols.receiver import with_expiry
 from fileupload.protocols.upload_request import UploadPolicy, UploadRequest
 from fileupload.settings import Settings, least
 from fileupload.status import RUNNING, DirectUploadTerms, State, UploadedFile, UploadStatus, timestamp
+from fileupload.wsgi.upload_log import note_begun, note_finished, note_upload
 
 log = logging.getLogger("fileupload")
 
+PROTOCOL = "direct"  # in the log of uploads
 MAX_ADDRESSES = 1000  # presigned URLs in one answer
 
 
@@ -58,6 +60,7 @@ class DirectUploads:
 
         :raises UploadError: the upload is refused. The refusal is recorded as the status of the bucket.
         """
+        note_upload(PROTOCOL, bucket_id=upload.claims.id)
         first = replace(
             upload.first_status(),
             state=State.UPLOADING,
@@ -220,7 +223,9 @@ class DirectUploads:
         :raises UploadError: the parts differ from the terms, and are removed; or the upload cannot be completed. After
             an error with a status of 500 or more the parts are kept, and the client may retry.
         """
+        note_upload(PROTOCOL, bucket_id=bucket_id)
         attempt = self._resume(bucket_id)
+        note_begun()
         direct = self._pool.direct(bucket_id, attempt.token, attempt.status)
         try:
             done = self._assemble(attempt, direct, etags)
@@ -238,6 +243,7 @@ class DirectUploads:
         except BaseException:
             self._suspend(attempt)
             raise
+        note_finished(PROTOCOL, bucket_id, done)
         return done
 
     @staticmethod
