@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any, Self
 
 from fileupload.errors import UploadError
@@ -131,11 +132,13 @@ class DirectUploadTerms:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class UploadStatus(Mapping[str, Any]):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UploadStatus(dict[str, Any]):
     """The status of an upload; that of a finished one is the descriptor that the app receives.
 
-    It reads like an object (``status.state``) and like its JSON form (``status["content-type"]``).
+    It reads like an object (``status.state``), and is a dictionary with its JSON form (``status["content-type"]``,
+    ``json.dumps(status)``), because the predecessor's ``get_status`` returned a dictionary. Both are read-only;
+    ``dict(status)`` is a copy that can be changed.
 
     :ivar identifier: the signed identifier, if the caller knows it; pools do not store it.
     :ivar filename: name of the first file, once it is known.
@@ -172,6 +175,10 @@ class UploadStatus(Mapping[str, Any]):
     direct: DirectUploadTerms | None = None
     attempt: str = ""
     owner: str = ""
+
+    def __post_init__(self) -> None:
+        # A real dictionary with real items: the encoder in C of the json module looks for them directly.
+        super().update(self._make_json())
 
     @property
     def running(self) -> bool:
@@ -211,6 +218,9 @@ class UploadStatus(Mapping[str, Any]):
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, without the keys that have no meaning in this state."""
+        return dict(self)
+
+    def _make_json(self) -> dict[str, Any]:
         if self.state is State.UNKNOWN:
             return {"identifier": self.identifier, "state": str(self.state)}
         data: dict[str, Any] = {
@@ -302,11 +312,21 @@ class UploadStatus(Mapping[str, Any]):
             code=record.get("code"),
         )
 
-    def __getitem__(self, key: str) -> Any:
-        return self.to_json()[key]
+    def __eq__(self, other: object) -> bool:
+        """Compare all fields with another status, or the JSON form with any other dictionary."""
+        return vars(self) == vars(other) if isinstance(other, UploadStatus) else super().__eq__(other)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.to_json())
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # that of dict would compare the items only
 
-    def __len__(self) -> int:
-        return len(self.to_json())
+    __hash__ = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles are made of the fields: the items follow from them, and cannot be set.
+        return partial(type(self), **vars(self)), ()
+
+    def _refuse_change(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("a status is read-only; dict(status) is a copy that can be changed")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse_change
+    clear = pop = popitem = setdefault = update = _refuse_change
