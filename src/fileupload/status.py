@@ -96,7 +96,7 @@ class UploadedFile:
 class DirectUploadTerms:
     """The terms of a direct upload: the file that the client may send straight to the pool.
 
-    :ivar form: True if the client posts a form; False if it sends parts.
+    :ivar form: True if the client sends one object, by a form or by a PUT; False if it sends parts.
     :ivar part_size: size in bytes of each part but the last; None if the client chooses the sizes.
     :ivar max_size: maximum size of the file in bytes, where its size is not known beforehand; None for no limit.
     :ivar sha256: hex digest that the file must have, or None.
