@@ -40,6 +40,16 @@ def status_resource(manager: UploadManager, request: Request) -> Resource:
     return Resource("status", {**handlers, "POST": reset} if clears else handlers)
 
 
+def reset_resource(manager: UploadManager, request: Request) -> Resource:
+    """Return the resource ``U?clear``: POST and DELETE reset the upload, and with the setting ``jsonp`` GET too.
+
+    GET without ``jsonp`` is refused: it must not change anything, and another answer would look like a success.
+    """
+    reset = partial(_reset, manager)
+    by_script = manager.settings.jsonp and request.method == "GET"
+    return Resource("clear", dict.fromkeys(("GET", "POST", "DELETE") if by_script else ("POST", "DELETE"), reset))
+
+
 def _show_status(manager: UploadManager, request: Request) -> Response:
     """Answer with the status; 404 if the upload is unknown.
 

@@ -84,6 +84,8 @@ class UploadRoutes:
             return self._anonymous_resources[name] if self._starts_anonymously(name, request) else None
         if name == "status" or (name == "upload" and "status" in request.query):
             return endpoints.status_resource(self._manager, request)
+        if name == "upload" and "clear" in request.query:
+            return endpoints.reset_resource(self._manager, request)
         return self._resources[name]
 
     def _make_resources(self) -> dict[str, Resource]:

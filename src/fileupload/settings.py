@@ -388,13 +388,22 @@ class Settings:
     drain_time: float = setting(parse_duration, 10.0, "Maximum time for reading a rejected body.")
 
     @classmethod
+    def _fields(cls) -> dict[str, dataclasses.Field[Any]]:
+        return {field.name: field for field in dataclasses.fields(cls) if "convert" in field.metadata}
+
+    @classmethod
+    def owns(cls, name: str) -> bool:
+        """Return whether *name* is the name of a setting."""
+        return name in cls._fields()
+
+    @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
         """Return the settings with *values* converted; a value of None leaves its setting at the default.
 
         :param values: texts or Python values by setting name.
         :raises SettingError: a name is unknown (the sentence names the nearest known one), or a value is invalid.
         """
-        known = {field.name: field for field in dataclasses.fields(cls) if "convert" in field.metadata}
+        known = cls._fields()
         converted = {}
         for name, value in values.items():
             if value is None:

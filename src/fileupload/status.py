@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any, Self
 
 from fileupload.errors import UploadError
@@ -96,7 +97,7 @@ class UploadedFile:
 class DirectUploadTerms:
     """The terms of a direct upload: the file that the client may send straight to the pool.
 
-    :ivar form: True if the client posts a form; False if it sends parts.
+    :ivar form: True if the client sends one object, by a form or by a PUT; False if it sends parts.
     :ivar part_size: size in bytes of each part but the last; None if the client chooses the sizes.
     :ivar max_size: maximum size of the file in bytes, where its size is not known beforehand; None for no limit.
     :ivar sha256: hex digest that the file must have, or None.
@@ -132,11 +133,13 @@ class DirectUploadTerms:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class UploadStatus(Mapping[str, Any]):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UploadStatus(dict[str, Any]):
     """The status of an upload; that of a finished one is the descriptor that the app receives.
 
-    It reads like an object (``status.state``) and like its JSON form (``status["content-type"]``).
+    It reads like an object (``status.state``), and is a dictionary with its JSON form (``status["content-type"]``,
+    ``json.dumps(status)``), because the predecessor's ``get_status`` returned a dictionary. Both are read-only;
+    ``dict(status)`` is a copy that can be changed.
 
     :ivar identifier: the signed identifier, if the caller knows it; pools do not store it.
     :ivar filename: name of the first file, once it is known.
@@ -173,6 +176,10 @@ class UploadStatus(Mapping[str, Any]):
     direct: DirectUploadTerms | None = None
     attempt: str = ""
     owner: str = ""
+
+    def __post_init__(self) -> None:
+        # A real dictionary with real items: the encoder in C of the json module looks for them directly.
+        super().update(self._make_json())
 
     @property
     def running(self) -> bool:
@@ -212,6 +219,9 @@ class UploadStatus(Mapping[str, Any]):
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, without the keys that have no meaning in this state."""
+        return dict(self)
+
+    def _make_json(self) -> dict[str, Any]:
         if self.state is State.UNKNOWN:
             return {"identifier": self.identifier, "state": str(self.state)}
         data: dict[str, Any] = {
@@ -303,11 +313,21 @@ class UploadStatus(Mapping[str, Any]):
             code=record.get("code"),
         )
 
-    def __getitem__(self, key: str) -> Any:
-        return self.to_json()[key]
+    def __eq__(self, other: object) -> bool:
+        """Compare all fields with another status, or the JSON form with any other dictionary."""
+        return vars(self) == vars(other) if isinstance(other, UploadStatus) else super().__eq__(other)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.to_json())
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # that of dict would compare the items only
 
-    def __len__(self) -> int:
-        return len(self.to_json())
+    __hash__ = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles are made of the fields: the items follow from them, and cannot be set.
+        return partial(type(self), **vars(self)), ()
+
+    def _refuse_change(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("a status is read-only; dict(status) is a copy that can be changed")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse_change
+    clear = pop = popitem = setdefault = update = _refuse_change

@@ -158,7 +158,7 @@ class S3FileupSite:
     def sent(self, content: bytes, **other: str) -> str:
         """Send one file; return its key."""
         offered = self.put_address(content, **other)
-        assert self.ask("PUT", offered["url"], data=content).status_code == 200
+        assert self.ask("PUT", offered["url"], data=content, headers=offered["headers"]).status_code == 200
         key: str = offered["key"]
         return key
 

@@ -205,6 +205,55 @@ def test_status_is_asked_in_two_ways_and_reset(pool_directory: str) -> None:
     app.post(f"/upload/status?{ask}", status=405)
 
 
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_clear_at_the_upload_path_resets(pool_directory: str, method: str) -> None:
+    """``U?clear`` resets the upload, as in the predecessor, by POST or DELETE; the app is not called."""
+    app, uploads = make(pool_directory)
+    ask = f"X-Progress-ID={uploads.create_identifier()}"
+    for _ in range(2):  # a second time there is nothing to reset, which is no error
+        app.put(f"/upload?{ask}", BODY)
+        assert app.request(f"/upload?clear&{ask}", method=method).json == {"success": True}
+        app.get(f"/upload/status?{ask}", status=404)
+    assert app.request(f"/upload?clear=&{ask}", method=method).json == {"success": True}
+
+
+def test_clear_at_the_upload_path_by_a_script_element(pool_directory: str) -> None:
+    """With ``jsonp``, GET of ``U?clear`` resets the upload, and answers with a script."""
+    app, uploads = make(pool_directory, jsonp=True, downloads=True)
+    ask = f"X-Progress-ID={uploads.create_identifier()}"
+    app.put(f"/upload?{ask}", BODY)
+    answer = app.get(f"/upload?clear&callback=done&{ask}")
+    assert (answer.content_type, answer.text) == ("text/javascript", '/**/done({"success": true});')
+    app.get(f"/upload/status?{ask}", status=404)
+    app.put(f"/upload?{ask}", BODY)
+    app.head(f"/upload?clear&{ask}", status=405)
+    assert app.get(f"/upload?clear&{ask}").json == {"success": True}
+    app.get(f"/upload/status?{ask}", status=404)
+
+
+def test_clear_at_the_upload_path_by_other_methods(pool_directory: str) -> None:
+    """Without ``jsonp``, GET of ``U?clear`` is refused with the methods that reset, and changes nothing."""
+    app, uploads = make(pool_directory, downloads=True)
+    ask = f"X-Progress-ID={uploads.create_identifier()}"
+    app.put(f"/upload?{ask}", BODY)
+    for method in ("GET", "HEAD", "PUT"):
+        answer = app.request(f"/upload?clear&{ask}", method=method, status=405)
+        assert answer.headers["Allow"] == "POST, DELETE"
+    assert app.get(f"/upload/status?{ask}").json["state"] == "done"
+    app.post("/upload?clear&X-Progress-ID=forged", status=403)
+    assert app.post("/upload?clear").json["bucket"] is None  # without an identifier the app answers
+
+
+def test_the_app_writes_the_status_as_json(pool_directory: str) -> None:
+    """``json.dumps(bucket.get_status())`` works as in the predecessor, where it was a dictionary."""
+    app, uploads = make(pool_directory)
+    identifier = uploads.create_identifier()
+    app.put(f"/upload?filename=a&X-Progress-ID={identifier}", BODY)
+    status = uploads.access_upload_bucket(identifier).get_status()
+    assert json.loads(json.dumps(status)) == app.get(f"/upload/status?X-Progress-ID={identifier}").json
+    assert (status["state"], status.get("size"), status.get("error")) == ("done", len(BODY), None)
+
+
 def test_a_finished_upload_is_not_overwritten(pool_directory: str) -> None:
     """A second upload is refused with a reason, and the first one is kept."""
     app, uploads = make(pool_directory)

@@ -1,6 +1,10 @@
 """The upload status and its JSON form."""
 
+import copy
 import json
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -112,11 +116,56 @@ def test_an_unknown_status_says_nothing_else() -> None:
     assert UploadStatus(state=State.UNKNOWN, identifier="I").to_json() == {"identifier": "I", "state": "unknown"}
 
 
-def test_it_reads_like_a_mapping() -> None:
+def test_it_reads_like_a_dictionary() -> None:
     """A status can be used like a dictionary."""
     assert dict(RUNNING)["content-type"] == RUNNING.content_type
     assert RUNNING.get("nothing") is None
     assert len(RUNNING) == 6
+    assert RUNNING.get("size") == 10
+    assert "error" not in RUNNING
+    assert isinstance(RUNNING, dict)
+    assert {**RUNNING, "x": 1} == RUNNING | {"x": 1} == {**RUNNING.to_json(), "x": 1}
+
+
+@pytest.mark.parametrize("options", [{}, {"indent": 1}, {"sort_keys": True}], ids=str)
+@pytest.mark.parametrize("status", STATUSES, ids=lambda status: status.state)
+def test_it_is_written_by_the_json_module(status: UploadStatus, options: dict[str, Any]) -> None:
+    """json.dumps writes a status without an encoder of its own, by its implementation in C and by that in Python."""
+    assert json.loads(json.dumps(status, **options)) == status.to_json()
+    assert json.loads(json.dumps({"upload": [status]}, **options)) == {"upload": [status.to_json()]}
+    assert json.loads("".join(json.JSONEncoder(**options).iterencode(status))) == status.to_json()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda status: status.__setitem__("state", "done"), lambda status: status.__delitem__("state"),
+        lambda status: status.update(state="done"), lambda status: status.pop("state"), lambda status: status.popitem(),
+        lambda status: status.setdefault("x", 1), lambda status: status.clear(),
+        lambda status: status.__ior__({"x": 1}),
+    ],
+)  # fmt: skip
+def test_its_items_cannot_be_changed(change: Callable[[UploadStatus], object]) -> None:
+    """A change of an item is refused, and says how to get a copy that can be changed."""
+    before = RUNNING.to_json()
+    with pytest.raises(TypeError, match=r"dict\(status\) is a copy"):
+        change(RUNNING)
+    assert dict(RUNNING) == before
+    changed = dict(RUNNING)
+    changed["state"] = "done"
+    assert RUNNING.copy() == before
+
+
+@pytest.mark.parametrize("status", STATUSES, ids=lambda status: status.state)
+def test_copies_of_it_are_equal(status: UploadStatus) -> None:
+    """A status can be copied, pickled and changed in one field; all of its fields count in a comparison."""
+    for same in (copy.copy(status), copy.deepcopy(status), pickle.loads(pickle.dumps(status)), replace(status)):
+        assert (type(same), same, same != status, same.to_json()) == (UploadStatus, status, False, status.to_json())
+    other = replace(status, attempt="another", filename="y")  # the attempt is not in the JSON form
+    assert other["filename"] == "y"
+    assert replace(status, attempt="another") != status
+    assert status == status.to_json()
+    assert status != {**status, "x": 1}
 
 
 def test_times_are_rfc_3339_in_utc() -> None:

@@ -17,7 +17,7 @@ from fileupload.apps.record_attachments.settings import RecordSettings
 from fileupload.apps.record_attachments.urls import RecordTemplate
 from fileupload.cli.answer import Answer, CommandError
 from fileupload.cli.commands import open_paste_file
-from fileupload.deploy import make_pool
+from fileupload.deploy import check_global_conf, make_pool
 from fileupload.errors import SettingError
 from fileupload.record_client.collection import Collection
 from fileupload.record_client.download import download_files
@@ -138,9 +138,11 @@ def _read_filter(config: str) -> dict[str, Any]:
         ]
         if len(found) != 1:
             raise SettingError(f"{path!r} has {len(found) or 'no'} filters with 'use = {_FILTER}'; name one with #")
-        return dict(loader.filter_context(found[0]).local_conf)
+        context = loader.filter_context(found[0])
     except (ConfigError, LookupError) as error:
         raise SettingError(f"{path!r} is not a valid Paste file: {error}") from None
+    check_global_conf(RecordSettings, context.global_conf, context.local_conf)
+    return dict(context.local_conf)
 
 
 def _find_server(options: argparse.Namespace, settings: RecordSettings) -> RecordServer:

@@ -13,8 +13,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from fileupload.pool.parts import Form, Part, PartWriter
+from fileupload.pool.parts import Form, Part, PartWriter, PresignedPut
 
+ACL_HEADER = "x-amz-acl"  # the request header with the canned ACL of an object
 OBJECT_ACL = "acl"  # a pool option: the canned ACL that the file gets in an object store, such as ``public-read``
 
 
@@ -33,7 +34,7 @@ class DirectFile(ABC):
     def begin(self, *, form: bool) -> None:
         """Prepare the upload; called once, by the owner of the attempt.
 
-        :param form: the client will post a form; otherwise it sends parts.
+        :param form: the client will send one object, by a form or by a PUT; otherwise it sends parts.
         """
 
     @abstractmethod
@@ -54,6 +55,17 @@ class DirectFile(ABC):
         :param expires: seconds for which the form is valid.
         :return: None if our own server has to receive the file, as the only part.
         """
+
+    def put(self, size: int | None, expires: float) -> PresignedPut | None:
+        """Return a presigned request with which anyone can PUT the whole file, with the ACL of the terms as a header.
+
+        Only for an upload that began with ``form``: a store does not accept an ACL with a part.
+
+        :param size: the exact size in bytes; None for any size.
+        :param expires: seconds for which it is valid.
+        :return: None if our own server has to receive the file, as the only part.
+        """
+        return None
 
     def is_form_key(self, key: str) -> bool:
         """Return whether *key* is the secret object key of the form, known only to the client that received it."""

@@ -39,6 +39,14 @@ class Form:
     fields: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class PresignedPut:
+    """A request that sends a whole file: the URL, and the signed headers, which the client must send."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
 class FileWriter(ABC):
     """Writes the bytes of one file of an attempt."""
 

@@ -49,6 +49,7 @@ RECIPES = {
     "django-attachments": Recipe(
         "django-attachments", ("django", "gunicorn"), ("-m", *GUNICORN, "letters.wsgi"), "var/pool"
     ),
+    "s3fileup": Recipe("s3fileup", ("flask", "gunicorn"), ("-m", *GUNICORN, "app:create_app()"), "instance/pool"),
     "pyramid": Recipe("pyramid", PYRAMID_MODULES, ("-m", *GUNICORN, "--paste", "demo.ini"), "var/pool"),
     "pyramid-granian": Recipe(
         "pyramid",

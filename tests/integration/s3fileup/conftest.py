@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fileupload.apps.s3fileup import background
 from fileupload.apps.s3fileup import webhook as callback
 from tests.support.pool_sites import checked_sites, kind, pool_settings
 from tests.support.s3fileup_site import Application, S3FileupSite
@@ -26,8 +27,9 @@ def application() -> Iterator[Application]:
 
 @pytest.fixture(autouse=True)
 def never_in_passing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Disable retries of webhooks during other requests, unless a test enables them."""
+    """Disable what other requests start in the background, unless a test enables it."""
     monkeypatch.setattr(callback, "_RETRY_INTERVAL", 1e9)
+    monkeypatch.setattr(background, "_INTERVAL", 1e9)
 
 
 @pytest.fixture(autouse=True)

@@ -102,7 +102,7 @@ def test_pages_of_any_origin(open_site: Open) -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        {}, {"s3_object_name": "a"}, {"s3_object_size": "1"}, {"s3_object_name": "..", "s3_object_size": "1"},
+        {}, {"s3_object_size": "1"}, {"s3_object_name": "..", "s3_object_size": "1"},
         *({"s3_object_name": "a", "s3_object_size": size} for size in ("", "-1", "1.5", "x", "١", "9" * 30)),
         {"s3_object_name": "a" * 5000, "s3_object_size": "1"},
     ],
@@ -125,6 +125,23 @@ def test_bodies_that_cannot_be_read(site: S3FileupSite, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
     assert site.refused("POST", "/s3/multipart", data=body, headers=headers)[0] == 400
     assert site.refused("POST", "/complete", data=body, headers=headers)[0] in {400, 404}
+    assert site.bucket_ids() == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *({"s3_object_name": "a", "s3_object_size": size} for size in [1.5, [1], {"a": 1}, True, -1, ""]),
+        *({"s3_object_name": name} for name in [["a"], 1.5, {"a": 1}, ""]),
+        {"s3_object_name": "a", "s3_object_type": ["text/plain"]},
+    ],
+    ids=str,
+)
+def test_values_of_another_type_are_refused(site: S3FileupSite, body: dict[str, Any]) -> None:
+    """A JSON value that is no text and no integer is refused by name, and not taken for a missing one."""
+    answer = site.ask("POST", "/s3put/", json=body)
+    assert answer.status_code == 400
+    assert f"'{list(body)[-1]}'" in answer.json()["error"]
     assert site.bucket_ids() == []
 
 

@@ -151,6 +151,11 @@ class RecordSettings(Settings):
     resources: Mapping[tuple[str, ...], Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @classmethod
+    def owns(cls, name: str) -> bool:
+        """Return whether *name* is the name of a setting, or that of a rule for some of the records."""
+        return super().owns(name) or name.startswith("resources.")
+
+    @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
         """Return the settings with *values* converted.
 

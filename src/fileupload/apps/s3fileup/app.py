@@ -67,7 +67,8 @@ class S3Fileup:
         cors = CorsPolicy(
             origins=settings.cors_origins,
             credentials=True,
-            request_headers=("Authorization",),  # the app in front may authenticate clients by it
+            # The app in front may authenticate clients by the first; clients send the second to a store.
+            request_headers=("Authorization", "X-Amz-Acl"),
             refusal=_REFUSAL,
         )
         self._pipeline = Pipeline(settings, name="s3fileup", cors=cors, guard=self._guard, render_error=_render_error)
@@ -101,20 +102,20 @@ class S3Fileup:
         authorize = settings.authorize
         if not (authorize(request.environ) if authorize else request.environ.get("REMOTE_USER") or settings.anonymous):
             raise NotAuthorized
-        self._uploads.purge_if_due()
+        self._uploads.maintain_if_due()
 
     def _begin(self, request: Request) -> Response:
         base = application_url(request.environ, self._settings)  # first, since it may refuse the request
         wanted = parse_s3fileup_request(read_parameters(request, self._settings))
         handle = self._uploads.begin(request, wanted)
-        description = self._uploads.direct.describe(handle.bucket_id, handle.status, base)
+        description = self._uploads.direct.describe_put(handle.bucket_id, handle.status, base)
         return json_response({**description, "key": handle.key})
 
     def _link(self, request: Request) -> Response:
         """Complete the upload, if it is not complete yet, and answer with a URL from which its file can be read."""
         base = application_url(request.environ, self._settings)
         handle = self._uploads.find(read_parameters(request, self._settings).get("key", ""))
-        self._uploads.complete(handle)
+        self._uploads.complete(handle, keep_incomplete=True)
         return json_response({"url": self._uploads.link(handle, base)})
 
     def _complete(self, request: Request) -> Response:

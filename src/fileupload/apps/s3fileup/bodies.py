@@ -19,6 +19,7 @@ from fileupload.wsgi.request import Request
 from fileupload.wsgi.request_body import BodyReader
 
 _MAX_NAME_LENGTH = 4096  # characters; more than a form or a URL can hold
+_PARAMETERS = frozenset({"key", "s3_object_name", "s3_object_type", "s3_object_size"})
 _SIZE = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
@@ -46,8 +47,11 @@ def read_parameters(request: Request, settings: Settings) -> dict[str, str]:
     if request.method != "POST":
         return parameters
     if type_of(request.environ.get("CONTENT_TYPE")) == "application/json":
-        data = read_object(request, settings)
-        return parameters | {name: str(value) for name, value in data.items() if isinstance(value, str | int)}
+        data = {name: value for name, value in read_object(request, settings).items() if value is not None}
+        for name in data.keys() & _PARAMETERS:
+            if not isinstance(data[name], str | int):
+                raise MalformedRequest(f"{name!r} must be a text or an integer.")
+        return parameters | {name: str(value) for name, value in data.items()}
     try:
         text = b"".join(_body(request, settings).chunks(MAX_JSON_SIZE)).decode("ascii")
         return parameters | dict(parse_qsl(text, keep_blank_values=True, max_num_fields=100))
@@ -58,13 +62,16 @@ def read_parameters(request: Request, settings: Settings) -> dict[str, str]:
 def parse_s3fileup_request(parameters: dict[str, str]) -> DirectUploadRequest:
     """Return the file in the parameters ``s3_object_name``, ``s3_object_type`` and ``s3_object_size``.
 
+    Only the name is required: the page of the predecessor never sends the size.
+
     :raises MalformedRequest: a parameter is missing or invalid.
     """
-    name, size = _filename(parameters, "s3_object_name"), parameters.get("s3_object_size", "")
-    if _SIZE.fullmatch(size) is None:
+    name, size = _filename(parameters, "s3_object_name"), parameters.get("s3_object_size")
+    if size is not None and _SIZE.fullmatch(size) is None:
         raise MalformedRequest("'s3_object_size' must be the size of the file in bytes, an integer from 0.")
     content_type = media_type(parameters.get("s3_object_type"), name)
-    return DirectUploadRequest(filename=name, content_type=content_type, size=int(size), single_part=True)
+    announced = None if size is None else int(size)
+    return DirectUploadRequest(filename=name, content_type=content_type, size=announced, single_part=True)
 
 
 def parse_uppy_request(data: dict[str, Any], *, form: bool) -> DirectUploadRequest:

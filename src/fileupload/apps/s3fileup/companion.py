@@ -72,7 +72,7 @@ class Companion:
     def _begin_parts(self, request: Request) -> Response:
         application_url(request.environ, self._settings)  # refuses a Host header that the next requests could not use
         wanted = parse_uppy_request(read_object(request, self._settings), form=False)
-        handle = self._uploads.begin(request, wanted)
+        handle = self._uploads.begin(request, wanted, in_parts=True)
         return json_response({"key": handle.key, "uploadId": handle.upload_id})
 
     def _find(self, request: Request, upload_id: str) -> UploadHandle:

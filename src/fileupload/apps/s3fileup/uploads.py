@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 from wsgiref.types import WSGIEnvironment
 
 from webob import Response
 
+from fileupload.apps.s3fileup.background import BackgroundCompletion
 from fileupload.apps.s3fileup.bodies import detach_body
-from fileupload.apps.s3fileup.errors import UnknownKey
+from fileupload.apps.s3fileup.errors import CallbackFailed, UnknownKey
 from fileupload.apps.s3fileup.settings import S3FileupSettings
 from fileupload.apps.s3fileup.webhook import OWNER, Webhook, is_owned
-from fileupload.errors import AddressExpired, AlreadyDone, FileMissing, InvalidIdentifier
+from fileupload.errors import (
+    AddressExpired,
+    AlreadyDone,
+    Busy,
+    FileMissing,
+    Incomplete,
+    InvalidIdentifier,
+    UploadError,
+)
 from fileupload.manager import UploadManager
 from fileupload.pool.direct import OBJECT_ACL
 from fileupload.protocols.direct.terms import DirectUploadRequest
@@ -26,6 +37,8 @@ from fileupload.status import State, UploadStatus
 from fileupload.wsgi.file_responses import ServedFile, file_response
 from fileupload.wsgi.request import Request
 from fileupload.wsgi.upload_log import note_upload
+
+log = logging.getLogger("fileupload")
 
 
 @dataclass(frozen=True)
@@ -52,16 +65,22 @@ class FileUploads:
         self._pool_options = {OBJECT_ACL: settings.acl} if settings.acl else {}
         self._webhook = Webhook(settings.callback_url, manager)
         self._token_signer = TokenSigner(manager.key_ring, b"file")
+        self._background = BackgroundCompletion(manager.pool, self.finish, url_ttl=settings.direct_expires)
 
-    def begin(self, request: Request, wanted: DirectUploadRequest) -> UploadHandle:
+    def begin(self, request: Request, wanted: DirectUploadRequest, *, in_parts: bool = False) -> UploadHandle:
         """Begin an upload with a new identifier.
 
+        :param in_parts: the client sends any number of parts, so that only it knows when the file is complete.
         :raises UploadError: the upload is refused.
         """
         identifier = self._manager.create_identifier()
         detach_body(request.environ)  # the body holds parameters, not the file
         upload = open_upload(request, self._manager, identifier=identifier, owner=OWNER)
-        status = self.direct.begin(upload, replace(wanted, pool_options=self._pool_options))
+        # The client of a single PUT sends the ACL itself, which a store accepts with a whole object only.
+        form = wanted.form or (wanted.single_part and bool(self._settings.acl))
+        status = self.direct.begin(upload, replace(wanted, form=form, pool_options=self._pool_options))
+        if not in_parts:
+            self._background.note(upload.claims.id, identifier)
         return self._handle(identifier, upload.claims.id, status)
 
     def find(self, key: str) -> UploadHandle:
@@ -87,24 +106,48 @@ class FileUploads:
         upload_id = self._manager.pool.direct(bucket_id, status.attempt).upload_id
         return UploadHandle(key, bucket_id, status, upload_id)
 
-    def complete(self, handle: UploadHandle, etags: Mapping[int, str] | None = None) -> dict[str, Any]:
+    def complete(
+        self, handle: UploadHandle, etags: Mapping[int, str] | None = None, *, keep_incomplete: bool = False
+    ) -> dict[str, Any]:
         """Finish an upload, deliver its webhook, and return its descriptor. Idempotent: a client may retry it.
 
+        :param keep_incomplete: keep an upload of which something is missing: the client may still be sending it.
         :raises UploadError: the upload cannot be completed.
         :raises CallbackFailed: the upload is complete, but the application does not answer the webhook.
         """
         try:
-            status = self.direct.complete(handle.bucket_id, etags)
+            status = self.direct.complete(handle.bucket_id, etags, keep_incomplete=keep_incomplete)
         except AlreadyDone:
             status = self._manager.pool.bucket(handle.bucket_id).get_status()
         descriptor = {**status.to_json(), "identifier": handle.key}
         self._webhook.deliver(handle.bucket_id, descriptor)
         return descriptor
 
-    def purge_if_due(self) -> None:
-        """Start the removal of outdated uploads, and the retries of undelivered webhooks, if they are due."""
+    def finish(self, bucket_id: str, key: str) -> bool:
+        """Finish an upload whose file was sent, and deliver its webhook, in the background.
+
+        :return: whether nothing is left to do; False if another request is finishing or delivering it, or the pool has
+            failed.
+        """
+        try:
+            status = self.direct.complete(bucket_id, keep_incomplete=True)
+        except AlreadyDone:
+            status = self._manager.pool.bucket(bucket_id).get_status()
+        except (Busy, Incomplete):
+            return False
+        except UploadError as error:
+            log.info("an upload could not be completed in the background: %s", error.code)
+            return error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+        try:
+            return self._webhook.deliver(bucket_id, {**status.to_json(), "identifier": key})
+        except CallbackFailed:
+            return True  # the webhook retries it
+
+    def maintain_if_due(self) -> None:
+        """Start, if they are due: purging, retries of undelivered webhooks, and completion of sent uploads."""
         self._manager.purge_if_due()
         self._webhook.retry_if_due()
+        self._background.start_if_due()
 
     def link(self, handle: UploadHandle, base: str) -> str:
         """Return a signed URL of the file of a finished upload, valid for ``direct_expires`` seconds.

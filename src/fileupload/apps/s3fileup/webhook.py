@@ -1,7 +1,8 @@
 """The webhook: posts the signed descriptor of each complete upload to the application, at least once.
 
-An upload is delivered once, except after a crash between the application's answer and its record in the index. Failed
-deliveries are recorded in the index, and retried in the background.
+An upload is delivered once, except after a crash between the application's answer and its record in the index: that
+record is written before the delivery, as the claim of the one process that delivers. Failed deliveries are recorded in
+the index, and retried in the background.
 """
 
 from __future__ import annotations
@@ -21,16 +22,20 @@ from typing import IO, Any
 from fileupload.apps.s3fileup.errors import CallbackFailed
 from fileupload.formatting import encode_json
 from fileupload.manager import UploadManager
+from fileupload.pool.index import Key
 from fileupload.status import State, UploadStatus, timestamp
 
 log = logging.getLogger("fileupload")
 
 OWNER = "s3fileup"  # the owner that the status of this app's uploads records
 SIGNATURE = "X-Fileupload-Signature"
-_DELIVERED = ("s3fileup", "told")  # key of the index: the bucket ids of delivered uploads, by the day of the upload
+# Key of the index: the bucket ids of delivered uploads, by the day of the upload; those that a process delivers now,
+# with the time of its claim.
+_DELIVERED = ("s3fileup", "told")
 _PENDING = ("s3fileup", "untold")  # key of the index: the bucket ids of undelivered uploads, with their identifiers
 _TIMEOUT = 10.0  # seconds for an answer
 _RETRY_DELAYS = (0.0, 0.5, 2.0)  # seconds before each attempt
+_CLAIM_TTL = 120.0  # seconds after which the process that has claimed a delivery has crashed
 _RETRY_INTERVAL = 60.0  # seconds between the retries of undelivered uploads
 _DAY = 86400.0  # seconds
 _DELIVERY_RECORD_TTL = 7 * _DAY  # an upload that a client completes again after that is delivered again
@@ -63,20 +68,37 @@ class Webhook:
         self._key_ring = manager.key_ring
         self._opener = urllib.request.build_opener(_NoRedirects)
 
-    def deliver(self, bucket_id: str, descriptor: Mapping[str, Any]) -> None:
-        """Deliver the descriptor of an upload, unless it was delivered before.
+    def deliver(self, bucket_id: str, descriptor: Mapping[str, Any]) -> bool:
+        """Deliver the descriptor of an upload, unless it was delivered before, or another process delivers it now.
 
+        :return: whether it is delivered; False if another process delivers it now.
         :raises CallbackFailed: the application has not answered with success after all attempts; the delivery is
             retried later.
         """
         delivered = (*_DELIVERED, descriptor["finished"][:10])
-        if not self._url or self._pool.index.get(delivered, bucket_id) is not None:
-            return
+        if not self._url or (claim := self._pool.index.get(delivered, bucket_id)) == "":
+            return True
+        if not self._claim(delivered, bucket_id, claim):
+            return False
         body = encode_json(descriptor)
         if not any(self._post(body, delay) for delay in _RETRY_DELAYS):
             self._pool.index.put(_PENDING, bucket_id, descriptor["identifier"])
+            self._pool.index.remove(delivered, bucket_id)
             raise CallbackFailed
         self._pool.index.put(delivered, bucket_id)
+        return True
+
+    def _claim(self, delivered: Key, bucket_id: str, claim: str | None) -> bool:
+        """Write the claim of a delivery; return False if another process has it.
+
+        :param claim: the claim that was found.
+        """
+        now = f"{time.time():.0f}"
+        if claim is None:
+            return self._pool.index.put(delivered, bucket_id, now, new=True)
+        if abs(time.time() - float(claim)) < _CLAIM_TTL:
+            return False
+        return self._pool.index.put(delivered, bucket_id, now)
 
     def retry_if_due(self) -> None:
         """Start a thread that retries undelivered webhooks, if they are due and no other process holds the lease."""
@@ -100,7 +122,8 @@ class Webhook:
             status = self._pool.bucket(bucket_id).get_status()
             if identifier is not None and status.state is State.DONE and is_owned(status):
                 try:
-                    self.deliver(bucket_id, {**status.to_json(), "identifier": identifier})
+                    if not self.deliver(bucket_id, {**status.to_json(), "identifier": identifier}):
+                        continue
                 except CallbackFailed:
                     return  # most likely the application is down, and the other deliveries would fail, too
             self._pool.index.remove(_PENDING, bucket_id)

@@ -4,7 +4,8 @@
 
     f/<data>/0             the file; also the target of the parts, in a store that rejects parts after completion
     f/<data>/0.direct      the target of the parts in any other store: copied to the file when it is complete
-    f/<data>/0.direct-…    what a form has posted, also copied; the key is a secret between us and the client
+    f/<data>/0.direct-…    what a form has posted, or one PUT has sent, also copied; the key is a secret between us and
+                           the client
     f/<data>/0.parts       the upload id of the multipart upload
     f/<data>/0.form        the secret end of the form's key
     f/<data>/0.receiving   the request of our own server that receives the file now, if one does
@@ -16,7 +17,8 @@ object would replace the file. Two cases need more:
 - OpenStack Swift accepts such a part and thereby breaks the object that was made of it. So there the parts make another
   object, which the store copies: the copy is the file.
 - A posted form makes a plain object, which a second post would replace. So it is copied too, on condition that its ETag
-  is still the one that was checked.
+  is still the one that was checked. The same holds for a PUT of the whole file, which clients use that send an ACL
+  themselves: Amazon S3 refuses an ACL with a part.
 
 Completing may be interrupted anywhere and is then done again. Each step first looks whether its result exists.
 """
@@ -38,7 +40,7 @@ from fileupload.pool.direct import OBJECT_ACL, DirectFile
 from fileupload.pool.object.bucket_store import ObjectBucketStore
 from fileupload.pool.object.keys import data_prefix_of
 from fileupload.pool.object.multipart_writer import DEFAULT_PART_SIZE, ObjectWriter
-from fileupload.pool.parts import Form, Part, PartWriter
+from fileupload.pool.parts import Form, Part, PartWriter, PresignedPut
 from fileupload.status import RUNNING, UploadStatus, timestamp
 from fileupload.wsgi.headers import extended_filename
 
@@ -52,7 +54,7 @@ class ObjectDirect(DirectFile):
         self.upload_id = data_prefix_of(attempt)
         self._bucket = bucket
         self._store = bucket.store
-        acl = terms.direct.pool_options.get(OBJECT_ACL) if terms is not None and terms.direct is not None else None
+        self._acl = acl = terms.direct.pool_options.get(OBJECT_ACL, "") if terms is not None and terms.direct else ""
         if terms is not None and acl:
             disposition = f"attachment; {extended_filename(terms.filename)}"
             self._store = bucket.store.with_object_headers(terms.content_type, disposition=disposition, acl=acl)
@@ -102,6 +104,10 @@ class ObjectDirect(DirectFile):
     def form(self, min_size: int, max_size: int, content_type: str, expires: float) -> Form | None:
         """Return a form with a POST policy; None if the store does not support POST policies."""
         return self._store.presigned_post(self._sent, min_size, max_size, content_type, expires)
+
+    def put(self, size: int | None, expires: float) -> PresignedPut:
+        """Return a presigned request of the store."""
+        return self._store.presigned_put(self._sent, size, expires, acl=self._acl)
 
     def receive_part(self, number: int, size: int | None = None, limit: int | None = None) -> PartWriter:
         """Receive a posted form, for a store that does not support POST policies.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from fileupload.pool.parts import Form, Part
+from fileupload.pool.parts import Form, Part, PresignedPut
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,14 @@ class ObjectStore(ABC):
         """Return a presigned URL to which anyone can PUT a part for *expires* seconds.
 
         :param size: the exact size of the part in bytes; None for any size.
+        """
+
+    @abstractmethod
+    def presigned_put(self, key: str, size: int | None, expires: float, *, acl: str = "") -> PresignedPut:
+        """Return a request with which anyone can PUT an object for *expires* seconds.
+
+        :param size: the exact size in bytes; None for any size.
+        :param acl: a canned ACL, which the client must send as a header; empty: none.
         """
 
     @abstractmethod

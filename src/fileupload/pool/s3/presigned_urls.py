@@ -8,8 +8,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
+from fileupload.pool.direct import ACL_HEADER
 from fileupload.pool.object.store import ObjectStore
-from fileupload.pool.parts import Form
+from fileupload.pool.parts import Form, PresignedPut
 from fileupload.wsgi.headers import extended_filename
 
 MAX_URL_TTL = 7 * 86400  # seconds; stores refuse a longer one
@@ -49,6 +50,14 @@ class PresignedUrls(ObjectStore):
         if size is not None:
             options["ContentLength"] = size
         return self._sign("upload_part", key, expires, options)
+
+    def presigned_put(self, key: str, size: int | None, expires: float, *, acl: str = "") -> PresignedPut:
+        """Return a URL for PUT; the length and the header of the ACL are signed."""
+        options: dict[str, Any] = {"ACL": acl} if acl else {}
+        if size is not None:
+            options["ContentLength"] = size
+        url = self._sign("put_object", key, expires, options)
+        return PresignedPut(url, {ACL_HEADER: acl} if acl else {})
 
     def presigned_post(self, key: str, min_size: int, max_size: int, content_type: str, expires: float) -> Form | None:
         """Return a form with a POST policy, which limits size and media type."""

@@ -28,7 +28,7 @@ class DirectUploadRequest:
 
     :ivar size: its size in bytes, or None if the client does not declare it and chooses the sizes of the parts.
     :ivar sha256: the hex digest of its SHA-256, or None.
-    :ivar form: whether the client sends it as a form (a presigned POST).
+    :ivar form: whether the client sends it as one object: as a form (a presigned POST), or by a PUT with an ACL.
     :ivar single_part: whether it is sent in one part, whatever its size.
     :ivar pool_options: options for the pool (see :mod:`fileupload.pool.direct`).
     """

@@ -18,6 +18,7 @@ from fileupload.errors import (
     AlreadyDone,
     Busy,
     ChecksumMismatch,
+    Incomplete,
     MalformedRequest,
     NotDirect,
     NotResumable,
@@ -31,7 +32,7 @@ from fileupload.errors import (
 from fileupload.formatting import format_size
 from fileupload.manager import UploadManager
 from fileupload.pool.base import Attempt, Pool
-from fileupload.pool.direct import DirectFile
+from fileupload.pool.direct import ACL_HEADER, OBJECT_ACL, DirectFile
 from fileupload.pool.parts import MAX_PART_SIZE, MAX_PARTS, Part
 from fileupload.protocols.direct.terms import DirectUploadRequest, check_parts, part_size, part_sizes
 from fileupload.protocols.direct.upload_tokens import TokenSigner, UploadToken
@@ -163,6 +164,26 @@ class DirectUploads:
             answer["next"] = numbers.stop
         return answer
 
+    def describe_put(self, bucket_id: str, status: UploadStatus, base: str) -> dict[str, Any]:
+        """Return the method, the URL and the headers of the one request that sends the whole file.
+
+        :param base: the URL below which this server receives the file itself.
+        """
+        terms, ttl = status.direct, self._settings.direct_expires
+        assert terms is not None
+        direct = self._pool.direct(bucket_id, status.attempt, status)
+        signed = direct.put(status.size, ttl) if terms.form else None
+        if signed is not None:
+            url, headers = signed.url, dict(signed.headers)
+        elif terms.form:  # our own server ignores the header; with it, requests are the same for all pools
+            max_size = terms.max_size if status.size is None else status.size
+            url = self._own_url(bucket_id, status, base, 1, status.size or 0, max_size)
+            headers = {ACL_HEADER: terms.pool_options[OBJECT_ACL]} if OBJECT_ACL in terms.pool_options else {}
+        else:
+            url, headers = self._url(direct, bucket_id, status, base, 1, status.size), {}
+        expires = timestamp(time.time() + ttl)
+        return {"size": status.size, "expires": expires, "headers": headers, "method": "PUT", "url": url}
+
     def parts(self, bucket_id: str, status: UploadStatus) -> Sequence[Part]:
         """Return the stored parts of an upload with this *status*."""
         return self._pool.direct(bucket_id, status.attempt).parts()
@@ -213,13 +234,16 @@ class DirectUploads:
         token = self._token_signer.sign(UploadToken(bucket_id, status.attempt, number, min_size, max_size, expires))
         return f"{base}/part?ticket={token}"
 
-    def complete(self, bucket_id: str, etags: Mapping[int, str] | None = None) -> UploadStatus:
+    def complete(
+        self, bucket_id: str, etags: Mapping[int, str] | None = None, *, keep_incomplete: bool = False
+    ) -> UploadStatus:
         """Finish an upload whose parts are all stored; return its status.
 
         Two requests may complete one upload at the same time: the first resumes the attempt, the second is refused
         with :class:`Busy` or :class:`AlreadyDone`.
 
         :param etags: the ETags of the parts by number, if the client sent them.
+        :param keep_incomplete: keep an upload of which something is missing: the client may still be sending it.
         :raises UploadError: the parts differ from the terms, and are removed; or the upload cannot be completed. After
             an error with a status of 500 or more the parts are kept, and the client may retry.
         """
@@ -235,7 +259,7 @@ class DirectUploads:
             self._suspend(attempt)
             raise storage_error(error) from error
         except UploadError as error:
-            if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR or (keep_incomplete and isinstance(error, Incomplete)):
                 self._suspend(attempt)
             else:
                 self._fail(bucket_id, attempt, direct, error)
