@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
@@ -17,7 +18,7 @@ from fileupload.apps.s3fileup.background import BackgroundCompletion
 from fileupload.apps.s3fileup.bodies import detach_body
 from fileupload.apps.s3fileup.errors import CallbackFailed, UnknownKey
 from fileupload.apps.s3fileup.settings import S3FileupSettings
-from fileupload.apps.s3fileup.webhook import OWNER, Webhook, is_owned
+from fileupload.apps.s3fileup.webhook import OWNER, BeingDelivered, Webhook, is_owned
 from fileupload.errors import (
     AddressExpired,
     AlreadyDone,
@@ -120,7 +121,8 @@ class FileUploads:
         except AlreadyDone:
             status = self._manager.pool.bucket(handle.bucket_id).get_status()
         descriptor = {**status.to_json(), "identifier": handle.key}
-        self._webhook.deliver(handle.bucket_id, descriptor)
+        with suppress(BeingDelivered):  # if the other delivery fails, it is retried in the background
+            self._webhook.deliver(handle.bucket_id, descriptor)
         return descriptor
 
     def finish(self, bucket_id: str, key: str) -> bool:
@@ -139,9 +141,12 @@ class FileUploads:
             log.info("an upload could not be completed in the background: %s", error.code)
             return error.status < HTTPStatus.INTERNAL_SERVER_ERROR
         try:
-            return self._webhook.deliver(bucket_id, {**status.to_json(), "identifier": key})
+            self._webhook.deliver(bucket_id, {**status.to_json(), "identifier": key})
+        except BeingDelivered:
+            return False
         except CallbackFailed:
-            return True  # the webhook retries it
+            pass  # the webhook retries it
+        return True
 
     def maintain_if_due(self) -> None:
         """Start, if they are due: purging, retries of undelivered webhooks, and completion of sent uploads."""

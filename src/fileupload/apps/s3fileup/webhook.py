@@ -46,6 +46,10 @@ def is_owned(status: UploadStatus) -> bool:
     return status.owner in {OWNER, ""}
 
 
+class BeingDelivered(Exception):
+    """Another request or process is delivering this descriptor; whether it succeeds is not known yet."""
+
+
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """Follows no redirect: the descriptor is sent to the configured URL only."""
 
@@ -68,25 +72,24 @@ class Webhook:
         self._key_ring = manager.key_ring
         self._opener = urllib.request.build_opener(_NoRedirects)
 
-    def deliver(self, bucket_id: str, descriptor: Mapping[str, Any]) -> bool:
-        """Deliver the descriptor of an upload, unless it was delivered before, or another process delivers it now.
+    def deliver(self, bucket_id: str, descriptor: Mapping[str, Any]) -> None:
+        """Deliver the descriptor of an upload, unless it was delivered before.
 
-        :return: whether it is delivered; False if another process delivers it now.
+        :raises BeingDelivered: another request or process delivers it now.
         :raises CallbackFailed: the application has not answered with success after all attempts; the delivery is
             retried later.
         """
         delivered = (*_DELIVERED, descriptor["finished"][:10])
         if not self._url or (claim := self._pool.index.get(delivered, bucket_id)) == "":
-            return True
+            return
         if not self._claim(delivered, bucket_id, claim):
-            return False
+            raise BeingDelivered
         body = encode_json(descriptor)
         if not any(self._post(body, delay) for delay in _RETRY_DELAYS):
             self._pool.index.put(_PENDING, bucket_id, descriptor["identifier"])
             self._pool.index.remove(delivered, bucket_id)
             raise CallbackFailed
         self._pool.index.put(delivered, bucket_id)
-        return True
 
     def _claim(self, delivered: Key, bucket_id: str, claim: str | None) -> bool:
         """Write the claim of a delivery; return False if another process has it.
@@ -122,8 +125,9 @@ class Webhook:
             status = self._pool.bucket(bucket_id).get_status()
             if identifier is not None and status.state is State.DONE and is_owned(status):
                 try:
-                    if not self.deliver(bucket_id, {**status.to_json(), "identifier": identifier}):
-                        continue
+                    self.deliver(bucket_id, {**status.to_json(), "identifier": identifier})
+                except BeingDelivered:
+                    continue
                 except CallbackFailed:
                     return  # most likely the application is down, and the other deliveries would fail, too
             self._pool.index.remove(_PENDING, bucket_id)
