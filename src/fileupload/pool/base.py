@@ -72,6 +72,14 @@ class Attempt(ABC):
     token: str
     status: UploadStatus
 
+    def __init__(self) -> None:
+        self._process = os.getpid()
+
+    @property
+    def inherited(self) -> bool:
+        """True in a child process that was forked while the attempt ran; it must leave the upload to its parent."""
+        return os.getpid() != self._process
+
     @abstractmethod
     def create_file(self) -> FileWriter:
         """Create the next file. The previous one must be closed.
@@ -119,7 +127,10 @@ class Attempt(ABC):
 
     @abstractmethod
     def fail(self, status: UploadStatus) -> None:
-        """Remove the files, and leave *status* as the reason; leave nothing if the attempt was superseded."""
+        """Remove the files, and leave *status* as the reason; leave nothing if the attempt was superseded.
+
+        In a child process, nothing is removed: the attempt is its parent's.
+        """
 
 
 class Bucket(ABC):

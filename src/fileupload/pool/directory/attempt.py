@@ -48,6 +48,7 @@ class DirectoryAttempt(Attempt):
     """An attempt whose files are in ``<bucket>/<token>/``."""
 
     def __init__(self, bucket: DirectoryBucketStore, status: UploadStatus) -> None:
+        super().__init__()
         self.token = status.attempt or secrets.token_hex(8)
         self.status = status
         self._bucket = bucket
@@ -139,6 +140,8 @@ class DirectoryAttempt(Attempt):
     def suspend(self, status: UploadStatus) -> None:
         """Sync the stored bytes and free the liveness lock."""
         try:
+            if self.inherited:
+                raise Superseded
             if self._writer is not None:
                 self._writer.close()
             if self._bucket.durable:
@@ -159,6 +162,8 @@ class DirectoryAttempt(Attempt):
 
     def finish(self, status: UploadStatus) -> None:
         """Make the files durable, then replace ``status.json`` by the final status."""
+        if self.inherited:
+            raise Superseded
         try:
             if self._bucket.durable:
                 os.fsync(self._attempt_fd)
@@ -188,6 +193,8 @@ class DirectoryAttempt(Attempt):
         try:
             if self._writer is not None:
                 self._writer.abandon()  # frees a descriptor, which the next steps need
+            if self.inherited:
+                return
             retried(partial(self._remove, replace(status, attempt=self.token)))
         except FileNotFoundError:
             return
@@ -260,5 +267,5 @@ class _FileWriter(FileWriter):
     def abandon(self) -> None:
         """Close the file as it is."""
         if self._fd >= 0:
-            os.close(self._fd)
+            fs.close(self._fd)
             self._fd = -1

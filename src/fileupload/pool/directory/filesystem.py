@@ -5,9 +5,13 @@ in the pool leads nowhere. Every file is created for the owner only: directories
 umask can only clear bits of these; if it clears bits of the owner, each mode is set explicitly afterwards.
 
 flock belongs to the open file, not to the process: a child process that is forked while a lock is held inherits it, and
-would keep it after the parent has closed its descriptor. So descriptors of lock files are closed in each child. They
-must be opened with :func:`open_for_locking` or :func:`create_locked_file`, and closed with :func:`close` or
-:func:`opened`.
+would keep it after the parent has closed its descriptor, or has died. So descriptors of lock files are closed in each
+child, and a lock is released before its descriptor is closed: some forks call no handlers of Python, such as those of a
+C library. Descriptors of lock files must be opened with :func:`open_for_locking` or :func:`create_locked_file`, and
+closed with :func:`close` or :func:`opened`.
+
+The descriptor of a file that an upload writes is closed in each child too, or the blocks of a removed upload would not
+be free before the child ends. It is opened with :func:`create_file` or :func:`open_to_append`.
 """
 
 from __future__ import annotations
@@ -34,29 +38,60 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _SYMLINK_ERRNOS = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
 
 
-class _LockDescriptors:
-    """Descriptors of lock files that this process has open."""
+class _OwnDescriptors:
+    """Descriptors that a child process must not keep: those of lock files, and of files that this process writes."""
 
     def __init__(self) -> None:
-        self.open: set[int] = set()
+        self._locks: set[int] = set()
+        self._files: set[int] = set()
+        self._gate = fork_safety.ForkGate()
         fork_safety.register(self)
 
-    def reset_after_fork(self) -> None:
-        """Close those that a child has inherited: the locks are its parent's."""
-        for fd in self.open:
+    def open(self, name: str, flags: int, mode: int, parent: int, *, lock: bool) -> int:
+        """Return a new descriptor of the file *name* in *parent*.
+
+        :param lock: whether the file is a lock file, or is locked while it is written.
+        """
+        with self._gate:
+            fd = os.open(name, flags, mode, dir_fd=parent)
+            (self._locks if lock else self._files).add(fd)
+        return fd
+
+    def close(self, fd: int) -> None:
+        """Close *fd*, which may be one of these or any other."""
+        # Forgotten first: once it is closed, another thread may get the same number for another file.
+        if fd in self._locks:
             with suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)
+            self._locks.discard(fd)
+        self._files.discard(fd)
+        os.close(fd)
+
+    def reset_after_fork(self) -> None:
+        """Close those that a child has inherited: locks and files are its parent's."""
+        inherited = self._locks | self._files
+        self._locks, self._files = set(), set()
+        if not inherited:
+            return
+        try:
+            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # no descriptor is left
+            for fd in inherited:
                 os.close(fd)
-        self.open = set()
+            return
+        for fd in inherited:
+            # Not just closed: the child has copies of its parent's objects, which may use the number again, and would
+            # then close another file, or write into it.
+            os.dup2(null, fd, inheritable=False)
+        os.close(null)
 
 
-_lock_descriptors = _LockDescriptors()
+_own = _OwnDescriptors()
 
 
 def close(fd: int) -> None:
-    """Close *fd*, which may be that of a lock file."""
-    # Forgotten first: once it is closed, another thread may get the same number for another file.
-    _lock_descriptors.open.discard(fd)
-    os.close(fd)
+    """Close *fd*; if it is that of a lock file, release the lock first."""
+    _own.close(fd)
 
 
 @contextmanager
@@ -152,20 +187,19 @@ def _require_regular(fd: int, name: str) -> int:
 
 def create_file(name: str, parent: int) -> int:
     """Return a descriptor of a new file *name* in *parent*, for writing."""
-    return with_mode(os.open(name, _WRITE | os.O_EXCL, 0o600, dir_fd=parent))
+    return with_mode(_own.open(name, _WRITE | os.O_EXCL, 0o600, parent, lock=False))
 
 
 def create_locked_file(name: str, parent: int) -> int:
     """Return a descriptor of a new, empty file *name* in *parent*, for writing, and lock it."""
-    fd = create_file(name, parent)
-    _lock_descriptors.open.add(fd)
+    fd = with_mode(_own.open(name, _WRITE | os.O_EXCL, 0o600, parent, lock=True))
     try_lock(fd)  # no other process knows the file yet
     return fd
 
 
 def open_to_append(name: str, parent: int) -> int:
     """Return a descriptor of the file *name* in *parent*, for appending to it."""
-    return os.open(name, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    return _own.open(name, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0, parent, lock=False)
 
 
 def open_to_update(path: str) -> int:
@@ -187,8 +221,7 @@ def open_for_locking(name: str, parent: int, *, create: bool = False) -> int:
     :param create: create it if it does not exist.
     :raises OSError: it does not exist, or a symbolic link is in its place.
     """
-    fd = os.open(name, _LOCK | os.O_CREAT if create else _LOCK, 0o600, dir_fd=parent)
-    _lock_descriptors.open.add(fd)
+    fd = _own.open(name, _LOCK | os.O_CREAT if create else _LOCK, 0o600, parent, lock=True)
     return with_mode(fd) if create else fd
 
 

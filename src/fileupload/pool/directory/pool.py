@@ -19,8 +19,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 
-from filelock import FileLock, Timeout
-
+from fileupload import clocks
 from fileupload.errors import AlreadyDone, NotResumable, SettingError
 from fileupload.identifiers import is_id, new_key
 from fileupload.pool.base import Condition, Pool, is_stalled, matches
@@ -67,6 +66,7 @@ class DirectoryPool(Pool):
         self._directories = BucketDirectories(self.directory)
         self._refusals = DirectoryRefusals(self.directory, reserve=min_free_space)
         self.index = DirectoryIndex(self.directory, durable=durable)
+        self._acquired_leases: dict[str, float] = {}  # by name: when this process has acquired the lease last
 
     def signing_keys(self, held: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return the keys in ``.upload_key``; the first process that finds none creates the file.
@@ -210,25 +210,32 @@ class DirectoryPool(Pool):
         return is_stalled(replace(status, updated=timestamp(grown)), older_than) if grown else True
 
     def acquire_interval_lease(self, interval: float, name: str = "") -> bool:
-        """Return True for one caller in each *interval* seconds, by the clock of the file system."""
+        """Return True for one caller in each *interval* seconds; for one in each process, if clocks are wrong."""
         mark = f"{_LEASE}-{name}" if name else _LEASE
-        path = os.path.join(self.directory, mark)
-        with suppress(OSError):
-            if time.time() - os.stat(path).st_mtime < interval:
-                return False
-        try:
-            os.close(fs.open_root(self.directory, create=True))  # FileLock would create it readable for all
-            with FileLock(path + ".lock", timeout=0, mode=0o600):
-                with suppress(FileNotFoundError):
-                    if time.time() - os.stat(path).st_mtime < interval:
-                        return False
-                with fs.opened(fs.open_directory(self.directory)) as root:
-                    fs.replace_file(mark, b"", root, durable=False)
-                return True
-        except (Timeout, FileNotFoundError, FileExistsError):
-            # Another process acquires the lease now; or it has removed the directory, for which FileLock, which
-            # creates directories, may raise either of the other two.
+        if self._is_leased(mark, interval):
             return False
+        # Another process may have removed the directory: before it is opened, or afterwards.
+        with (
+            suppress(FileNotFoundError),
+            fs.opened(fs.open_root(self.directory, create=True)) as root,
+            fs.opened(fs.open_for_locking(mark + ".lock", root, create=True)) as lock,
+        ):
+            if not fs.try_lock(lock) or self._is_leased(mark, interval):
+                return False
+            fs.replace_file(mark, b"", root, durable=False)
+            self._acquired_leases[mark] = time.time()
+            return True
+        return False
+
+    def _is_leased(self, mark: str, interval: float) -> bool:
+        """Return whether the lease was acquired in the last *interval* seconds, by any process or by this one.
+
+        If the clocks of host and file system differ by more, each process at least respects its own leases.
+        """
+        moments = [self._acquired_leases.get(mark, 0.0)]
+        with suppress(OSError):
+            moments.append(os.stat(os.path.join(self.directory, mark)).st_mtime)
+        return any(clocks.is_recent(moment, interval, tolerance=0.0) for moment in moments)
 
     def free_space(self) -> int | None:
         """Return the bytes that an unprivileged process may still write to the pool's file system."""
