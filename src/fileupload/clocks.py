@@ -9,9 +9,9 @@ board without a battery). What was written then stays in statuses, modification 
   of an identifier) counts for that duration on both sides of its time, and for CLOCK_TOLERANCE ahead at least. So it
   counts for twice its duration at most, and never for ever. A session cookie is the exception: it counts however far
   ahead it is, but is signed anew.
-- *A time further ahead than CLOCK_TOLERANCE is no evidence of an age*, if there is other evidence: the time by the
-  clock of the file system or of the object store. Without any, the age is counted from the moment at which this is
-  found out.
+- *A time further ahead than CLOCK_TOLERANCE is no evidence of the age of an upload.* The time by the clock of the file
+  system or of the object store counts instead. If that is as far ahead, because one wrong clock has written both, the
+  age counts from the moment at which a purge finds this out.
 
 Durations within a process are measured by ``time.monotonic``, which no change of the clock affects.
 """
@@ -31,11 +31,6 @@ def age_of(moment: float) -> float:
 def is_far_ahead(moment: float) -> bool:
     """Return whether *moment* is so far ahead of this host's clock that one of the clocks must be wrong."""
     return moment > time.time() + CLOCK_TOLERANCE
-
-
-def latest(*moments: float | None) -> float | None:
-    """Return the latest of the *moments* that are not far ahead; None if there is none."""
-    return max((moment for moment in moments if moment is not None and not is_far_ahead(moment)), default=None)
 
 
 def expiry_of(moment: float, duration: float, tolerance: float = CLOCK_TOLERANCE) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +85,13 @@ class DirectoryBucket(Bucket):
     def clear_upload(self) -> bool:
         """Remove the upload, finished or running; False if there is none."""
         return self._bucket.clear(lambda _: True)
+
+    def idle(self, *, correct: bool = False) -> float:
+        """Return the seconds since something happened in the bucket."""
+        try:
+            return self._bucket.idle(self._bucket.stored_status(), correct=correct)
+        except FileNotFoundError:
+            return math.inf
 
     @contextmanager
     def _finished(self, index: int, condition: Condition | None = None) -> Iterator[tuple[str, int]]:

@@ -182,7 +182,7 @@ class DirectoryPool(Pool):
             store = self.bucket_store(bucket.id)
             with suppress(OSError):
                 status = bucket.get_status()
-                if status.kept or self._idle(store, status) < older_than:
+                if status.kept or store.idle(status, correct=not dry_run) < older_than:
                     continue
                 if status.running and not self._is_stalled(store, status, older_than):
                     continue
@@ -191,17 +191,10 @@ class DirectoryPool(Pool):
                     yield bucket
 
     @staticmethod
-    def _idle(bucket: DirectoryBucketStore, status: UploadStatus) -> float:
-        """Return the seconds since something happened in a bucket."""
-        moment = status.updated or status.started
-        if moment is None:
-            return time.time() - os.stat(bucket.path_of(), follow_symlinks=False).st_mtime
-        return time.time() - seconds_of(moment)
-
-    @staticmethod
     def _is_stalled(bucket: DirectoryBucketStore, status: UploadStatus, older_than: float) -> bool:
         """Return whether a running attempt has neither published nor written anything for so long."""
-        if not is_stalled(status, older_than):
+        published = status.updated or status.started
+        if not is_stalled(status, older_than) and not (published and clocks.is_far_ahead(seconds_of(published))):
             return False
         with ExitStack() as held:
             fd = held.enter_context(fs.opened(bucket.open()))
