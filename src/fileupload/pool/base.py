@@ -249,6 +249,13 @@ class Pool(ABC):
     index: Index
 
     @abstractmethod
+    def check(self) -> None:
+        """Check that the storage can do what uploads need. Apps that receive uploads call this at their start.
+
+        :raises SettingError: it cannot; the message says what is missing, and what to do.
+        """
+
+    @abstractmethod
     def signing_keys(self, held: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return the signing keys that the pool stores, newest first.
 

@@ -13,7 +13,7 @@ from fileupload.errors import FileMissing, lacks_descriptors
 from fileupload.pool.base import Bucket, Condition
 from fileupload.pool.directory import filesystem as fs
 from fileupload.pool.directory.bucket_store import DirectoryBucketStore
-from fileupload.pool.local_files import write_complete_file
+from fileupload.pool.local_files import sync_names, write_complete_file
 from fileupload.status import State, UploadStatus
 
 
@@ -78,7 +78,7 @@ class DirectoryBucket(Bucket):
                     raise FileMissing
                 self._bucket.write_status(fd, replace(status, kept=True), durable=self._bucket.durable)
                 if self._bucket.durable:
-                    os.fsync(fd)
+                    sync_names(fd)
         except FileNotFoundError:
             raise FileMissing from None
 

@@ -47,7 +47,7 @@ from fileupload.pool.base import Condition
 from fileupload.pool.directory import filesystem as fs
 from fileupload.pool.directory.bucket_directories import LOCK, BucketDirectories
 from fileupload.pool.directory.refusals import DirectoryRefusals
-from fileupload.pool.local_files import sync_directory
+from fileupload.pool.local_files import sync_directory, sync_names
 from fileupload.status import InvalidRecord, State, UploadStatus, seconds_of, timestamp
 
 STATUS = "status.json"
@@ -110,7 +110,7 @@ class DirectoryBucketStore:
 
         :raises FileNotFoundError: that bucket was cleared; a new one of the same id may exist.
         """
-        return self._directories.lock_open_directory(fd)
+        return self._directories.lock_open_directory(self.id, fd)
 
     def remove_if_empty(self, fd: int, lock: int) -> None:
         """Remove the bucket's directory if it holds nothing but the *lock*, which the caller holds."""
@@ -209,7 +209,8 @@ class DirectoryBucketStore:
                     self._refusals.remove(self.id, lambda _: True)
                 # A process that waited for the lock of another clear may just have created the lock in an empty
                 # directory: then nothing is removed.
-                found = set(os.listdir(fd)) - {LOCK}
+                # Names with a dot are those of removed files that other processes have open, on NFS for example.
+                found = {name for name in os.listdir(fd) if name != LOCK and not name.startswith(".")}
                 self.remove_status(fd)
                 self.remove_all_but({LOCK}, fd)
                 self._directories.remove(self.id, fd)
@@ -219,7 +220,7 @@ class DirectoryBucketStore:
 
     def sync_names(self, fd: int) -> None:
         """Make the names of ``status.json``, of the bucket and of the directory above it durable."""
-        os.fsync(fd)
+        sync_names(fd)
         sync_directory(os.path.dirname(self.path_of()))
         sync_directory(self._directories.root)
 

@@ -27,7 +27,15 @@ from contextlib import contextmanager, suppress
 
 from fileupload.errors import lacks_descriptors
 from fileupload.pool import fork_safety
-from fileupload.pool.local_files import make_directories, must_set_modes, sync_directory, with_mode, write_complete_file
+from fileupload.pool.local_files import (
+    UNSUPPORTED,
+    make_directories,
+    must_set_modes,
+    set_mode,
+    sync_directory,
+    with_mode,
+    write_complete_file,
+)
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,6 +43,8 @@ _LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # Errors of opening a symbolic link with O_NOFOLLOW (ELOOP on Linux, EMLINK on FreeBSD) and of opening a socket (ENXIO).
+_NO_LINKS = UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EMLINK}  # errors of link without support for hard links
+_NAMES_LOCK = ".names.lock"
 _SYMLINK_ERRNOS = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
 
 
@@ -150,7 +160,7 @@ def make_directory(name: str, parent: int) -> None:
     """
     os.mkdir(name, 0o700, dir_fd=parent)
     if must_set_modes():
-        os.chmod(name, 0o700, dir_fd=parent)
+        set_mode(name, 0o700, parent)
 
 
 def open_file(name: str, parent: int) -> int:
@@ -234,7 +244,7 @@ def try_lock(fd: int) -> bool:
     """Lock the file *fd*; False if another descriptor holds the lock now."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):  # EACCES on some network file systems
         return False
     return True
 
@@ -280,6 +290,37 @@ def replace_file(name: str, data: bytes, parent: int, *, durable: bool) -> None:
         with suppress(OSError):  # on a full disk, the temporary file would keep its blocks and inode
             remove(temporary, parent)
         raise
+
+
+def give_new_name(temporary: str, name: str, parent: int, directory: str) -> None:
+    """Give the complete file *temporary* in *parent* the name *name*, in one step, if the name is free.
+
+    The file may keep its temporary name, which the caller removes.
+
+    :param directory: path of the pool, which has the lock that replaces hard links where there are none.
+    :raises FileExistsError: the name is taken.
+    """
+    try:
+        os.link(temporary, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _rename_exclusively(temporary, name, parent, directory)
+
+
+def _rename_exclusively(temporary: str, name: str, parent: int, directory: str) -> None:
+    # rename replaces the target, so all processes that give names in this pool do it one after the other.
+    with (
+        opened(open_root(directory, create=True)) as root,
+        opened(open_for_locking(_NAMES_LOCK, root, create=True)) as names,
+    ):
+        lock(names)
+        try:
+            os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+            return
+        raise FileExistsError(errno.EEXIST, "the name is taken", name)
 
 
 def remove(name: str, parent: int) -> bool:

@@ -24,6 +24,7 @@ from fileupload.errors import AlreadyDone, NotResumable, SettingError
 from fileupload.identifiers import is_id, new_key
 from fileupload.pool.base import Condition, Pool, is_stalled, matches
 from fileupload.pool.directory import filesystem as fs
+from fileupload.pool.directory.abilities import require_abilities
 from fileupload.pool.directory.attempt import DirectoryAttempt
 from fileupload.pool.directory.bucket import DirectoryBucket
 from fileupload.pool.directory.bucket_directories import LOCK, BucketDirectories
@@ -32,7 +33,7 @@ from fileupload.pool.directory.descriptor_limits import admission, retried
 from fileupload.pool.directory.direct import DirectoryDirect
 from fileupload.pool.directory.index import DirectoryIndex
 from fileupload.pool.directory.refusals import DirectoryRefusals
-from fileupload.pool.local_files import make_directories, note_umask
+from fileupload.pool.local_files import free_space, make_directories, note_umask, sync_names, try_sync
 from fileupload.status import State, UploadStatus, seconds_of, timestamp
 
 _KEY = ".upload_key"
@@ -68,6 +69,10 @@ class DirectoryPool(Pool):
         self.index = DirectoryIndex(self.directory, durable=durable)
         self._acquired_leases: dict[str, float] = {}  # by name: when this process has acquired the lease last
 
+    def check(self) -> None:
+        """Check that the file system has what the pool needs, and do without what is dispensable."""
+        require_abilities(self.directory, durable=self.durable)
+
     def signing_keys(self, held: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return the keys in ``.upload_key``; the first process that finds none creates the file.
 
@@ -91,17 +96,18 @@ class DirectoryPool(Pool):
         return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
     def _make_key(self, root: int, held: tuple[str, ...]) -> None:
-        # A link makes the complete file appear at once, and fails if another process has created the key before.
+        # The complete file appears at once; this fails if another process has created the key before.
+        self.check()  # this is the first file that an application stores
         temporary = f"{_KEY}.{os.urandom(8).hex()}"
         try:
             with fs.opened(fs.create_file(temporary, root)) as fd:
                 fs.write_all(fd, "\n".join(held or (new_key(),)).encode())
-                os.fsync(fd)
+                try_sync(fd)
             with suppress(FileExistsError):
-                os.link(temporary, _KEY, src_dir_fd=root, dst_dir_fd=root, follow_symlinks=False)
+                fs.give_new_name(temporary, _KEY, root, self.directory)
         finally:
             fs.remove(temporary, root)
-        os.fsync(root)
+        sync_names(root)
 
     def bucket_store(self, bucket_id: str) -> DirectoryBucketStore:
         """Return what reads and writes the state of a bucket."""
@@ -233,8 +239,7 @@ class DirectoryPool(Pool):
     def free_space(self) -> int | None:
         """Return the bytes that an unprivileged process may still write to the pool's file system."""
         try:
-            numbers = os.statvfs(self.directory)
+            return free_space(self.directory)
         except FileNotFoundError:
             with fs.opened(fs.open_root(self.directory, create=True)) as root:
-                numbers = os.statvfs(root)
-        return numbers.f_bavail * numbers.f_frsize
+                return free_space(root)

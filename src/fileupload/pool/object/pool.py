@@ -66,6 +66,9 @@ class ObjectPool(Pool):
         self._heartbeats = HeartbeatThread()
         self._requested_leases: dict[str, str] = {}  # by name: the key that this process has tried to write last
 
+    def check(self) -> None:
+        """Do nothing: the store was checked when the pool was opened."""
+
     def signing_keys(self, held: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return the keys in ``.upload_key``; the first process that finds none writes *held* there, or a new one."""
         name = self.prefix + ".upload_key"
