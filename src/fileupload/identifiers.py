@@ -18,6 +18,7 @@ from typing import Any
 from itsdangerous import BadData, TimestampSigner
 from itsdangerous.encoding import base64_decode, base64_encode
 
+from fileupload import clocks
 from fileupload.errors import InvalidIdentifier
 from fileupload.signing import CurrentSigner, KeyRing
 
@@ -52,7 +53,8 @@ class Claims:
     :ivar id: the id of its bucket.
     :ivar max_size: maximum total size in bytes of the files of the upload; None: no limit of its own.
     :ivar content_types: accepted media ranges; empty: all.
-    :ivar expires: time after which it can no longer start an upload (seconds since the epoch); None: never.
+    :ivar expires: time after which it can no longer start an upload (seconds since the epoch); None: never. It is in
+        the past if the identifier was signed too far ahead of this host's clock (see :mod:`fileupload.clocks`).
     """
 
     id: str
@@ -129,7 +131,7 @@ class Identifiers:
             id=bucket_id,
             max_size=claims.get("s"),
             content_types=tuple(claims.get("t", ())),
-            expires=None if max_age is None else signed + max_age,
+            expires=None if max_age is None else clocks.expiry_of(signed, max_age),
         )
 
 

@@ -54,6 +54,7 @@ class UploadMiddleware:
     def _set_up(self, app: WSGIApplication, manager: UploadManager) -> None:
         self.app = app
         self.manager = manager
+        manager.pool.check()
         settings = manager.settings
         self._routes = UploadRoutes(manager, self._complete)
         cors = CorsPolicy(

@@ -1,6 +1,7 @@
 """The contract of a pool, as tests: each pool's test class inherits this class and provides the pool."""
 
 import io
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -695,6 +696,31 @@ class PoolContract:
             complete(pool)
             assert sum(at_once(6, lambda number: (pool, reopened)[number % 2].clear(ID))) == 1
             assert pool.find_bucket(ID) is None
+
+    @pytest.mark.parametrize("ahead", [10.0, 3600.0, 10 * 365 * 86400.0])
+    def test_an_upload_from_a_clock_ahead_expires(self, pool: Pool, reopened: Pool, clock: Clock, ahead: float) -> None:
+        """Finished and failed uploads of a host whose clock was ahead are purged, later by the difference at most."""
+        day = 86400.0
+        clock.advance(ahead)
+        complete(pool)
+        fail(pool, OTHER)
+        clock.advance(-ahead)
+        assert list(reopened.purge(day)) == []
+        assert reopened.bucket(ID).idle() < 600
+        clock.advance(day / 2)
+        assert list(reopened.purge(day)) == []
+        clock.advance(day / 2 + 60 + min(ahead, 3600.0))
+        assert sorted(bucket.id for bucket in reopened.purge(day)) == sorted([ID, OTHER])
+        assert pool.bucket(ID).idle() == math.inf
+
+    def test_an_interval_lease_from_a_clock_ahead_blocks_nothing(
+        self, pool: Pool, reopened: Pool, clock: Clock
+    ) -> None:
+        """A lease that was acquired while a clock was years ahead does not stop others once it is corrected."""
+        clock.advance(10 * 365 * 86400.0)
+        assert pool.acquire_interval_lease(1000)
+        clock.advance(-10 * 365 * 86400.0 + 1001)
+        assert [reopened.acquire_interval_lease(1000), reopened.acquire_interval_lease(1000)] == [True, False]
 
     def test_an_interval_lease_is_given_once(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
         """In each interval, exactly one caller gets the lease."""

@@ -62,4 +62,4 @@ def test_help_loads_no_command() -> None:
     own = {name for name in loaded if name.startswith("fileupload.")}
     parts = {"cli", "cli.main", "cli.answer", "errors", "settings"}
     assert own == {f"fileupload.{part}" for part in parts}
-    assert not loaded & {"webob", "itsdangerous", "filelock", *EXTRAS}
+    assert not loaded & {"webob", "itsdangerous", *EXTRAS}

@@ -29,11 +29,11 @@ and ``Attempt.append_file`` returns the offset, which is measured from the store
 from __future__ import annotations
 
 import os
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
 from typing import BinaryIO, Self
 
+from fileupload import clocks
 from fileupload.identifiers import is_id
 from fileupload.pool.direct import DirectFile
 from fileupload.pool.index import Index
@@ -52,7 +52,7 @@ def is_stalled(status: UploadStatus, older_than: float = 0.0) -> bool:
     a proxy. Its process is alive, so the attempt is not interrupted, and nothing else would ever end it.
     """
     moment = status.updated or status.started
-    age = time.time() - (seconds_of(moment) if moment else 0.0)
+    age = clocks.age_of(seconds_of(moment) if moment else 0.0)
     return status.running and age >= max(older_than, STALLED_AFTER)
 
 
@@ -71,6 +71,14 @@ class Attempt(ABC):
 
     token: str
     status: UploadStatus
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+
+    @property
+    def inherited(self) -> bool:
+        """True in a child process that was forked while the attempt ran; it must leave the upload to its parent."""
+        return os.getpid() != self._process
 
     @abstractmethod
     def create_file(self) -> FileWriter:
@@ -119,7 +127,10 @@ class Attempt(ABC):
 
     @abstractmethod
     def fail(self, status: UploadStatus) -> None:
-        """Remove the files, and leave *status* as the reason; leave nothing if the attempt was superseded."""
+        """Remove the files, and leave *status* as the reason; leave nothing if the attempt was superseded.
+
+        In a child process, nothing is removed: the attempt is its parent's.
+        """
 
 
 class Bucket(ABC):
@@ -206,6 +217,14 @@ class Bucket(ABC):
     def clear_upload(self) -> bool:
         """Remove the upload, finished or running; False if there is none."""
 
+    @abstractmethod
+    def idle(self, *, correct: bool = False) -> float:
+        """Return the seconds since something happened in the bucket (see :mod:`fileupload.clocks`).
+
+        :param correct: if every time in the pool is far ahead of this host's clock, let the age count from now on.
+        :return: infinity if there is no bucket.
+        """
+
     def is_complete(self) -> bool:
         """Return whether the upload is done."""
         return bool(self.get_status().state == "done")
@@ -228,6 +247,13 @@ class Pool(ABC):
     """
 
     index: Index
+
+    @abstractmethod
+    def check(self) -> None:
+        """Check that the storage can do what uploads need. Apps that receive uploads call this at their start.
+
+        :raises SettingError: it cannot; the message says what is missing, and what to do.
+        """
 
     @abstractmethod
     def signing_keys(self, held: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -43,6 +43,55 @@ with suppress(AttributeError):  # Windows has no fork
     os.register_at_fork(after_in_child=_reset_all)
 
 
+class ForkGate:
+    """Delays the forks of this process while a thread is in the ``with`` block of the gate.
+
+    ::
+
+        with gate:
+            descriptors.add(os.open(...))
+
+    Without it, a child that is forked between the two calls would have a descriptor that it knows nothing of.
+    """
+
+    _TIMEOUT = 5.0  # seconds; a thread may hang in a call to a network file system, and a fork must not
+
+    def __init__(self) -> None:
+        self.reset_after_fork()
+        register(self)
+        with suppress(AttributeError):
+            os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork)
+
+    def reset_after_fork(self) -> None:
+        """Open the gate. The threads that were in it do not exist in the child."""
+        # The lock of a condition is reentrant: a signal handler may fork while its thread is in one of these methods.
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._forks = 0
+
+    def __enter__(self) -> None:
+        with self._changed:
+            while self._forks:
+                self._changed.wait()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._inside -= 1
+            if self._forks:
+                self._changed.notify_all()
+
+    def _before_fork(self) -> None:
+        with self._changed:
+            self._forks += 1
+            self._changed.wait_for(lambda: self._inside == 0, self._TIMEOUT)
+
+    def _after_fork(self) -> None:
+        with self._changed:
+            self._forks -= 1
+            self._changed.notify_all()
+
+
 class PerProcess(Generic[T]):
     """A value that each process makes for itself when it first needs it, such as a client with connections."""
 

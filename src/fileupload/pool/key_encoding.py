@@ -8,8 +8,9 @@ import re
 from fileupload.pool.index import MAX_SEGMENT_BYTES
 
 _ENCODED = "~"
-# Texts that need no encoding: lower case only, because some file systems ignore case, and without a leading dot.
-_PLAIN = re.compile(r"[a-z0-9_-][a-z0-9_.-]{0,139}", re.ASCII)
+# Texts that need no encoding: lower case only, because some file systems ignore case, and without a dot at the start
+# or at the end, which SMB and FAT remove.
+_PLAIN = re.compile(r"[a-z0-9_-](?:[a-z0-9_.-]{0,138}[a-z0-9_-])?", re.ASCII)
 
 
 def encode_segment(segment: str) -> str:

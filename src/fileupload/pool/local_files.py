@@ -1,15 +1,22 @@
 """Local files and directories: writes a file that gets its name when it is complete, and sets exact modes.
 
+Some file systems, above all shares and those of memory cards, keep no modes or cannot sync directories; both is done
+without there.
+
 Also the umask of the process, which decides whether the mode of a new file has to be set explicitly.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from typing import BinaryIO
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+# Errors of an operation that the file system does not have.
+UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 _umask_clears_owner_bits = False
 
@@ -41,8 +48,21 @@ def must_set_modes() -> bool:
 def with_mode(fd: int) -> int:
     """Set the mode of the file *fd*, which may just have been created, if the umask makes that necessary."""
     if _umask_clears_owner_bits:
-        os.fchmod(fd, 0o600)
+        set_mode(fd, 0o600)
     return fd
+
+
+def set_mode(file: int | str, mode: int, parent: int | None = None) -> None:
+    """Set the mode of *file*, a descriptor, a path or a name in *parent*, unless the file system keeps no modes.
+
+    :raises OSError: the mode cannot be set for another reason.
+    """
+    try:
+        os.chmod(file, mode, dir_fd=parent)
+    except OSError as error:
+        # EPERM: FAT has one mode for all files, and refuses others.
+        if error.errno not in UNSUPPORTED | {errno.EPERM}:
+            raise
 
 
 def make_directories(path: str, mode: int, *, parents: int | None = None) -> None:
@@ -66,7 +86,7 @@ def make_directories(path: str, mode: int, *, parents: int | None = None) -> Non
                 raise
             continue  # another process has created it meanwhile
         if exact or _umask_clears_owner_bits:
-            os.chmod(name, mode)
+            set_mode(name, mode)
 
 
 def write_complete_file(source: BinaryIO, path: str, *, durable: bool) -> None:
@@ -92,6 +112,36 @@ def sync_directory(path: str) -> None:
     """Make the names in the directory *path* durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        sync_names(fd)
     finally:
         os.close(fd)
+
+
+def sync_names(directory: int) -> None:
+    """Make the names in the directory with that descriptor durable, if the file system can sync directories."""
+    try_sync(directory)
+
+
+def try_sync(fd: int) -> bool:
+    """Sync a file or a directory; return False if the file system cannot."""
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        return False
+    return True
+
+
+def free_space(path: str | int) -> int | None:
+    """Return the bytes that an unprivileged process may still write to the file system of *path*.
+
+    :return: None if the file system does not tell: some have no statistics, or only zeros.
+    """
+    try:
+        numbers = os.statvfs(path)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        return None
+    return numbers.f_bavail * numbers.f_frsize if numbers.f_blocks else None

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import struct
-import time
 import zlib
 from dataclasses import replace
 
+from fileupload import clocks
 from fileupload.status import UploadStatus, seconds_of
 
 SLOT_SIZE = 1024  # bytes
@@ -59,8 +59,7 @@ def decode_refusal(data: bytes, bucket_id: str) -> UploadStatus | None:
     try:
         record = json.loads(payload)
         status = UploadStatus.from_record(record["status"])
-        age = time.time() - seconds_of(status.finished or "")
+        finished = seconds_of(status.finished or "")
     except (ValueError, LookupError, TypeError):  # InvalidRecord is a ValueError
         return None
-    # A time in the future comes from a clock that was set back since.
-    return status if record["id"] == bucket_id and abs(age) < REFUSAL_LIFETIME else None
+    return status if record["id"] == bucket_id and clocks.is_recent(finished, REFUSAL_LIFETIME) else None

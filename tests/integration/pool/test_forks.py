@@ -6,6 +6,8 @@ Each test is a script of its own, because a fork in the process of the tests wou
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -16,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fileupload.pool.directory.pool import DirectoryPool
+from fileupload.status import State
 from tests.support.stores.fixtures import Place
 from tests.support.waiting import PATIENCE
 
@@ -245,6 +249,211 @@ def test_a_child_does_not_keep_the_locks_of_its_parent(run: Callable[..., None],
         """,
         str(tmp_path / "pool"),
     )
+
+
+_KILLED = """
+import os, subprocess, sys, multiprocessing
+from fileupload.pool.directory.pool import DirectoryPool
+pool = DirectoryPool(sys.argv[1])
+old = "2020-01-01T00:00:00.000Z"
+attempt = pool.begin(ONE, replace(running(), started=old, updated=old))
+writer = attempt.create_file()
+writer.write(b"half of it")
+
+def live():
+    while True:
+        time.sleep(60)
+
+def fork():
+    if child := os.fork():
+        return child
+    live()
+
+def start():
+    process = multiprocessing.get_context("fork").Process(target=live)
+    process.start()
+    return process.pid
+
+def run(**options):
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    return subprocess.Popen(command, close_fds=False, stdout=subprocess.DEVNULL, **options).pid
+
+children = {
+    "os.fork": fork,
+    "multiprocessing": start,
+    "a subprocess that inherits descriptors": run,
+    "a subprocess with preexec_fn": lambda: run(preexec_fn=lambda: None),
+}
+print(children[sys.argv[2]](), flush=True)
+sys.stdout.close()
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["os.fork", "multiprocessing", "a subprocess that inherits descriptors", "a subprocess with preexec_fn"],
+)
+def test_an_upload_whose_process_was_killed_is_interrupted_although_a_child_of_it_lives(
+    tmp_path: Path, kind: str
+) -> None:
+    """A child of a killed process holds no lock of it: the upload is interrupted, and a new attempt begins at once."""
+    directory = str(tmp_path / "pool")
+    with subprocess.Popen(
+        [sys.executable, "-c", _COMMON + _KILLED, directory, kind], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        assert process.wait(PATIENCE) == -signal.SIGKILL
+        try:
+            pool = DirectoryPool(directory)
+            status = pool.bucket("1" * 32).get_status()
+            assert (status.state, status.code) == (State.ERROR, "interrupted")
+            pool.begin("1" * 32, status).close()
+            assert pool.clear("1" * 32)
+            os.kill(child, 0)  # it still runs
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_child_that_was_forked_without_handlers_of_python_keeps_no_lock(
+    run: Callable[..., None], tmp_path: Path
+) -> None:
+    """A parent releases its locks itself, so it does not matter that a child of a C library has its descriptors."""
+    run(
+        """
+        import ctypes
+        from fileupload.pool.directory.pool import DirectoryPool
+        pool = DirectoryPool(sys.argv[1])
+        attempt = pool.begin(ONE, running(resumable=True))
+        with pool.bucket_store(ONE).locked():
+            ready, end = os.pipe()
+            if not (child := ctypes.PyDLL(None).fork()):
+                os.close(end)
+                os.read(ready, 1)
+                os._exit(0)
+        os.close(ready)
+        attempt.suspend(running(resumable=True))
+        resumed = []
+        other = threading.Thread(target=lambda: resumed.append(pool.resume(ONE)), daemon=True)
+        other.start()
+        other.join(10)
+        os.close(end)
+        os.waitpid(child, 0)
+        assert resumed, "the child holds a lock of its parent"
+        """,
+        str(tmp_path / "pool"),
+    )
+
+
+def test_a_fork_waits_until_the_descriptor_of_a_lock_is_known(run: Callable[..., None], tmp_path: Path) -> None:
+    """A child that is forked between the opening of a lock file and its registration does not keep the lock."""
+    run(
+        """
+        from fileupload.pool.directory import filesystem
+        from fileupload.pool.directory.pool import DirectoryPool
+        pool = DirectoryPool(sys.argv[1])
+        opened, forking, forked = (threading.Event() for _ in range(3))
+        os.register_at_fork(before=forking.set, after_in_parent=forked.set)
+
+        class Slow:
+            def __getattr__(self, name):
+                return getattr(os, name)
+            def open(self, name, *arguments, **options):
+                fd = os.open(name, *arguments, **options)
+                if name == "lock" and not opened.is_set():
+                    opened.set()
+                    forking.wait(20)
+                    forked.wait(0.3)  # a fork that does not wait happens now
+                return fd
+
+        filesystem.os = Slow()
+        thread = threading.Thread(target=lambda: pool.begin(ONE, running()))
+        thread.start()
+        opened.wait(20)
+        ready, end = os.pipe()
+        results, answers = os.pipe()
+        if not (child := os.fork()):
+            os.close(end)
+            names = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if fd != str(ready)
+                     and os.path.exists(f"/proc/self/fd/{fd}")]
+            os.write(answers, repr([name for name in names if name.endswith("/lock")]).encode())
+            os._exit(0)
+        found = os.read(results, 4096).decode()
+        os.close(end)
+        thread.join()
+        os.waitpid(child, 0)
+        assert found == "[]", found
+        """,
+        str(tmp_path / "pool"),
+    )
+
+
+def test_a_child_does_not_keep_the_files_that_its_parent_writes(run: Callable[..., None], tmp_path: Path) -> None:
+    """A child has neither the files nor the locks of its parent's uploads open, so removed files free their space."""
+    run(
+        """
+        from fileupload.pool.directory.pool import DirectoryPool
+        pool = DirectoryPool(sys.argv[1])
+        attempt = pool.begin(ONE, running())
+        writer = attempt.create_file()
+        writer.write(b"content")
+
+        def child():
+            names = []
+            for fd in os.listdir("/proc/self/fd"):
+                try:
+                    names.append(os.readlink(f"/proc/self/fd/{fd}"))
+                except FileNotFoundError:
+                    pass  # that of the listing
+            files = [name for name in names if name.startswith(sys.argv[1]) and not os.path.isdir(name)]
+            assert files == [], files
+
+        in_child(child)
+        writer.write(b" of the parent")
+        writer.close()
+        """,
+        str(tmp_path / "pool"),
+    )
+
+
+_INHERITED = """
+from fileupload.errors import Superseded
+attempt = pool.begin(ONE, running(resumable=True))
+writer = attempt.create_file()
+writer.write(b"content")
+
+def refused(end):
+    try:
+        end(running(resumable=True))
+    except Superseded:
+        return
+    raise AssertionError("a child has ended the upload of its parent")
+
+def fail():
+    attempt.fail(running(resumable=True))
+
+in_child(fail)
+in_child(lambda: refused(attempt.finish))
+in_child(lambda: refused(attempt.suspend))
+writer.close()
+file = UploadedFile(field="", filename="a", content_type="a/b", size=7)
+attempt.finish(running().done((file,), {}))
+with pool.bucket(ONE).open() as stored:
+    assert stored.read() == b"content"
+"""
+
+
+def test_a_child_does_not_end_an_upload_of_its_parent(run: Callable[..., None], tmp_path: Path) -> None:
+    """A child that leaves the parent's request by an exception changes nothing in a directory pool."""
+    script = "from fileupload.pool.directory.pool import DirectoryPool\npool = DirectoryPool(sys.argv[1])"
+    run(script + _INHERITED, str(tmp_path / "pool"))
+
+
+def test_a_child_does_not_end_an_upload_of_its_parent_in_a_store(run: Callable[..., None], settings: str) -> None:
+    """A child that leaves the parent's request by an exception changes nothing in an object pool."""
+    script = "from fileupload.pool.s3.store import open_pool\nfrom fileupload.settings import Settings\n"
+    run(script + "pool = open_pool(Settings.parse(json.loads(sys.argv[1])))" + _INHERITED, settings)
 
 
 def test_a_child_of_a_parent_short_of_descriptors(run: Callable[..., None], tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from fileupload.errors import StorageFailed
 from fileupload.identifiers import new_id
 from fileupload.pool.s3.store import open_store
 from fileupload.status import State, UploadStatus, timestamp
+from tests.support.clock import Clock
 from tests.support.kinto_site import ALICE, CommandLine, KintoSite, running_site
 from tests.support.rest_app import RestApp
 from tests.support.stores.fixtures import Place
@@ -35,6 +36,7 @@ from tests.support.threaded_server import running
 
 REST_URL = "/api/{kind}/{id}"
 HOUR = 3600.0
+YEAR = 365 * 86400.0
 USER = {"Authorization": "Basic " + base64.b64encode(":".join(ALICE).encode()).decode()}
 
 
@@ -289,6 +291,29 @@ def test_an_upload_is_left_alone_for_as_long_as_it_is_said(
     world = make_world()
     rewrite_entry(world, new_id(), seconds)
     assert world.verdicts(HOUR) == [verdict]
+
+
+def test_an_upload_from_a_clock_ahead_is_left_alone_for_as_long_as_it_is_said(
+    make_world: Callable[..., World], clock: Clock
+) -> None:
+    """A file without a record whose times are years ahead is kept for its age by the pool's clock, then removed."""
+    world = make_world()
+    clock.advance(10 * YEAR)
+    world.attach()
+    world.forget_link()
+    clock.advance(-10 * YEAR)
+    world.behind.delete(world.record, headers=USER)
+    assert world.verdicts(HOUR) == [Verdict.LEFT]
+    clock.advance(HOUR + 60)
+    assert world.verdicts(HOUR) == [Verdict.REMOVED]
+    world.assert_empty()
+
+
+def test_an_entry_without_an_upload_from_a_clock_ahead_is_removed(make_world: Callable[..., World]) -> None:
+    """The entry of an upload that never began does not stay because its time is years ahead."""
+    world = make_world()
+    rewrite_entry(world, new_id(), -10 * YEAR)
+    assert world.verdicts(HOUR) == [Verdict.REMOVED]
 
 
 def test_an_upload_that_took_long_is_left_alone_too(make_world: Callable[..., World]) -> None:

@@ -134,7 +134,7 @@ def test_a_link_in_place_of_the_status(trap: Trap, name: str) -> None:
 
 @pytest.mark.parametrize("target", ["lock", "nothing"])
 def test_a_link_in_place_of_the_lock(trap: Trap, target: str) -> None:
-    """A lock is not taken, created or truncated behind a link (filelock CVE-2025-68146)."""
+    """A lock is not taken, created or truncated behind a link."""
     identifier = trap.site.identifier()
     trap.bucket(identifier).mkdir(parents=True)
     (trap.bucket(identifier) / "lock").symlink_to(trap.outside / target)

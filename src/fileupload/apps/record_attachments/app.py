@@ -56,6 +56,7 @@ class RecordAttachments:
     def _set_up(self, app: WSGIApplication, manager: UploadManager, settings: RecordSettings) -> None:
         self.app = app
         self.manager = manager
+        manager.pool.check()
         self._template = RecordTemplate(settings.record_url)
         api: ApiAdapter = (KintoApi if settings.uses_kinto_api else RestApi)(self._template)
         self._api = api

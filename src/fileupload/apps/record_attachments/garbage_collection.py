@@ -6,13 +6,13 @@ or refers to another file; an error or an unexpected answer removes nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from typing import Any
 
+from fileupload import clocks
 from fileupload.apps.record_attachments.api_adapters import KintoApi, RestApi
 from fileupload.apps.record_attachments.form import FIELD
 from fileupload.apps.record_attachments.ledger import LedgerEntry, RecordLedger, record_owner
@@ -71,7 +71,6 @@ class RecordGarbage:
         self._attributes = (KintoApi if settings.uses_kinto_api else RestApi)(self._template).attributes
         self._get_json = get_json
         self._older_than = older_than
-        self._before = time.time() - older_than
         self._dry_run = dry_run
 
     def collect(self) -> Iterator[Finding]:
@@ -116,10 +115,16 @@ class RecordGarbage:
 
     def _is_running(self, entry: LedgerEntry) -> bool:
         """Return whether the upload of *entry* is running, or so recent that its record may not refer to it yet."""
-        status = self._storage.pool.bucket(entry.bucket_id).get_status()
-        moments = [entry.begun, status.updated or entry.begun]
-        running = status.running and not is_stalled(status, self._older_than)
-        return running or (not entry.linked and max(map(seconds_of, moments)) > self._before)
+        bucket = self._storage.pool.bucket(entry.bucket_id)
+        status = bucket.get_status()
+        if status.running and not is_stalled(status, self._older_than):
+            return True
+        if entry.linked:
+            return False
+        moments = [seconds_of(moment) for moment in (entry.begun, status.updated) if moment]
+        ages = [clocks.age_of(moment) for moment in moments if not clocks.is_far_ahead(moment)]
+        age = min(ages) if ages else bucket.idle(correct=not self._dry_run)
+        return age < self._older_than
 
     def _compare(self, entry: LedgerEntry, record: RecordAddress, attachment: Any) -> Finding:
         location = attachment.get("location") if isinstance(attachment, dict) else None

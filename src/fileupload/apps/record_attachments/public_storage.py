@@ -14,7 +14,7 @@ from fileupload.errors import FileMissing, SettingError, lacks_descriptors
 from fileupload.identifiers import new_id
 from fileupload.pool.base import Bucket, Pool
 from fileupload.pool.fork_safety import ForkSafeExecutor
-from fileupload.pool.local_files import make_directories
+from fileupload.pool.local_files import make_directories, set_mode
 from fileupload.pool.object.multipart_writer import DEFAULT_PART_SIZE, ObjectWriter
 from fileupload.pool.object.reader import open_object
 from fileupload.pool.object.store import CopiesToStore, ObjectStore
@@ -60,7 +60,7 @@ class FolderStorage(Storage):
             except FileNotFoundError:  # race: another request has removed the folder, which was still empty
                 continue
             break
-        os.chmod(path, 0o644)
+        set_mode(path, 0o644)
 
     def open(self, file: StoredFile) -> BinaryIO:
         """Open the file in the folder."""

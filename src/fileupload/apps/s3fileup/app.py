@@ -53,6 +53,7 @@ class S3Fileup:
 
     def _set_up(self, manager: UploadManager, settings: S3FileupSettings) -> None:
         self.manager = manager
+        manager.pool.check()
         self._settings = settings
         self._uploads = FileUploads(manager, settings)
         self._companion = Companion(self._uploads, settings)

@@ -133,9 +133,10 @@ class Webhook:
             self._pool.index.remove(_PENDING, bucket_id)
 
     def _remove_old_records(self) -> None:
-        first = timestamp(time.time() - _DELIVERY_RECORD_TTL)[:10]
+        # An upload with a time from a clock that was wrong has a day far ahead.
+        first, last = (timestamp(time.time() + ttl)[:10] for ttl in (-_DELIVERY_RECORD_TTL, _DELIVERY_RECORD_TTL))
         for key in list(self._pool.index.keys(_DELIVERED)):
-            if key[-1] < first:
+            if not first <= key[-1] <= last:
                 for name in self._pool.index.names(key):
                     self._pool.index.remove(key, name)
 

@@ -76,6 +76,7 @@ class SessionAttachments:
     def _set_up(self, app: WSGIApplication | None, manager: UploadManager, settings: SessionSettings) -> None:
         self.app = app
         self.manager = manager
+        manager.pool.check()
         self._settings = settings
         self._uploads = AttachmentUploads(manager, settings)
         self._cookies = SessionCookieSigner(manager.key_ring, settings)

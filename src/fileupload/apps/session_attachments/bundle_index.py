@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from fileupload import clocks
 from fileupload.pool.base import Bucket, Pool, is_stalled
 from fileupload.pool.index import Key
 from fileupload.status import State, UploadedFile, UploadStatus, seconds_of
@@ -200,7 +201,7 @@ class BundleIndex:
         if status.state is not State.DONE:
             return None
         if entry.acceptance is None:
-            return status if time.time() - _finished(status) / 1000 < ABANDONED_AFTER else None
+            return status if clocks.is_recent(_finished(status) / 1000, ABANDONED_AFTER) else None
         return status if entry.acceptance.finished == _finished(status) else None
 
     def is_expected(self, entry: BundleEntry) -> bool:
@@ -208,7 +209,7 @@ class BundleIndex:
         status = self.pool.bucket(entry.bucket_id).get_status()
         if status.running:
             return not is_stalled(status)
-        return status.state is State.UNKNOWN and time.time() - entry.moment < ABANDONED_AFTER
+        return status.state is State.UNKNOWN and clocks.is_recent(entry.moment, ABANDONED_AFTER)
 
     def owns(self, entry: BundleEntry, status: UploadStatus) -> bool:
         """Return whether a bucket with this *status* holds the upload of *entry*, so that the session may remove it.
@@ -258,14 +259,14 @@ class BundleIndex:
             self.forget(entry)
 
     def _remove_abandoned(self, entry: BundleEntry) -> None:
-        if time.time() - entry.moment < ABANDONED_AFTER:
+        if clocks.is_recent(entry.moment, ABANDONED_AFTER):
             return
         status = self.pool.bucket(entry.bucket_id).get_status()
         # A finished upload may belong to a later entry in another bundle; only expiry reads the entries of all bundles.
         if status.state is State.DONE or (status.running and not is_stalled(status)):
             return
-        if status.updated is None or time.time() - seconds_of(status.updated) >= ABANDONED_AFTER:
-            self.remove(entry)
+        if status.updated is None or not clocks.is_recent(seconds_of(status.updated), ABANDONED_AFTER):
+            self.remove(entry, seen=status)
 
     def remove_file(self, entry: BundleEntry, index: int, size: int) -> bool:
         """Remove one file of an accepted upload, and the whole upload with its last file.
@@ -285,9 +286,19 @@ class BundleIndex:
             self.remove(left)
         return removed
 
-    def remove(self, entry: BundleEntry) -> bool:
-        """Remove an upload and its entry; return False if the upload was gone, or the bucket has another owner."""
-        removed = self.pool.clear(entry.bucket_id, condition=partial(self.owns, entry))
+    def remove(self, entry: BundleEntry, *, seen: UploadStatus | None = None) -> bool:
+        """Remove an upload and its entry; return False if the upload was gone, or the bucket has another owner.
+
+        :param seen: the status for which the upload is to be removed. If it was unknown, and has begun since, only the
+            entry is removed: the time of an entry may be far ahead, because it is later than all before it in its
+            bundle, so it does not tell that the upload was announced a moment ago.
+        """
+        begins = seen is not None and seen.state is State.UNKNOWN
+
+        def removable(status: UploadStatus) -> bool:
+            return self.owns(entry, status) and not (begins and status.state is not State.UNKNOWN)
+
+        removed = self.pool.clear(entry.bucket_id, condition=removable)
         self.forget(entry)
         return removed
 

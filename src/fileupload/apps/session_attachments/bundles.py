@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, BinaryIO
 
+from fileupload import clocks
 from fileupload.apps.session_attachments.bundle_index import (
     SESSIONS,
     BundleEntry,
@@ -18,7 +18,7 @@ from fileupload.apps.session_attachments.bundle_index import (
     read_entries,
 )
 from fileupload.apps.session_attachments.errors import BadBundleName
-from fileupload.pool.base import Pool, is_stalled
+from fileupload.pool.base import Bucket, Pool, is_stalled
 from fileupload.pool.index import MAX_SEGMENT_BYTES
 from fileupload.status import State, UploadStatus, seconds_of
 
@@ -197,11 +197,15 @@ def _is_bundle_name(name: str) -> bool:
     return 1 <= size <= MAX_SEGMENT_BYTES and plain and "/" not in name and name not in {".", ".."}
 
 
-def _is_current(status: UploadStatus, older_than: float) -> bool:
+def _is_current(bucket: Bucket, status: UploadStatus, older_than: float, *, correct: bool) -> bool:
     """Return whether an upload is running, or ended in the last *older_than* seconds."""
     if status.running:
         return not is_stalled(status, older_than)
-    return status.finished is not None and seconds_of(status.finished) > time.time() - older_than
+    if status.finished is None:
+        return False
+    finished = seconds_of(status.finished)
+    age = bucket.idle(correct=correct) if clocks.is_far_ahead(finished) else clocks.age_of(finished)
+    return age < older_than
 
 
 def remove_outdated(pool: Pool, older_than: float, *, dry_run: bool = False) -> Iterator[str]:
@@ -210,22 +214,26 @@ def remove_outdated(pool: Pool, older_than: float, *, dry_run: bool = False) -> 
     Running uploads are not touched, unless they are stalled. A bucket that belongs to another application or session is
     not removed either, only its entry here.
     """
-    limit = time.time() - older_than
     outdated: list[tuple[BundleIndex, BundleEntry]] = []
     kept = set()  # buckets with a younger entry: a client may send another upload with the same identifier
     for key in pool.index.keys((SESSIONS,)):
         for entry in read_entries(pool.index.names(key)):
-            if entry.moment > limit:
+            if clocks.age_of(entry.moment) < older_than and not clocks.is_far_ahead(entry.moment):
                 kept.add(entry.bucket_id)
             else:
                 outdated.append((BundleIndex(pool, key), entry))
     for index, entry in outdated:
-        status = pool.bucket(entry.bucket_id).get_status()
+        bucket = pool.bucket(entry.bucket_id)
+        status = bucket.get_status()
         if entry.bucket_id in kept:
             if not dry_run:
                 index.forget(entry)
-        elif index.owns(entry, status) and _is_current(status, older_than):
+        elif index.owns(entry, status) and _is_current(bucket, status, older_than, correct=not dry_run):
             continue
-        elif status.state is not State.UNKNOWN and index.owns(entry, status) if dry_run else index.remove(entry):
+        elif (
+            status.state is not State.UNKNOWN and index.owns(entry, status)
+            if dry_run
+            else index.remove(entry, seen=status)
+        ):
             yield entry.bucket_id
             kept.add(entry.bucket_id)

@@ -6,13 +6,13 @@ import hashlib
 import math
 import re
 import secrets
-import time
 from collections.abc import Iterator, Sequence
 from wsgiref.types import WSGIEnvironment
 
 from itsdangerous import BadData, TimestampSigner
 from webob.cookies import make_cookie
 
+from fileupload import clocks
 from fileupload.apps.session_attachments.errors import NoSession
 from fileupload.apps.session_attachments.settings import SessionSettings
 from fileupload.signing import CurrentSigner, KeyRing
@@ -40,16 +40,27 @@ class SessionCookieSigner:
         return self._signer.current.sign(secret).decode()
 
     def read(self, value: str) -> tuple[str, float] | None:
-        """Return the secret in a cookie's *value*, and the seconds since it was signed; None if it is not valid."""
+        """Return the secret in a cookie's *value*, and when it was signed; None if it is not valid.
+
+        A cookie that was signed ahead of this host's clock is valid: its visitor would lose the attachments.
+        """
         if _COOKIE_PATTERN.fullmatch(value) is None:
             return None
         try:
-            secret, signed = self._signer.verify(
-                lambda signer: signer.unsign(value, max_age=self.max_age, return_timestamp=True)
-            )
+            # The age is checked here, since itsdangerous refuses every signature from the future.
+            secret, signed = self._signer.verify(lambda signer: signer.unsign(value, return_timestamp=True))
         except BadData:
             return None
-        return secret.decode(), time.time() - signed.timestamp()
+        moment = signed.timestamp()
+        if self.max_age is not None and clocks.age_of(moment) > self.max_age:
+            return None
+        return secret.decode(), moment
+
+    def is_due(self, signed: float) -> bool:
+        """Return whether a cookie that was *signed* at that moment is to be signed anew."""
+        if self.max_age is None:
+            return False
+        return clocks.age_of(signed) >= self.max_age / 3 or clocks.is_far_ahead(signed)
 
 
 def _make_signer(keys: list[bytes]) -> TimestampSigner:
@@ -101,9 +112,8 @@ class SessionCookie:
     def _secret_of_cookie(self) -> str:
         for value in self._cookies():
             if found := self._signer.read(value):
-                secret, age = found
-                lifetime = self._signer.settings.session_age
-                if lifetime is not None and age >= lifetime / 3:
+                secret, signed = found
+                if self._signer.is_due(signed):
                     self._to_be_set = secret
                 return secret
         self._to_be_set = secrets.token_hex(16)

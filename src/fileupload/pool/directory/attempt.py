@@ -37,6 +37,7 @@ from fileupload.pool.directory.bucket_store import (
     remove_parts,
 )
 from fileupload.pool.directory.descriptor_limits import retried
+from fileupload.pool.local_files import sync_names
 from fileupload.pool.parts import FileWriter
 from fileupload.status import State, UploadStatus
 
@@ -48,6 +49,7 @@ class DirectoryAttempt(Attempt):
     """An attempt whose files are in ``<bucket>/<token>/``."""
 
     def __init__(self, bucket: DirectoryBucketStore, status: UploadStatus) -> None:
+        super().__init__()
         self.token = status.attempt or secrets.token_hex(8)
         self.status = status
         self._bucket = bucket
@@ -132,6 +134,9 @@ class DirectoryAttempt(Attempt):
         self.status = status
         record = replace(status, attempt=self.token).to_stored()
         try:
+            # On NFS, and on many file systems in user space, the attempt's directory cannot be removed while this
+            # process has files in it open; only their names are gone.
+            os.stat(LIVENESS_LOCK, dir_fd=self._attempt_fd, follow_symlinks=False)
             fs.replace_file(PROGRESS, record, self._attempt_fd, durable=False)
         except OSError as error:
             raise self._translate(error) from None
@@ -139,10 +144,12 @@ class DirectoryAttempt(Attempt):
     def suspend(self, status: UploadStatus) -> None:
         """Sync the stored bytes and free the liveness lock."""
         try:
+            if self.inherited:
+                raise Superseded
             if self._writer is not None:
                 self._writer.close()
             if self._bucket.durable:
-                os.fsync(self._attempt_fd)
+                sync_names(self._attempt_fd)
             if self._may_be_done:
                 retried(partial(self._roll_back_done, status))
             retried(partial(self._publish, replace(status, suspended=True)))
@@ -159,9 +166,11 @@ class DirectoryAttempt(Attempt):
 
     def finish(self, status: UploadStatus) -> None:
         """Make the files durable, then replace ``status.json`` by the final status."""
+        if self.inherited:
+            raise Superseded
         try:
             if self._bucket.durable:
-                os.fsync(self._attempt_fd)
+                sync_names(self._attempt_fd)
             retried(partial(self._make_done, replace(status, attempt=self.token)))
         except OSError as error:
             raise self._translate(error) from None
@@ -177,7 +186,7 @@ class DirectoryAttempt(Attempt):
         with self._bucket.lock_open_directory(self._bucket_fd):
             self._require_ownership()
             if self._bucket.durable:
-                os.fsync(self._bucket_fd)  # the name of the attempt's directory, before the status that mentions it
+                sync_names(self._bucket_fd)  # the name of the attempt's directory, before the status that mentions it
             self._may_be_done = True
             self._bucket.write_status(self._bucket_fd, done, durable=self._bucket.durable)
             if self._bucket.durable:
@@ -188,6 +197,8 @@ class DirectoryAttempt(Attempt):
         try:
             if self._writer is not None:
                 self._writer.abandon()  # frees a descriptor, which the next steps need
+            if self.inherited:
+                return
             retried(partial(self._remove, replace(status, attempt=self.token)))
         except FileNotFoundError:
             return
@@ -260,5 +271,5 @@ class _FileWriter(FileWriter):
     def abandon(self) -> None:
         """Close the file as it is."""
         if self._fd >= 0:
-            os.close(self._fd)
+            fs.close(self._fd)
             self._fd = -1

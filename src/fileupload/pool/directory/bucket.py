@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from fileupload.errors import FileMissing, lacks_descriptors
 from fileupload.pool.base import Bucket, Condition
 from fileupload.pool.directory import filesystem as fs
 from fileupload.pool.directory.bucket_store import DirectoryBucketStore
-from fileupload.pool.local_files import write_complete_file
+from fileupload.pool.local_files import sync_names, write_complete_file
 from fileupload.status import State, UploadStatus
 
 
@@ -77,13 +78,20 @@ class DirectoryBucket(Bucket):
                     raise FileMissing
                 self._bucket.write_status(fd, replace(status, kept=True), durable=self._bucket.durable)
                 if self._bucket.durable:
-                    os.fsync(fd)
+                    sync_names(fd)
         except FileNotFoundError:
             raise FileMissing from None
 
     def clear_upload(self) -> bool:
         """Remove the upload, finished or running; False if there is none."""
         return self._bucket.clear(lambda _: True)
+
+    def idle(self, *, correct: bool = False) -> float:
+        """Return the seconds since something happened in the bucket."""
+        try:
+            return self._bucket.idle(self._bucket.stored_status(), correct=correct)
+        except FileNotFoundError:
+            return math.inf
 
     @contextmanager
     def _finished(self, index: int, condition: Condition | None = None) -> Iterator[tuple[str, int]]:

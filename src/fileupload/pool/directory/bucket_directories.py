@@ -29,6 +29,9 @@ class BucketDirectories:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._left: set[str] = (
+            set()
+        )  # ids of buckets whose directories could not be removed while their locks were open
 
     def path_of(self, bucket_id: str, *names: str) -> str:
         """Return the path of a bucket, or of something in it."""
@@ -88,11 +91,13 @@ class BucketDirectories:
                     if may_be_empty:
                         with suppress(OSError):  # the caller's work is done; the next clear tries again
                             retried(partial(self.remove_if_empty, bucket_id, fd, lock))
+                    held.close()
+                    self._remove_left(bucket_id)
                 return
 
     @contextmanager
-    def lock_open_directory(self, fd: int) -> Iterator[int]:
-        """Hold the lock of the bucket whose directory was opened as *fd*; gives a descriptor of the lock.
+    def lock_open_directory(self, bucket_id: str, fd: int) -> Iterator[int]:
+        """Hold the lock of a bucket whose directory was opened as *fd*; gives a descriptor of the lock.
 
         :raises FileNotFoundError: that bucket was cleared; a new one of the same id may exist.
         """
@@ -100,14 +105,28 @@ class BucketDirectories:
             lock = self._lock(fd, held)
             if lock is None:
                 raise FileNotFoundError(errno.ENOENT, "the bucket was cleared")
-            yield lock
+            try:
+                yield lock
+            finally:
+                held.close()
+                self._remove_left(bucket_id)
 
     def remove(self, bucket_id: str, fd: int) -> None:
         """Remove a bucket's directory, opened as *fd*, which holds only the lock. The caller holds that lock."""
         # A process that waits for this lock then sees that the file has lost its name, and starts again.
         fs.remove(LOCK, fd)
-        with suppress(OSError):
+        try:
             os.rmdir(self.path_of(bucket_id))
+        except OSError:
+            # On NFS, and on many file systems in user space, a removed file has a hidden name until it is closed.
+            self._left.add(bucket_id)
+
+    def _remove_left(self, bucket_id: str) -> None:
+        """Remove the directory of a bucket that :meth:`remove` has emptied, now that its lock is closed."""
+        if bucket_id in self._left:
+            self._left.discard(bucket_id)
+            with suppress(OSError):  # another process has begun a new bucket of this id
+                os.rmdir(self.path_of(bucket_id))
 
     def remove_if_empty(self, bucket_id: str, fd: int, lock: int) -> None:
         """Remove a bucket's directory if it holds nothing but the *lock*, which the caller holds.

@@ -41,12 +41,13 @@ import time
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 
+from fileupload import clocks
 from fileupload.errors import Interrupted
 from fileupload.pool.base import Condition
 from fileupload.pool.directory import filesystem as fs
 from fileupload.pool.directory.bucket_directories import LOCK, BucketDirectories
 from fileupload.pool.directory.refusals import DirectoryRefusals
-from fileupload.pool.local_files import sync_directory
+from fileupload.pool.local_files import sync_directory, sync_names
 from fileupload.status import InvalidRecord, State, UploadStatus, seconds_of, timestamp
 
 STATUS = "status.json"
@@ -109,7 +110,7 @@ class DirectoryBucketStore:
 
         :raises FileNotFoundError: that bucket was cleared; a new one of the same id may exist.
         """
-        return self._directories.lock_open_directory(fd)
+        return self._directories.lock_open_directory(self.id, fd)
 
     def remove_if_empty(self, fd: int, lock: int) -> None:
         """Remove the bucket's directory if it holds nothing but the *lock*, which the caller holds."""
@@ -155,13 +156,28 @@ class DirectoryBucketStore:
             with fs.opened(fs.open_directory(status.attempt, fd)) as attempt:
                 status = read_progress(attempt, status)
                 age = time.time() - seconds_of(status.updated or timestamp(0))
-                if status.suspended or age < _STALE_AFTER or is_alive(attempt):
+                # A time ahead of this host's clock says nothing: only the lock tells.
+                if status.suspended or 0 <= age < _STALE_AFTER or is_alive(attempt):
                     return status
                 if status.resumable:
                     return replace(status, suspended=True)
         except (FileNotFoundError, NotADirectoryError):
             pass
         return self._after_attempt(fd, status)
+
+    def idle(self, status: UploadStatus, *, correct: bool) -> float:
+        """Return the seconds since something happened in the bucket, by its *status*, or by its modification time.
+
+        :param correct: if both are far ahead of this host's clock, let the age count from now on.
+        """
+        moment = status.updated or status.started
+        if moment and not clocks.is_far_ahead(seconds_of(moment)):
+            return clocks.age_of(seconds_of(moment))
+        path = self.path_of(STATUS) if moment else self.path_of()
+        written = os.stat(path, follow_symlinks=False).st_mtime
+        if clocks.is_far_ahead(written) and correct:
+            os.utime(path, follow_symlinks=False)
+        return clocks.age_of(written)
 
     def _after_attempt(self, fd: int, seen: UploadStatus) -> UploadStatus:
         """Return the status once the attempt of *seen* is gone or not alive: the next status, or a crash."""
@@ -193,7 +209,8 @@ class DirectoryBucketStore:
                     self._refusals.remove(self.id, lambda _: True)
                 # A process that waited for the lock of another clear may just have created the lock in an empty
                 # directory: then nothing is removed.
-                found = set(os.listdir(fd)) - {LOCK}
+                # Names with a dot are those of removed files that other processes have open, on NFS for example.
+                found = {name for name in os.listdir(fd) if name != LOCK and not name.startswith(".")}
                 self.remove_status(fd)
                 self.remove_all_but({LOCK}, fd)
                 self._directories.remove(self.id, fd)
@@ -203,7 +220,7 @@ class DirectoryBucketStore:
 
     def sync_names(self, fd: int) -> None:
         """Make the names of ``status.json``, of the bucket and of the directory above it durable."""
-        os.fsync(fd)
+        sync_names(fd)
         sync_directory(os.path.dirname(self.path_of()))
         sync_directory(self._directories.root)
 
@@ -256,7 +273,7 @@ def _with_parts(status: UploadStatus, attempt: int) -> UploadStatus:
             sizes[number] = max(sizes.get(number, 0), found.st_size)
             last = max(last, found.st_mtime)
     updated = status.updated
-    if last and (updated is None or last > seconds_of(updated)):
+    if last and (updated is None or last > seconds_of(updated) or clocks.is_far_ahead(seconds_of(updated))):
         updated = timestamp(last)
     stored = sum(sizes.values())
     received = stored if status.size is None else min(stored, status.size)

@@ -30,6 +30,7 @@ from fileupload.pool.direct import DirectFile
 from fileupload.pool.directory import filesystem as fs
 from fileupload.pool.directory.bucket_store import ASSEMBLING, FILE, PART, DirectoryBucketStore, remove_parts
 from fileupload.pool.directory.descriptor_limits import admission, retried
+from fileupload.pool.local_files import sync_names
 from fileupload.pool.parts import Form, Part, PartWriter
 from fileupload.status import RUNNING
 
@@ -186,7 +187,7 @@ class DirectoryDirect(DirectFile):
         except FileNotFoundError:
             raise Superseded from None
         if self._bucket.durable:
-            os.fsync(attempt_fd)
+            sync_names(attempt_fd)
 
     @property
     def durable(self) -> bool:
@@ -227,6 +228,7 @@ class _FilePart(PartWriter):
         self._name = f"{PART}{number}.{size}.{secrets.token_hex(8)}"
         # The lock ends with the process: a file that is not locked was left by a crash, and reserves no space.
         self._fd = held.enter_context(fs.opened(fs.create_locked_file(self._name, attempt_fd)))
+        self._counts_links = os.fstat(self._fd).st_nlink > 0  # some file systems report no links
 
     def write(self, data: bytes) -> None:
         """Write all of *data*.
@@ -236,7 +238,7 @@ class _FilePart(PartWriter):
         # A superseded file was removed and truncated; bytes written to it now would escape every limit. On NFS a
         # removed file that is open keeps a hidden name, and only its size shows that it was truncated.
         found = os.fstat(self._fd)
-        if found.st_nlink == 0 or found.st_size < self._written:
+        if (self._counts_links and found.st_nlink == 0) or found.st_size < self._written:
             raise Superseded
         fs.write_all(self._fd, data)
         self._written += len(data)

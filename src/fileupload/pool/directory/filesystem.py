@@ -5,9 +5,13 @@ in the pool leads nowhere. Every file is created for the owner only: directories
 umask can only clear bits of these; if it clears bits of the owner, each mode is set explicitly afterwards.
 
 flock belongs to the open file, not to the process: a child process that is forked while a lock is held inherits it, and
-would keep it after the parent has closed its descriptor. So descriptors of lock files are closed in each child. They
-must be opened with :func:`open_for_locking` or :func:`create_locked_file`, and closed with :func:`close` or
-:func:`opened`.
+would keep it after the parent has closed its descriptor, or has died. So descriptors of lock files are closed in each
+child, and a lock is released before its descriptor is closed: some forks call no handlers of Python, such as those of a
+C library. Descriptors of lock files must be opened with :func:`open_for_locking` or :func:`create_locked_file`, and
+closed with :func:`close` or :func:`opened`.
+
+The descriptor of a file that an upload writes is closed in each child too, or the blocks of a removed upload would not
+be free before the child ends. It is opened with :func:`create_file` or :func:`open_to_append`.
 """
 
 from __future__ import annotations
@@ -23,7 +27,15 @@ from contextlib import contextmanager, suppress
 
 from fileupload.errors import lacks_descriptors
 from fileupload.pool import fork_safety
-from fileupload.pool.local_files import make_directories, must_set_modes, sync_directory, with_mode, write_complete_file
+from fileupload.pool.local_files import (
+    UNSUPPORTED,
+    make_directories,
+    must_set_modes,
+    set_mode,
+    sync_directory,
+    with_mode,
+    write_complete_file,
+)
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,32 +43,65 @@ _LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # Errors of opening a symbolic link with O_NOFOLLOW (ELOOP on Linux, EMLINK on FreeBSD) and of opening a socket (ENXIO).
+_NO_LINKS = UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EMLINK}  # errors of link without support for hard links
+_NAMES_LOCK = ".names.lock"
 _SYMLINK_ERRNOS = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO})
 
 
-class _LockDescriptors:
-    """Descriptors of lock files that this process has open."""
+class _OwnDescriptors:
+    """Descriptors that a child process must not keep: those of lock files, and of files that this process writes."""
 
     def __init__(self) -> None:
-        self.open: set[int] = set()
+        self._locks: set[int] = set()
+        self._files: set[int] = set()
+        self._gate = fork_safety.ForkGate()
         fork_safety.register(self)
 
-    def reset_after_fork(self) -> None:
-        """Close those that a child has inherited: the locks are its parent's."""
-        for fd in self.open:
+    def open(self, name: str, flags: int, mode: int, parent: int, *, lock: bool) -> int:
+        """Return a new descriptor of the file *name* in *parent*.
+
+        :param lock: whether the file is a lock file, or is locked while it is written.
+        """
+        with self._gate:
+            fd = os.open(name, flags, mode, dir_fd=parent)
+            (self._locks if lock else self._files).add(fd)
+        return fd
+
+    def close(self, fd: int) -> None:
+        """Close *fd*, which may be one of these or any other."""
+        # Forgotten first: once it is closed, another thread may get the same number for another file.
+        if fd in self._locks:
             with suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)
+            self._locks.discard(fd)
+        self._files.discard(fd)
+        os.close(fd)
+
+    def reset_after_fork(self) -> None:
+        """Close those that a child has inherited: locks and files are its parent's."""
+        inherited = self._locks | self._files
+        self._locks, self._files = set(), set()
+        if not inherited:
+            return
+        try:
+            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # no descriptor is left
+            for fd in inherited:
                 os.close(fd)
-        self.open = set()
+            return
+        for fd in inherited:
+            # Not just closed: the child has copies of its parent's objects, which may use the number again, and would
+            # then close another file, or write into it.
+            os.dup2(null, fd, inheritable=False)
+        os.close(null)
 
 
-_lock_descriptors = _LockDescriptors()
+_own = _OwnDescriptors()
 
 
 def close(fd: int) -> None:
-    """Close *fd*, which may be that of a lock file."""
-    # Forgotten first: once it is closed, another thread may get the same number for another file.
-    _lock_descriptors.open.discard(fd)
-    os.close(fd)
+    """Close *fd*; if it is that of a lock file, release the lock first."""
+    _own.close(fd)
 
 
 @contextmanager
@@ -115,7 +160,7 @@ def make_directory(name: str, parent: int) -> None:
     """
     os.mkdir(name, 0o700, dir_fd=parent)
     if must_set_modes():
-        os.chmod(name, 0o700, dir_fd=parent)
+        set_mode(name, 0o700, parent)
 
 
 def open_file(name: str, parent: int) -> int:
@@ -152,20 +197,19 @@ def _require_regular(fd: int, name: str) -> int:
 
 def create_file(name: str, parent: int) -> int:
     """Return a descriptor of a new file *name* in *parent*, for writing."""
-    return with_mode(os.open(name, _WRITE | os.O_EXCL, 0o600, dir_fd=parent))
+    return with_mode(_own.open(name, _WRITE | os.O_EXCL, 0o600, parent, lock=False))
 
 
 def create_locked_file(name: str, parent: int) -> int:
     """Return a descriptor of a new, empty file *name* in *parent*, for writing, and lock it."""
-    fd = create_file(name, parent)
-    _lock_descriptors.open.add(fd)
+    fd = with_mode(_own.open(name, _WRITE | os.O_EXCL, 0o600, parent, lock=True))
     try_lock(fd)  # no other process knows the file yet
     return fd
 
 
 def open_to_append(name: str, parent: int) -> int:
     """Return a descriptor of the file *name* in *parent*, for appending to it."""
-    return os.open(name, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    return _own.open(name, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0, parent, lock=False)
 
 
 def open_to_update(path: str) -> int:
@@ -187,8 +231,7 @@ def open_for_locking(name: str, parent: int, *, create: bool = False) -> int:
     :param create: create it if it does not exist.
     :raises OSError: it does not exist, or a symbolic link is in its place.
     """
-    fd = os.open(name, _LOCK | os.O_CREAT if create else _LOCK, 0o600, dir_fd=parent)
-    _lock_descriptors.open.add(fd)
+    fd = _own.open(name, _LOCK | os.O_CREAT if create else _LOCK, 0o600, parent, lock=True)
     return with_mode(fd) if create else fd
 
 
@@ -201,7 +244,7 @@ def try_lock(fd: int) -> bool:
     """Lock the file *fd*; False if another descriptor holds the lock now."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):  # EACCES on some network file systems
         return False
     return True
 
@@ -247,6 +290,37 @@ def replace_file(name: str, data: bytes, parent: int, *, durable: bool) -> None:
         with suppress(OSError):  # on a full disk, the temporary file would keep its blocks and inode
             remove(temporary, parent)
         raise
+
+
+def give_new_name(temporary: str, name: str, parent: int, directory: str) -> None:
+    """Give the complete file *temporary* in *parent* the name *name*, in one step, if the name is free.
+
+    The file may keep its temporary name, which the caller removes.
+
+    :param directory: path of the pool, which has the lock that replaces hard links where there are none.
+    :raises FileExistsError: the name is taken.
+    """
+    try:
+        os.link(temporary, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _rename_exclusively(temporary, name, parent, directory)
+
+
+def _rename_exclusively(temporary: str, name: str, parent: int, directory: str) -> None:
+    # rename replaces the target, so all processes that give names in this pool do it one after the other.
+    with (
+        opened(open_root(directory, create=True)) as root,
+        opened(open_for_locking(_NAMES_LOCK, root, create=True)) as names,
+    ):
+        lock(names)
+        try:
+            os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+            return
+        raise FileExistsError(errno.EEXIST, "the name is taken", name)
 
 
 def remove(name: str, parent: int) -> bool:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from fileupload.pool.directory import filesystem as fs
 from fileupload.pool.index import Index, Key
 from fileupload.pool.key_encoding import decode_segment, encode_segment
+from fileupload.pool.local_files import sync_names
 
 _DIRECTORY, _FILE = "+", "="
 
@@ -55,7 +56,7 @@ class DirectoryIndex(Index):
         except FileExistsError:
             return False
         if self._durable:
-            os.fsync(directory)
+            sync_names(directory)
         return True
 
     def _store(self, directory: int, file: str, temporary: str, text: str, *, new: bool) -> bool:
@@ -65,7 +66,7 @@ class DirectoryIndex(Index):
                 if self._durable:
                     os.fsync(fd)
                 if new:
-                    os.link(temporary, file, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+                    fs.give_new_name(temporary, file, directory, self._directory)
                 else:
                     os.rename(temporary, file, src_dir_fd=directory, dst_dir_fd=directory)
             except FileExistsError:
@@ -73,7 +74,7 @@ class DirectoryIndex(Index):
             finally:
                 fs.remove(temporary, directory)
         if self._durable:
-            os.fsync(directory)
+            sync_names(directory)
         return True
 
     def get(self, key: Key, name: str) -> str | None:
@@ -146,7 +147,7 @@ class DirectoryIndex(Index):
                 created = create and fs.ensure_directory(name, parent)
                 fd = fs.open_directory(name, parent)
                 if created and self._durable:
-                    os.fsync(parent)
+                    sync_names(parent)
         return fd
 
 

@@ -19,12 +19,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 
-from filelock import FileLock, Timeout
-
+from fileupload import clocks
 from fileupload.errors import AlreadyDone, NotResumable, SettingError
 from fileupload.identifiers import is_id, new_key
 from fileupload.pool.base import Condition, Pool, is_stalled, matches
 from fileupload.pool.directory import filesystem as fs
+from fileupload.pool.directory.abilities import require_abilities
 from fileupload.pool.directory.attempt import DirectoryAttempt
 from fileupload.pool.directory.bucket import DirectoryBucket
 from fileupload.pool.directory.bucket_directories import LOCK, BucketDirectories
@@ -33,7 +33,7 @@ from fileupload.pool.directory.descriptor_limits import admission, retried
 from fileupload.pool.directory.direct import DirectoryDirect
 from fileupload.pool.directory.index import DirectoryIndex
 from fileupload.pool.directory.refusals import DirectoryRefusals
-from fileupload.pool.local_files import make_directories, note_umask
+from fileupload.pool.local_files import free_space, make_directories, note_umask, sync_names, try_sync
 from fileupload.status import State, UploadStatus, seconds_of, timestamp
 
 _KEY = ".upload_key"
@@ -67,6 +67,11 @@ class DirectoryPool(Pool):
         self._directories = BucketDirectories(self.directory)
         self._refusals = DirectoryRefusals(self.directory, reserve=min_free_space)
         self.index = DirectoryIndex(self.directory, durable=durable)
+        self._acquired_leases: dict[str, float] = {}  # by name: when this process has acquired the lease last
+
+    def check(self) -> None:
+        """Check that the file system has what the pool needs, and do without what is dispensable."""
+        require_abilities(self.directory, durable=self.durable)
 
     def signing_keys(self, held: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return the keys in ``.upload_key``; the first process that finds none creates the file.
@@ -91,17 +96,18 @@ class DirectoryPool(Pool):
         return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
     def _make_key(self, root: int, held: tuple[str, ...]) -> None:
-        # A link makes the complete file appear at once, and fails if another process has created the key before.
+        # The complete file appears at once; this fails if another process has created the key before.
+        self.check()  # this is the first file that an application stores
         temporary = f"{_KEY}.{os.urandom(8).hex()}"
         try:
             with fs.opened(fs.create_file(temporary, root)) as fd:
                 fs.write_all(fd, "\n".join(held or (new_key(),)).encode())
-                os.fsync(fd)
+                try_sync(fd)
             with suppress(FileExistsError):
-                os.link(temporary, _KEY, src_dir_fd=root, dst_dir_fd=root, follow_symlinks=False)
+                fs.give_new_name(temporary, _KEY, root, self.directory)
         finally:
             fs.remove(temporary, root)
-        os.fsync(root)
+        sync_names(root)
 
     def bucket_store(self, bucket_id: str) -> DirectoryBucketStore:
         """Return what reads and writes the state of a bucket."""
@@ -182,7 +188,7 @@ class DirectoryPool(Pool):
             store = self.bucket_store(bucket.id)
             with suppress(OSError):
                 status = bucket.get_status()
-                if status.kept or self._idle(store, status) < older_than:
+                if status.kept or store.idle(status, correct=not dry_run) < older_than:
                     continue
                 if status.running and not self._is_stalled(store, status, older_than):
                     continue
@@ -191,17 +197,10 @@ class DirectoryPool(Pool):
                     yield bucket
 
     @staticmethod
-    def _idle(bucket: DirectoryBucketStore, status: UploadStatus) -> float:
-        """Return the seconds since something happened in a bucket."""
-        moment = status.updated or status.started
-        if moment is None:
-            return time.time() - os.stat(bucket.path_of(), follow_symlinks=False).st_mtime
-        return time.time() - seconds_of(moment)
-
-    @staticmethod
     def _is_stalled(bucket: DirectoryBucketStore, status: UploadStatus, older_than: float) -> bool:
         """Return whether a running attempt has neither published nor written anything for so long."""
-        if not is_stalled(status, older_than):
+        published = status.updated or status.started
+        if not is_stalled(status, older_than) and not (published and clocks.is_far_ahead(seconds_of(published))):
             return False
         with ExitStack() as held:
             fd = held.enter_context(fs.opened(bucket.open()))
@@ -210,31 +209,37 @@ class DirectoryPool(Pool):
         return is_stalled(replace(status, updated=timestamp(grown)), older_than) if grown else True
 
     def acquire_interval_lease(self, interval: float, name: str = "") -> bool:
-        """Return True for one caller in each *interval* seconds, by the clock of the file system."""
+        """Return True for one caller in each *interval* seconds; for one in each process, if clocks are wrong."""
         mark = f"{_LEASE}-{name}" if name else _LEASE
-        path = os.path.join(self.directory, mark)
-        with suppress(OSError):
-            if time.time() - os.stat(path).st_mtime < interval:
-                return False
-        try:
-            os.close(fs.open_root(self.directory, create=True))  # FileLock would create it readable for all
-            with FileLock(path + ".lock", timeout=0, mode=0o600):
-                with suppress(FileNotFoundError):
-                    if time.time() - os.stat(path).st_mtime < interval:
-                        return False
-                with fs.opened(fs.open_directory(self.directory)) as root:
-                    fs.replace_file(mark, b"", root, durable=False)
-                return True
-        except (Timeout, FileNotFoundError, FileExistsError):
-            # Another process acquires the lease now; or it has removed the directory, for which FileLock, which
-            # creates directories, may raise either of the other two.
+        if self._is_leased(mark, interval):
             return False
+        # Another process may have removed the directory: before it is opened, or afterwards.
+        with (
+            suppress(FileNotFoundError),
+            fs.opened(fs.open_root(self.directory, create=True)) as root,
+            fs.opened(fs.open_for_locking(mark + ".lock", root, create=True)) as lock,
+        ):
+            if not fs.try_lock(lock) or self._is_leased(mark, interval):
+                return False
+            fs.replace_file(mark, b"", root, durable=False)
+            self._acquired_leases[mark] = time.time()
+            return True
+        return False
+
+    def _is_leased(self, mark: str, interval: float) -> bool:
+        """Return whether the lease was acquired in the last *interval* seconds, by any process or by this one.
+
+        If the clocks of host and file system differ by more, each process at least respects its own leases.
+        """
+        moments = [self._acquired_leases.get(mark, 0.0)]
+        with suppress(OSError):
+            moments.append(os.stat(os.path.join(self.directory, mark)).st_mtime)
+        return any(clocks.is_recent(moment, interval, tolerance=0.0) for moment in moments)
 
     def free_space(self) -> int | None:
         """Return the bytes that an unprivileged process may still write to the pool's file system."""
         try:
-            numbers = os.statvfs(self.directory)
+            return free_space(self.directory)
         except FileNotFoundError:
             with fs.opened(fs.open_root(self.directory, create=True)) as root:
-                numbers = os.statvfs(root)
-        return numbers.f_bavail * numbers.f_frsize
+                return free_space(root)

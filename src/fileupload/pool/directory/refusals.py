@@ -6,12 +6,12 @@ at the same time, can leave a torn record. Its checksum then does not match, and
 
 from __future__ import annotations
 
-import errno
 import os
 from contextlib import suppress
 
 from fileupload.pool.base import Condition
 from fileupload.pool.directory import filesystem as fs
+from fileupload.pool.local_files import UNSUPPORTED, free_space
 from fileupload.pool.refusal_record import SLOT_SIZE, decode_refusal, encode_refusal, slot_of
 from fileupload.status import UploadStatus
 
@@ -82,8 +82,8 @@ class DirectoryRefusals:
         return fs.open_to_update(os.path.join(self._directory, REFUSALS))
 
     def _has_space(self) -> bool:
-        numbers = os.statvfs(self._directory)
-        return numbers.f_bavail * numbers.f_frsize - SLOTS * SLOT_SIZE >= self._reserve
+        space = free_space(self._directory)
+        return space is None or space - SLOTS * SLOT_SIZE >= self._reserve
 
     def _create(self) -> None:
         """Create the file with all its blocks allocated, so that a refusal on a full disk needs no new block.
@@ -96,13 +96,17 @@ class DirectoryRefusals:
         with fs.opened(fs.open_directory(self._directory)) as root:
             try:
                 with fs.opened(fs.create_file(temporary, root)) as fd:
-                    os.posix_fallocate(fd, 0, SLOTS * SLOT_SIZE)
+                    self._allocate(fd)
                 with suppress(FileExistsError):
-                    os.link(temporary, REFUSALS, src_dir_fd=root, dst_dir_fd=root, follow_symlinks=False)
-            except OSError as error:
-                if error.errno not in {errno.EPERM, errno.ENOTSUP}:
-                    raise
-                # A file system without hard links: if two processes rename at once, one refusal may be lost.
-                os.rename(temporary, REFUSALS, src_dir_fd=root, dst_dir_fd=root)
+                    fs.give_new_name(temporary, REFUSALS, root, self._directory)
             finally:
                 fs.remove(temporary, root)
+
+    @staticmethod
+    def _allocate(fd: int) -> None:
+        try:
+            os.posix_fallocate(fd, 0, SLOTS * SLOT_SIZE)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+            fs.write_all(fd, bytes(SLOTS * SLOT_SIZE))

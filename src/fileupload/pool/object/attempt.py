@@ -40,6 +40,7 @@ class ObjectAttempt(Attempt):
 
         :param files: the number of files that exist already.
         """
+        super().__init__()
         self.token = attempt_id_of(marker)
         self.marker = marker
         self.status = status
@@ -133,6 +134,8 @@ class ObjectAttempt(Attempt):
 
     def suspend(self, status: UploadStatus) -> None:
         """Store the bytes that do not fill a part, and publish that the attempt is suspended."""
+        if self.inherited:
+            raise Superseded
         self._heartbeats.end(self)  # even if the rest fails: this request ends here
         if self._writer is not None:
             self._writer.suspend()
@@ -151,6 +154,8 @@ class ObjectAttempt(Attempt):
 
     def finish(self, status: UploadStatus) -> None:
         """Write ``d``, the conditional write that decides."""
+        if self.inherited:
+            raise Superseded
         self._require_ownership()
         record = replace(status, attempt=self.token).to_stored()
         begun = time.monotonic()
@@ -171,6 +176,8 @@ class ObjectAttempt(Attempt):
 
     def fail(self, status: UploadStatus) -> None:
         """Remove the objects; leave *status* if the attempt still owns the bucket."""
+        if self.inherited:
+            return
         self._heartbeats.end(self)
         snapshot = self._bucket.snapshot()
         if snapshot.newest == self.marker and not snapshot.done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from typing import BinaryIO
@@ -12,6 +13,7 @@ from fileupload.pool.local_files import write_complete_file
 from fileupload.pool.object.bucket_store import ObjectBucketStore
 from fileupload.pool.object.direct import with_sent_parts
 from fileupload.pool.object.reader import open_object
+from fileupload.pool.object.snapshot import idle_time
 from fileupload.pool.object.store import CopiesToStore, ObjectStore
 from fileupload.status import State, UploadedFile, UploadStatus
 
@@ -28,6 +30,13 @@ class ObjectBucket(Bucket, CopiesToStore):
         """Return the current status of the upload."""
         status = with_sent_parts(self._bucket, self._bucket.status())
         return replace(status, identifier=self.identifier)
+
+    def idle(self, *, correct: bool = False) -> float:
+        """Return the seconds since something happened in the bucket."""
+        snapshot = self._bucket.snapshot()
+        if not snapshot.keys:
+            return math.inf
+        return idle_time(with_sent_parts(self._bucket, self._bucket.status_of(snapshot)), snapshot)
 
     def get_filename(self, index: int = 0) -> str | None:
         """Return None: a file in an object store has no path. Use ``open``, ``download_to`` or ``url``."""

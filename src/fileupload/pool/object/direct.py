@@ -35,13 +35,14 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 
+from fileupload import clocks
 from fileupload.errors import Incomplete, Superseded
 from fileupload.pool.direct import OBJECT_ACL, DirectFile
 from fileupload.pool.object.bucket_store import ObjectBucketStore
 from fileupload.pool.object.keys import data_prefix_of
 from fileupload.pool.object.multipart_writer import DEFAULT_PART_SIZE, ObjectWriter
 from fileupload.pool.parts import Form, Part, PartWriter, PresignedPut
-from fileupload.status import RUNNING, UploadStatus, timestamp
+from fileupload.status import RUNNING, UploadStatus, seconds_of, timestamp
 from fileupload.wsgi.headers import extended_filename
 
 _CHUNK = 1 << 20  # bytes
@@ -225,8 +226,11 @@ def with_sent_parts(bucket: ObjectBucketStore, status: UploadStatus) -> UploadSt
     if status.direct is None or status.state not in RUNNING:
         return status
     parts = ObjectDirect(bucket, status.attempt).parts()
-    moments = [status.updated or "", *(timestamp(time.time() - part.age) for part in parts)]
-    return replace(status, received=sum(part.size for part in parts), updated=max(moments) or None)
+    moments = [timestamp(time.time() - part.age) for part in parts]
+    # Otherwise a time that is far ahead would hide the times of the parts, which are by the clock of the store.
+    if status.updated and not (moments and clocks.is_far_ahead(seconds_of(status.updated))):
+        moments.append(status.updated)
+    return replace(status, received=sum(part.size for part in parts), updated=max(moments, default=None))
 
 
 def _etag_of(parts: Sequence[Part]) -> str:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
+from fileupload import clocks
 from fileupload.errors import AlreadyDone, Busy, NotResumable
 from fileupload.identifiers import is_id, new_key
 from fileupload.pool.base import Condition, Pool, is_stalled, matches
@@ -30,7 +31,7 @@ from fileupload.pool.object.index import ObjectIndex
 from fileupload.pool.object.keys import BUCKETS, attempt_id_of, bucket_id_of_file, data_prefix_of
 from fileupload.pool.object.presence import ObjectPresence, PresenceStore
 from fileupload.pool.object.refusals import ObjectRefusals
-from fileupload.pool.object.snapshot import BucketSnapshot
+from fileupload.pool.object.snapshot import idle_time
 from fileupload.pool.object.store import ObjectStore
 from fileupload.status import RUNNING, State, UploadStatus, seconds_of, timestamp
 
@@ -64,6 +65,9 @@ class ObjectPool(Pool):
         self._part_executor = ForkSafeExecutor(PART_UPLOAD_THREADS, "fileupload-part")
         self._heartbeats = HeartbeatThread()
         self._requested_leases: dict[str, str] = {}  # by name: the key that this process has tried to write last
+
+    def check(self) -> None:
+        """Do nothing: the store was checked when the pool was opened."""
 
     def signing_keys(self, held: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return the keys in ``.upload_key``; the first process that finds none writes *held* there, or a new one."""
@@ -150,7 +154,7 @@ class ObjectPool(Pool):
                 snapshot = store.snapshot()
                 seen = store.status_of(snapshot)
                 status = with_sent_parts(store, seen)
-                if snapshot.kept or _idle(status, snapshot) < older_than:
+                if snapshot.kept or idle_time(status, snapshot) < older_than:
                     continue
                 if status.running and not is_stalled(status, older_than):
                     continue
@@ -175,7 +179,7 @@ class ObjectPool(Pool):
         status = with_sent_parts(bucket, bucket.status())
         if status.state not in RUNNING or data_prefix_of(status.attempt) not in key:
             return False
-        return status.running or time.time() - seconds_of(status.updated or timestamp(0)) < older_than
+        return status.running or clocks.age_of(seconds_of(status.updated or timestamp(0))) < older_than
 
     def acquire_interval_lease(self, interval: float, name: str = "") -> bool:
         """Return True for the first caller in each interval of that length."""
@@ -195,12 +199,6 @@ class ObjectPool(Pool):
     def free_space(self) -> int | None:
         """Return None: an object store reports no limit."""
         return None
-
-
-def _idle(status: UploadStatus, snapshot: BucketSnapshot) -> float:
-    """Return the seconds since something happened in a bucket."""
-    moment = status.updated or status.started
-    return snapshot.age if moment is None else time.time() - seconds_of(moment)
 
 
 def _is_unchanged(seen: UploadStatus, now: UploadStatus) -> bool:

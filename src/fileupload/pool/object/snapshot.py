@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
+from fileupload import clocks
 from fileupload.pool.object.keys import CLEARING, DONE, KEPT, MARKERS, attempt_id_of, data_prefix_of
 from fileupload.pool.object.store import StoredObject
+from fileupload.status import UploadStatus, seconds_of
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,11 @@ class BucketSnapshot:
     def newest(self) -> str | None:
         """The marker of the attempt that owns the bucket."""
         return self.markers[-1] if self.markers else None
+
+
+def idle_time(status: UploadStatus, snapshot: BucketSnapshot) -> float:
+    """Return the seconds since something happened in a bucket, by its *status*, or by the clock of the store."""
+    moment = status.updated or status.started
+    if moment is None or clocks.is_far_ahead(seconds_of(moment)):
+        return snapshot.age
+    return clocks.age_of(seconds_of(moment))

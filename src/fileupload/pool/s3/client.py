@@ -53,6 +53,10 @@ def make_client(*, endpoint_url: str = "", region: str = "", key_id: str = "", s
     )
 
 
+_CLOCK_DIFFERS = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
+_CLOCK_HINT = "set the clock of this host, for example with NTP"
+
+
 @contextmanager
 def translate_errors(key: str) -> Iterator[None]:
     """Translate an exception of boto3, in a request for the object *key*, to OSError.
@@ -70,7 +74,8 @@ def translate_errors(key: str) -> Iterator[None]:
             raise FileNotFoundError(errno.ENOENT, "no such object", key) from None
         if code in _NOT_NEW or status == 412:
             raise FileExistsError(errno.EEXIST, "the condition does not hold", key) from None
-        raise OSError(errno.EIO, f"the object store answered {code}", key) from error
+        hint = f"; {_CLOCK_HINT}" if code in _CLOCK_DIFFERS else ""
+        raise OSError(errno.EIO, f"the object store answered {code}{hint}", key) from error
     except BotoCoreError as error:
         number = errno.EMFILE if _lacks_descriptors(error) else errno.EIO
         raise OSError(number, f"the object store cannot be reached ({type(error).__name__})", key) from error
@@ -109,8 +114,9 @@ def translate_startup_errors(setting: str, address: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
+        hint = f"; {_CLOCK_HINT}" if error.response.get("Error", {}).get("Code") in _CLOCK_DIFFERS else ""
         raise SettingError(
-            f"setting {setting!r} cannot be {address!r}: the object store answered {error_message(error)!r}"
+            f"setting {setting!r} cannot be {address!r}: the object store answered {error_message(error)!r}{hint}"
         ) from None
     except (BotoCoreError, OSError) as error:
         raise SettingError(f"setting {setting!r} cannot be {address!r}: {error}") from None

@@ -6,12 +6,14 @@ import os
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
+from botocore import auth
 
 from fileupload.deploy import make_pool
 from fileupload.errors import SettingError
@@ -39,6 +41,26 @@ def test_a_pool_that_cannot_be_used_stops_the_start(place: Place) -> None:
     assert "not-the-secret" not in str(told.value)
     with pytest.raises(SettingError, match="Could not connect"):
         make_pool(settings(place, s3_endpoint_url="http://no-such-host.invalid"))
+
+
+def test_a_clock_that_differs_from_that_of_the_store_stops_the_start(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that refuses requests of a wrong clock stops the start with its answer, and a hint to set the clock."""
+    real = auth.get_current_datetime
+    monkeypatch.setattr(auth, "get_current_datetime", lambda: real() + timedelta(hours=1))
+    with pytest.raises(SettingError, match=r"TooSkewed.*; set the clock of this host"):
+        make_pool(settings(place, pool=f"s3://{place.store.s3_bucket}"))
+
+
+def test_an_upload_with_a_clock_that_differs_from_that_of_the_store_names_the_clock(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of a request that a store refuses because of the clock says so, for the log."""
+    real = auth.get_current_datetime
+    monkeypatch.setattr(auth, "get_current_datetime", lambda: real() - timedelta(hours=1))
+    with pytest.raises(OSError, match=r"TooSkewed; set the clock of this host"):
+        list(place.store.list("any"))
 
 
 @pytest.mark.parametrize(
