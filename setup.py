@@ -58,6 +58,7 @@ setup(
         "WebOb >= 1.8.9",
         "PasteDeploy >= 3",
         "itsdangerous >= 2.1",
+        "filelock >= 3.20.1",
         "multipart >= 2",
     ],
     extras_require={

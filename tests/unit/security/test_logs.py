@@ -108,11 +108,12 @@ def test_names_do_not_reach_the_log(site: UploadSite, name: str, caplog: pytest.
 
 
 def test_the_address_of_a_client_does_not_forge_a_line(site: UploadSite, caplog: pytest.LogCaptureFixture) -> None:
-    """An address is quoted if it is more than one word: a proxy may pass on what its client wrote."""
+    """What is no address is left out: a server or a proxy may pass on what a client wrote."""
     with caplog.at_level(logging.DEBUG):
         site.put(b"x", REMOTE_ADDR="::1\r\n2026 ERROR size=9")
     (line,) = (record.getMessage() for record in caplog.records)
-    assert 'client="::1\\r\\n2026 ERROR size=9"' in line
+    assert "ERROR" not in line
+    assert "client=" not in line
     assert line.isprintable()
 
 

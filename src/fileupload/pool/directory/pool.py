@@ -19,6 +19,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 
+from filelock import FileLock, Timeout
+
 from fileupload import clocks
 from fileupload.errors import AlreadyDone, NotResumable, SettingError
 from fileupload.identifiers import is_id, new_key
@@ -213,18 +215,20 @@ class DirectoryPool(Pool):
         mark = f"{_LEASE}-{name}" if name else _LEASE
         if self._is_leased(mark, interval):
             return False
-        # Another process may have removed the directory: before it is opened, or afterwards.
-        with (
-            suppress(FileNotFoundError),
-            fs.opened(fs.open_root(self.directory, create=True)) as root,
-            fs.opened(fs.open_for_locking(mark + ".lock", root, create=True)) as lock,
-        ):
-            if not fs.try_lock(lock) or self._is_leased(mark, interval):
-                return False
-            fs.replace_file(mark, b"", root, durable=False)
-            self._acquired_leases[mark] = time.time()
-            return True
-        return False
+        try:
+            os.close(fs.open_root(self.directory, create=True))  # FileLock would create it readable for all
+            # A lock that a child inherits by a fork at this moment is released explicitly for both.
+            with FileLock(os.path.join(self.directory, mark + ".lock"), timeout=0, mode=0o600):
+                if self._is_leased(mark, interval):
+                    return False
+                with fs.opened(fs.open_directory(self.directory)) as root:
+                    fs.replace_file(mark, b"", root, durable=False)
+                self._acquired_leases[mark] = time.time()
+                return True
+        except (Timeout, FileNotFoundError, FileExistsError):
+            # Another process acquires the lease now; or it has removed the directory, for which FileLock, which
+            # creates directories, may raise either of the other two.
+            return False
 
     def _is_leased(self, mark: str, interval: float) -> bool:
         """Return whether the lease was acquired in the last *interval* seconds, by any process or by this one.
