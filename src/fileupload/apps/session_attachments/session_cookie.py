@@ -58,8 +58,9 @@ class SessionCookieSigner:
 
     def is_due(self, signed: float) -> bool:
         """Return whether a cookie that was *signed* at that moment is to be signed anew."""
-        age = self.settings.session_age
-        return age > 0 and (clocks.age_of(signed) >= age / 3 or clocks.is_far_ahead(signed))
+        if self.max_age is None:
+            return False
+        return clocks.age_of(signed) >= self.max_age / 3 or clocks.is_far_ahead(signed)
 
 
 def _make_signer(keys: list[bytes]) -> TimestampSigner:
