@@ -190,7 +190,7 @@ def _add_pool(commands_: Any) -> None:
 
 def _add_records(commands_: Any) -> None:
     commands_ = _add_group(
-        commands_, "records", "upload, download and garbage-collect the files of records",
+        commands_, "records", "upload, download, import and garbage-collect the files of records",
         "fileupload records upload --help",
     )  # fmt: skip
     there = "--server http://127.0.0.1:8888/v1 --bucket blog --collection pictures"
@@ -214,6 +214,34 @@ def _add_records(commands_: Any) -> None:
         "--folder", default=".", metavar="DIR", help="target directory (default: the current directory)"
     )
     _add_gc(commands_)
+    _add_import(commands_)
+
+
+def _add_import(commands_: Any) -> None:
+    command = _add(
+        commands_, "import", _command("record_commands", "import_files"),
+        "enter files that kinto-attachment has stored into the ledger of their records; nothing is moved or removed",
+        "fileupload records import kinto.ini --server http://127.0.0.1:8888/v1 --dry-run",
+    )  # fmt: skip
+    _add_filter(command)
+    _add_server(command)
+    command.add_argument(
+        "--base-url", action="append", default=[], metavar="URL",
+        help="URL prefix of the locations in the records, if it is not base_url; may be repeated",
+    )  # fmt: skip
+    command.add_argument(
+        "--verify", action="store_true", help="read each file, and compare its SHA-256, not only its size"
+    )
+    command.add_argument("--dry-run", action="store_true", help="only report what would be imported")
+
+
+def _add_filter(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "config",
+        nargs="?",
+        metavar="PASTE_INI",
+        help="Paste file with the filter; --set overrides its settings",
+    )
 
 
 def _add_gc(commands_: Any) -> None:
@@ -222,12 +250,7 @@ def _add_gc(commands_: Any) -> None:
         "remove the files that no record refers to (garbage collection)",
         "fileupload records gc kinto.ini --server http://127.0.0.1:8888/v1 --dry-run",
     )  # fmt: skip
-    command.add_argument(
-        "config",
-        nargs="?",
-        metavar="PASTE_INI",
-        help="Paste file with the filter; --set overrides its settings",
-    )
+    _add_filter(command)
     _add_server(command)
     command.add_argument(
         "--older-than", type=_type_of(parse_days), default=3600.0, metavar="TIME",
