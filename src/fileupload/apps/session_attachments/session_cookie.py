@@ -81,6 +81,14 @@ class SessionCookie:
             self._session = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()[:40]
         return self._session
 
+    def begin(self) -> None:
+        """Begin a session, unless the client has sent a cookie of that name.
+
+        An invalid one may be that of another application on this host, at another port: a page must not replace it.
+        """
+        if not any(True for _ in self._cookies()):
+            self.session()
+
     def headers(self) -> list[tuple[str, str]]:
         """Return the header that sets the cookie, if the session was used, and is new or its cookie due for renewal."""
         if not self._to_be_set:
