@@ -1,6 +1,6 @@
 """Command line of fileupload: the parser of its options, and the output of answers and errors.
 
-The commands themselves are in ``commands``, ``pool_commands`` and ``record_commands``.
+The commands themselves are in ``commands``, ``purge_commands``, ``pool_commands`` and ``record_commands``.
 """
 
 from __future__ import annotations
@@ -110,10 +110,24 @@ def _parser() -> argparse.ArgumentParser:
         "fileupload clear IDENTIFIER",
     )
     command.add_argument("identifier", help="the identifier, or the id that `ls` shows")
-    command = _add(
-        commands_, "purge", _command("commands", "purge"), "remove uploads without recent activity",
+    _add_purge(
+        commands_, "purge", "remove the uploads of all applications without recent activity",
         "fileupload purge --older-than 3 --dry-run",
     )  # fmt: skip
+    _add_pool(commands_)
+    _add_records(commands_)
+    attachments = _add_group(
+        commands_, "attachments", "remove outdated session attachments", "fileupload attachments purge --help"
+    )
+    _add_purge(
+        attachments, "purge_attachments", "remove outdated session attachments, and no other upload of the pool",
+        "fileupload attachments purge --older-than 3 --dry-run",
+    )  # fmt: skip
+    return parser
+
+
+def _add_purge(commands_: Any, function: str, text: str, example: str) -> None:
+    command = _add(commands_, "purge", _command("purge_commands", function), text, example)
     command.add_argument(
         "--older-than",
         required=True,
@@ -122,9 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         help="age in days, or a time such as 36h or 90m",
     )
     command.add_argument("--dry-run", action="store_true", help="only report what would be removed")
-    _add_pool(commands_)
-    _add_records(commands_)
-    return parser
+    command.add_argument("--yes", action="store_true", help="do not ask; without a terminal, the command never asks")
 
 
 def _add_serve(commands_: Any) -> None:
