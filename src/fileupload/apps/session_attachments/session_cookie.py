@@ -59,7 +59,7 @@ def _make_signer(keys: list[bytes]) -> TimestampSigner:
 class SessionCookie:
     """The session cookie of one request.
 
-    A session is created when the request first uses it: a client that never uses attachments gets no cookie.
+    A session is created when the request first uses it, or with a page of the app (see ``session_pages``).
     """
 
     def __init__(self, signer: SessionCookieSigner, environ: WSGIEnvironment) -> None:
