@@ -118,9 +118,12 @@ def admin_id() -> str:
 
 
 @contextmanager
-def running_site(folder: Path) -> Iterator[KintoSite]:
-    """Run Kinto in *folder*, in a separate process."""
-    (folder / "site.ini").write_text(CONFIG.format(secret=SECRET, admin=admin_id()))
+def running_site(folder: Path, *, more: str = "") -> Iterator[KintoSite]:
+    """Run Kinto in *folder*, in a separate process.
+
+    :param more: further directives of Kinto's section.
+    """
+    (folder / "site.ini").write_text(CONFIG.format(secret=SECRET, admin=admin_id()) + more)
     (folder / "bypass.py").write_text(BYPASS)
     log = folder / "log"
     command = [sys.executable, "-m", "fileupload", "serve", "--workers", "1", "--port", "0", "site.ini"]

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 
 LIMITS = (
-    f"At most {settings.ATTACHMENTS_MAX_BUNDLE_FILES} files, of {settings.ATTACHMENTS_MAX_SIZE} MB each "
+    f"At most {settings.ATTACHMENTS_MAX_BUNDLE_FILES} files, of {settings.ATTACHMENTS_MAX_FILE_SIZE} MB each "
     f"and {settings.ATTACHMENTS_MAX_BUNDLE_SIZE} MB together."
 )
 PAST_LIMITS = "These are too many, or too large. Choose fewer, or smaller ones."
@@ -27,7 +27,7 @@ class FilesField(forms.FileField):
 
     def clean(self, data: Any, initial: Any = None) -> list[Any]:
         files = [super(FilesField, self).clean(file, initial) for file in data or ()]
-        if any(file.size > settings.ATTACHMENTS_MAX_SIZE << 20 for file in files):
+        if any(file.size > settings.ATTACHMENTS_MAX_FILE_SIZE << 20 for file in files):
             raise ValidationError(PAST_LIMITS)
         return files
 

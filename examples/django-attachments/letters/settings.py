@@ -19,7 +19,7 @@ ALLOWED_HOSTS = os.environ.get("DJANGO_ALLOWED_HOSTS", "127.0.0.1 localhost").sp
 # Settings of the attachments, which wsgi.py puts in front of Django. Sizes are in megabytes.
 ATTACHMENTS_PATH = "/attachments"
 ATTACHMENTS_POOL = DATA / "pool"
-ATTACHMENTS_MAX_SIZE = 10
+ATTACHMENTS_MAX_FILE_SIZE = 10
 ATTACHMENTS_MAX_BUNDLE_SIZE = 20
 ATTACHMENTS_MAX_BUNDLE_FILES = 20
 
@@ -37,11 +37,18 @@ else:
 DEFAULT_FROM_EMAIL = "letters@example.com"
 LETTERS_TO = "office@example.com"
 
-INSTALLED_APPS = ["letters"]
+# The attachments belong to the session of Django, and end with it. Sessions in files need no database.
+SESSION_ENGINE = "django.contrib.sessions.backends.file"
+SESSION_FILE_PATH = DATA / "sessions"
+SESSION_FILE_PATH.mkdir(mode=0o700, exist_ok=True)
+
+INSTALLED_APPS = ["django.contrib.sessions", "letters"]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "letters.policy.content_security_policy",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "fileupload.apps.session_attachments.django.middleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",

@@ -26,7 +26,7 @@ def letter(request: HttpRequest) -> HttpResponse:
     form = LetterForm(request.POST, request.FILES) if request.method == "POST" else LetterForm()
     if "bundle" in form.errors:
         return HttpResponseBadRequest("The letter does not say where its attachments are. Open its page anew.")
-    # Creates the session cookie with the first page, before several files are attached at the same time.
+    # The session begins with the page, before several files are attached at the same time.
     bundle = request.META["fileupload.attachments"].bundle(form["bundle"].value())
     if getattr(request, "passes_limits", False) and "files" not in form.errors:
         form.add_error("files", PAST_LIMITS)

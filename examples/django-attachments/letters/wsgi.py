@@ -13,7 +13,8 @@ application = SessionAttachments(
     get_wsgi_application(),
     path=settings.ATTACHMENTS_PATH,
     directory=settings.ATTACHMENTS_POOL,
-    max_size=settings.ATTACHMENTS_MAX_SIZE,
+    session="fileupload.apps.session_attachments.django:session",
+    max_file_size=settings.ATTACHMENTS_MAX_FILE_SIZE,
     max_bundle_size=settings.ATTACHMENTS_MAX_BUNDLE_SIZE,
     max_bundle_files=settings.ATTACHMENTS_MAX_BUNDLE_FILES,
 )

@@ -1,4 +1,4 @@
-"""Commands of the command line: serve, key, identifier, status, ls, clear and purge."""
+"""Commands of the command line: serve, key, identifier, status, ls and clear."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 from wsgiref.types import WSGIApplication
 
-from fileupload.apps.session_attachments.bundles import remove_outdated
 from fileupload.cli.answer import Answer, CommandError
 from fileupload.deploy import make_manager, make_server_app
 from fileupload.errors import SettingError
@@ -62,7 +61,7 @@ def key(options: argparse.Namespace) -> Answer:
 
 def identifier(options: argparse.Namespace) -> Answer:
     """Create identifiers."""
-    manager = _manager(options)
+    manager = open_manager(options)
     try:
         made = [
             manager.create_identifier(
@@ -77,7 +76,7 @@ def identifier(options: argparse.Namespace) -> Answer:
 
 def status(options: argparse.Namespace) -> Answer:
     """Show the status of an upload."""
-    manager = _manager(options)
+    manager = open_manager(options)
     bucket = _find(manager, options.identifier)
     found = bucket.get_status()
     return Answer(found.to_json(), _describe(found))
@@ -85,7 +84,7 @@ def status(options: argparse.Namespace) -> Answer:
 
 def ls(options: argparse.Namespace) -> Answer:
     """List the uploads of the pool."""
-    rows = [(bucket.id, bucket.get_status()) for bucket in _manager(options).pool.buckets()]
+    rows = [(bucket.id, bucket.get_status()) for bucket in open_manager(options).pool.buckets()]
     data = [{**found.to_json(), "identifier": None, "id": bucket_id} for bucket_id, found in rows]
     for row in data:
         del row["identifier"]
@@ -98,19 +97,8 @@ def ls(options: argparse.Namespace) -> Answer:
 
 def clear(options: argparse.Namespace) -> Answer:
     """Remove an upload."""
-    bucket = _find(_manager(options), options.identifier)
+    bucket = _find(open_manager(options), options.identifier)
     return Answer({"cleared": bucket.clear_upload()}, "The upload is removed.")
-
-
-def purge(options: argparse.Namespace) -> Answer:
-    """Remove outdated uploads; of attachments, the entries of the index too."""
-    pool = _manager(options).pool
-    found = [*remove_outdated(pool, options.older_than, dry_run=options.dry_run)]
-    found += [bucket.id for bucket in pool.purge(options.older_than, dry_run=options.dry_run)]
-    removed = list(dict.fromkeys(found))
-    verb = "would be removed" if options.dry_run else "removed"
-    lines = [*removed, f"{len(removed)} upload{'' if len(removed) == 1 else 's'} {verb}."]
-    return Answer({"removed": removed, "dry-run": options.dry_run}, "\n".join(lines))
 
 
 def settings_of(options: argparse.Namespace, *, max_size: str | None = None) -> Settings:
@@ -133,7 +121,11 @@ def settings_of(options: argparse.Namespace, *, max_size: str | None = None) -> 
     return Settings.parse(values)
 
 
-def _manager(options: argparse.Namespace) -> UploadManager:
+def open_manager(options: argparse.Namespace) -> UploadManager:
+    """Return the upload manager of an existing pool.
+
+    :raises SettingError: there is no such pool, or a setting is invalid.
+    """
     settings = settings_of(options)
     if settings.directory and not os.path.isdir(settings.directory):
         raise SettingError(f"there is no pool in {settings.directory!r}; name it with --directory")

@@ -1,6 +1,6 @@
 """Command line of fileupload: the parser of its options, and the output of answers and errors.
 
-The commands themselves are in ``commands``, ``pool_commands`` and ``record_commands``.
+The commands themselves are in ``commands``, ``purge_commands``, ``pool_commands`` and ``record_commands``.
 """
 
 from __future__ import annotations
@@ -110,10 +110,24 @@ def _parser() -> argparse.ArgumentParser:
         "fileupload clear IDENTIFIER",
     )
     command.add_argument("identifier", help="the identifier, or the id that `ls` shows")
-    command = _add(
-        commands_, "purge", _command("commands", "purge"), "remove uploads without recent activity",
+    _add_purge(
+        commands_, "purge", "remove the uploads of all applications without recent activity",
         "fileupload purge --older-than 3 --dry-run",
     )  # fmt: skip
+    _add_pool(commands_)
+    _add_records(commands_)
+    attachments = _add_group(
+        commands_, "attachments", "remove outdated session attachments", "fileupload attachments purge --help"
+    )
+    _add_purge(
+        attachments, "purge_attachments", "remove outdated session attachments, and no other upload of the pool",
+        "fileupload attachments purge --older-than 3 --dry-run",
+    )  # fmt: skip
+    return parser
+
+
+def _add_purge(commands_: Any, function: str, text: str, example: str) -> None:
+    command = _add(commands_, "purge", _command("purge_commands", function), text, example)
     command.add_argument(
         "--older-than",
         required=True,
@@ -122,9 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         help="age in days, or a time such as 36h or 90m",
     )
     command.add_argument("--dry-run", action="store_true", help="only report what would be removed")
-    _add_pool(commands_)
-    _add_records(commands_)
-    return parser
+    command.add_argument("--yes", action="store_true", help="do not ask; without a terminal, the command never asks")
 
 
 def _add_serve(commands_: Any) -> None:
@@ -194,7 +206,7 @@ def _add_pool(commands_: Any) -> None:
 
 def _add_records(commands_: Any) -> None:
     commands_ = _add_group(
-        commands_, "records", "upload, download and garbage-collect the files of records",
+        commands_, "records", "upload, download, import and garbage-collect the files of records",
         "fileupload records upload --help",
     )  # fmt: skip
     there = "--server http://127.0.0.1:8888/v1 --bucket blog --collection pictures"
@@ -218,6 +230,34 @@ def _add_records(commands_: Any) -> None:
         "--folder", default=".", metavar="DIR", help="target directory (default: the current directory)"
     )
     _add_gc(commands_)
+    _add_import(commands_)
+
+
+def _add_import(commands_: Any) -> None:
+    command = _add(
+        commands_, "import", _command("record_commands", "import_files"),
+        "enter files that kinto-attachment has stored into the ledger of their records; nothing is moved or removed",
+        "fileupload records import kinto.ini --server http://127.0.0.1:8888/v1 --dry-run",
+    )  # fmt: skip
+    _add_filter(command)
+    _add_server(command)
+    command.add_argument(
+        "--base-url", action="append", default=[], metavar="URL",
+        help="URL prefix of the locations in the records, if it is not base_url; may be repeated",
+    )  # fmt: skip
+    command.add_argument(
+        "--verify", action="store_true", help="read each file, and compare its SHA-256, not only its size"
+    )
+    command.add_argument("--dry-run", action="store_true", help="only report what would be imported")
+
+
+def _add_filter(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "config",
+        nargs="?",
+        metavar="PASTE_INI",
+        help="Paste file with the filter; --set overrides its settings",
+    )
 
 
 def _add_gc(commands_: Any) -> None:
@@ -226,12 +266,7 @@ def _add_gc(commands_: Any) -> None:
         "remove the files that no record refers to (garbage collection)",
         "fileupload records gc kinto.ini --server http://127.0.0.1:8888/v1 --dry-run",
     )  # fmt: skip
-    command.add_argument(
-        "config",
-        nargs="?",
-        metavar="PASTE_INI",
-        help="Paste file with the filter; --set overrides its settings",
-    )
+    _add_filter(command)
     _add_server(command)
     command.add_argument(
         "--older-than", type=_type_of(parse_days), default=3600.0, metavar="TIME",

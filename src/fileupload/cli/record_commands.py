@@ -1,16 +1,22 @@
-"""Commands for the files of records: records upload, records download and records gc."""
+"""Commands for the files of records: records upload, records download, records gc and records import."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from configparser import Error as ConfigError
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from fileupload.apps.record_attachments.file_import import (
+    ImportFinding,
+    ImportVerdict,
+    RecordImport,
+    RecordsUnreadable,
+)
 from fileupload.apps.record_attachments.garbage_collection import Finding, RecordGarbage, Verdict
 from fileupload.apps.record_attachments.public_storage import make_storage
 from fileupload.apps.record_attachments.settings import RecordSettings
@@ -65,6 +71,47 @@ def gc(options: argparse.Namespace) -> Answer:
     return _summarize_findings(list(collect(dry_run=options.dry_run).collect()), dry_run=options.dry_run)
 
 
+def import_files(options: argparse.Namespace) -> Answer:
+    """Enter files that kinto-attachment has stored into the ledger of their records."""
+    settings = _record_settings(options)
+    if not settings.base_path:
+        raise CommandError("set base_path to the directory, or s3://bucket/prefix, in which the files are")
+    if not settings.uses_kinto_api:
+        raise CommandError("records of Kinto only can be imported; setting 'api' is rest")
+    records = RecordImport(
+        make_storage(make_pool(settings), settings),
+        settings,
+        _find_server(options, settings).get_pages,
+        base_urls=tuple(options.base_url),
+        verify=options.verify,
+        dry_run=options.dry_run,
+    )
+    try:
+        findings = list(records.run())
+    except RecordsUnreadable as error:
+        raise CommandError(f"{error}; the --auth user must be permitted to read all records") from None
+    return _summarize_import(findings, dry_run=options.dry_run)
+
+
+def _summarize_import(findings: list[ImportFinding], *, dry_run: bool) -> Answer:
+    counts = Counter(finding.verdict for finding in findings)
+    imported = "would be imported" if dry_run else "imported"
+    texts = {**{verdict: verdict.value for verdict in ImportVerdict}, ImportVerdict.IMPORTED: imported}
+    shown = [finding for finding in findings if finding.verdict is not ImportVerdict.KNOWN]
+    lines = [_describe(finding, texts) for finding in shown]
+    lines.append(", ".join(f"{counts[verdict]} {texts[verdict]}" for verdict in ImportVerdict))
+    data = {
+        "files": [
+            {"record": each.record, "location": each.location, "verdict": each.verdict.value, "reason": each.reason}
+            for each in shown
+        ],
+        "summary": {verdict.value: counts[verdict] for verdict in ImportVerdict},
+        "dry-run": dry_run,
+    }
+    done = counts[ImportVerdict.IMPORTED] + counts[ImportVerdict.KNOWN]
+    return Answer(data, "\n".join(lines), failed=done < len(findings))
+
+
 def _require_a_record(findings: Iterable[Finding]) -> None:
     """Check that the server knows at least one of the records: otherwise it may be the wrong server.
 
@@ -103,7 +150,7 @@ def _summarize_outcomes(outcomes: list[Outcome], done: TransferResult) -> Answer
 
 
 def _record_settings(options: argparse.Namespace) -> RecordSettings:
-    """Return the settings of the filter whose files are collected.
+    """Return the settings of the filter whose files are collected or imported.
 
     :raises SettingError: they are invalid, or a directory that they name does not exist.
     """
@@ -112,7 +159,7 @@ def _record_settings(options: argparse.Namespace) -> RecordSettings:
         environ = os.environ.get("FILEUPLOAD_DIRECTORY")
         values["directory"] = options.directory or values.get("directory") or environ or "uploads"
     settings = RecordSettings.parse(values)
-    # make_pool would create a missing directory: garbage collection must not.
+    # make_pool would create a missing directory: these commands must not.
     if settings.directory and not os.path.isdir(settings.directory):
         raise SettingError(f"there is no pool in {settings.directory!r}; name it with --directory")
     if settings.base_path and not settings.is_in_store and not os.path.isdir(settings.base_path):
@@ -182,7 +229,7 @@ def _summarize_findings(findings: list[Finding], *, dry_run: bool) -> Answer:
     return Answer(data, "\n".join(lines), failed=counts[Verdict.UNKNOWN] > 0)
 
 
-def _describe(finding: Finding, texts: dict[Verdict, str]) -> str:
+def _describe(finding: Finding | ImportFinding, texts: Mapping[Any, str]) -> str:
     place = " ".join(filter(None, (finding.record, finding.location)))
     reason = f", {printable(finding.reason)}" if finding.reason else ""
     return f"{printable(place)}: {texts[finding.verdict]}{reason}"

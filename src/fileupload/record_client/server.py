@@ -1,10 +1,10 @@
-"""GET requests for records, over HTTP, with the standard library only."""
+"""GET requests for records and lists of records, over HTTP, with the standard library only."""
 
 from __future__ import annotations
 
 import base64
 import http.client
-from collections.abc import Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -57,16 +57,34 @@ class RecordServer:
         :param path: percent-encoded.
         :raises OSError: the server does not answer.
         """
+        status, body, _ = self._get(self._prefix + path)
+        return status, body
+
+    def get_pages(self, path: str) -> Iterator[tuple[int, Any]]:
+        """Yield status and JSON body of each page of the list at *path*, as Kinto's header Next-Page links them.
+
+        :param path: percent-encoded.
+        :raises OSError: the server does not answer.
+        """
+        target, seen = self._prefix + path, set[str]()
+        while target and target not in seen:
+            seen.add(target)
+            status, body, following = self._get(target)
+            yield status, body
+            # Only path and query are used: the server may know itself by another host than this client does.
+            parts = urlsplit(following)
+            target = f"{parts.path}?{parts.query}" if following else ""
+            if target and not target.startswith(self._prefix):
+                target = self._prefix + target
+
+    def _get(self, target: str) -> tuple[int, Any, str]:
+        """Return the status of the answer, its JSON body, and the header Next-Page."""
         secure = self._parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         with closing(kind(self._parts.hostname or "", self._parts.port, timeout=_TIMEOUT)) as connection:
             try:
-                return _get(connection, self._prefix + path, self._headers)
+                connection.request("GET", target, headers=self._headers)
+                response = connection.getresponse()
+                return response.status, parse_json_or_none(response.read()), response.getheader("Next-Page", "")
             except http.client.HTTPException as error:
                 raise OSError(f"the answer is not valid HTTP ({type(error).__name__})") from None
-
-
-def _get(connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str]) -> tuple[int, Any]:
-    connection.request("GET", path, headers=dict(headers))
-    response = connection.getresponse()
-    return response.status, parse_json_or_none(response.read())

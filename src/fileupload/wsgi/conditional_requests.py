@@ -7,6 +7,8 @@ more digits than Python converts; a date with an impossible year or zone. The RF
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from typing import Self
 from wsgiref.types import WSGIEnvironment
 
 from webob import Request, Response
@@ -14,8 +16,56 @@ from webob import Request, Response
 _RANGE = re.compile(r"([0-9]{0,19})-([0-9]{0,19})", re.ASCII)
 _TAG = r'"[\x21\x23-\x7e\x80-\xff]*"'  # RFC 9110, 8.8.3
 _STRONG_TAG = re.compile(_TAG)
+_ANY_TAG = re.compile(rf"W/{_TAG}|({_TAG})")
 _TAGS = re.compile(rf"\*|(?:W/)?{_TAG}(?:[ \t]*,[ \t]*(?:W/)?{_TAG})*")
-_MAX_TAGS = 8192  # characters; a longer list of entity tags is ignored
+_MAX_TAGS = 8192  # characters; a longer list of entity tags is ignored, or refused in requests that change something
+
+
+@dataclass(frozen=True)
+class Preconditions:
+    """The conditions of a request that changes a resource (RFC 9110, 13.1.1 and 13.1.2).
+
+    Conditions on dates are not evaluated, as in :func:`answer_conditions`.
+
+    :ivar if_match: the header If-Match, or an empty text.
+    :ivar if_none_match: the header If-None-Match, or an empty text.
+    """
+
+    if_match: str = ""
+    if_none_match: str = ""
+
+    @classmethod
+    def of(cls, environ: WSGIEnvironment) -> Self:
+        """Return the conditions of a request.
+
+        :raises ValueError: a header is malformed. To ignore it, as for a GET, could overwrite what it protects.
+        """
+        conditions = cls(environ.get("HTTP_IF_MATCH", "").strip(), environ.get("HTTP_IF_NONE_MATCH", "").strip())
+        for name, value in (("If-Match", conditions.if_match), ("If-None-Match", conditions.if_none_match)):
+            if value and (len(value) > _MAX_TAGS or not _TAGS.fullmatch(value)):
+                raise ValueError(f"{name} must be *, or entity tags in quotes")
+        return conditions
+
+    def __bool__(self) -> bool:
+        return bool(self.if_match or self.if_none_match)
+
+    def hold(self, etag: str | None) -> bool:
+        """Return whether the conditions hold for a resource.
+
+        :param etag: its strong entity tag without quotes, empty if it has none; None if the resource does not exist.
+        """
+        if self.if_match == "*" and etag is None:
+            return False
+        # If-Match compares strongly, so that weak tags never match; If-None-Match compares weakly (8.8.3.2).
+        if self.if_match not in {"", "*"} and not (etag and f'"{etag}"' in _strong_tags(self.if_match)):
+            return False
+        if self.if_none_match == "*":
+            return etag is None
+        return not (etag and f'"{etag}"' in _STRONG_TAG.findall(self.if_none_match))
+
+
+def _strong_tags(tags: str) -> list[str]:
+    return [tag[1] for tag in _ANY_TAG.finditer(tags) if tag[1]]
 
 
 def answer_conditions(environ: WSGIEnvironment, response: Response) -> Response:

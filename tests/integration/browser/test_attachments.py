@@ -170,3 +170,27 @@ def test_the_page_of_a_trusted_origin(serve: Serve, open_page: OpenPage) -> None
     assert (status, [each["name"] for each in sent]) == (200, ["friend.txt"])
     page.goto(base)
     assert names(page, base) == ["script ü.txt", "friend.txt"]
+
+
+# Sends several files at the same time, each in a request of its own, and then requests the list.
+SEND_TOGETHER = """async address => {
+    const send = (number) => fetch(`${address}${number}.txt/`, {method: 'PUT', body: String(number)});
+    const answers = await Promise.all([...Array(6).keys()].map(send));
+    const listed = await (await fetch(address)).json();
+    return [answers.map(answer => answer.status), listed.map(({name}) => name).sort()];
+}"""
+TOGETHER = [[200] * 6, [f"{number}.txt" for number in range(6)]]
+
+
+def test_the_first_uploads_of_a_page_end_in_one_session(serve: Serve, open_page: OpenPage) -> None:
+    """The page has set the cookie, so that uploads at the same time, the first ones of a browser, share a session."""
+    base = serve()
+    assert open_page(base).evaluate(SEND_TOGETHER, f"{base}/attachments/letter/") == TOGETHER
+
+
+def test_a_page_from_a_cache_begins_the_session_itself(serve: Serve, open_page: OpenPage) -> None:
+    """A page that has not set the cookie requests the list first, as documented; without that, files are lost."""
+    base = serve(session_pages=False)
+    page = open_page(base)
+    page.evaluate("address => fetch(address)", f"{base}/attachments/letter/")
+    assert page.evaluate(SEND_TOGETHER, f"{base}/attachments/letter/") == TOGETHER

@@ -310,7 +310,7 @@ def test_too_large_a_file_shows_the_sentence_of_the_server(scene: Scene) -> None
     page = scene.tab(scene.person())
     largest = payload("largest.bin", 10 * MEGABYTE)
     choose(page, too_large(scene.folder), on_disk(scene.folder, largest))
-    expect(row(page, "larger.bin").locator(".problem")).to_have_text("At most 10 MB can be sent here.")
+    expect(row(page, "larger.bin").locator(".problem")).to_have_text("A file of at most 10 MB can be sent here.")
     expect(row(page, "largest.bin")).to_have_attribute("data-state", "attached")
     scene.expect_fault(page, TOO_LARGE)
 
@@ -366,7 +366,7 @@ def test_a_letter_is_not_sent_without_a_file_that_was_to_come(scene: Scene) -> N
     page.get_by_role("button", name="Send").click()
     expect_news(page, "The letter will be sent when all files are attached.")
     speed_up()
-    expect_news(page, "larger.bin is not attached. At most 10 MB can be sent here. The letter is not sent.")
+    expect_news(page, "larger.bin is not attached. A file of at most 10 MB can be sent here. The letter is not sent.")
     scene.expect_fault(page, TOO_LARGE)
     expect_names(page, "slow.bin")
     assert mails(scene.site) == []

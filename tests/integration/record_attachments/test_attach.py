@@ -120,16 +120,37 @@ def test_the_default_bucket_is_that_of_the_user(kinto: Kinto) -> None:
 
 
 def test_an_attachment_is_taken_off(kinto: Kinto) -> None:
-    """DELETE removes the file and the attribute, leaves the other attributes, and may be repeated."""
+    """DELETE removes the file, sets the attribute to null, leaves the other attributes, and may be repeated."""
     location = kinto.attached(data='{"family": "sans"}')["location"]
     for _ in range(2):
         answer = kinto.request("DELETE", f"{RECORD}/attachment")
         assert (answer.status_code, answer.content) == (204, b"")
     data = kinto.get(RECORD)["data"]
-    assert "attachment" not in data
-    assert data["family"] == "sans"
+    # Clients of kinto-attachment read data["attachment"] is None.
+    assert (data["attachment"], data["family"]) == (None, "sans")
     assert kinto.left() == set()
     assert kinto.fetch(location).status_code == 404
+
+
+def test_an_attachment_that_the_schema_requires_to_be_an_object_is_removed(kinto: Kinto) -> None:
+    """If the schema of the collection allows no null, the attribute is removed instead."""
+    schema = {"type": "object", "properties": {"attachment": {"type": "object"}}}
+    assert kinto.request("PATCH", RECORD.rpartition("/records/")[0], json={"data": {"schema": schema}}).ok
+    kinto.attached()
+    assert kinto.request("DELETE", f"{RECORD}/attachment").status_code == 204
+    assert "attachment" not in kinto.get(RECORD)["data"]
+    assert kinto.left() == set()
+
+
+def test_a_record_without_its_attachment_is_changed_and_attached_to(kinto: Kinto) -> None:
+    """A record whose attribute is null may be read, changed and written back, and gets another file."""
+    kinto.attached()
+    assert kinto.request("DELETE", f"{RECORD}/attachment").status_code == 204
+    data = {**kinto.get(RECORD)["data"], "family": "serif"}
+    assert data["attachment"] is None
+    assert kinto.request("PUT", RECORD, json={"data": data}).status_code == 200
+    assert kinto.attach(RECORD, ("b.txt", b"b")).status_code == 200
+    assert kinto.contents() == [b"b"]
 
 
 def test_an_attachment_of_no_record_cannot_be_taken_off(kinto: Kinto) -> None:

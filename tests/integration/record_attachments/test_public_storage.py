@@ -140,6 +140,7 @@ def test_the_store_knows_how_to_serve_a_file(site: PublicStorageSite) -> None:
     """The object has the media type, and a Content-Disposition that shows safe types and saves all others by name."""
     head = site.head(site.attach(b"picture", "ä.png"))
     assert head["ContentType"] == "image/png"
+    assert "CacheControl" not in head
     assert head["ContentDisposition"] == "inline; filename=\"_.png\"; filename*=UTF-8''%C3%A4.png"
     head = site.head(site.attach(b"<script>", "a.svg"))
     assert head["ContentType"] == "image/svg+xml"
@@ -412,3 +413,18 @@ def test_an_acl_lets_anyone_read(make_site: Callable[..., PublicStorageSite]) ->
         assert answer.headers["Content-Type"] == "image/png"
         assert answer.headers["Content-Disposition"].startswith('inline; filename="a.png"')
     assert requests.get(make_site().attach(b"content"), timeout=PATIENCE).status_code == 403
+
+
+@on_ceph_too
+@pytest.mark.parametrize("size", [5, DEFAULT_PART_SIZE + 1], ids=["at once", "in parts"])
+def test_an_object_has_the_cache_control_of_the_settings(
+    make_site: Callable[..., PublicStorageSite], size: int
+) -> None:
+    """The header is stored with each object, so that the store and any CDN send it."""
+    site = make_site(cache_control="public, max-age=31536000, immutable")
+    location = site.attach(b"x" * size)
+    assert site.head(location)["CacheControl"] == "public, max-age=31536000, immutable"
+    answer = requests.get(location, timeout=PATIENCE, stream=True)
+    if answer.status_code == 200:  # Swift ignores the ACL
+        assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    answer.close()

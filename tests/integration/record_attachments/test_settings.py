@@ -19,6 +19,8 @@ SETTINGS: dict[str, Any] = {
     "resources.named.randomize": "false",
     "resources.pattern.randomize": "false",
     "resources.pattern.filename_pattern": "{rid}_{datetime}_{filename}",
+    "resources.prefixed.filename_pattern": "{rid}_{filename}",
+    "cache_control": "public, max-age=3600",
     "resources.any.extensions": "any",
     "resources.more.extensions": "images+video+ftl",
     "resources.flat.folder": "",
@@ -106,7 +108,7 @@ def test_two_files_of_a_name_get_two_locations(server: Kinto) -> None:
 def test_a_name_is_made_by_a_pattern(server: Kinto) -> None:
     """The pattern may hold the record's id, the time, and the name."""
     found = location(server, "pattern", ("my report.pdf", b"x"))
-    assert re.fullmatch(r"pattern/fonts/logo_\d{8}T\d{6}_my_report\.pdf", found)
+    assert re.fullmatch(r"pattern/fonts/logo_\d{14}_my_report\.pdf", found)
 
 
 @pytest.mark.parametrize(
@@ -145,3 +147,18 @@ def test_types_are_set_by_extension(server: Kinto) -> None:
     """A media type of the settings overrides that of the client; that of a bucket overrides the general one."""
     assert attach(server, "fennec", ("kinto.txt", b"x", "text/plain")).json()["mimetype"] == "text/vnd.graphviz"
     assert attach(server, "typed", ("kinto.TXT", b"x")).json()["mimetype"] == "text/x-typed"
+
+
+def test_a_random_name_is_made_by_a_pattern_too(server: Kinto) -> None:
+    """With randomize, the pattern holds as well: its {filename} is the random name."""
+    found = location(server, "prefixed", ("my report.pdf", b"x"))
+    assert re.fullmatch(r"prefixed/fonts/logo_[0-9a-f-]{36}\.pdf", found)
+
+
+def test_files_are_served_with_the_cache_control_of_the_settings(server: Kinto) -> None:
+    """The header is that of the setting, also in the answer that a file is unchanged."""
+    url = attach(server, "large", ("a.jpg", b"x")).json()["location"]
+    answer = server.fetch(url)
+    assert answer.headers["Cache-Control"] == "public, max-age=3600"
+    unchanged = server.request("GET", url.removeprefix(server.url), headers={"If-None-Match": answer.headers["ETag"]})
+    assert (unchanged.status_code, unchanged.headers["Cache-Control"]) == (304, "public, max-age=3600")

@@ -89,7 +89,7 @@ def put_public(site: KintoSite, tmp_path: Path, run: CommandLine, place: Names) 
     return put
 
 
-@pytest.mark.parametrize("command", ["", "upload", "download", "gc"])
+@pytest.mark.parametrize("command", ["", "upload", "download", "gc", "import"])
 def test_each_command_explains_itself(run: CommandLine, command: str) -> None:
     """--help describes the command, and shows an example."""
     done = run(*command.split(), "--help")

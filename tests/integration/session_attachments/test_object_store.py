@@ -47,6 +47,19 @@ def test_a_session_in_a_store(store: S3Store, place: dict[str, Any]) -> None:
     assert left_over(store, place) == []
 
 
+def test_conditions_in_a_store(store: S3Store, place: dict[str, Any]) -> None:
+    """Conditional requests are refused with 412 in an object store too, and leave nothing."""
+    client = webtest.TestApp(SessionAttachments(None, **place))
+    tag = client.put("/attachments/b/a.txt/", b"one").headers["ETag"]
+    assert client.put("/attachments/b/a.txt/", b"two", headers={"If-Match": tag}).status_int == 200
+    for headers in ({"If-Match": tag}, {"If-None-Match": "*"}):
+        assert client.put("/attachments/b/a.txt/", b"lost", headers=headers, expect_errors=True).status_int == 412
+    assert client.delete("/attachments/b/a.txt/", headers={"If-Match": tag}, expect_errors=True).status_int == 412
+    assert client.get("/attachments/b/a.txt/").body == b"two"
+    assert client.delete("/attachments/b/a.txt/", headers={"If-Match": "*"}).json == [True]
+    assert left_over(store, place) == []
+
+
 def test_a_record_in_a_store(store: S3Store, place: dict[str, Any]) -> None:
     """The file of a record is attached, served in byte ranges, replaced, and removed with its record."""
     settings = {"record_url": "/api/{kind}/{id}", "base_url": "/files/", "serve_files": True, "folder": "{kind}"}

@@ -134,9 +134,12 @@ class KintoApi(ApiAdapter):
         return None if answer.status_code == http.HTTPStatus.PRECONDITION_FAILED else answer
 
     def detach(self, client: AppClient, record: RecordAddress) -> Response:
-        """Merge a null, which removes the attribute (RFC 7396)."""
+        """Set the attribute to null, as kinto-attachment does; remove it if the collection's schema allows no null."""
         body = {"data": {FIELD: None}}
-        merge = {"Content-Type": "application/merge-patch+json"}
+        answer = client.request("PATCH", record.path, body, conditional=True)
+        if answer.status_code != http.HTTPStatus.BAD_REQUEST:
+            return answer
+        merge = {"Content-Type": "application/merge-patch+json"}  # here a null removes the attribute (RFC 7396)
         return client.request("PATCH", record.path, body, conditional=True, headers=merge)
 
     def problem(self, error: UploadError, environ: WSGIEnvironment) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -26,6 +27,8 @@ from fileupload.manager import UploadManager
 from fileupload.wsgi.pipeline import Answer, PassThrough, Pipeline, Resource
 from fileupload.wsgi.request import Request
 
+log = logging.getLogger("fileupload")
+
 
 class RecordAttachments:
     """Attaches files to the records of a REST app, and removes the files that no record refers to any more.
@@ -44,6 +47,8 @@ class RecordAttachments:
         :raises SettingError: a setting is unknown or invalid, or the pool cannot be used.
         """
         parsed = RecordSettings.parse(settings)
+        if warning := RecordSettings.unit_warning(settings):
+            log.warning(warning)
         self._set_up(app, make_manager(parsed), parsed)
 
     @classmethod

@@ -93,6 +93,15 @@ class RecordLedger:
                 return stored
         raise StorageFailed
 
+    def adopt(self, record: RecordAddress, file: StoredFile) -> None:
+        """Enter *file*, which another program has stored for *record*; this may be repeated after a crash.
+
+        The order is that of an upload: the entry exists from before the registration, so garbage collection finds it.
+        """
+        self._write(record, file.bucket_id, file.location, new=True)
+        self.storage.adopt(file)
+        self.link(record, file.bucket_id)
+
     def link(self, record: RecordAddress, bucket_id: str) -> None:
         """Mark the entry as linked: the record now refers to the file."""
         self._index.put(index_key(record.segments), bucket_id + _LINKED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from functools import partial
 from typing import BinaryIO
 
@@ -47,6 +48,16 @@ class FolderStorage(Storage):
     def is_taken(self, location: str) -> bool:
         """Return whether any file is at this location."""
         return os.path.lexists(self._path(location))
+
+    def size_of(self, location: str) -> int | None:
+        """Return the size of a regular file in the folder; symbolic links are not followed."""
+        path = self._path(location)
+        try:
+            found = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        regular = stat.S_ISREG(found.st_mode) and os.path.realpath(path) == path
+        return found.st_size if regular else None
 
     def store(self, file: StoredFile, bucket: Bucket) -> None:
         """Move the file out of its bucket."""
@@ -101,30 +112,37 @@ class ObjectStorage(Storage):
 
     needs_bucket = False
 
-    def __init__(self, pool: Pool, store: ObjectStore, prefix: str, acl: str = "") -> None:
+    def __init__(self, pool: Pool, store: ObjectStore, prefix: str, acl: str = "", cache_control: str = "") -> None:
         """Store objects with keys that begin with *prefix*.
 
         :param acl: the canned ACL of each object, such as ``public-read``; empty for the store's default.
+        :param cache_control: the header Cache-Control of each object; empty: none.
         """
         super().__init__(pool)
         self._store = store
         self._prefix = prefix
         self._acl = acl
+        self._cache_control = cache_control
         self._part_executor = ForkSafeExecutor(_PART_UPLOAD_THREADS, "fileupload-public")
         self.address = store.public_url(prefix + "x").removesuffix("x")
 
     def is_taken(self, location: str) -> bool:
         """Return whether any object is at this location."""
+        return self.size_of(location) is not None
+
+    def size_of(self, location: str) -> int | None:
+        """Return the size of the object."""
         try:
-            self._store.stat(self._prefix + location)
+            return self._store.stat(self._prefix + location).size
         except FileNotFoundError:
-            return False
-        return True
+            return None
 
     def store(self, file: StoredFile, bucket: Bucket) -> None:
         """Copy the file inside of the store if the pool is in the same store, otherwise upload it."""
         disposition = content_disposition(file.filename, inline=file.is_shown)
-        store = self._store.with_object_headers(file.mimetype, disposition=disposition, acl=self._acl)
+        store = self._store.with_object_headers(
+            file.mimetype, disposition=disposition, acl=self._acl, cache_control=self._cache_control
+        )
         key = self._prefix + file.location
         if not (isinstance(bucket, CopiesToStore) and bucket.copy_to(store, key)):
             self._send(file, bucket, ObjectWriter(store, self._part_executor, key, expected=file.size))
@@ -180,4 +198,4 @@ def make_storage(pool: Pool, settings: RecordSettings) -> Storage:
         return FolderStorage(pool, settings.base_path)
     store, prefix = open_store(settings, settings.base_path)
     store.with_object_headers("text/plain", acl=settings.base_acl).check_writing(prefix, "base_path")
-    return ObjectStorage(pool, store, prefix, settings.base_acl)
+    return ObjectStorage(pool, store, prefix, settings.base_acl, settings.cache_control)

@@ -94,8 +94,9 @@ class RecordService:
             inline=file.is_shown,
         )
         response = file_response(environ, served, partial(self._storage.open, file), self._settings)
-        # The file is public. It may be cached: a file that replaces it has another location.
-        response.headers["Cache-Control"] = "public, no-cache"
+        # The file is public. It may be cached: a file that replaces it has another location. By default caches must
+        # ask for each use, so that a removed file is not served for long.
+        response.headers["Cache-Control"] = self._settings.cache_control or "public, no-cache"
         return response
 
 

@@ -33,6 +33,11 @@ _PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)\}", re.ASCII)
 # The canned ACLs of S3 for objects whose writer owns the bucket.
 _ACLS = ("private", "public-read", "authenticated-read", "bucket-owner-read", "bucket-owner-full-control")
 _PATTERN_NAMES = frozenset({"filename", "datetime", "rid"})
+_MAX_PATTERN = 40  # characters
+_LEAST_BYTES = 1 << 20  # a max_size without a unit from which it is rather in bytes than in megabytes: 1 TB
+_HTTP_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
+_DIRECTIVE = rf"{_HTTP_WORD}(?:=(?:{_HTTP_WORD}|\"[^\"\\\x00-\x1f\x7f-\U0010ffff]*\"))?"
+_CACHE_CONTROL = re.compile(rf"{_DIRECTIVE}(?:\s*,\s*{_DIRECTIVE})*")
 
 
 def _extension_groups(value: object) -> tuple[str, ...]:
@@ -69,6 +74,14 @@ def _filename_pattern(value: object) -> str:
     names = set(_PLACEHOLDER.findall(text))
     if not names or not names <= _PATTERN_NAMES or set(_PLACEHOLDER.sub("", text)) & set("{}/\\\0"):
         raise ValueError("a filename with {filename}, {datetime} or {rid} in it, such as {rid}-{filename}")
+    if len(text) > _MAX_PATTERN or len(_PLACEHOLDER.findall(text)) != len(names):
+        raise ValueError(f"a pattern of at most {_MAX_PATTERN} characters, with each placeholder at most once")
+    return text
+
+
+def _cache_control(value: object) -> str:
+    if (text := str(value).strip()) and not _CACHE_CONTROL.fullmatch(text):
+        raise ValueError("directives of the header Cache-Control (RFC 9111, 5.2) such as public, max-age=3600")
     return text
 
 
@@ -125,6 +138,12 @@ class RecordSettings(Settings):
     base_acl: str = setting(
         _acl, "", "Canned ACL of the files in an object store, such as public-read; empty: no ACL is sent."
     )
+    cache_control: str = setting(
+        _cache_control,
+        "",
+        "Header Cache-Control of the files, stored with them in an object store and sent by serve_files; empty: none "
+        "in a store, 'public, no-cache' by serve_files.",
+    )
     base_url: str = setting(_base_url, "", "URL prefix of file locations; empty: locations are relative.")
     extra_base_url: str = setting(
         _base_url, "", "URL prefix that is only advertised to clients, which put it before relative locations."
@@ -137,7 +156,7 @@ class RecordSettings(Settings):
     keep_old_files: bool = setting(parse_boolean, False, "Keep files that are replaced, or whose record is deleted.")
     randomize: bool = setting(parse_boolean, True, "Store files under random names.")
     filename_pattern: str = setting(
-        _filename_pattern, "{filename}", "Pattern of names that are not random, with {filename}, {datetime} and {rid}."
+        _filename_pattern, "{filename}", "Pattern of stored names, with {filename}, {datetime} (in UTC) and {rid}."
     )
     extensions: tuple[str, ...] = setting(
         _extension_groups,
@@ -149,6 +168,17 @@ class RecordSettings(Settings):
     )
     max_size_bytes: int | None = setting(optional(parse_size), None, "Maximum size of a file; 0: only max_size.")
     resources: Mapping[tuple[str, ...], Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @staticmethod
+    def unit_warning(values: Mapping[str, Any]) -> str:
+        """Return a sentence if ``max_size`` in *values* seems to be in bytes, as in kinto-attachment; else nothing."""
+        text = str(values.get("max_size", "")).strip()
+        if not text.isdecimal() or int(text) < _LEAST_BYTES:
+            return ""
+        return (
+            f"setting 'max_size' is {text}, in megabytes; if these are bytes, as in kinto-attachment, set "
+            f"'max_size_bytes = {text}' instead, and if not, write the unit, as in {text}M"
+        )
 
     @classmethod
     def owns(cls, name: str) -> bool:

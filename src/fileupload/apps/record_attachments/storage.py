@@ -95,6 +95,11 @@ class Storage(ABC):
         key, name = _index_name(file.location)
         return not self.is_taken(file.location) and self.pool.index.put(key, name, json.dumps(asdict(file)), new=True)
 
+    def adopt(self, file: StoredFile) -> bool:
+        """Register *file*, which another program has stored at its location; return False if that is registered."""
+        key, name = _index_name(file.location)
+        return self.pool.index.put(key, name, json.dumps(asdict(file)), new=True)
+
     def find(self, location: str) -> StoredFile | None:
         """Return the file at a location, or None."""
         try:
@@ -119,6 +124,10 @@ class Storage(ABC):
     def is_taken(self, location: str) -> bool:
         """Return whether a file that is not registered is at this location."""
         return False
+
+    def size_of(self, location: str) -> int | None:
+        """Return the size of the file at a location, registered or not, in bytes; None if there is none."""
+        return None
 
     @abstractmethod
     def store(self, file: StoredFile, bucket: Bucket) -> None:

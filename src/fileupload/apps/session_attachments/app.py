@@ -25,14 +25,16 @@ from webob import Response
 
 from fileupload import endpoints
 from fileupload.apps.session_attachments.bundles import Attachment, Bundle, SessionBundles, remove_outdated
-from fileupload.apps.session_attachments.errors import BadName, NoSuchAddress
+from fileupload.apps.session_attachments.errors import BadName, NoSuchAddress, PreconditionFailed
 from fileupload.apps.session_attachments.session_cookie import SessionCookie, SessionCookieSigner
+from fileupload.apps.session_attachments.session_pages import is_page_request, is_private_page, with_private
 from fileupload.apps.session_attachments.settings import SessionSettings
 from fileupload.apps.session_attachments.uploads import AttachmentUploads
-from fileupload.errors import FileMissing
+from fileupload.errors import FileMissing, MalformedRequest
 from fileupload.expiry import expire_opportunistically
 from fileupload.factory import make_manager
 from fileupload.manager import UploadManager
+from fileupload.wsgi.conditional_requests import Preconditions
 from fileupload.wsgi.cors import CorsPolicy
 from fileupload.wsgi.csrf import check_same_origin
 from fileupload.wsgi.file_responses import ServedFile, file_response
@@ -93,10 +95,11 @@ class SessionAttachments:
         bundles = SessionBundles(self.manager.pool, cookie.session)
         environ.setdefault("fileupload", self.manager)
         environ["fileupload.attachments"] = bundles
-        start = _setting_cookie(start_response, cookie)
         path = self._path_below(environ)
         if path is None and self.app is not None:
-            return self.app(environ, start)
+            begins = self._settings.session_pages and self._settings.session is None and is_page_request(environ)
+            return self.app(environ, _setting_cookie(start_response, cookie, begins=begins))
+        start = _setting_cookie(start_response, cookie)
         return self._pipeline.run(Request(environ), start, partial(self._route, path or "", bundles))
 
     def _path_below(self, environ: WSGIEnvironment) -> str | None:
@@ -141,7 +144,7 @@ class SessionAttachments:
                 "GET": lambda request: _list(open_bundle()),
                 "POST": receive,
                 "PUT": receive,
-                "DELETE": lambda request: _clear(open_bundle()),
+                "DELETE": lambda request: _clear(request, open_bundle()),
             },
         )
 
@@ -149,7 +152,7 @@ class SessionAttachments:
         self, request: Request, open_bundle: Callable[[], Bundle], name: str, verb: str = ""
     ) -> Resource:
         def delete(request: Request) -> Response:
-            return _delete(open_bundle(), name)
+            return _delete(request, open_bundle(), name)
 
         if verb:
             return Resource("file", {"POST": delete, "DELETE": delete})
@@ -161,21 +164,32 @@ class SessionAttachments:
             "DELETE": delete,
         }
         if name == "delete":  # also the address that clears the bundle, for forms
-            handlers["POST"] = lambda request: _clear(open_bundle())
+            handlers["POST"] = lambda request: _clear(request, open_bundle())
         return Resource("file", handlers)
 
     def _receive(self, open_bundle: Callable[[], Bundle], request: Request) -> Response:
-        return _list(self._uploads.receive(request, open_bundle()))
+        return _list(self._uploads.receive(request, open_bundle(), preconditions=_preconditions(request)))
 
     def _receive_named(self, open_bundle: Callable[[], Bundle], name: str, request: Request) -> Response:
         """Receive a plain body, whose name is the one in the address; other names in the request are ignored."""
-        return _list(self._uploads.receive(request, open_bundle(), name))
+        attachments = self._uploads.receive(request, open_bundle(), name, preconditions=_preconditions(request))
+        response = _list(attachments)
+        for attachment in attachments:
+            response.etag = attachment.etag  # of the stored file (RFC 9110, 9.3.4), for the next If-Match
+        return response
 
 
-def _setting_cookie(start_response: StartResponse, cookie: SessionCookie) -> StartResponse:
-    """Return a ``start_response`` that adds the session cookie, if a handler or the app has used the session."""
+def _setting_cookie(start_response: StartResponse, cookie: SessionCookie, *, begins: bool = False) -> StartResponse:
+    """Return a ``start_response`` that adds the session cookie, if a handler or the app has used the session.
+
+    :param begins: whether a page that no shared cache may store begins a session. A page without the cookie may send
+        several uploads at the same time, each of which would begin a session of its own.
+    """
 
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
+        if begins and is_private_page(status, headers):
+            cookie.begin()
+            headers = with_private(headers) if cookie.headers() else headers
         return start_response(status, [*headers, *cookie.headers()], *([exc_info] if exc_info else []))
 
     return start
@@ -199,12 +213,30 @@ def _list(attachments: Iterable[Attachment]) -> Response:
     return json_response([attachment.to_json() for attachment in attachments])
 
 
-def _clear(bundle: Bundle) -> Response:
+def _preconditions(request: Request) -> Preconditions:
+    """Return the conditions of a request.
+
+    :raises MalformedRequest: they cannot be read.
+    """
+    try:
+        return Preconditions.of(request.environ)
+    except ValueError as error:
+        raise MalformedRequest(f"{error}.") from None
+
+
+def _clear(request: Request, bundle: Bundle) -> Response:
+    conditions = _preconditions(request)
+    if conditions and not conditions.hold("" if len(bundle) else None):  # a bundle has no entity tag
+        raise PreconditionFailed
     return json_response([[removed] for removed in bundle.clear()])
 
 
-def _delete(bundle: Bundle, name: str) -> Response:
+def _delete(request: Request, bundle: Bundle, name: str) -> Response:
     attachment = bundle.get(name)
+    conditions = _preconditions(request)
+    if conditions and not conditions.hold(attachment.etag if attachment else None):
+        raise PreconditionFailed
+    # Only the version whose tag was compared is removed: one that replaces it meanwhile stays.
     return json_response([attachment is not None and attachment.delete()])
 
 

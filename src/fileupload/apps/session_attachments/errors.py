@@ -39,6 +39,20 @@ class BadBundleName(UploadError):
         super().__init__(f"A bundle's name has 1 to {MAX_SEGMENT_BYTES} bytes in UTF-8, and no control characters.")
 
 
+class PreconditionFailed(UploadError):
+    """A condition in If-Match or If-None-Match does not hold (RFC 9110, 13)."""
+
+    status = 412
+    code = "precondition-failed"
+    title = "The attachment has changed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The condition in If-Match or If-None-Match does not hold for the current file; nothing was changed. "
+            "Get the file and its ETag again."
+        )
+
+
 class BadName(UploadError):
     """A file has no name, or one that is not allowed."""
 

@@ -70,7 +70,7 @@ def _make_signer(keys: list[bytes]) -> TimestampSigner:
 class SessionCookie:
     """The session cookie of one request.
 
-    A session is created when the request first uses it: a client that never uses attachments gets no cookie.
+    A session is created when the request first uses it, or with a page of the app (see ``session_pages``).
     """
 
     def __init__(self, signer: SessionCookieSigner, environ: WSGIEnvironment) -> None:
@@ -91,6 +91,14 @@ class SessionCookie:
                 raise NoSession
             self._session = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()[:40]
         return self._session
+
+    def begin(self) -> None:
+        """Begin a session, unless the client has sent a cookie of that name.
+
+        An invalid one may be that of another application on this host, at another port: a page must not replace it.
+        """
+        if not any(True for _ in self._cookies()):
+            self.session()
 
     def headers(self) -> list[tuple[str, str]]:
         """Return the header that sets the cookie, if the session was used, and is new or its cookie due for renewal."""

@@ -10,6 +10,7 @@ from typing import Any
 from fileupload.settings import (
     Settings,
     optional,
+    parse_boolean,
     parse_count,
     parse_days,
     parse_function,
@@ -47,12 +48,15 @@ class SessionSettings(Settings):
     """Settings of session attachments, converted: sizes in bytes, times in seconds.
 
     In ini files and in keywords, plain numbers of ``max_bundle_size`` and ``max_session_size`` are megabytes too, and
-    those of ``session_age`` are days.
+    those of ``session_age`` are days. ``max_size`` limits a request, ``max_file_size`` each of its files.
     """
 
     path: str = setting(_mount, "/attachments", "Path of the attachments.")
     max_size: int | None = setting(
-        optional(parse_megabytes), 50 << 20, "Maximum total size of the files of an upload; 0: no limit."
+        optional(parse_megabytes), None, "Maximum total size of the files of one request; 0: only the quotas."
+    )
+    max_file_size: int | None = setting(
+        optional(parse_megabytes), 50 << 20, "Maximum size of each file; 0: only max_size and the quotas."
     )
     expire_after: float | None = setting(
         optional(parse_days), 3 * 86400.0, "Age after which attachments are purged in the background; 0: never."
@@ -73,6 +77,9 @@ class SessionSettings(Settings):
     )
     session_age: float | None = setting(
         optional(parse_days), 14 * 86400.0, "Lifetime of the session cookie; 0: until the browser is closed."
+    )
+    session_pages: bool = setting(
+        parse_boolean, True, "HTML pages of the app that no shared cache may store set the session cookie."
     )
     cookie_name: str = setting(_cookie_name, "fileupload_session", "Name of the session cookie.")
     trusted_origins: tuple[str, ...] = setting(_trusted_origins, (), "Origins of other sites that pass the CSRF check.")

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from fileupload.apps.session_attachments.bundle_index import SESSIONS, BundleEntry, session_owner
 from fileupload.apps.session_attachments.bundles import Attachment, Bundle, bundles_of
-from fileupload.apps.session_attachments.errors import BadName
+from fileupload.apps.session_attachments.errors import BadName, PreconditionFailed
 from fileupload.apps.session_attachments.numbered_names import numbered_names
 from fileupload.apps.session_attachments.settings import SessionSettings
 from fileupload.errors import AlreadyDone, LimitExceeded, Superseded, TooLarge, UploadError
@@ -29,10 +29,12 @@ from fileupload.protocols.registry import open_upload, receive
 from fileupload.protocols.upload_request import FileFilter, UploadRequest
 from fileupload.settings import least
 from fileupload.status import State, UploadedFile, UploadStatus
+from fileupload.wsgi.conditional_requests import Preconditions
 from fileupload.wsgi.request import Request
 
 _TIMEOUT = 5.0  # seconds to wait until a later, concurrent upload gives way
 _POLL_INTERVAL = 0.02  # seconds
+_UNCONDITIONAL = Preconditions()
 
 
 class _BundleFilter(FileFilter):
@@ -43,12 +45,19 @@ class _BundleFilter(FileFilter):
     :ivar entry: the entry of the upload; None until it is announced.
     """
 
-    def __init__(self, bundle: Bundle, reserve: Callable[[Bundle, BundleEntry, UploadRequest], None]) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        reserve: Callable[[Bundle, BundleEntry, UploadRequest], None],
+        preconditions: Preconditions,
+    ) -> None:
         """Announce uploads in *bundle*.
 
         :param reserve: raises UploadError if the upload does not fit beside the running ones.
+        :param preconditions: the conditions on each file that the upload would replace.
         """
         self.entry: BundleEntry | None = None
+        self._preconditions = preconditions
         self._bundle = bundle
         self._reserve = reserve
 
@@ -60,6 +69,9 @@ class _BundleFilter(FileFilter):
     def check_file(self, field: str, filename: str, content_type: str) -> None:
         if not field and not filename:
             raise BadName
+        # Before the content arrives; they are checked again when it is complete.
+        if self._preconditions and filename:
+            _check_preconditions(self._bundle, [filename], self._preconditions)
 
     def name_files(self, names: Sequence[str]) -> Sequence[str]:
         """Number the files of one form that have the same name: a bundle has one file of each name."""
@@ -93,16 +105,24 @@ class AttachmentUploads:
         largest = least(settings.max_size, settings.max_bundle_size, settings.max_session_size)
         self._settings = replace(settings, max_size=largest, require_file=True)
 
-    def receive(self, request: Request, bundle: Bundle, filename: str = "") -> list[Attachment]:
+    def receive(
+        self,
+        request: Request,
+        bundle: Bundle,
+        filename: str = "",
+        *,
+        preconditions: Preconditions = _UNCONDITIONAL,
+    ) -> list[Attachment]:
         """Store the upload of a request in *bundle*; return its attachments.
 
         :param filename: the name of the file, if the address gives it; other names in the request are ignored.
+        :param preconditions: the conditions on each file that the upload replaces.
         :raises UploadError: the upload is refused, or failed. Nothing of it is kept, except a status with the error if
             the client has sent an identifier.
         """
         given = request.identifier
         identifier = given or self._manager.create_identifier()
-        file_filter = _BundleFilter(bundle, self._reserve)
+        file_filter = _BundleFilter(bundle, self._reserve, preconditions)
         owner = session_owner(bundle.session)
         upload = open_upload(
             request,
@@ -117,7 +137,7 @@ class AttachmentUploads:
         try:
             status = receive(upload)
             assert file_filter.entry is not None
-            self._accept(bundle, file_filter.entry, status)
+            self._accept(bundle, file_filter.entry, status, preconditions)
         except BaseException as error:
             if file_filter.entry is not None:
                 with suppress(OSError):  # expiry finds what is left by its entry
@@ -147,10 +167,11 @@ class AttachmentUploads:
                 f"Uploads that run at the same time may have {format_size(limit)} together; try again later."
             )
 
-    def _accept(self, bundle: Bundle, entry: BundleEntry, status: UploadStatus) -> None:
+    def _accept(self, bundle: Bundle, entry: BundleEntry, status: UploadStatus, preconditions: Preconditions) -> None:
         """Make a finished upload's files attachments.
 
         :raises BadName: a file has no name.
+        :raises PreconditionFailed: the file that one would replace is not the expected one.
         :raises TooLarge, LimitExceeded: the files exceed a quota of the bundle or of the session.
         """
         if not all(file.filename for file in status.files):
@@ -161,6 +182,8 @@ class AttachmentUploads:
             own = _reservations(bundle, entry, status.files, committed=True)
             reservations = [*own, *self._others(bundle, entry, status)]
             if (refusal := self._refusal(bundle, reservations)) is None:
+                if preconditions:
+                    _await_preconditions(bundle, entry, status, preconditions, deadline)
                 bundle.index.accept(entry, status)
                 return
             # Of two uploads that do not fit together the earlier one stays: it waits until the later one has given way.
@@ -240,9 +263,48 @@ class AttachmentUploads:
         bundle.index.forget(entry)
 
 
+def _await_preconditions(
+    bundle: Bundle, entry: BundleEntry, status: UploadStatus, preconditions: Preconditions, deadline: float
+) -> None:
+    """Check the conditions of a finished upload, so that of several with the same condition at most one is accepted.
+
+    The upload is done, so the others see it. It gives way to an earlier one that may replace the same file, and waits
+    until a later one has given way, or is accepted, which then fails the condition.
+
+    :raises PreconditionFailed: a condition does not hold.
+    """
+    names = {file.filename for file in status.files}
+    while True:
+        # First the uploads that are not accepted yet, then the accepted ones: none is missed in between.
+        pending = [other for other in bundle.index.entries() if other.acceptance is None and other.rank != entry.rank]
+        found = [(other, bundle.index.status_of(other)) for other in pending]
+        rivals = [other for other, done in found if done is not None and names & {file.filename for file in done.files}]
+        if any(other.rank < entry.rank for other in rivals):
+            raise PreconditionFailed
+        _check_preconditions(bundle, names, preconditions)
+        if not rivals:
+            return
+        if time.monotonic() > deadline:
+            raise PreconditionFailed
+        time.sleep(_POLL_INTERVAL)
+
+
+def _check_preconditions(bundle: Bundle, names: Iterable[str], preconditions: Preconditions) -> None:
+    """Check the conditions for the current files with these *names*.
+
+    :raises PreconditionFailed: a condition does not hold.
+    """
+    for name in names:
+        attachment = bundle.get(name)
+        if not preconditions.hold(attachment.etag if attachment else None):
+            raise PreconditionFailed
+
+
 def _declared(upload: UploadRequest) -> int:
     """Return the maximum size of the upload in bytes: its declared length, or the limit; 0 if there is neither."""
     limit, length = upload.policy.max_size, upload.body.length
+    if upload.request.method == "PUT":  # the body is one file
+        limit = least(limit, upload.policy.max_file_size)
     return min((size for size in (limit, length) if size is not None), default=0)
 
 

@@ -112,10 +112,13 @@ class ObjectStore(ABC):
         """
 
     @abstractmethod
-    def with_object_headers(self, content_type: str, *, disposition: str = "", acl: str = "") -> ObjectStore:
+    def with_object_headers(
+        self, content_type: str, *, disposition: str = "", acl: str = "", cache_control: str = ""
+    ) -> ObjectStore:
         """Return the same store, which writes objects with these headers, for objects that others read there.
 
         :param disposition: the Content-Disposition; empty: none.
+        :param cache_control: the Cache-Control; empty: none.
         :param acl: a canned ACL such as ``public-read``; empty: that of the store.
         """
 

@@ -300,9 +300,16 @@ class S3Store(PresignedUrls):
         copy_object(self.client, {"Bucket": origin.s3_bucket, "Key": source}, target, self._headers)
         return True
 
-    def with_object_headers(self, content_type: str, *, disposition: str = "", acl: str = "") -> S3Store:
+    def with_object_headers(
+        self, content_type: str, *, disposition: str = "", acl: str = "", cache_control: str = ""
+    ) -> S3Store:
         """Return the same store, which sends these headers with each object it writes."""
-        headers = {"ContentType": content_type, "ContentDisposition": disposition, "ACL": acl}
+        headers = {
+            "ContentType": content_type,
+            "ContentDisposition": disposition,
+            "ACL": acl,
+            "CacheControl": cache_control,
+        }
         return self._with(_headers={name: value for name, value in headers.items() if value})
 
     def _with(self, **attributes: Any) -> S3Store:

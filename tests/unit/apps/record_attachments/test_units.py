@@ -26,6 +26,7 @@ from fileupload.identifiers import new_id
 from fileupload.pool.index import MAX_SEGMENT_BYTES
 from fileupload.settings import Settings
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
+from tests.support.rest_app import RestApp
 
 KINTO = RecordTemplate(KINTO_RECORD)
 REST = RecordTemplate("/api/{collection}/{id}")
@@ -171,7 +172,7 @@ def test_a_location_leads_nowhere_else(filename: str, randomize: bool) -> None:
     for location in found:
         *folder, name = location.split("/")
         assert folder == ["x", "b", "c"]
-        assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,110}", name)
+        assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,135}", name)
 
 
 def test_a_random_name_keeps_its_extension() -> None:
@@ -182,7 +183,46 @@ def test_a_random_name_keeps_its_extension() -> None:
         assert re.fullmatch(r"[0-9a-f-]{36}" + re.escape(extension), location), filename
 
 
+PATTERNS = [
+    ("{filename}", r"[0-9a-f-]{36}\.png"),
+    ("{rid}_{filename}", r"r1_[0-9a-f-]{36}\.png"),
+    ("{datetime}-{filename}", r"20\d{12}-[0-9a-f-]{36}\.png"),
+    ("{datetime}-{rid}", r"20\d{12}-r1(-\d)?\.png"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "expected"), PATTERNS)
+def test_a_pattern_holds_for_random_names(pattern: str, expected: str) -> None:
+    """With randomize, {filename} is the random name; a pattern without it gives names that are counted."""
+    found = list(islice(locations(parse(filename_pattern=pattern), {"id": "r1"}, "Photo.PNG"), 5))
+    assert len(set(found)) == 5
+    for location in found:
+        assert re.fullmatch(expected, location)
+
+
+def test_the_random_part_of_a_name_stays_whole() -> None:
+    """A long record id is shortened, never the random name beside it."""
+    rules = parse(filename_pattern="x" * 13 + "{datetime}{rid}{filename}")
+    first, second = islice(locations(rules, {"id": "r" * 300}, "a." + "e" * 20), 2)
+    for location in (first, second):
+        assert re.fullmatch(r"x{13}\d{14}r+[0-9a-f-]{36}\.e{19,20}", location)
+        assert len(location) <= 135
+
+
+def test_a_size_in_bytes_is_pointed_out(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """A max_size that is rather in bytes than in megabytes gives a warning at the start; one with a unit does not."""
+    for value, warned in [("10485760", True), ("300", False), ("10T", False), (None, False), (1 << 20, True)]:
+        caplog.clear()
+        RecordAttachments(RestApp(), directory=str(tmp_path), max_size=value)
+        assert [record.message.startswith("setting 'max_size' is") for record in caplog.records] == [True] * warned
+    assert "'max_size_bytes = 1048576'" in caplog.text
+
+
 BAD = [
+    ("filename_pattern", "{rid}{rid}", "each placeholder at most once"),
+    ("filename_pattern", "{rid}" + "x" * 40, "at most 40 characters"),
+    ("cache_control", "public, max-age=1\r\nX: y", "directives of the header Cache-Control"),
+    ("cache_control", "public max-age", "directives of the header Cache-Control"),
     ("base_url", "ftp://a/", "a URL such as https://"),
     ("base_url", "cdn.example.com", "a URL such as https://"),
     ("base_url", "https://a/?b", "a URL without a query"),

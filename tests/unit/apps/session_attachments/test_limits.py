@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -74,6 +75,29 @@ def test_the_size_of_a_file(make_site: Callable[..., SessionSite]) -> None:
     assert client.post("b", ("c", b"1"), ("d", bytes(8 * KB + 1))).outcome == (413, "too-large")
     assert client.get("b").names == ["a", "b"]
     site.check_tidy()
+
+
+def test_the_default_limit_is_one_of_each_file(make_site: Callable[..., SessionSite]) -> None:
+    """By default a file may have 50 MB, and a request several of them, up to the quota of the bundle."""
+    site = make_site(checksum="none")
+    client = site.client()
+    assert client.post("b", ("a", bytes(30 * KB * KB)), ("b", bytes(30 * KB * KB))).status == 200
+    answer = client.put("b", "c", Stream(iter([])), CONTENT_LENGTH=str(50 * KB * KB + 1))
+    assert answer.outcome == (413, "too-large")
+    assert "50 MB" in answer.json["detail"]
+    assert client.put("b", "c", Stream(iter([])), CONTENT_LENGTH=str(50 * KB * KB)).outcome == (400, "incomplete")
+    site.check_tidy()
+
+
+def test_a_plain_body_without_a_length_counts_as_one_file(make_site: Callable[..., SessionSite]) -> None:
+    """Beside running uploads, a chunked PUT reserves max_file_size; a chunked form, which may bring several, more."""
+    site = make_site(max_session_size="10K", max_file_size="2K")
+    client = site.client()
+    chunked: dict[str, Any] = {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+    with running(client, "b", "1", 2 * KB) as finish:
+        answer = client.put("b", "2", Stream(iter([b"x"])), **chunked)
+        assert answer.status == 200, answer.json
+        assert finish().status == 200
 
 
 @pytest.mark.parametrize(
