@@ -415,7 +415,6 @@ def test_an_acl_lets_anyone_read(make_site: Callable[..., PublicStorageSite]) ->
     assert requests.get(make_site().attach(b"content"), timeout=PATIENCE).status_code == 403
 
 
-@on_ceph_too
 @pytest.mark.parametrize("size", [5, DEFAULT_PART_SIZE + 1], ids=["at once", "in parts"])
 def test_an_object_has_the_cache_control_of_the_settings(
     make_site: Callable[..., PublicStorageSite], size: int
