@@ -47,7 +47,9 @@ def put(server: Any, identifier: str, body: bytes = b"content") -> None:
     webtest.TestApp(server).put(f"/upload?X-Progress-ID={identifier}&filename=a.txt", body, expect_errors=True)
 
 
-@pytest.mark.parametrize("command", ["", "serve", "key", "identifier", "status", "ls", "clear", "purge"])
+@pytest.mark.parametrize(
+    "command", ["", "serve", "key", "identifier", "status", "ls", "get", "settings", "clear", "purge"]
+)
 def test_each_command_explains_itself(run: Run, command: str) -> None:
     """--help says what a command does, and shows an example."""
     done = run(*command.split(), "--help")

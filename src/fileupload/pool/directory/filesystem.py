@@ -184,10 +184,17 @@ def open_to_update(path: str) -> int:
 def open_for_locking(name: str, parent: int, *, create: bool = False) -> int:
     """Return a descriptor of the file *name* in *parent*, opened for writing, which locks on NFS require.
 
+    A process that may only read the file gets a descriptor for reading, with which it can lock elsewhere.
+
     :param create: create it if it does not exist.
     :raises OSError: it does not exist, or a symbolic link is in its place.
     """
-    fd = os.open(name, _LOCK | os.O_CREAT if create else _LOCK, 0o600, dir_fd=parent)
+    try:
+        fd = os.open(name, _LOCK | os.O_CREAT if create else _LOCK, 0o600, dir_fd=parent)
+    except OSError as error:
+        if create or error.errno not in {errno.EACCES, errno.EROFS}:
+            raise
+        fd = os.open(name, _READ, dir_fd=parent)
     _lock_descriptors.open.add(fd)
     return with_mode(fd) if create else fd
 
