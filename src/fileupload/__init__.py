@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fileupload.apps.session_attachments.app import SessionAttachments
     from fileupload.apps.session_attachments.bundles import Bundle
     from fileupload.errors import FileMissing, InvalidIdentifier, SettingError, UploadError
+    from fileupload.factory import open_pool
     from fileupload.manager import UploadManager
     from fileupload.middleware import UploadMiddleware
     from fileupload.pool.base import Bucket
@@ -36,6 +37,7 @@ __all__ = [
     "UploadMiddleware",
     "UploadStatus",
     "UploadedFile",
+    "open_pool",
 ]
 
 _MODULES = {
@@ -54,6 +56,7 @@ _MODULES = {
     "UploadMiddleware": "middleware",
     "UploadStatus": "status",
     "UploadedFile": "status",
+    "open_pool": "factory",
 }
 
 

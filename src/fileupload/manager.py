@@ -89,6 +89,13 @@ class UploadManager:
         bucket = self.pool.find_bucket(claims.id)
         return bucket.with_identifier(identifier or "") if bucket else None
 
+    def find_bucket(self, bucket_id: str) -> Bucket | None:
+        """Return the bucket with the id that ``bucket.id`` has; None if there is none.
+
+        An id has no signature: use it only between processes that trust each other, as in the arguments of a task.
+        """
+        return self.pool.find_bucket(bucket_id)
+
     def clear_upload_bucket(self, identifier: str | None) -> bool:
         """Remove the upload of *identifier*, finished or running; return False if there is none.
 

@@ -279,6 +279,9 @@ def parse_proxies(value: object) -> tuple[str, ...]:
         ) from None
 
 
+# Before the name of a setting in capitals: the environment variable by which a command gets the setting.
+ENVIRONMENT_PREFIX = "FILEUPLOAD_"
+
 # Settings whose values never appear in an error sentence.
 SECRETS = frozenset({"upload_key", "s3_secret_access_key", "progress"})
 
@@ -418,3 +421,21 @@ class Settings:
                 shown = "that value" if name in SECRETS else repr(value)
                 raise SettingError(f"setting {name!r} cannot be {shown}; it must be {error}") from None
         return cls(**converted)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return the values in the variables ``FILEUPLOAD_<NAME>``, by setting name; empty variables are left out.
+
+        Other variables that begin like that are ignored: container platforms set such for a service of this name.
+
+        :raises SettingError: a value is invalid.
+        """
+        names = (field.name for field in dataclasses.fields(cls) if "convert" in field.metadata)
+        variables = {name: ENVIRONMENT_PREFIX + name.upper() for name in names}
+        found = {name: environ[variable] for name, variable in variables.items() if environ.get(variable)}
+        for name, value in found.items():
+            try:
+                cls.parse({name: value})
+            except SettingError as error:
+                raise SettingError(f"environment variable {variables[name]}: {error}") from None
+        return found

@@ -44,6 +44,7 @@ def test_the_public_names_are_there() -> None:
             "SessionAttachments",
             ("apps.record_attachments", "apps.s3fileup", "record_client", "server", "cli", "pool.s3"),
         ),
+        ("open_pool", ("apps", "middleware", "protocols", "record_client", "server", "cli", "pool.object", "pool.s3")),
         ("S3Fileup", ("apps.record_attachments", "apps.session_attachments", "record_client", "server", "cli")),
     ],
 )

@@ -1,6 +1,6 @@
 """Command line of fileupload: the parser of its options, and the output of answers and errors.
 
-The commands themselves are in ``commands``, ``purge_commands``, ``pool_commands`` and ``record_commands``.
+The commands themselves are in the other modules of this folder.
 """
 
 from __future__ import annotations
@@ -27,14 +27,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: the command-line arguments; ``sys.argv`` if None.
     :return: the exit status: 0 for success, 1 for failure, 2 for a usage error.
     """
-    options = _parser().parse_args(arguments)
+    try:
+        try:
+            options = _parser().parse_args(arguments)
+        except SystemExit:  # after --help, --version and usage errors
+            sys.stdout.flush()
+            raise
+        failed = _run(options)
+        # Here, and not when the interpreter ends: an error must not be lost, and is no traceback.
+        sys.stdout.flush()
+        return failed
+    except BrokenPipeError:  # the reader of the pipe has closed it
+        _discard_output()
+        return 1
+    except OSError as error:
+        _discard_output()
+        print(f"fileupload: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the command of *options*, and print its answer; return the exit status.
+
+    :raises OSError: standard output cannot be written.
+    """
     try:
         answer = options.run(options)
     except (SettingError, UploadError, CommandError) as error:
         return _print_error(options, str(error))
-    except BrokenPipeError:  # the reader of the pipe has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:
+        raise
     except OSError as error:
         return _print_error(options, f"{error.strerror}: {error.filename}" if error.filename else str(error))
     except KeyboardInterrupt:
@@ -45,11 +67,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if answer.failed else 0
 
 
+def _discard_output() -> None:
+    """Discard what was not written to standard output, which the interpreter would try to write when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _print_error(options: argparse.Namespace, message: str) -> int:
     if options.json:
         print(json.dumps({"error": message}, ensure_ascii=False))
     print(f"fileupload: {message}", file=sys.stderr)
     return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that reports if standard output cannot be written; argparse itself ignores that."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
+
+
+class _Version(argparse.Action):
+    """Prints the version of the installed package."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version("fileupload")
+        except PackageNotFoundError:
+            found = "(not installed)"
+        print(f"fileupload {found}")
+        parser.exit()
 
 
 def _command(module: str, name: str) -> Callable[[argparse.Namespace], Answer | None]:
@@ -63,13 +114,18 @@ def _command(module: str, name: str) -> Callable[[argparse.Namespace], Answer | 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fileupload",
         description="Upload server, and tools for its pool.",
         epilog="example: fileupload serve --anonymous --directory /srv/uploads",
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands_ = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve(commands_)
+    _add(
+        commands_, "settings", _command("settings_command", "settings"), "list all settings with their defaults",
+        "fileupload settings", pool=False,
+    )  # fmt: skip
     _add(commands_, "key", _command("commands", "key"), "generate a signing key", "fileupload key", pool=False)
     command = _add(
         commands_, "identifier", _command("commands", "identifier"), "create upload identifiers for a pool",
@@ -86,7 +142,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TYPE",
         help="accepted media type, such as image/*; may be repeated",
     )
-    command.add_argument("--count", type=int, default=1, metavar="N", help="number of identifiers (default: 1)")
+    command.add_argument(
+        "--count", type=_type_of(parse_count), default=1, metavar="N", help="number of identifiers (default: 1)"
+    )
     command = _add(
         commands_,
         "status",
@@ -95,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         "fileupload status IDENTIFIER",
     )
     command.add_argument("identifier", help="the identifier, or the id that `ls` shows")
+    _add_get(commands_)
     _add(
         commands_,
         "ls",
@@ -175,7 +234,13 @@ def _add_serve(commands_: Any) -> None:
     command.add_argument(
         "--max-size", metavar="MB", help="maximum size of an upload, in megabytes (or 500K, 2G); 0: no limit"
     )
-    command.add_argument("--key", action="append", default=[], help="signing key; may be repeated, newest first")
+    command.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="signing key; may be repeated, newest first (better: $FILEUPLOAD_UPLOAD_KEY, which others cannot see)",
+    )
     command.add_argument("--anonymous", action="store_true", help="create identifiers for any client")
     command.add_argument(
         "--cors-origin",
@@ -184,6 +249,19 @@ def _add_serve(commands_: Any) -> None:
         metavar="ORIGIN",
         help="origin whose pages may upload, such as https://a.example; may be repeated",
     )
+
+
+def _add_get(commands_: Any) -> None:
+    command = _add(
+        commands_, "get", _command("get_command", "get"), "write the files of a finished upload to a file or directory",
+        "fileupload get IDENTIFIER -o report.pdf",
+    )  # fmt: skip
+    command.add_argument("identifier", help="the identifier, or the id that `ls` shows")
+    command.add_argument(
+        "-o", "--output", default="-", metavar="FILE",
+        help="file to write; a directory: all files of the upload, under their own names; -: standard output (default)",
+    )  # fmt: skip
+    command.add_argument("--force", action="store_true", help="replace files that exist")
 
 
 def _add_pool(commands_: Any) -> None:
@@ -321,7 +399,7 @@ def _add(commands_: Any, name: str, run: Any, text: str, example: str, *, pool: 
         )
         command.add_argument(
             "--set", action="append", default=[], metavar="NAME=VALUE", type=_assignment,
-            help="any setting, such as checksum=none; may be repeated",
+            help="any setting, such as checksum=none; may be repeated (default: $FILEUPLOAD_<NAME>; see `settings`)",
         )  # fmt: skip
     return command
 

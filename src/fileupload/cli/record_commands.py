@@ -154,7 +154,10 @@ def _record_settings(options: argparse.Namespace) -> RecordSettings:
 
     :raises SettingError: they are invalid, or a directory that they name does not exist.
     """
-    values = (_read_filter(options.config) if options.config else {}) | dict(options.set)
+    given = dict(options.set)
+    # Beside a Paste file the environment counts for nothing: the running app does not have these settings either.
+    values: dict[str, Any] = _read_filter(options.config) if options.config else _of_environment(options, given)
+    values.update(given)
     if options.directory or not values.get("pool"):
         environ = os.environ.get("FILEUPLOAD_DIRECTORY")
         values["directory"] = options.directory or values.get("directory") or environ or "uploads"
@@ -165,6 +168,15 @@ def _record_settings(options: argparse.Namespace) -> RecordSettings:
     if settings.base_path and not settings.is_in_store and not os.path.isdir(settings.base_path):
         raise SettingError(f"setting 'base_path' cannot be {settings.base_path!r}: there is no such directory")
     return settings
+
+
+def _of_environment(options: argparse.Namespace, given: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings of the environment; without those of its pool, if the options name another one."""
+    found: dict[str, Any] = dict(RecordSettings.from_environment(os.environ))
+    if options.directory or given.get("directory") or given.get("pool"):
+        for name in ("directory", "pool"):
+            found.pop(name, None)
+    return found
 
 
 def _read_filter(config: str) -> dict[str, Any]:

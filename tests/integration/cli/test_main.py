@@ -45,7 +45,8 @@ def put(server: Any, identifier: str, body: bytes = b"content") -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "serve", "key", "identifier", "status", "ls", "clear", "purge", "attachments purge"]
+    "command",
+    ["", "serve", "key", "identifier", "status", "ls", "get", "settings", "clear", "purge", "attachments purge"],
 )
 def test_each_command_explains_itself(run: Run, command: str) -> None:
     """--help says what a command does, and shows an example."""

@@ -228,10 +228,17 @@ def open_to_update(path: str) -> int:
 def open_for_locking(name: str, parent: int, *, create: bool = False) -> int:
     """Return a descriptor of the file *name* in *parent*, opened for writing, which locks on NFS require.
 
+    A process that may only read the file gets a descriptor for reading, with which it can lock elsewhere.
+
     :param create: create it if it does not exist.
     :raises OSError: it does not exist, or a symbolic link is in its place.
     """
-    fd = _own.open(name, _LOCK | os.O_CREAT if create else _LOCK, 0o600, parent, lock=True)
+    try:
+        fd = _own.open(name, _LOCK | os.O_CREAT if create else _LOCK, 0o600, parent, lock=True)
+    except OSError as error:
+        if create or error.errno not in {errno.EACCES, errno.EROFS}:
+            raise
+        fd = _own.open(name, _READ, 0, parent, lock=True)
     return with_mode(fd) if create else fd
 
 

@@ -49,23 +49,30 @@ class DirectoryPool(Pool):
     :ivar durable: whether files and statuses are synced before an upload counts as done.
     """
 
-    def __init__(self, directory: str, *, durable: bool = True, min_free_space: int = 0) -> None:
+    def __init__(
+        self, directory: str, *, durable: bool = True, min_free_space: int = 0, read_only: bool = False
+    ) -> None:
         """Use *directory*, which is created for the owner only if it does not exist.
 
         :param durable: sync files and statuses before an upload counts as done.
         :param min_free_space: bytes that must stay free when the register of refusals is created.
-        :raises SettingError: the directory cannot be created or written.
+        :param read_only: create nothing; the directory need not be writable.
+        :raises SettingError: the directory cannot be created or written; or, with *read_only*, it cannot be read.
         """
         self.durable = durable
+        self._read_only = read_only
         try:
             note_umask()
-            make_directories(directory, 0o700, parents=0o755)
+            if not read_only:
+                make_directories(directory, 0o700, parents=0o755)
             self.directory = os.path.realpath(directory)
-            usable = os.access(self.directory, os.R_OK | os.W_OK | os.X_OK)
+            os.stat(self.directory)
+            usable = os.access(self.directory, os.R_OK | os.X_OK | (0 if read_only else os.W_OK))
         except OSError as error:
             raise SettingError(f"setting 'directory' cannot be {directory!r}: {error.strerror}") from None
         if not usable:
-            raise SettingError(f"setting 'directory' cannot be {directory!r}: this process may not write there")
+            verb = "read" if read_only else "write"
+            raise SettingError(f"setting 'directory' cannot be {directory!r}: this process may not {verb} there")
         self._directories = BucketDirectories(self.directory)
         self._refusals = DirectoryRefusals(self.directory, reserve=min_free_space)
         self.index = DirectoryIndex(self.directory, durable=durable)
@@ -78,9 +85,14 @@ class DirectoryPool(Pool):
     def signing_keys(self, held: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return the keys in ``.upload_key``; the first process that finds none creates the file.
 
+        A pool that is only read creates none, and raises FileNotFoundError.
+
         An administrator may remove the pool's directory while servers run. They continue in a new one with the keys in
         their memory, because these have signed the identifiers that clients hold.
         """
+        if self._read_only:
+            with fs.opened(fs.open_directory(self.directory)) as root:
+                return tuple(fs.read_file(_KEY, root).decode().split())
         while True:
             with suppress(FileNotFoundError), fs.opened(fs.open_root(self.directory, create=True)) as root:
                 try:

@@ -39,7 +39,10 @@ class DirectoryRefusals:
     def read(self, bucket_id: str) -> UploadStatus | None:
         """Return the refusal of a bucket, or None."""
         try:
-            with fs.opened(self._open()) as fd:
+            with (
+                fs.opened(fs.open_directory(self._directory)) as root,
+                fs.opened(fs.open_file(REFUSALS, root)) as fd,
+            ):
                 return decode_refusal(os.pread(fd, SLOT_SIZE, self._offset(bucket_id)), bucket_id)
         except FileNotFoundError:
             return None

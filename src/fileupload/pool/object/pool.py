@@ -48,14 +48,22 @@ class ObjectPool(Pool):
     """
 
     def __init__(
-        self, store: ObjectStore, prefix: str, *, presence: PresenceStore | None = None, dead_after: float = DEAD_AFTER
+        self,
+        store: ObjectStore,
+        prefix: str,
+        *,
+        presence: PresenceStore | None = None,
+        dead_after: float = DEAD_AFTER,
+        read_only: bool = False,
     ) -> None:
         """Use the keys below *prefix*, which may be empty.
 
         :param store: one that knows its traits (for S3, as ``S3Store.checked`` returns it).
         :param presence: None: in the store itself.
         :param dead_after: seconds without a heartbeat after which an attempt counts as crashed.
+        :param read_only: do not store a new key if there is none.
         """
+        self._read_only = read_only
         self.store = store
         self.prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         self.presence = presence or ObjectPresence(store, self.prefix)
@@ -70,10 +78,16 @@ class ObjectPool(Pool):
         """Do nothing: the store was checked when the pool was opened."""
 
     def signing_keys(self, held: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """Return the keys in ``.upload_key``; the first process that finds none writes *held* there, or a new one."""
+        """Return the keys in ``.upload_key``; the first process that finds none writes *held* there, or a new one.
+
+        A pool that is only read writes none, and raises FileNotFoundError.
+        """
         name = self.prefix + ".upload_key"
-        with suppress(FileNotFoundError):
+        try:
             return tuple(self.store.get(name).decode().split())
+        except FileNotFoundError:
+            if self._read_only:
+                raise
         self.store.put(name, "\n".join(held or (new_key(),)).encode(), new=True)
         return tuple(self.store.get(name).decode().split())
 

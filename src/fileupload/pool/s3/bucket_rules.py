@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from fileupload.pool.s3.client import error_message, translate_startup_errors
+from fileupload.pool.s3.client import error_message, require_boto3, translate_startup_errors
 from fileupload.pool.s3.store import S3Store
 
 _Rule = dict[str, Any]  # as in boto3
@@ -157,6 +157,7 @@ def _alike(one: _Rule, other: _Rule) -> bool:
 @contextmanager
 def _answered(s3_bucket: str) -> Iterator[None]:
     """Raise RuleRefused if the store refuses a rule, SettingError if the ``s3_bucket`` cannot be used at all."""
+    require_boto3()
     from botocore.exceptions import ClientError
 
     with translate_startup_errors("pool", f"s3://{s3_bucket}"):

@@ -23,11 +23,10 @@ def make_client(*, endpoint_url: str = "", region: str = "", key_id: str = "", s
 
     :raises SettingError: boto3 is not installed.
     """
-    try:
-        import boto3
-        from botocore.config import Config
-    except ImportError:
-        raise SettingError("an object store needs boto3: pip install 'fileupload[s3]'") from None
+    require_boto3()
+    import boto3
+    from botocore.config import Config
+
     return boto3.session.Session().client(
         "s3",
         endpoint_url=endpoint_url or None,
@@ -55,6 +54,17 @@ def make_client(*, endpoint_url: str = "", region: str = "", key_id: str = "", s
 
 _CLOCK_DIFFERS = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 _CLOCK_HINT = "set the clock of this host, for example with NTP"
+
+
+def require_boto3() -> None:
+    """Check that boto3 is installed.
+
+    :raises SettingError: it is not.
+    """
+    try:
+        import boto3  # noqa: F401
+    except ImportError:
+        raise SettingError("an object store needs boto3: pip install 'fileupload[s3]'") from None
 
 
 @contextmanager
@@ -109,6 +119,7 @@ def translate_startup_errors(setting: str, address: str) -> Iterator[None]:
 
     :param setting: the name of the setting that has the value *address*.
     """
+    require_boto3()
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:

@@ -69,17 +69,18 @@ class StoreTraits:
     supports_post_policy: bool = True
 
 
-def open_pool(settings: Settings) -> ObjectPool:
+def open_pool(settings: Settings, *, read_only: bool = False) -> ObjectPool:
     """Return the pool that the setting ``pool`` names, in a store that was checked.
 
+    :param read_only: check that the store can be read, and write nothing.
     :raises SettingError: the store cannot be used.
     """
     unchecked, prefix = open_store(settings, settings.pool)
-    store = unchecked.checked(prefix)
+    store = unchecked.checked_for_reading(prefix) if read_only else unchecked.checked(prefix)
     presence: PresenceStore = ObjectPresence(store, prefix)
     if settings.progress:
         presence = RedisPresence(settings.progress, f"{settings.s3_endpoint_url} {settings.pool}", presence)
-    return ObjectPool(store, prefix, presence=presence)
+    return ObjectPool(store, prefix, presence=presence, read_only=read_only)
 
 
 def open_store(settings: Settings, address: str) -> tuple[S3Store, str]:
@@ -154,6 +155,15 @@ class S3Store(PresignedUrls):
         """
         with self._probe_object(prefix, "pool") as (key, headers):
             return self._with(_traits=self._probe_traits(key, headers))
+
+    def checked_for_reading(self, prefix: str) -> S3Store:
+        """List below *prefix*, and return a store that must not be written: its traits are unknown.
+
+        :raises SettingError: the store cannot be listed; with its own message.
+        """
+        with translate_startup_errors("pool", f"s3://{self.s3_bucket}"):
+            self.client.list_objects_v2(Bucket=self.s3_bucket, Prefix=prefix, MaxKeys=1)
+        return self
 
     def check_writing(self, prefix: str, setting: str) -> None:
         """List, write and remove below *prefix*, for the setting of that name.
