@@ -22,6 +22,7 @@ TEST = [
     "requests >= 2.32",
     "webtest >= 3",
     "playwright >= 1.45",
+    "axe-playwright-python >= 0.1.7",
     "trustme >= 1.1",
     "h2 >= 4.1",
 ]
@@ -52,7 +53,7 @@ setup(
     keywords="wsgi upload middleware multipart progress",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"fileupload": ["py.typed", "apps/upload_page/static/*", "wsgi/message.html"]},
+    package_data={"fileupload": ["py.typed", "static/*", "apps/upload_page/static/*", "wsgi/message.html"]},
     python_requires=">=3.11",
     install_requires=[
         "WebOb >= 1.8.9",

@@ -1,9 +1,10 @@
-"""Handlers of status, reset, new identifiers and downloads."""
+"""Handlers of status, reset, new identifiers, the script for pages, and downloads."""
 
 from __future__ import annotations
 
 import re
-from functools import partial
+from functools import cache, partial
+from importlib import resources
 from typing import Any
 
 from webob import Response
@@ -16,6 +17,7 @@ from fileupload.wsgi.file_responses import ServedFile, file_response
 from fileupload.wsgi.pipeline import Handler, Resource
 from fileupload.wsgi.request import Request
 from fileupload.wsgi.responses import json_response, script_response, with_no_store_headers
+from fileupload.wsgi.static_files import STATIC_TYPES, static_response
 
 _LINK_TTL = 300.0  # lifetime in seconds of the presigned URL of a download
 _INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -63,6 +65,18 @@ def _json_or_script(manager: UploadManager, request: Request, data: dict[str, An
 def create_identifier(manager: UploadManager, request: Request) -> Response:
     """Answer with a new identifier and status 201."""
     return json_response({"identifier": manager.create_identifier()}, 201)
+
+
+def serve_script(request: Request) -> Response:
+    """Answer with fileupload.js, by which any page sends files; pages of other origins may load it too."""
+    response = static_response(request.environ, _script(), STATIC_TYPES["js"])
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return response
+
+
+@cache
+def _script() -> bytes:
+    return resources.files("fileupload").joinpath("static/fileupload.js").read_bytes()
 
 
 def download(manager: UploadManager, request: Request) -> Response:

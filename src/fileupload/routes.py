@@ -17,9 +17,9 @@ from fileupload.status import UploadStatus
 from fileupload.wsgi.pipeline import Answer, PassThrough, Resource
 from fileupload.wsgi.request import Request
 
-SUB_ENDPOINTS = ("status", "identifier", "direct", "direct/part", "direct/complete")
+SUB_ENDPOINTS = ("status", "identifier", "fileupload.js", "direct", "direct/part", "direct/complete")
 
-_WITHOUT_IDENTIFIER = frozenset({"identifier", "direct/part"})
+_WITHOUT_IDENTIFIER = frozenset({"identifier", "fileupload.js", "direct/part"})
 
 Completion = Callable[[UploadRequest, UploadStatus], PassThrough]
 
@@ -52,8 +52,8 @@ class UploadRoutes:
     def find(self, name: str, request: Request) -> Resource | None:
         """Return the resource of the endpoint *name*; None if the request passes through to the app behind.
 
-        A request without an identifier passes through, with three exceptions: a CORS preflight, which cannot carry
-        one; a request for a new identifier; and a part of a direct upload, whose URL is presigned.
+        A request without an identifier passes through, with four exceptions: a CORS preflight, which cannot carry one;
+        a request for a new identifier, or for the script; and a part of a direct upload, whose URL is presigned.
         """
         if request.method == "OPTIONS" and not (request.is_preflight and self._settings.cors_origins):
             return None
@@ -82,6 +82,7 @@ class UploadRoutes:
             "identifier": Resource(
                 "identifier", {"POST": partial(endpoints.create_identifier, manager)}, guarded=False
             ),
+            "fileupload.js": Resource("fileupload.js", {"GET": endpoints.serve_script}, guarded=False),
             "direct": Resource(
                 "direct",
                 {"POST": partial(direct_endpoints.begin, manager), "GET": partial(direct_endpoints.describe, manager)},

@@ -19,8 +19,8 @@ from fileupload.errors import MalformedRequest
 from fileupload.formatting import format_size
 from fileupload.manager import UploadManager
 from fileupload.settings import least
-from fileupload.wsgi.conditional_requests import answer_conditions
 from fileupload.wsgi.responses import json_response, prefers_html, problem, with_no_store_headers
+from fileupload.wsgi.static_files import STATIC_TYPES, static_response
 from fileupload.wsgi.urls import application_url
 
 _POLICY = (
@@ -28,7 +28,6 @@ _POLICY = (
     " form-action 'self'; base-uri 'none'; frame-ancestors 'self'"  # completed with the origins in cors_origins
 )
 _QUERY_SAFE = "%/?:@!$&'()*+,;=~"  # RFC 3986, 3.4
-_TYPES = {"css": "text/css", "js": "text/javascript"}  # the HTML files in the folder are templates, not served as files
 
 
 class UploadPage:
@@ -135,13 +134,9 @@ def _html(name: str, values: Mapping[str, str], framed_by: tuple[str, ...], **re
 
 def _static(environ: WSGIEnvironment, name: str) -> Response:
     kind = name.rpartition(".")[2]
-    if name not in _assets() or kind not in _TYPES:
+    if name not in _assets() or kind not in STATIC_TYPES:  # the HTML files in the folder are templates
         return HTTPNotFound()
-    response = Response(_asset(name), content_type=_TYPES[kind], charset="utf-8", conditional_response=True)
-    response.md5_etag()
-    response.headers["Cache-Control"] = "no-cache"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return answer_conditions(environ, response)
+    return static_response(environ, _asset(name), STATIC_TYPES[kind])
 
 
 @cache
