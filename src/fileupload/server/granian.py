@@ -61,7 +61,7 @@ def serve(make_app: Callable[[], WSGIApplication], options: ServerOptions, annou
         from granian.http import HTTP1Settings
         from granian.log import LogLevels
     except ImportError:
-        raise SettingError("the server needs granian: pip install 'fileupload[server]'") from None
+        raise SettingError("the server needs granian: pip install granian") from None
     _allow_many_files()
     with _reserved(options.host, options.port) as port:
         server = Granian(

@@ -27,7 +27,7 @@ def make_client(*, endpoint_url: str = "", region: str = "", key_id: str = "", s
         import boto3
         from botocore.config import Config
     except ImportError:
-        raise SettingError("an object store needs boto3: pip install 'fileupload[s3]'") from None
+        raise SettingError("an object store needs boto3: pip install boto3") from None
     return boto3.session.Session().client(
         "s3",
         endpoint_url=endpoint_url or None,
