@@ -165,11 +165,11 @@ def serve(launch: Callable[..., str]) -> Callable[..., str]:
 
 @pytest.fixture
 def start_app(folder: Path, launch: Callable[..., str]) -> Callable[[str], str]:
-    """Start the Flask app of a snippet with gunicorn; return its URL."""
+    """Start the Flask app of a snippet with ``flask run``; return its URL."""
 
     def run(text: str) -> str:
         (folder / "app.py").write_text(text, encoding="utf-8")
-        return launch("-m", "gunicorn", "--threads", "4", "--bind", "127.0.0.1:0", "app:app")
+        return launch("-m", "flask", "run", "--port", "0")
 
     return run
 
