@@ -9,6 +9,9 @@ SERVE_OPTIONS ?= --anonymous
 WORKERS ?= 3
 PYTEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
+# All reStructuredText: a warning of docutils fails the lint, as the package index would refuse such a README.
+DOCUMENTS = README.txt CHANGES.txt $(wildcard docs/*.txt bench/README.txt examples/README.txt examples/*/README.txt)
+
 .PHONY: serve test test-full check lint bench clean
 
 serve: .venv/.server
@@ -30,6 +33,7 @@ lint: .venv/.lint
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	for file in $(DOCUMENTS); do .venv/bin/python -m docutils --halt=2 $$file /dev/null || exit 1; done
 
 bench: .venv/.bench
 	.venv/bin/python -m bench $(BENCH_OPTIONS)

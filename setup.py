@@ -22,10 +22,22 @@ TEST = [
     "requests >= 2.32",
     "webtest >= 3",
     "playwright >= 1.45",
+    "axe-playwright-python >= 0.1.7",
+    "build >= 1.2",
+    "twine >= 6",
     "trustme >= 1.1",
     "h2 >= 4.1",
 ]
-LINT = ["mypy >= 1.11", "ruff >= 0.6", "import-linter >= 2.5", "types-WebOb", "types-requests", "types-tqdm"]
+DOCS = ["docutils >= 0.20", "Pygments >= 2.15"]
+LINT = [
+    "mypy >= 1.11",
+    "ruff >= 0.6",
+    "import-linter >= 2.5",
+    "types-WebOb",
+    "types-requests",
+    "types-tqdm",
+    "types-docutils",
+]
 PEERS = ["starlette >= 0.40", "uvicorn[standard] >= 0.30", "python-multipart >= 0.0.12"]
 
 setup(
@@ -52,10 +64,10 @@ setup(
     keywords="wsgi upload middleware multipart progress",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"fileupload": ["py.typed", "apps/upload_page/static/*", "wsgi/message.html"]},
+    package_data={"fileupload": ["py.typed", "static/*", "apps/upload_page/static/*", "wsgi/message.html"]},
     python_requires=">=3.11",
     install_requires=[
-        "WebOb >= 1.8.9",
+        "WebOb >= 1.8.11",
         "PasteDeploy >= 3",
         "itsdangerous >= 2.1",
         "filelock >= 3.20.1",
@@ -66,8 +78,8 @@ setup(
         "client": CLIENT,
         "s3": S3,
         "redis": REDIS,
-        "test": SERVER + CLIENT + S3 + REDIS + SERVERS_TESTED + EXAMPLES + KINTO + SWIFT + VALKEY + TEST,
-        "lint": LINT,
+        "test": SERVER + CLIENT + S3 + REDIS + SERVERS_TESTED + EXAMPLES + KINTO + SWIFT + VALKEY + DOCS + TEST,
+        "lint": LINT + DOCS,
         "bench": SERVER + SERVERS_TESTED + EXAMPLES + PEERS,
     },
     entry_points={

@@ -74,6 +74,7 @@ def form() -> str:
     return render_template(
         "form.html",
         action=f"{address}?X-Progress-ID={uploads.create_identifier()}",
+        script=f"{address}/fileupload.js",
         finish=url_for(".uploaded") if uploads.upload_url else None,
     )
 

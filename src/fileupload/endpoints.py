@@ -1,9 +1,10 @@
-"""Handlers of status, reset, new identifiers and downloads."""
+"""Handlers of status, reset, new identifiers, the script for pages, and downloads."""
 
 from __future__ import annotations
 
 import re
-from functools import partial
+from functools import cache, partial
+from importlib import resources
 from typing import Any
 
 from webob import Response
@@ -22,6 +23,7 @@ from fileupload.wsgi.responses import (
     text_response,
     with_no_store_headers,
 )
+from fileupload.wsgi.static_files import STATIC_TYPES, static_response
 from fileupload.wsgi.upload_log import note_upload
 
 _LINK_TTL = 300.0  # lifetime in seconds of the presigned URL of a download
@@ -88,6 +90,18 @@ def create_identifier(manager: UploadManager, request: Request) -> Response:
     )
     answer.headers["Vary"] = "Accept"
     return answer
+
+
+def serve_script(request: Request) -> Response:
+    """Answer with fileupload.js, by which any page sends files; pages of other origins may load it too."""
+    response = static_response(request.environ, _script(), STATIC_TYPES["js"])
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return response
+
+
+@cache
+def _script() -> bytes:
+    return resources.files("fileupload").joinpath("static/fileupload.js").read_bytes()
 
 
 def download(manager: UploadManager, request: Request) -> Response:

@@ -23,9 +23,9 @@ from fileupload.wsgi.pipeline import Answer, PassThrough, Resource
 from fileupload.wsgi.request import Request
 
 ORIGIN_REFUSAL = "Pages of this origin may not upload here; the setting is cors_origins."
-SUB_ENDPOINTS = ("status", "identifier", "direct", "direct/part", "direct/complete")
+SUB_ENDPOINTS = ("status", "identifier", "fileupload.js", "direct", "direct/part", "direct/complete")
 
-_WITHOUT_IDENTIFIER = frozenset({"identifier", "direct/part"})
+_WITHOUT_IDENTIFIER = frozenset({"identifier", "fileupload.js", "direct/part"})
 
 Completion = Callable[[UploadRequest, UploadStatus], PassThrough]
 
@@ -71,8 +71,8 @@ class UploadRoutes:
         """Return the resource of the endpoint *name*; None if the request passes through to the app behind.
 
         A request without an identifier passes through, with four exceptions: a CORS preflight, which cannot carry one;
-        a request for a new identifier; a part of a direct upload, whose URL is presigned; and with the setting
-        ``anonymous`` the start of an upload, which then gets an identifier.
+        a request for a new identifier, or for the script; a part of a direct upload, whose URL is presigned; and with
+        the setting ``anonymous`` the start of an upload, which then gets an identifier.
         """
         if request.method == "OPTIONS" and not (request.is_preflight and self._settings.cors_origins):
             return None
@@ -103,6 +103,7 @@ class UploadRoutes:
             "identifier": Resource(
                 "identifier", {"POST": partial(endpoints.create_identifier, manager)}, guarded=False
             ),
+            "fileupload.js": Resource("fileupload.js", {"GET": endpoints.serve_script}, guarded=False),
             "direct": Resource(
                 "direct",
                 {"POST": partial(direct_endpoints.begin, manager), "GET": partial(direct_endpoints.describe, manager)},

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -325,3 +326,29 @@ def test_the_server_that_buffers_is_named_once(pool_directory: str, caplog: pyte
         app.put(f"/upload?X-Progress-ID={identifier}", BODY, extra_environ={"SERVER_SOFTWARE": "waitress"})
         assert app.get(f"/upload/status?X-Progress-ID={identifier}").json["buffered"] is True
     assert len([record for record in caplog.records if "buffers bodies" in record.getMessage()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "path"),
+    [({}, "/upload/fileupload.js"), ({}, "/app/any/upload/fileupload.js"), ({"path": "/send"}, "/send/fileupload.js")],
+)
+def test_the_script_is_served_below_the_upload_path(pool_directory: str, settings: dict[str, str], path: str) -> None:
+    """Any client gets fileupload.js there, revalidates it, and may load it into pages of other origins."""
+    app, _ = make(pool_directory, **settings)
+    answer = app.get(path)
+    assert answer.body == files("fileupload").joinpath("static/fileupload.js").read_bytes()
+    assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
+    assert answer.headers["Cache-Control"] == "no-cache"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+    assert app.get(path, headers={"If-None-Match": answer.headers["ETag"]}, status=304).body == b""
+    assert app.head(path).headers["Content-Length"] == str(len(answer.body))
+    assert app.post(path, status=405).headers["Allow"] == "GET, HEAD"
+
+
+def test_other_scripts_are_those_of_the_app(pool_directory: str) -> None:
+    """Other names below the upload path, and all of them with upload_url, are addresses of the app."""
+    app, _ = make(pool_directory)
+    assert app.get("/upload/other.js").headers["X-App"] == "echo"
+    app, _ = make(pool_directory, upload_url="https://uploads.example.com")
+    assert app.get("/upload/fileupload.js").headers["X-App"] == "echo"

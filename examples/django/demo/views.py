@@ -20,7 +20,8 @@ def form(request: HttpRequest) -> HttpResponse:
     """Show the form, with a new identifier each time, since an identifier names one upload."""
     identifier = request.META["fileupload"].create_identifier()
     action = f"{reverse('upload')}?{urlencode({'X-Progress-ID': identifier})}"
-    return render(request, "demo/form.html", {"action": action})
+    script = f"{reverse('upload')}/fileupload.js"
+    return render(request, "demo/form.html", {"action": action, "script": script})
 
 
 @require_POST

@@ -15,7 +15,10 @@ from pyramid.view import view_config
 def form(request: Request) -> dict[str, Any]:
     """Show the form, with a new identifier each time, since an identifier names one upload."""
     identifier = request.environ["fileupload"].create_identifier()
-    return {"action": request.route_path("upload", _query={"X-Progress-ID": identifier})}
+    return {
+        "action": request.route_path("upload", _query={"X-Progress-ID": identifier}),
+        "script": f"{request.route_path('upload')}/fileupload.js",
+    }
 
 
 @view_config(route_name="upload", request_method="POST")

@@ -38,7 +38,7 @@ class Collection:
             import kinto_http
             import requests
         except ImportError:
-            raise SettingError("this needs kinto-http: pip install 'fileupload[client]'") from None
+            raise SettingError("this needs kinto-http: pip install kinto-http tqdm") from None
         for name in (bucket, collection):
             if _ID.fullmatch(name) is None:
                 raise SettingError(f"{printable(name)!r} cannot be the id of a bucket or a collection")

@@ -73,7 +73,7 @@ def serve(
         from granian.http import HTTP1Settings
         from granian.log import LogLevels
     except ImportError:
-        raise SettingError("the server needs granian: pip install 'fileupload[server]'") from None
+        raise SettingError("the server needs granian: pip install granian") from None
     _allow_many_files()
     workers = options.workers or min(4, len(os.sched_getaffinity(0)))
     with _reserved(options.host, options.port) as port:

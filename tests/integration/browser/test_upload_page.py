@@ -21,6 +21,7 @@ import pytest
 import requests
 from playwright.sync_api import Dialog, FileChooser, FilePayload, Locator, Page, expect
 
+from tests.support.accessibility import violations
 from tests.support.chromium import on_disk, slow_down, wait_on
 from tests.support.folders import files_in
 from tests.support.processes import kill_group, reserved_port, start_group, wait_for_line
@@ -561,6 +562,13 @@ def test_texts_can_be_read_in_both_schemes(serve: Serve, open_page: OpenPage, sc
     page = busy_page(serve, open_page, color_scheme=scheme)
     contrast, text = page.evaluate(LOWEST_CONTRAST)
     assert contrast >= 4.5, text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_passes_axe(serve: Serve, open_page: OpenPage, scheme: str) -> None:
+    """The page with uploads in each state violates no rule of axe-core."""
+    page = busy_page(serve, open_page, color_scheme=scheme, bypass_csp=True)
+    assert violations(page) == []
 
 
 def test_a_narrow_screen_scrolls_in_one_direction_only(serve: Serve, open_page: OpenPage) -> None:

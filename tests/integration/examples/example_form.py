@@ -23,7 +23,7 @@ def use_form(page: Page, file: str, speed_up: Callable[[], None]) -> list[str]:
     """
     page.fill("[name=title]", "A title")
     page.set_input_files("[name=file]", file)
-    page.click("button")
+    page.click("[type=submit]")
     messages: list[str] = []
 
     def has_ended() -> bool:

@@ -6,18 +6,22 @@ import hashlib
 import io
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urljoin
 
 import pytest
 import requests
 
 from tests.integration.examples.example_form import send_form
+from tests.support.accessibility import overflow, violations
+from tests.support.chromium import open_context
 from tests.support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
@@ -269,7 +273,7 @@ def test_flask_leaves_uploads_to_a_dedicated_server(
     site = start_flask_with_server(origin)
     page = visit(browser, site.url)
     assert not page.action.startswith(site.url)
-    finish, fields = urljoin(page.url, page.form["data-finish"]), {"identifier": page.identifier}
+    finish, fields = urljoin(page.url, page.form["data-fileupload-finish"]), {"identifier": page.identifier}
     assert browser.post(finish, fields, timeout=PATIENCE).status_code == 404
     response = send(browser, page, content, headers={"Origin": origin})
     assert response.headers["Access-Control-Allow-Origin"] == origin
@@ -282,12 +286,41 @@ def test_flask_leaves_uploads_to_a_dedicated_server(
 
 @pytest.mark.parametrize("name", ["flask", "django", "pyramid"])
 def test_the_script_of_the_form_is_served(name: str, start: Start, browser: requests.Session) -> None:
-    """The form's only script is a static file, the same in each example."""
+    """The form's only script is that of the middleware, below the address to which the form posts."""
     site = start(name)
     (script,) = visit(browser, site.url).scripts
+    assert script == f"{site.url}/upload/fileupload.js"
     response = browser.get(script, timeout=PATIENCE)
-    assert "javascript" in response.headers["Content-Type"]
-    assert response.content == (EXAMPLES / "flask/static/progress.js").read_bytes()
+    assert response.headers["Content-Type"] == "text/javascript; charset=utf-8"
+    assert response.content == files("fileupload").joinpath("static/fileupload.js").read_bytes()
+
+
+def test_the_examples_have_one_style() -> None:
+    """Each example has its own copy of the style sheet, and the copies are equal."""
+    first, *others = [path.read_text() for path in EXAMPLES.rglob("style.css")]
+    assert others == [first, first]
+
+
+@pytest.mark.parametrize("name", ["flask", "django", "django-attachments", "pyramid"])
+def test_the_pages_suit_phones_and_pass_axe(name: str, start: Start, chromium: Browser) -> None:
+    """On a phone in light and dark mode, no page scrolls sideways or violates a rule of axe-core."""
+    site = start(name)
+    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+    for scheme in schemes:
+        context = open_context(chromium, viewport={"width": 360, "height": 640}, color_scheme=scheme)
+        page = context.new_page()
+        page.goto(site.url)
+        assert page.locator("meta[name=viewport]").count() == 1
+        assert (violations(page), overflow(page)) == ([], 0)
+        if name != "django-attachments":
+            page.fill("[name=title]", "A title")
+            page.set_input_files("[name=file]", {"name": "n" * 100, "mimeType": "text/plain", "buffer": b"x"})
+            page.click("[type=submit]")
+            page.wait_for_url("**/entries")
+            assert (violations(page), overflow(page)) == ([], 0)
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert [int(part) > 127 for part in re.findall(r"\d+", ground)] == [scheme == "light"] * 3
+        context.close()
 
 
 @pytest.fixture

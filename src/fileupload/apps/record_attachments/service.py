@@ -58,7 +58,7 @@ class RecordService:
                 capabilities["attachments"] = {
                     "version": _version(),
                     "description": "Add file attachments to records",
-                    "url": "https://pypi.org/project/fileupload/",
+                    "url": "",  # as Kinto has it for a capability without a page
                     "base_url": self._settings.extra_base_url or self._settings.base_url,
                 }
                 answer.body = json.dumps(data).encode()

@@ -20,10 +20,10 @@ from fileupload.formatting import format_size
 from fileupload.manager import UploadManager
 from fileupload.routes import UploadPaths
 from fileupload.settings import least
-from fileupload.wsgi.conditional_requests import answer_conditions
 from fileupload.wsgi.pipeline import Pipeline, Resource
 from fileupload.wsgi.request import Request
 from fileupload.wsgi.responses import json_response, prefers_html, with_no_store_headers
+from fileupload.wsgi.static_files import STATIC_TYPES, static_response
 from fileupload.wsgi.urls import application_url, relative_root
 
 _POLICY = (
@@ -31,7 +31,6 @@ _POLICY = (
     " form-action 'self'; base-uri 'none'; frame-ancestors 'self'"  # completed with the origins in cors_origins
 )
 _QUERY_SAFE = "%/?:@!$&'()*+,;=~"  # RFC 3986, 3.4
-_TYPES = {"css": "text/css", "js": "text/javascript"}  # the HTML files in the folder are templates, not served as files
 
 
 class UploadPage:
@@ -147,13 +146,9 @@ def _html(name: str, values: Mapping[str, str], framed_by: tuple[str, ...], **re
 
 def _static(name: str, request: Request) -> Response:
     kind = name.rpartition(".")[2]
-    if name not in _assets() or kind not in _TYPES:
+    if name not in _assets() or kind not in STATIC_TYPES:  # the HTML files in the folder are templates
         raise NotFound
-    response = Response(_asset(name), content_type=_TYPES[kind], charset="utf-8", conditional_response=True)
-    response.md5_etag()
-    response.headers["Cache-Control"] = "no-cache"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return answer_conditions(request.environ, response)
+    return static_response(request.environ, _asset(name), STATIC_TYPES[kind])
 
 
 @cache

@@ -67,7 +67,7 @@ class RedisPresence(PresenceStore):
         try:
             import redis
         except ImportError:
-            raise SettingError("setting 'progress' needs the client: pip install 'fileupload[redis]'") from None
+            raise SettingError("setting 'progress' needs the client: pip install redis") from None
         self._clients: PerProcess[Any] = PerProcess(
             partial(
                 redis.Redis.from_url,

@@ -64,7 +64,7 @@ def require_boto3() -> None:
     try:
         import boto3  # noqa: F401
     except ImportError:
-        raise SettingError("an object store needs boto3: pip install 'fileupload[s3]'") from None
+        raise SettingError("an object store needs boto3: pip install boto3") from None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""An S3-compatible object store, through boto3: Amazon S3, Ceph, OpenStack Swift, MinIO, Google Cloud Storage.
+"""An S3-compatible object store, through boto3: Ceph, OpenStack Swift, Amazon S3, Google Cloud Storage.
 
 The object pool needs one guarantee: of several processes that write a key with If-None-Match: * at the same time, one
 succeeds. Stores differ in that, so :meth:`S3Store.checked` probes the store at the start:

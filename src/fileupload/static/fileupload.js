@@ -1,12 +1,29 @@
-/* Sends files to an upload address, with progress, cancel and retry. It draws nothing, so any page can use it:
+/* Sends files to an upload address, with progress, cancel and retry. The middleware serves it below each upload path,
+ * at /upload/fileupload.js. It needs no other script, and any page can use it.
  *
- *   const upload = fileupload.upload(file, {url: 'upload', onprogress: (sent, total) => { ... }});
+ * A form with the attribute data-fileupload is sent by this script, and without the script as usual:
+ *
+ *   <form data-fileupload action="/upload?X-Progress-ID=..." method="post" enctype="multipart/form-data">
+ *     <input type="file" name="file"> <button>Send</button> <button type="reset">Cancel</button>
+ *     <progress aria-label="Progress" hidden></progress> <output></output>
+ *   </form>
+ *
+ * <progress> shows the progress, <output> the messages; both may be left out. At the end the browser goes to where the
+ * answer redirects. With data-fileupload-finish="/uploaded", the identifier and the text fields are first posted to that
+ * address of the app: for a dedicated server, which receives the files in place of the app.
+ *
+ * In a script:
+ *
+ *   const upload = fileupload.upload(files, {url: '/upload', onprogress: (sent, total) => { ... }});
  *   upload.result.then((descriptor) => { ... }, (error) => { error.code, error.detail ... });
  *   upload.cancel();                    // stops sending, and removes what the server has
  *   upload.retry();                     // after an error, under the same identifier; gives the new result
  *
- * Options: url (ends in /upload), identifier (asked of the server when absent), field (name of the file field),
- * fields (an object of text fields), onprogress(sent, total), onsent().
+ * The first argument is a file, a list of files, or a FormData. The result is the answer's JSON, or else its text;
+ * upload.answer has its status, url (after redirects), type and text, and is null if the answer was lost.
+ *
+ * Options: url (ends in /upload; may have a query with an X-Progress-ID), identifier (asked of the server when absent),
+ * field (name of the file field), fields (an object of text fields), onprogress(sent, total), onsent().
  */
 (() => {
   'use strict';
@@ -63,7 +80,13 @@
       request.setRequestHeader('Accept', 'application/json');
       request.upload.onprogress = (event) => onprogress(event.loaded, event.total);
       request.upload.onload = onsent;
-      request.onload = () => resolve({status: request.status, text: request.responseText});
+      request.onload = () => resolve({
+        status: request.status,
+        url: request.responseURL,
+        redirected: request.responseURL !== url,
+        type: request.getResponseHeader('Content-Type') ?? '',
+        text: request.responseText,
+      });
       request.onerror = () => reject(new UploadError('connection'));
       request.onabort = () => reject(new UploadError('cancelled'));
       signal.addEventListener('abort', () => request.abort(), {once: true});
@@ -92,16 +115,20 @@
 
   class Upload {
     #files;
+    #form;
     #options;
     #own;
     #unused;
     #controller = null;
     #cancelled = Promise.resolve();
 
-    constructor(files, options) {
+    constructor(files, form, options) {
       this.#files = files;
+      this.#form = form;
       this.#options = {url: 'upload', field: 'file', fields: {}, onprogress() {}, onsent() {}, ...options};
-      this.identifier = options.identifier || null;
+      const address = new URL(this.#options.url, document.baseURI);
+      this.identifier = options.identifier || address.searchParams.get('X-Progress-ID') || null;
+      this.answer = null;
       this.#own = !this.identifier;
       this.#unused = this.#own;
       this.retry();
@@ -110,6 +137,7 @@
     retry() {
       this.#controller?.abort();
       this.#controller = new AbortController();
+      this.answer = null;
       this.result = this.#attempt(this.#controller.signal);
       this.result.catch(() => {});  // callers that await the result still get the error
       return this.result;
@@ -134,7 +162,7 @@
         await this.#claim(signal);
         signal.throwIfAborted();
         const {onprogress} = this.#options;
-        const answer = await post(this.#address(''), this.#form(), {signal, onprogress, onsent});
+        const answer = await post(this.#address(''), this.#body(), {signal, onprogress, onsent});
         return await this.#conclude(answer, signal);
       } catch (error) {
         if (signal.aborted) {
@@ -176,8 +204,10 @@
       return answer && parseObject(answer.text);
     }
 
-    async #conclude({status, text}, signal) {
+    async #conclude(answer, signal) {
+      const {status, text} = answer;
       if (status >= 200 && status < 300) {
+        this.answer = answer;
         return parseObject(text) ?? text;
       }
       const error = errorFrom(status, text);
@@ -216,7 +246,10 @@
       throw readable.every(Boolean) ? error : new UploadError('unreadable');
     }
 
-    #form() {
+    #body() {
+      if (this.#form !== null) {
+        return this.#form;
+      }
       const form = new FormData();
       for (const [name, value] of Object.entries(this.#options.fields)) {
         form.append(name, value);
@@ -238,8 +271,117 @@
   }
 
   function upload(files, options = {}) {
-    return new Upload(files instanceof Blob ? [files] : [...files], options);
+    if (files instanceof FormData) {
+      return new Upload([...files.values()].filter((value) => value instanceof File), files, options);
+    }
+    return new Upload(files instanceof Blob ? [files] : [...files], null, options);
   }
+
+  /* ---- forms ---- */
+
+  const SENTENCES = {
+    cancelled: 'The upload is cancelled.',
+    connection: 'The connection was lost. Please send the form again.',
+    unreadable: 'The file can no longer be read. Please choose it again.',
+  };
+
+  function sentence(error) {
+    return SENTENCES[error.code] ?? (error.detail || error.title || `The server answers ${error.status}.`);
+  }
+
+  const running = new Map();  // the form, with its upload and the promise of its removal
+
+  /* Screen readers announce each message, so it changes at each tenth only. */
+  function showProgress(form, name) {
+    const bar = form.querySelector('progress') ?? document.createElement('progress');
+    const output = form.querySelector('output') ?? document.createElement('output');
+    const show = (text) => {
+      if (output.value !== text) {
+        output.value = text;
+      }
+    };
+    bar.hidden = false;
+    bar.removeAttribute('value');
+    show('Sending…');
+    return {
+      onprogress(sent, total) {
+        bar.max = total;
+        bar.value = sent;
+        show(`${10 * Math.floor(10 * sent / total)} % of ${name}`);
+      },
+      onsent() {
+        bar.removeAttribute('value');
+        show('Waiting for the answer…');
+      },
+      end(text) {
+        bar.hidden = true;
+        show(text);
+      },
+    };
+  }
+
+  async function sendForm(form, submitter) {
+    const body = new FormData(form, submitter);
+    const url = new URL(form.getAttribute('action') ?? '', document.baseURI).href;
+    const names = [...body.values()].filter((value) => value instanceof File).map((file) => file.name);
+    const progress = showProgress(form, names.length === 1 ? names[0] : `${names.length} files`);
+    const {onprogress, onsent} = progress;
+    const sending = {upload: upload(body, {url, onprogress, onsent}), cancelled: null};
+    running.set(form, sending);
+    try {
+      await sending.upload.result;
+      const finish = form.dataset.fileuploadFinish;
+      const {identifier, answer} = sending.upload;
+      goOn(finish ? await tellApp(finish, body, identifier) : answer, progress);
+    } catch (error) {
+      await sending.cancelled;  // a late DELETE would remove the next attempt
+      progress.end(sentence(error));
+    } finally {
+      running.delete(form);
+    }
+  }
+
+  /* Tells the app that a dedicated server has its upload. */
+  async function tellApp(address, body, identifier) {
+    const fields = new URLSearchParams([...body].filter(([, value]) => typeof value === 'string'));
+    fields.set('identifier', identifier);
+    const response = await fetch(address, {method: 'POST', body: fields}).catch(() => {
+      throw new UploadError('connection');
+    });
+    const text = await response.text();
+    if (!response.ok) {
+      throw errorFrom(response.status, text);
+    }
+    const type = response.headers.get('Content-Type') ?? '';
+    return {redirected: response.redirected, url: response.url, type, text};
+  }
+
+  function goOn(answer, progress) {
+    if (answer === null) {
+      progress.end('The upload is complete, but the answer was lost. Please reload the page.');
+    } else if (answer.redirected) {
+      location.assign(answer.url);
+    } else {
+      progress.end(answer.type.startsWith('text/plain') ? answer.text : 'The upload is complete.');
+    }
+  }
+
+  document.addEventListener('submit', (event) => {
+    const form = event.target;
+    if (form.matches('[data-fileupload]') && !event.defaultPrevented) {
+      event.preventDefault();
+      if (!running.has(form)) {
+        sendForm(form, event.submitter);
+      }
+    }
+  });
+
+  document.addEventListener('reset', (event) => {
+    const sending = running.get(event.target);
+    if (sending && sending.cancelled === null) {
+      sending.cancelled = sending.upload.cancel();
+    }
+  });
 
   window.fileupload = {upload, UploadError};
 })();
