@@ -34,7 +34,7 @@ from tests.support.upload_clients import address, begin, complete
 CONTENT = b"some bytes, in two parts where those may be small"
 
 
-class Life:
+class CrashCountdown:
     """Counts steps, and ends the process before a given one.
 
     :ivar left: the number of steps until the crash; below 0 for no crash.
@@ -51,20 +51,20 @@ class Life:
         self.left -= 1
 
 
-def open_directory(life: Life, folder: str, durable: str) -> tuple[Pool, list[int]]:
+def open_directory(countdown: CrashCountdown, folder: str, durable: str) -> tuple[Pool, list[int]]:
     """Return the pool, and the sizes of the parts; each of its file operations is a step."""
     disk = Disk()
-    disk.operate = life.step  # type: ignore[method-assign]
+    disk.operate = countdown.step  # type: ignore[method-assign]
     put_below_pool(pytest.MonkeyPatch(), disk)
     return DirectoryPool(folder, durable=bool(durable)), [30, len(CONTENT) - 30]
 
 
-def open_store(life: Life, values: str, every: str) -> tuple[Pool, list[int]]:
+def open_store(countdown: CrashCountdown, values: str, every: str) -> tuple[Pool, list[int]]:
     """Return the pool of a store, and the sizes of the parts; each request is a step, except the client's own."""
-    life.every = int(every)
+    countdown.every = int(every)
     settings = Settings.parse(json.loads(values))
     theirs, ours = (s3.open_store(settings, settings.pool)[0].client for _ in ("children", "parent"))
-    theirs.meta.events.register("before-call.s3", life.step)
+    theirs.meta.events.register("before-call.s3", countdown.step)
     clients = [theirs, ours]
     store = S3Store(clients.pop, urlsplit(settings.pool).netloc)  # each process asks for a separate one
     return ObjectPool(store.checked(""), urlsplit(settings.pool).path), [len(CONTENT)]
@@ -85,14 +85,14 @@ def send(pool: Pool, sizes: list[int], bucket: str) -> None:
 
 def main(kind: str, *arguments: str) -> None:
     """Let a child crash at each step in turn, until an upload finishes."""
-    life = Life()
-    pool, sizes = KINDS[kind](life, *arguments)
-    for steps in count(step=life.every):
+    countdown = CrashCountdown()
+    pool, sizes = KINDS[kind](countdown, *arguments)
+    for steps in count(step=countdown.every):
         bucket = f"{steps:032x}"
         print(bucket, flush=True)
         child = os.fork()
         if not child:
-            life.left = steps
+            countdown.left = steps
             send(pool, sizes, bucket)
             os._exit(0)
         if (ended := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])) != 9:

@@ -51,7 +51,7 @@ class DirectContract:
         """Return the names of the objects that hold uploaded bytes."""
         raise NotImplementedError
 
-    def test_parts_come_in_any_order(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
+    def test_parts_may_arrive_in_any_order(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
         """Parts arrive concurrently, in reverse order, some twice; the last complete one of each number is kept.
 
         Of two that arrive at the same time, our own server may refuse the one that it received first.
@@ -72,14 +72,14 @@ class DirectContract:
         assert len(self.bytes_in(pool)) == 1
 
     @pytest.mark.parametrize("content", [b"", b"only"], ids=["empty", "short"])
-    def test_a_single_part(self, pool: Pool, reopened: Pool, content: bytes) -> None:
+    def test_a_small_or_empty_file_has_one_part(self, pool: Pool, reopened: Pool, content: bytes) -> None:
         """A small file has one part, and so does an empty one."""
         send_all(pool, begin(pool, [len(content)]), [content])
         assert complete(reopened, hashed=True) == hashlib.sha256(content).hexdigest()
         assert read(pool) == content
         assert len(self.bytes_in(pool)) == 1
 
-    def test_a_form(self, pool: Pool, reopened: Pool) -> None:
+    def test_a_form_uploads_the_whole_file(self, pool: Pool, reopened: Pool) -> None:
         """A form uploads the whole file, by the store's policy or to our own server; the last form is kept."""
         direct = reopened.direct(ID, begin(pool, [6], form=True))
         form = direct.form(0, 10, "image/png", LIFE)
@@ -91,7 +91,7 @@ class DirectContract:
         assert read(pool) == b"second"
         assert len(self.bytes_in(pool)) == 1
 
-    def test_a_form_that_is_sent_again(self, pool: Pool, reopened: Pool) -> None:
+    def test_a_newer_form_supersedes_one_that_is_being_received(self, pool: Pool, reopened: Pool) -> None:
         """If our own server receives forms, a newer form supersedes one that is still being received."""
         token = begin(pool, [6], form=True)
         direct = pool.direct(ID, token)
@@ -108,7 +108,7 @@ class DirectContract:
         assert complete(pool, hashed=True) == hashlib.sha256(b"second").hexdigest()
         assert len(self.bytes_in(pool)) == 1
 
-    def test_what_is_stored_is_told(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
+    def test_stored_parts_are_visible_to_all_processes(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
         """All processes see the numbers, sizes and ETags of the parts, and the status has the size and the time."""
         began = time.time() - HOUR
         token = begin(pool, [*map(len, contents)], at=began)
@@ -127,7 +127,7 @@ class DirectContract:
         assert seconds_of(status.updated or "") > began + HOUR / 2
         assert sending[0](b"z" * len(contents[0])) != etags[1]
 
-    def test_a_part_that_changes_is_noticed(self, pool: Pool, contents: list[bytes]) -> None:
+    def test_a_part_that_changes_before_the_assembly_is_not_accepted(self, pool: Pool, contents: list[bytes]) -> None:
         """A part that changes between the listing of the parts and the assembly of the file is not accepted."""
         sending = send_all(pool, begin(pool, [*map(len, contents)]), contents)
         attempt = pool.resume(ID)
@@ -140,7 +140,7 @@ class DirectContract:
         attempt.fail(attempt.status.failed(Incomplete("changed")))
         assert self.bytes_in(pool) == []
 
-    def test_a_part_that_comes_late(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
+    def test_a_late_part_is_not_included(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
         """A part that arrives after the file is assembled, before or after completion, is not included and not kept."""
         sending = send_all(pool, begin(pool, [*map(len, contents)]), contents)
         attempt, parts = assemble(reopened)
@@ -159,7 +159,7 @@ class DirectContract:
                 assert pool.clear(ID)
         assert self.everything(pool) == []
 
-    def test_a_form_that_comes_late(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
+    def test_a_late_form_is_not_included(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
         """A late form is not included; a store that accepts it keeps it beside the file until the next purge."""
         direct = pool.direct(ID, begin(pool, [6], form=True))
         form = direct.form(0, 10, "image/png", LIFE)
@@ -183,7 +183,7 @@ class DirectContract:
         list(pool.purge(1))
         assert self.everything(pool) == []
 
-    def test_who_does_not_come_to_say_done(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
+    def test_an_assembled_file_is_not_assembled_again(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
         """A file that was assembled but not marked as done is found by the next attempt and not assembled again."""
         send_all(pool, begin(pool, [*map(len, contents)]), contents)
         attempt, _ = assemble(pool)
@@ -195,12 +195,14 @@ class DirectContract:
         assert read(pool) == expected
 
     @pytest.mark.full
-    def test_a_crash_at_each_step(self, pool: Pool, dying: Callable[[], list[str]]) -> None:
+    def test_an_upload_can_be_completed_after_a_crash_at_any_step(
+        self, pool: Pool, crash_uploads: Callable[[], list[str]]
+    ) -> None:
         """After a crash at any step the upload can be completed or restarted, and no garbage is left.
 
         The file has the correct bytes in both cases.
         """
-        buckets = dying()
+        buckets = crash_uploads()
         assert len(buckets) > 8
         with ThreadPoolExecutor(4) as threads:
             ends = list(threads.map(lambda bucket: self.end_of(pool, bucket), buckets))
@@ -227,7 +229,7 @@ class DirectContract:
     @pytest.mark.full_with(place="swift")
     @pytest.mark.parametrize("state", STATES)
     @pytest.mark.parametrize("form", [False, True], ids=["parts", "form"])
-    def test_nothing_is_left_of_any_state(
+    def test_clearing_removes_an_upload_in_any_state(
         self, pool: Pool, reopened: Pool, contents: list[bytes], state: str, form: bool
     ) -> None:
         """In every state, clearing an upload removes all of it, and replacing it leaves only the new one."""
@@ -244,7 +246,9 @@ class DirectContract:
             assert self.everything(pool) == []
 
     @pytest.mark.full_with(place="swift")
-    def test_any_state_is_purged(self, pool: Pool, reopened: Pool, contents: list[bytes], clock: Clock) -> None:
+    def test_old_uploads_are_purged_in_any_state(
+        self, pool: Pool, reopened: Pool, contents: list[bytes], clock: Clock
+    ) -> None:
         """Purging removes old uploads in every state with all their files, except those in use, which can finish."""
         buckets = {(state, form): f"{n:032x}" for n, (state, form) in enumerate(product(STATES, (False, True)))}
         running = {}
@@ -287,7 +291,9 @@ class DirectContract:
             attempt.fail(attempt.status.failed(Incomplete("too late")))
         return attempt if state in {"being completed", "assembled"} else None
 
-    def test_two_complete_at_once(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
+    def test_one_of_several_concurrent_completions_succeeds(
+        self, pool: Pool, reopened: Pool, contents: list[bytes]
+    ) -> None:
         """Of several concurrent attempts to complete an upload one succeeds, and the others get a reason."""
         uploads = [
             DirectUploads(UploadManager(each, Settings.parse({"upload_key": "k" * 32}))) for each in (pool, reopened)
@@ -312,7 +318,7 @@ class DirectContract:
             assert pool.clear(ID)
             assert self.everything(pool) == []
 
-    def test_who_was_replaced_takes_nothing_away(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
+    def test_a_superseded_attempt_removes_nothing(self, pool: Pool, reopened: Pool, contents: list[bytes]) -> None:
         """An attempt that gives up an upload that another has completed or restarted leaves the other's bytes."""
         for taken in ("begun anew", "cleared"):
             send_all(pool, begin(pool, [*map(len, contents)]), contents)
@@ -328,7 +334,7 @@ class DirectContract:
             assert read(pool) == b"new"
             assert pool.clear(ID)
 
-    def test_an_upload_whose_parts_still_come_is_not_purged(
+    def test_an_upload_that_receives_parts_is_not_purged(
         self, pool: Pool, reopened: Pool, contents: list[bytes]
     ) -> None:
         """The age of an upload counts from its last part; an upload that receives no parts is purged."""

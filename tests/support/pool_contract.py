@@ -75,7 +75,7 @@ def read(bucket: Bucket, index: int = 0) -> bytes:
 
 
 # Names that a file system, an address or an object store might interpret specially or confuse with each other.
-WORDS = (
+SEGMENTS = (
     *(
         "a",
         "A",
@@ -223,7 +223,7 @@ class PoolContract:
         assert pool.find_bucket(ID) is None
         complete(pool)
 
-    def test_a_discarded_file_never_was(self, pool: Pool) -> None:
+    def test_the_index_of_a_discarded_file_is_reused(self, pool: Pool) -> None:
         """The file that follows a discarded one takes its index."""
         attempt = pool.begin(ID, starting())
         store(attempt, b"")
@@ -246,7 +246,7 @@ class PoolContract:
         self.assert_no_bytes(pool)
         complete(pool)
 
-    def test_a_refusal_is_kept_where_nothing_runs(self, pool: Pool) -> None:
+    def test_a_refusal_is_recorded_unless_an_upload_runs(self, pool: Pool) -> None:
         """A refused upload leaves its reason and does not change a running one."""
         pool.record_refusal(ID, starting().failed(TooLarge("big")))
         bucket = pool.find_bucket(ID)
@@ -274,7 +274,7 @@ class PoolContract:
         assert list(reopened.purge(-1)) == []
         assert reopened.bucket(OTHER).get_status().state is State.UNKNOWN
 
-    def test_a_refusal_is_forgotten(self, pool: Pool, reopened: Pool) -> None:
+    def test_a_refusal_is_removed_by_a_clear_or_after_an_hour(self, pool: Pool, reopened: Pool) -> None:
         """A refusal is removed when its id is cleared, even if the bucket was filled since, and after an hour."""
         pool.record_refusal(ID, starting().failed(TooLarge("big")))
         assert reopened.clear(ID, condition=lambda status: status.state is not State.ERROR) is False
@@ -290,7 +290,7 @@ class PoolContract:
             pool.record_refusal(ID, starting().failed(TooLarge("big"), at=ago(seconds)))
             assert reopened.bucket(ID).get_status().state is state
 
-    def test_refusals_share_a_bounded_room(self, pool: Pool) -> None:
+    def test_the_register_of_refusals_is_bounded(self, pool: Pool) -> None:
         """Of two ids with the same slot the newer refusal is reported, and long texts are truncated."""
         neighbour = ID[:8] + OTHER[8:]
         pool.record_refusal(ID, starting().failed(TooLarge("first")))
@@ -302,7 +302,7 @@ class PoolContract:
         assert set(found.filename) <= {"ü"}
         assert set(found.error or "") == {"x"}
 
-    def test_a_refusal_does_not_replace_what_another_owner_has(self, pool: Pool, reopened: Pool) -> None:
+    def test_a_refusal_does_not_replace_the_status_of_another_owner(self, pool: Pool, reopened: Pool) -> None:
         """Only a refusal by the same owner replaces the reason of a failed upload; a suspended upload stays."""
         failed = fail(pool, owner="a")
         reopened.record_refusal(ID, replace(starting(), owner="b").failed(TooLarge("other")))
@@ -317,7 +317,7 @@ class PoolContract:
         reopened.record_refusal(OTHER, replace(starting(), owner="a").failed(TooLarge("other")))
         assert pool.bucket(OTHER).get_status().suspended
 
-    def test_what_is_done_is_told_before_it_is_begun(self, pool: Pool, reopened: Pool) -> None:
+    def test_only_a_finished_bucket_is_done(self, pool: Pool, reopened: Pool) -> None:
         """A bucket is done only if it is finished: not if it is absent, running or failed."""
         assert not pool.is_done(ID)
         pool.record_refusal(ID, starting().failed(TooLarge("big")))
@@ -331,7 +331,7 @@ class PoolContract:
         reopened.clear(ID)
         assert not pool.is_done(ID)
 
-    def test_the_owner_is_kept_and_not_told(self, pool: Pool, reopened: Pool) -> None:
+    def test_the_owner_is_stored_and_not_sent_to_clients(self, pool: Pool, reopened: Pool) -> None:
         """The owner of an attempt is kept in every status and never included in an answer to a client."""
         attempt = pool.begin(ID, replace(starting(), owner="a", resumable=True))
         assert reopened.bucket(ID).get_status().owner == "a"
@@ -380,7 +380,7 @@ class PoolContract:
         assert list(pool.buckets()) == []
 
     @pytest.mark.full_with(place="swift")
-    def test_racing_to_keep_and_to_clear(self, pool: Pool, reopened: Pool) -> None:
+    def test_one_of_concurrent_keep_and_clear_succeeds(self, pool: Pool, reopened: Pool) -> None:
         """Of concurrent calls to keep and to clear an upload exactly one succeeds."""
 
         def is_not_kept(status: UploadStatus) -> bool:
@@ -444,7 +444,7 @@ class PoolContract:
         writer.close()
         attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
 
-    def test_a_newer_attempt_supersedes(self, pool: Pool, reopened: Pool) -> None:
+    def test_a_newer_attempt_supersedes_a_running_one(self, pool: Pool, reopened: Pool) -> None:
         """A superseded attempt is notified when it publishes, and its failure changes nothing."""
         old = pool.begin(ID, starting())
         old.create_file().write(b"old")
@@ -484,7 +484,7 @@ class PoolContract:
         assert pool.find_bucket(ID) is None
         self.assert_no_bytes(pool)
 
-    def test_a_suspended_upload_is_gone_on_with(self, pool: Pool, reopened: Pool) -> None:
+    def test_a_suspended_upload_can_be_resumed(self, pool: Pool, reopened: Pool) -> None:
         """A suspended upload is resumed from its stored bytes by another process, any number of times."""
         size = len(CONTENT)
         attempt = pool.begin(ID, replace(starting(), state=State.UPLOADING, resumable=True))
@@ -506,7 +506,7 @@ class PoolContract:
         assert pool.bucket(ID).clear_upload()
         self.assert_no_bytes(pool)
 
-    def test_only_what_is_left_can_be_resumed(self, pool: Pool, reopened: Pool) -> None:
+    def test_only_an_idle_unfinished_resumable_upload_can_be_resumed(self, pool: Pool, reopened: Pool) -> None:
         """An upload that is absent, failed, finished, not resumable or in use cannot be resumed."""
         with pytest.raises(NotResumable):
             pool.resume(ID)
@@ -544,7 +544,7 @@ class PoolContract:
         assert [bucket.id for bucket in reopened.purge(0.01)] == [ID]
         self.assert_no_bytes(pool)
 
-    def test_a_crash_leaves_a_resumable_upload_to_be_gone_on_with(self, crashed_resumable: Pool) -> None:
+    def test_a_resumable_upload_can_be_resumed_after_a_crash(self, crashed_resumable: Pool) -> None:
         """After a crash, the stored bytes of a resumable upload are a prefix of the bytes that were sent."""
         attempt = crashed_resumable.resume(ID)
         writer, stored = attempt.append_file()
@@ -554,7 +554,7 @@ class PoolContract:
         attempt.finish(attempt.status.done(uploaded(len(sent)), {}))
         assert read(crashed_resumable.bucket(ID)) == sent
 
-    def test_files_move_out(self, pool: Pool, tmp_path: Path) -> None:
+    def test_a_file_can_be_moved_out_of_the_bucket(self, pool: Pool, tmp_path: Path) -> None:
         """A moved file is at its target and no longer in the bucket, and the bucket is still done."""
         complete(pool, ID, CONTENT, b"second")
         bucket = pool.find_bucket(ID)
@@ -571,7 +571,7 @@ class PoolContract:
             bucket.move_to(str(target))
         assert read(bucket, 1) == b"second"
 
-    def test_files_are_copied_out(self, pool: Pool, tmp_path: Path) -> None:
+    def test_a_file_can_be_copied_out_of_the_bucket(self, pool: Pool, tmp_path: Path) -> None:
         """A copied file is complete at its target and still in the bucket."""
         complete(pool)
         bucket = pool.bucket(ID)
@@ -583,7 +583,7 @@ class PoolContract:
         with pytest.raises(FileMissing):
             bucket.download_to(target, 1)
 
-    def test_a_move_to_nowhere_keeps_the_file(self, pool: Pool, tmp_path: Path) -> None:
+    def test_a_failed_move_keeps_the_file(self, pool: Pool, tmp_path: Path) -> None:
         """A file stays in the bucket if the target of the move cannot be written."""
         complete(pool)
         bucket = pool.find_bucket(ID)
@@ -607,7 +607,7 @@ class PoolContract:
         fail(pool, OTHER)
         assert {bucket.id for bucket in pool.buckets()} == {ID, OTHER}
 
-    def test_purge_removes_what_is_old(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
+    def test_purge_removes_old_uploads(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
         """Purging removes old finished and failed uploads and keeps younger and running ones."""
         complete(pool)
         fail(pool, OTHER)
@@ -621,7 +621,7 @@ class PoolContract:
         store(attempt, CONTENT)
         attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
 
-    def test_a_removed_file_is_gone(self, pool: Pool, reopened: Pool) -> None:
+    def test_removing_a_file_keeps_the_other_files_and_the_status(self, pool: Pool, reopened: Pool) -> None:
         """Removing a file is reported once, keeps the other files and the status, and leaves open files readable."""
         complete(pool, ID, CONTENT, b"second")
         bucket, other = pool.find_bucket(ID), reopened.find_bucket(ID)
@@ -650,7 +650,7 @@ class PoolContract:
         attempt.finish(starting().done(uploaded(len(CONTENT)), {}))
         assert read(pool.bucket(ID)) == CONTENT
 
-    def test_what_is_kept_may_be_spared(self, pool: Pool) -> None:
+    def test_unless_kept_clears_all_uploads_except_kept_ones(self, pool: Pool) -> None:
         """Clearing with ``unless_kept`` removes all uploads except kept ones."""
         complete(pool)
         pool.bucket(ID).keep()
@@ -660,7 +660,7 @@ class PoolContract:
         assert read(pool.bucket(ID)) == CONTENT
         assert pool.clear(ID) is True
 
-    def test_what_is_kept_is_not_purged(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
+    def test_a_kept_upload_is_not_purged(self, pool: Pool, reopened: Pool, clock: Clock) -> None:
         """A kept upload is not purged at any age, is otherwise unchanged, and loses the mark when it is cleared."""
         status = complete(pool)
         bucket = pool.find_bucket(ID)
@@ -690,7 +690,7 @@ class PoolContract:
             pool.bucket(ID).keep()
 
     @pytest.mark.full_with(place="swift")
-    def test_clearing_is_told_to_one(self, pool: Pool, reopened: Pool) -> None:
+    def test_concurrent_clears_report_success_to_one_caller(self, pool: Pool, reopened: Pool) -> None:
         """Clearing a bucket concurrently reports success to exactly one caller."""
         for _ in range(self.races):
             complete(pool)
@@ -746,7 +746,7 @@ class PoolContract:
             False,
         ]
 
-    def test_the_index_gives_back_what_it_took(self, pool: Pool, reopened: Pool) -> None:
+    def test_the_index_returns_stored_texts(self, pool: Pool, reopened: Pool) -> None:
         """The index returns a text by key and name to all processes, until it is replaced or removed."""
         key = ("app", "first")
         assert pool.index.get(key, "a") is None
@@ -758,7 +758,7 @@ class PoolContract:
         assert reopened.index.remove(key, "a") is True
         assert (pool.index.get(key, "a"), pool.index.remove(key, "a")) == (None, False)
 
-    def test_a_new_name_is_given_once(self, pool: Pool, reopened: Pool) -> None:
+    def test_a_new_name_does_not_replace_an_existing_text(self, pool: Pool, reopened: Pool) -> None:
         """A new name is stored only if it does not exist; otherwise the existing text stays."""
         key = ("app",)
         assert [pool.index.put(key, "a", "1", new=True), reopened.index.put(key, "a", "2", new=True)] == [True, False]
@@ -780,22 +780,22 @@ class PoolContract:
         assert list(pool.index.keys(("b", "c"))) == []
 
     @pytest.mark.full_with(place="swift")
-    @pytest.mark.parametrize("word", WORDS, ids=range(len(WORDS)))
-    def test_words_are_any_text(self, pool: Pool, word: str) -> None:
+    @pytest.mark.parametrize("word", SEGMENTS, ids=range(len(SEGMENTS)))
+    def test_keys_and_names_of_the_index_may_be_any_text(self, pool: Pool, word: str) -> None:
         """Words and names of 1 to 140 bytes are returned unchanged and never confused with each other."""
         assert pool.index.put((word, word), word, word)
         assert pool.index.put((word,), "x" if word != "x" else "y")
         assert sorted(pool.index.keys((word,))) == [(word,), (word, word)]
         assert pool.index.names((word, word)) == [word]
         assert pool.index.get((word, word), word) == word
-        for other in WORDS:
+        for other in SEGMENTS:
             if other != word:
                 assert pool.index.get((word, word), other) is None
                 assert pool.index.names((other, word)) == []
         assert pool.index.remove((word, word), word)
 
     @pytest.mark.parametrize("word", ["", "x" * 141, "ü" * 71])
-    def test_words_have_a_length(self, pool: Pool, word: str) -> None:
+    def test_an_empty_or_overlong_key_or_name_is_an_error(self, pool: Pool, word: str) -> None:
         """An empty word or name, or one past 140 bytes, is an error."""
         with pytest.raises(ValueError, match="140 bytes"):
             pool.index.put(("a", word), "b")
@@ -803,7 +803,7 @@ class PoolContract:
             pool.index.put(("a",), word)
 
     @pytest.mark.full_with(place="swift")
-    def test_racing_for_a_new_name(self, pool: Pool, reopened: Pool) -> None:
+    def test_one_of_many_concurrent_callers_gets_a_new_name(self, pool: Pool, reopened: Pool) -> None:
         """Of many callers that race for a new name one succeeds, and its text is kept."""
         for turn in range(self.races):
 
@@ -815,7 +815,7 @@ class PoolContract:
             assert pool.index.get(("app", "race"), str(turn)) == str(results.index(True))
 
     @pytest.mark.full_with(place="swift")
-    def test_racing_on_one_key(self, pool: Pool, reopened: Pool) -> None:
+    def test_concurrent_changes_under_one_key_lose_no_text(self, pool: Pool, reopened: Pool) -> None:
         """While other threads put and remove entries under a key, no text is lost and no removed text reappears."""
 
         def work(number: int) -> bool:
@@ -839,7 +839,7 @@ class PoolContract:
         assert keys == reopened.signing_keys() == pool.signing_keys()
         assert len(keys[0]) >= 32
 
-    def test_a_key_that_was_lost_is_put_back(self, pool: Pool, reopened: Pool) -> None:
+    def test_a_lost_key_is_restored(self, pool: Pool, reopened: Pool) -> None:
         """The first process that finds the key missing restores its own, and all others adopt it."""
         keys = pool.signing_keys()
         self.lose_key(pool)
@@ -850,7 +850,7 @@ class PoolContract:
         """Remove the key from the pool."""
         raise NotImplementedError
 
-    def test_only_ids_name_buckets(self, pool: Pool) -> None:
+    def test_an_invalid_id_never_reaches_the_storage(self, pool: Pool) -> None:
         """A name that is not a valid id never reaches the storage."""
         for name in ("", "..", "../../etc", "a" * 31, "A" * 32, "a" * 32 + "/x"):
             assert pool.find_bucket(name) is None
@@ -859,7 +859,7 @@ class PoolContract:
             with pytest.raises(ValueError, match="not the id"):
                 pool.clear(name)
 
-    def test_an_attempt_whose_process_died_is_interrupted(self, crashed: Pool) -> None:
+    def test_an_attempt_of_a_crashed_process_is_interrupted(self, crashed: Pool) -> None:
         """After a crash the status is interrupted, and a new attempt can finish."""
         bucket = crashed.find_bucket(ID)
         assert bucket is not None

@@ -9,7 +9,7 @@ from fileupload.pool.s3.store import S3Store
 from tests.support.stores.fixtures import REGION
 
 
-def public_place(store: S3Store, keys: tuple[str, str]) -> dict[str, Any]:
+def public_storage_settings(store: S3Store, keys: tuple[str, str]) -> dict[str, Any]:
     """Return the settings of an empty public place, for the account with these *keys*."""
     return {
         "base_path": f"s3://{store.s3_bucket}/public-{uuid.uuid4().hex}",

@@ -33,13 +33,13 @@ _NOT_BYTES = {"lock", "status.json", "progress.json", "alive"}
 class Application:
     """The server of the callback. It answers with the next of *answers*, and with 204 after the last one.
 
-    :ivar told: the descriptors that it has received, each with its answer.
+    :ivar deliveries: the descriptors that it has received, each with its answer.
     :ivar strays: the paths of requests that were not for the callback.
     """
 
     def __init__(self) -> None:
         self.answers: list[int] = []
-        self.told: list[tuple[int, dict[str, Any]]] = []
+        self.deliveries: list[tuple[int, dict[str, Any]]] = []
         self.strays: list[str] = []
         self.url = ""
         self.silence = threading.Event()  # while a test clears it, nothing is answered
@@ -80,13 +80,13 @@ class Application:
         genuine = hmac.compare_digest(headers["X-Fileupload-Signature"], expected)
         status = (self.answers.pop(0) if self.answers else 204) if genuine else 403
         assert headers["Content-Type"] == "application/json"
-        self.told.append((status, json.loads(body)))
+        self.deliveries.append((status, json.loads(body)))
         return status
 
     @property
-    def told_keys(self) -> list[str]:
+    def delivered_keys(self) -> list[str]:
         """Return the identifiers of the uploads that it has accepted."""
-        return [descriptor["identifier"] for status, descriptor in self.told if status == 204]
+        return [descriptor["identifier"] for status, descriptor in self.deliveries if status == 204]
 
 
 class S3FileupSite:

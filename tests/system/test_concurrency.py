@@ -60,7 +60,7 @@ def begin_half(server: RunningServer, identifier: str, content: bytes, seen_at: 
     return connection
 
 
-def test_a_newer_attempt_takes_over(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
+def test_a_newer_attempt_supersedes_a_stalled_one(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
     """A stalled upload is superseded by a newer one at another server, and has no effect when it resumes."""
     first, second = serve(), serve()
     identifier = manager.create_identifier()
@@ -76,7 +76,7 @@ def test_a_newer_attempt_takes_over(serve: Serve, manager: UploadManager, in_poo
     assert in_pool() == before
 
 
-def test_clear_during_an_upload(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
+def test_a_running_upload_that_is_reset_stops_with_409(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
     """A running upload that is reset at another server stops with 409, leaves nothing, and can be restarted."""
     first, second = serve(), serve()
     identifier, content = manager.create_identifier(), some_bytes(3, MEGABYTE)
@@ -93,7 +93,7 @@ def test_clear_during_an_upload(serve: Serve, manager: UploadManager, in_pool: I
 
 
 @pytest.mark.full
-def test_racing_uploads(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
+def test_one_of_ten_concurrent_uploads_succeeds(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
     """Of ten uploads that race for one identifier, one is done, with its sender's bytes; all others are refused."""
     servers = [serve(), serve()]
     for turn in range(3):
@@ -122,7 +122,9 @@ def test_racing_uploads(serve: Serve, manager: UploadManager, in_pool: InPool) -
 
 
 @pytest.mark.full
-def test_uploads_and_resets_at_random(serve: Serve, manager: UploadManager, in_pool: InPool) -> None:
+def test_random_concurrent_uploads_and_resets_are_all_answered(
+    serve: Serve, manager: UploadManager, in_pool: InPool
+) -> None:
     """Concurrent uploads and resets of one identifier are all answered, and the final bytes are complete."""
     servers = [serve(), serve()]
     identifier = manager.create_identifier()
@@ -146,7 +148,7 @@ def test_uploads_and_resets_at_random(serve: Serve, manager: UploadManager, in_p
 
 
 @pytest.mark.full
-def test_processes_race_on_two_buckets(pool: Path, in_pool: InPool) -> None:
+def test_concurrent_operations_report_consistent_states(pool: Path, in_pool: InPool) -> None:
     """Concurrent operations on a bucket do not fail or report wrong states, and a reset leaves nothing."""
     pool.mkdir()
     script = str(Path(__file__).with_name("race.py"))
@@ -205,7 +207,7 @@ def removed(servers: list[RunningServer]) -> int:
     return sum(int(line.split()[-4]) for line in lines if line.endswith("outdated uploads removed"))
 
 
-def test_one_turn_for_all_processes(pool: Path) -> None:
+def test_one_of_many_processes_gets_the_interval_lease(pool: Path) -> None:
     """Of processes that ask for a lease at the same time, exactly one gets it."""
     pool.mkdir()
     script = (
@@ -237,7 +239,7 @@ def free_space(folder: Path) -> int:
     return numbers.f_bavail * numbers.f_frsize
 
 
-def test_the_reserve_is_never_passed(
+def test_parallel_uploads_leave_the_reserve_free(
     serve: Serve, small_disk: Path, manager_of: Callable[[Path], UploadManager]
 ) -> None:
     """Parallel uploads, each of which would fit alone, leave the reserve free; those without space get 507."""
@@ -278,7 +280,7 @@ def test_the_reserve_is_never_passed(
 
 
 @pytest.mark.full
-def test_many_slow_clients(serve: Serve, manager: UploadManager) -> None:
+def test_two_hundred_slow_clients_all_finish(serve: Serve, manager: UploadManager) -> None:
     """Two hundred clients that send small pieces with pauses all finish, each with its own bytes."""
     server = serve()
     count, size = 200, 60_000
@@ -307,7 +309,7 @@ def test_many_slow_clients(serve: Serve, manager: UploadManager) -> None:
         assert stored(manager, identifier) == content
 
 
-def test_the_command_line_tells_of_a_running_upload(serve: Serve, manager: UploadManager, pool: Path) -> None:
+def test_the_status_command_reports_a_running_upload(serve: Serve, manager: UploadManager, pool: Path) -> None:
     """``fileupload status``, run in a separate process, reports the state of a running upload and its result."""
     server = serve()
     identifier, content = manager.create_identifier(), some_bytes(6, MEGABYTE)

@@ -95,7 +95,7 @@ def run_fileupload(*arguments: str) -> None:
 
 
 @pytest.mark.full
-def test_kills_at_random_moments(
+def test_no_bucket_is_done_with_wrong_bytes_after_a_kill(
     serve: Serve, manager: UploadManager, pool: Path, in_pool: Callable[[], list[str]]
 ) -> None:
     """After each of 50 kills no bucket is done with wrong bytes, and in the end every retry succeeds."""

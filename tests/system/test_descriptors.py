@@ -139,7 +139,7 @@ def end(attempt: Attempt) -> None:
 
 
 @pytest.mark.parametrize("durable", [True, False], ids=["durable", "quick"])
-def test_an_upload_begins_only_if_others_can_end(tmp_path: Path, durable: bool) -> None:
+def test_no_upload_begins_while_few_descriptors_are_left(tmp_path: Path, durable: bool) -> None:
     """No upload begins or leaves files while only a dozen descriptors are left, and running uploads finish."""
     pool = DirectoryPool(str(tmp_path / "pool"), durable=durable)
     running = [begin(pool) for _ in range(3)]
@@ -176,7 +176,7 @@ def test_an_upload_waits_for_descriptors(tmp_path: Path, end_with: str) -> None:
     assert len(found) == (0 if end_with == "fail" else 1)
 
 
-def test_a_store_that_cannot_be_connected_to(store: S3Store) -> None:
+def test_a_missing_descriptor_for_a_store_is_answered_busy(store: S3Store) -> None:
     """Without a descriptor for a connection to a store, the server answers busy and does not report a store failure."""
     settings = Settings.parse(access(store.client.meta.endpoint_url, SWIFT_KEYS))
     new, _ = open_store(settings, f"s3://{store.s3_bucket}")
@@ -206,13 +206,13 @@ def answer_busy(render: Callable[[UploadError, dict[str, Any]], Response], **env
     ],
     ids=["problem", "page", "Kinto", "s3fileup"],
 )
-def test_each_form_of_an_error_tells_when_to_come_again(answer: Callable[[], Response]) -> None:
+def test_each_format_of_an_error_has_retry_after(answer: Callable[[], Response]) -> None:
     """Every format of the error answer has Retry-After."""
     response = answer()
     assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
 
 
-def test_more_uploads_than_descriptors(server: LimitedServer) -> None:
+def test_uploads_without_descriptors_are_refused_with_retry_after(server: LimitedServer) -> None:
     """Of forty slow uploads at once, those without descriptors are refused with 503 and Retry-After.
 
     The others finish, the pool holds only them, and afterwards all descriptors are free again.

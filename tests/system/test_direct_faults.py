@@ -94,7 +94,9 @@ def check_refusal(answer: Answer, error: int) -> None:
 
 @pytest.mark.full
 @FAULTS
-def test_an_offer_on_a_failing_disk(site: UploadSite, disk: Disk, error: int, lasting: bool) -> None:
+def test_an_offer_succeeds_after_a_disk_failure_in_an_earlier_one(
+    site: UploadSite, disk: Disk, error: int, lasting: bool
+) -> None:
     """After any operation of an offer fails, the next offer succeeds like a first one."""
 
     def attempt() -> None:
@@ -113,7 +115,7 @@ def test_an_offer_on_a_failing_disk(site: UploadSite, disk: Disk, error: int, la
 
 @pytest.mark.full
 @FAULTS
-def test_a_part_on_a_failing_disk(site: UploadSite, disk: Disk, error: int, lasting: bool) -> None:
+def test_a_part_can_be_sent_again_after_a_disk_failure(site: UploadSite, disk: Disk, error: int, lasting: bool) -> None:
     """After any operation of a part fails, the part is complete or absent, and can be sent again."""
 
     def attempt() -> None:
@@ -138,7 +140,9 @@ def test_a_part_on_a_failing_disk(site: UploadSite, disk: Disk, error: int, last
 @pytest.mark.full
 @FAULTS
 @pytest.mark.parametrize("content", [b"some bytes", CONTENT], ids=["whole", "parts"])
-def test_completing_on_a_failing_disk(site: UploadSite, disk: Disk, content: bytes, error: int, lasting: bool) -> None:
+def test_an_upload_can_be_completed_after_a_disk_failure(
+    site: UploadSite, disk: Disk, content: bytes, error: int, lasting: bool
+) -> None:
     """After any operation of completing fails, all uploaded parts are available to the next attempt."""
 
     def attempt() -> None:
@@ -166,7 +170,9 @@ REPLACED = {(409, "superseded"), (404, "not-direct")}
 @pytest.mark.full
 @pytest.mark.parametrize("content", [b"some bytes", CONTENT], ids=["whole", "parts"])
 @pytest.mark.parametrize("anew", [False, True], ids=["cleared", "begun anew"])
-def test_a_reset_at_any_moment(site: UploadSite, disk: Disk, content: bytes, anew: bool) -> None:
+def test_completing_an_upload_that_is_reset_meanwhile_is_refused(
+    site: UploadSite, disk: Disk, content: bytes, anew: bool
+) -> None:
     """Completion that a reset or restart overtakes at any operation is refused with a reason, and leaves nothing."""
     threads: list[threading.Thread] = []
 

@@ -33,18 +33,18 @@ def open_site() -> Iterator[Open]:
     with ExitStack() as held:
 
         def run(store: S3Store, keys: tuple[str, str]) -> tuple[DirectSite, NetworkLink]:
-            line = NetworkLink(urlsplit(store.client.meta.endpoint_url).port or 0)
-            held.callback(line.close)
+            link = NetworkLink(urlsplit(store.client.meta.endpoint_url).port or 0)
+            held.callback(link.close)
             place = {
                 "pool": f"s3://{store.s3_bucket}/outage/{uuid.uuid4().hex}",
-                **access(f"http://127.0.0.1:{line.port}", keys),
+                **access(f"http://127.0.0.1:{link.port}", keys),
                 "s3_public_url": store.client.meta.endpoint_url,
             }
             site = held.enter_context(DirectSite(place).served())
             assert isinstance(site.pool, ObjectPool)
             site.pool._dead_after = 0.3
             held.callback(site.pool.store.client.close)  # type: ignore[attr-defined]
-            return site, line
+            return site, link
 
         yield run
 
@@ -58,52 +58,52 @@ def complete_later(site: DirectSite, identifier: str) -> None:
     assert site.stored(identifier) == CONTENT
 
 
-def test_the_store_is_away(store: S3Store, open_site: Open) -> None:
+def test_an_upload_continues_after_a_store_outage(store: S3Store, open_site: Open) -> None:
     """During an outage of the store the offer and the completion get errors, and afterwards the upload continues."""
-    site, line = open_site(store, SWIFT_KEYS)
+    site, link = open_site(store, SWIFT_KEYS)
     identifier = site.identifier()
-    line.cut()
+    link.cut()
     assert site.refused(identifier, {"filename": "a", "size": len(CONTENT)}) == STORAGE_FAILED
-    line.mend()
+    link.mend()
     url = site.offer(identifier, len(CONTENT))["url"]
-    line.cut()
+    link.cut()
     assert outcome(site.ask("GET", "/direct", identifier)) == STORAGE_FAILED
     assert outcome(site.ask("GET", "/status", identifier)) == STORAGE_FAILED
     assert site.put(url, CONTENT).status_code == 200
     assert outcome(site.complete(identifier)) == STORAGE_FAILED
-    line.mend()
+    link.mend()
     assert site.renewed(identifier)["received"] == len(CONTENT)
     complete_later(site, identifier)
 
 
-class Break:
+class ConnectionBreak:
     """Cuts the connection of a site before one of the requests that are counted from now on.
 
     :ivar came: whether there was such a request.
     """
 
-    def __init__(self, site: DirectSite, line: NetworkLink, number: int, *, back_at_once: bool) -> None:
+    def __init__(self, site: DirectSite, link: NetworkLink, number: int, *, back_at_once: bool) -> None:
         self._left = number
-        self._line = line
+        self._link = link
         self._back_at_once = back_at_once
         self.came = False
         self._events = site.pool.store.client.meta.events  # type: ignore[attr-defined]
 
-    def __enter__(self) -> Break:
+    def __enter__(self) -> ConnectionBreak:
         self._events.register("before-send.s3", self._count)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._events.unregister("before-send.s3", self._count)
-        self._line.mend()
+        self._link.mend()
 
     def _count(self, **_: Any) -> None:
         self._left -= 1
         if self._left == 0:
             self.came = True
-            self._line.cut()
+            self._link.cut()
         elif self._back_at_once:
-            self._line.mend()
+            self._link.mend()
 
 
 def at_each_request(run: Callable[[int], bool]) -> int:
@@ -118,17 +118,17 @@ def at_each_request(run: Callable[[int], bool]) -> int:
 
 @pytest.mark.full
 @pytest.mark.parametrize("back_at_once", [True, False], ids=["a moment", "longer"])
-def test_the_line_breaks_at_any_request(
+def test_an_upload_can_be_completed_after_a_broken_connection(
     ceph_store: S3Store, open_site: Open, monkeypatch: pytest.MonkeyPatch, back_at_once: bool
 ) -> None:
     """If the connection breaks at any request of completing, the next attempt completes the upload."""
     monkeypatch.setattr(s3_client, "_ATTEMPTS", 1)
 
     def complete(number: int) -> bool:
-        site, line = open_site(ceph_store, CEPH_KEYS)
+        site, link = open_site(ceph_store, CEPH_KEYS)
         identifier = site.identifier()
         site.put(site.offer(identifier, len(CONTENT), sha256=None)["url"], CONTENT)
-        with Break(site, line, number, back_at_once=back_at_once) as broken:
+        with ConnectionBreak(site, link, number, back_at_once=back_at_once) as broken:
             answer = site.complete(identifier)
         if answer.status_code != 200:
             assert outcome(answer) == STORAGE_FAILED, number
@@ -146,7 +146,7 @@ def test_the_line_breaks_at_any_request(
 
 @pytest.mark.full
 @pytest.mark.parametrize("back_at_once", [True, False], ids=["a moment", "longer"])
-def test_the_line_breaks_at_any_request_of_an_offer(
+def test_an_offer_succeeds_after_a_broken_connection_in_an_earlier_one(
     ceph_store: S3Store, open_site: Open, monkeypatch: pytest.MonkeyPatch, back_at_once: bool
 ) -> None:
     """If the connection breaks at any request of an offer, the next offer succeeds like a first one.
@@ -156,9 +156,9 @@ def test_the_line_breaks_at_any_request_of_an_offer(
     monkeypatch.setattr(s3_client, "_ATTEMPTS", 1)
 
     def offer(number: int) -> bool:
-        site, line = open_site(ceph_store, CEPH_KEYS)
+        site, link = open_site(ceph_store, CEPH_KEYS)
         identifier = site.identifier()
-        with Break(site, line, number, back_at_once=back_at_once) as broken:
+        with ConnectionBreak(site, link, number, back_at_once=back_at_once) as broken:
             answer = site.ask("POST", "/direct", identifier, json={"filename": "a", "size": len(CONTENT)})
         if answer.status_code != 200:
             assert outcome(answer) == STORAGE_FAILED, number

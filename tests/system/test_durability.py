@@ -118,7 +118,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 Disk = dict[str, bytes | None]  # the inode at each path; None: a folder
 
 
-class Moment:
+class PowerFailure:
     """The disk after some of the steps, for any part of the unsynced changes."""
 
     def __init__(self, steps: list[Step]) -> None:
@@ -192,7 +192,7 @@ def check(client: MiddlewareClient, identifier: str, body: bytes, *, answered: b
 
 
 @pytest.mark.full
-def test_power_lost_at_any_moment(
+def test_no_bucket_is_done_with_wrong_bytes_after_a_power_failure(
     client: MiddlewareClient, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If any unsynced changes are lost or kept, no bucket is done with wrong bytes, and a retry succeeds."""
@@ -206,7 +206,7 @@ def test_power_lost_at_any_moment(
     done_at = max(at for at, step in enumerate(steps) if step.kind == "sync") + 1
     for count in range(len(steps) + 1):
         answered = count >= done_at
-        for disk in Moment(steps[:count]).disks(chance):
+        for disk in PowerFailure(steps[:count]).disks(chance):
             key = (answered, frozenset(disk.items()))
             if key in seen:
                 continue

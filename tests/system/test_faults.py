@@ -30,7 +30,9 @@ def check_answer(code: int, answer: dict[str, Any], error: int) -> None:
     [(errno.ENOSPC, True), (errno.EDQUOT, False), (errno.EIO, True), (errno.EIO, False), (errno.EMFILE, False)],
     ids=["ENOSPC", "EDQUOT-once", "EIO", "EIO-once", "EMFILE-once"],
 )
-def test_a_failing_disk(client: MiddlewareClient, disk: Disk, error: int, lasting: bool, form: bool) -> None:
+def test_an_upload_can_be_retried_after_any_disk_failure(
+    client: MiddlewareClient, disk: Disk, error: int, lasting: bool, form: bool
+) -> None:
     """If any operation fails, the answer is 507, 503 or 500, no partial file is done, and a retry succeeds."""
     body, contents = (client.make_form(CONTENT, CONTENT), [CONTENT, CONTENT]) if form else (CONTENT, [CONTENT])
 

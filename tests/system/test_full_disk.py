@@ -32,7 +32,7 @@ def room_of(folder: Path) -> tuple[int, int]:
 
 @pytest.mark.full
 @pytest.mark.parametrize("made", [False, True], ids=["no register", "register"])
-def test_refusals_on_a_full_disk_cost_nothing(small_disk: Path, made: bool) -> None:
+def test_refusals_on_a_full_disk_use_no_blocks_or_inodes(small_disk: Path, made: bool) -> None:
     """Two thousand refused uploads of each kind leave the free blocks and inodes of a full disk unchanged."""
     pool = small_disk / "pool"
     site = UploadSite(pool, min_free_space=16, drain_size=0)

@@ -44,7 +44,7 @@ def check_shared(*servers: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("lost", ["the folder", "all in it", "the key"])
-def test_what_is_lost_is_put_back(serve: Serve, pool: Path, lost: str) -> None:
+def test_a_lost_key_is_restored_by_running_servers(serve: Serve, pool: Path, lost: str) -> None:
     """Servers restore a lost key, a server that starts later uses it, and old identifiers stay valid."""
     servers = [serve(*ANONYMOUS) for _ in range(2)]
     check_shared(*servers)
@@ -65,7 +65,7 @@ def test_what_is_lost_is_put_back(serve: Serve, pool: Path, lost: str) -> None:
     check_shared(*servers, third)
 
 
-def test_a_key_that_another_has_made_is_adopted(serve: Serve, pool: Path) -> None:
+def test_a_key_created_by_another_process_is_adopted(serve: Serve, pool: Path) -> None:
     """If another process has created a new pool in the meantime, running servers adopt its key."""
     servers = [serve(*ANONYMOUS) for _ in range(2)]
     check_shared(*servers)
@@ -76,7 +76,7 @@ def test_a_key_that_another_has_made_is_adopted(serve: Serve, pool: Path) -> Non
     check_shared(third, *servers)
 
 
-def test_a_key_is_replaced(serve: Serve, pool: Path) -> None:
+def test_a_key_can_be_replaced_without_a_restart(serve: Serve, pool: Path) -> None:
     """If an operator writes a new key before the old one, both are valid and the new one signs, without a restart."""
     servers = [serve(*ANONYMOUS) for _ in range(2)]
     check_shared(*servers)
@@ -89,7 +89,7 @@ def test_a_key_is_replaced(serve: Serve, pool: Path) -> None:
     assert servers[1].put(before, CONTENT).status_code == 200
 
 
-def test_a_pool_with_fixed_keys_loses_its_folder(serve: Serve, pool: Path) -> None:
+def test_a_lost_folder_is_recreated_by_the_next_upload(serve: Serve, pool: Path) -> None:
     """A server with a fixed key in its settings recreates a lost folder with its next upload."""
     server = serve(*ANONYMOUS, "--set", f"upload_key={new_key()}", "--set", "expire_after=1d")
     check_shared(server)
@@ -99,7 +99,7 @@ def test_a_pool_with_fixed_keys_loses_its_folder(serve: Serve, pool: Path) -> No
     assert pool.stat().st_mode & 0o777 == 0o700
 
 
-def test_the_folder_is_removed_again_and_again(pool: Path) -> None:
+def test_operations_succeed_while_the_folder_is_removed_repeatedly(pool: Path) -> None:
     """Operations on the pool succeed however often its folder is removed, and in the end the managers share one key."""
     managers = [make_manager(Settings.parse({"directory": str(pool), "durable": False})) for _ in range(2)]
     known, ended = managers[0].create_identifier(), threading.Event()

@@ -50,7 +50,7 @@ def options(store_settings: dict[str, str], s3_bucket: str, prefix: str, **more:
     return [argument for name, value in values.items() for argument in ("--set", f"{name}={value}")]
 
 
-def test_a_node_dies_and_another_goes_on(
+def test_another_node_accepts_a_retry_after_a_node_was_killed(
     serve: Serve,
     any_place: Place,
     redis_server: Redis,
@@ -107,7 +107,7 @@ def test_a_retry_at_another_node_ends_the_first(
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
-def test_redis_goes_away_during_an_upload(
+def test_an_upload_continues_during_a_redis_outage(
     serve: Serve, any_place: Place, redis_server: Redis, prefix: str, fault: signal.Signals
 ) -> None:
     """If Redis goes away, both nodes continue without it: the upload runs, its progress is visible, and it is done."""
@@ -148,7 +148,7 @@ def own_swift(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     process.stdout.close()
 
 
-def test_the_store_goes_away_during_an_upload(
+def test_a_store_outage_during_an_upload_is_answered_in_bounded_time(
     serve: Serve, own_swift: tuple[str, subprocess.Popen[str]], prefix: str
 ) -> None:
     """If the store goes away, the client gets a readable error in bounded time, and the server keeps running."""

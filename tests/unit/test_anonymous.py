@@ -13,7 +13,7 @@ from fileupload.deploy import make_server_app
 from fileupload.settings import Settings
 from tests.support.wsgi_client import FORM_TYPE, Answer, UploadSite, file_part, form
 
-FOE, FRIEND = "https://evil.example", "https://www.example.com"
+FOREIGN_ORIGIN, TRUSTED_ORIGIN = "https://evil.example", "https://www.example.com"
 
 
 def served(directory: str, **settings: Any) -> webtest.TestApp:
@@ -68,7 +68,7 @@ def test_an_upload_with_an_identifier_keeps_it(anonymous_site: UploadSite) -> No
     assert anonymous_site.put(b"x", "forged").outcome == (403, "invalid-identifier")
 
 
-def test_a_failed_upload_without_an_identifier_names_none(tmp_path: Path) -> None:
+def test_a_refusal_without_an_identifier_names_none(tmp_path: Path) -> None:
     """A refusal has its usual answer, without an identifier."""
     site = UploadSite(tmp_path / "pool", anonymous=True, max_size="3b")
     for way in ("form", "put", "direct"):
@@ -92,9 +92,7 @@ def test_a_failed_upload_without_an_identifier_names_none(tmp_path: Path) -> Non
         ("POST", "/other", FORM_TYPE),
     ],
 )
-def test_what_is_no_upload_still_passes_through(
-    anonymous_site: UploadSite, method: str, path: str, kind: str | None
-) -> None:
+def test_other_requests_pass_through(anonymous_site: UploadSite, method: str, path: str, kind: str | None) -> None:
     """The app's own page and forms without a file reach the app, with downloads too."""
     downloads = UploadSite(anonymous_site.directory, anonymous=True, downloads=True)
     for site in (anonymous_site, downloads):
@@ -119,19 +117,17 @@ def site(tmp_path: Path) -> UploadSite:
 @pytest.mark.parametrize(
     ("headers", "expected"),
     [
-        ({"HTTP_ORIGIN": FOE}, 403),
+        ({"HTTP_ORIGIN": FOREIGN_ORIGIN}, 403),
         ({"HTTP_SEC_FETCH_SITE": "cross-site", "HTTP_ORIGIN": "null"}, 403),
         ({"HTTP_SEC_FETCH_SITE": "same-origin", "HTTP_ORIGIN": "null"}, 200),
         ({"HTTP_ORIGIN": "http://127.0.0.1"}, 200),
-        ({"HTTP_SEC_FETCH_SITE": "cross-site", "HTTP_ORIGIN": FRIEND}, 200),
+        ({"HTTP_SEC_FETCH_SITE": "cross-site", "HTTP_ORIGIN": TRUSTED_ORIGIN}, 200),
     ],
     ids=str,
 )
-def test_the_page_of_another_site_gets_no_identifier(
-    tmp_path: Path, way: str, headers: dict[str, str], expected: int
-) -> None:
+def test_a_cross_site_page_gets_no_identifier(tmp_path: Path, way: str, headers: dict[str, str], expected: int) -> None:
     """A page of another site cannot make its visitors upload to a server that only they can reach."""
-    site = UploadSite(tmp_path / "pool", anonymous=True, cors_origins=FRIEND)
+    site = UploadSite(tmp_path / "pool", anonymous=True, cors_origins=TRUSTED_ORIGIN)
     answer = send(site, way, **headers)
     assert answer.status == expected
     if expected == 403:
@@ -139,7 +135,7 @@ def test_the_page_of_another_site_gets_no_identifier(
         assert list(site.manager.pool.buckets()) == []
     elif way != "direct":
         exposed = answer.headers.get("access-control-expose-headers", "")
-        assert ("X-Progress-ID" in exposed) is (headers["HTTP_ORIGIN"] == FRIEND)
+        assert ("X-Progress-ID" in exposed) is (headers["HTTP_ORIGIN"] == TRUSTED_ORIGIN)
     open_to_all = UploadSite(tmp_path / "open", anonymous=True, cors_origins="*")
     assert send(open_to_all, way, **headers).status == 200
 
@@ -155,7 +151,7 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize(("method", "path", "kind"), REQUESTS)
-def test_the_dedicated_server_says_how_to_get_an_identifier(
+def test_the_dedicated_server_explains_how_to_get_an_identifier(
     pool_directory: str, method: str, path: str, kind: str
 ) -> None:
     """Without ``anonymous``, a problem document names the application, and what the operator of the server can do."""
@@ -215,7 +211,7 @@ def test_json_ends_with_a_line_end(pool_directory: str) -> None:
         ("malformed;;;", False),
     ],
 )
-def test_an_identifier_as_text(pool_directory: str, accept: str | None, bare: bool) -> None:
+def test_an_identifier_can_be_requested_as_text(pool_directory: str, accept: str | None, bare: bool) -> None:
     """``Accept: text/plain`` gets the bare identifier in a line, for shell scripts; other clients get JSON."""
     app = served(pool_directory, anonymous=True)
     answer = app.post("/upload/identifier", headers={} if accept is None else {"Accept": accept}, status=201)
@@ -226,7 +222,7 @@ def test_an_identifier_as_text(pool_directory: str, accept: str | None, bare: bo
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/static/nothing.css", "/upload"])
-def test_a_missing_page_looks_like_the_others(pool_directory: str, path: str) -> None:
+def test_a_missing_page_has_the_colors_of_the_upload_page(pool_directory: str, path: str) -> None:
     """A browser gets a page in the colours of the upload page, light and dark; a program gets a problem document."""
     app = served(pool_directory)
     page = app.get(path, headers={"Accept": "text/html"}, status=404)
@@ -239,7 +235,7 @@ def test_a_missing_page_looks_like_the_others(pool_directory: str, path: str) ->
     assert app.get(path, status=404).json["code"] == "not-found"
 
 
-def test_a_wrong_method_names_the_right_ones(pool_directory: str) -> None:
+def test_an_unsupported_method_gets_the_allowed_ones(pool_directory: str) -> None:
     """The page and its files can only be read, and the answer says so."""
     app = served(pool_directory)
     for path in ("/", "/static/page.js"):

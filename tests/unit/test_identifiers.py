@@ -26,7 +26,7 @@ def test_a_created_identifier_verifies(identifiers: Identifiers) -> None:
     assert claims.expires == pytest.approx(time.time() + 60, abs=2)
 
 
-def test_identifiers_without_claims_claim_nothing(identifiers: Identifiers) -> None:
+def test_identifiers_without_claims_have_no_limits(identifiers: Identifiers) -> None:
     """An identifier without claims has no limits and no expiry."""
     claims = identifiers.verify(identifiers.create())
     assert (claims.max_size, claims.content_types, claims.expires, claims.expired) == (None, (), None, False)
@@ -82,7 +82,7 @@ def test_keys_rotate() -> None:
         Identifiers([new]).verify(by_old)
 
 
-def test_age_ends_identifiers() -> None:
+def test_identifiers_expire_after_the_age_in_the_settings() -> None:
     """An identifier expires after the age in the settings, unless its own claim sets another age."""
     aged = Identifiers(["key"], max_age=0.001)
     short, long = aged.create(), aged.create(max_age=1000)

@@ -48,7 +48,7 @@ def test_the_public_names_are_there() -> None:
         ("S3Fileup", ("apps.record_attachments", "apps.session_attachments", "record_client", "server", "cli")),
     ],
 )
-def test_an_application_loads_what_it_needs(name: str, left_out: tuple[str, ...]) -> None:
+def test_an_application_loads_only_what_it_needs(name: str, left_out: tuple[str, ...]) -> None:
     """An application loads no other application, no unused store, and no extra."""
     loaded = loaded_by(f"from fileupload import {name}")
     wrong = {each for each in loaded if each.startswith(tuple(f"fileupload.{part}" for part in left_out))}
@@ -56,7 +56,7 @@ def test_an_application_loads_what_it_needs(name: str, left_out: tuple[str, ...]
     assert not loaded & EXTRAS
 
 
-def test_help_loads_no_command() -> None:
+def test_help_loads_only_the_settings() -> None:
     """`fileupload --help` loads only the settings: no server, application, pool or dependency."""
     code = "from fileupload.cli.main import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass"
     loaded = loaded_by(code)

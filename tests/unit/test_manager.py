@@ -53,7 +53,7 @@ def test_the_app_reads_and_keeps_a_file(uploads: UploadManager, client: webtest.
     assert uploads.access_upload_bucket(identifier) is None
 
 
-def test_what_the_app_keeps_is_not_reset(uploads: UploadManager, client: webtest.TestApp) -> None:
+def test_a_kept_upload_cannot_be_reset_by_its_client(uploads: UploadManager, client: webtest.TestApp) -> None:
     """A kept upload cannot be reset by its client in any way, only by the app."""
     identifier = uploads.create_identifier()
     client.put(f"/upload?X-Progress-ID={identifier}&filename=a.txt", b"content")
@@ -71,7 +71,7 @@ def test_what_the_app_keeps_is_not_reset(uploads: UploadManager, client: webtest
 
 
 @pytest.mark.parametrize("identifier", [None, "", "..", "x" * 90])
-def test_what_is_no_identifier_opens_nothing(uploads: UploadManager, identifier: str | None) -> None:
+def test_an_invalid_identifier_has_no_bucket(uploads: UploadManager, identifier: str | None) -> None:
     """An invalid identifier raises no error: it has no bucket, clears nothing and does not verify."""
     assert uploads.verify_identifier(identifier) is False
     assert uploads.access_upload_bucket(identifier) is None
@@ -90,7 +90,9 @@ def test_claims_limit_an_upload(uploads: UploadManager, client: webtest.TestApp)
     client.put(f"/upload?X-Progress-ID={image}", b"x", headers={"Content-Type": "image/png"})
 
 
-def test_an_expired_identifier_still_opens_what_it_filled(uploads: UploadManager, client: webtest.TestApp) -> None:
+def test_an_expired_identifier_gives_access_to_its_finished_upload(
+    uploads: UploadManager, client: webtest.TestApp
+) -> None:
     """An expired identifier starts no upload, and still gives access to an upload made in time."""
     identifier = uploads.create_identifier(max_age="5")
     client.put(f"/upload?X-Progress-ID={identifier}", b"in time")
@@ -104,7 +106,7 @@ def test_an_expired_identifier_still_opens_what_it_filled(uploads: UploadManager
     client.put(f"/upload?X-Progress-ID={unused}", b"late", status=403)
 
 
-def test_bad_claims_are_the_apps_error(uploads: UploadManager) -> None:
+def test_invalid_claims_raise_an_error_in_the_app(uploads: UploadManager) -> None:
     """An invalid argument raises an error in the app immediately."""
     with pytest.raises(ValueError, match="a size"):
         uploads.create_identifier(max_size="much")
@@ -114,7 +116,7 @@ def test_bad_claims_are_the_apps_error(uploads: UploadManager) -> None:
         uploads.create_identifier(content_types=["image"])
 
 
-def test_outdated_uploads_are_removed_in_passing(pool_directory: str) -> None:
+def test_any_request_removes_outdated_uploads_with_expire_after(pool_directory: str) -> None:
     """With `expire_after`, any request removes old uploads, and the status says in advance when."""
     middleware = UploadMiddleware(quiet, directory=pool_directory, expire_after="3s")
     client, uploads = webtest.TestApp(middleware), middleware.manager

@@ -136,7 +136,7 @@ def test_direct_urls_for_no_host_begin_no_upload(pool_directory: str) -> None:
         ("PATCH", "/upload?X-Progress-ID=anything"),
     ],
 )
-def test_what_is_no_upload_passes_through(pool_directory: str, method: str, path: str) -> None:
+def test_other_requests_pass_through(pool_directory: str, method: str, path: str) -> None:
     """A request without an identifier, with another path or another method reaches the app unchanged."""
     app, _ = make(pool_directory)
     seen = app.request(path, method=method, body=b"a=b", content_type="text/plain").json
@@ -148,7 +148,7 @@ def test_what_is_no_upload_passes_through(pool_directory: str, method: str, path
     "path",
     ["/upload", "/a/b/upload"],
 )
-def test_any_path_that_ends_in_upload_receives(pool_directory: str, path: str) -> None:
+def test_uploads_are_accepted_below_any_prefix(pool_directory: str, path: str) -> None:
     """Uploads are accepted below any prefix, also one in SCRIPT_NAME."""
     app, uploads = make(pool_directory)
     app.put(f"{path}?X-Progress-ID={uploads.create_identifier()}", BODY)
@@ -161,7 +161,7 @@ def test_any_path_that_ends_in_upload_receives(pool_directory: str, path: str) -
     assert uploads.access_upload_bucket(identifier).is_complete()
 
 
-def test_a_path_can_be_set(pool_directory: str) -> None:
+def test_only_the_set_path_accepts_uploads(pool_directory: str) -> None:
     """With `path`, only that path accepts uploads."""
     app, uploads = make(pool_directory, path="/in/box")
     identifier = uploads.create_identifier()
@@ -171,7 +171,7 @@ def test_a_path_can_be_set(pool_directory: str) -> None:
     assert app.get(f"/x/in/box/status?X-Progress-ID={identifier}").json["bucket"] is None
 
 
-def test_with_upload_url_nothing_is_received_here(pool_directory: str) -> None:
+def test_upload_url_leaves_uploads_to_the_dedicated_server(pool_directory: str) -> None:
     """With `upload_url` the app gets the URL of the dedicated server, and finds the buckets."""
     app, uploads = make(pool_directory, upload_url="https://u.example/files")
     identifier = uploads.create_identifier()
@@ -192,7 +192,7 @@ def test_the_identifier_may_be_a_header(pool_directory: str) -> None:
     assert app.get("/upload/status", headers={"X-Progress-ID": identifier}).json["state"] == "done"
 
 
-def test_status_is_asked_in_two_ways_and_reset(pool_directory: str) -> None:
+def test_both_status_urls_report_and_reset_an_upload(pool_directory: str) -> None:
     """Both forms of the status URL work; DELETE, and POST with clear, remove the upload."""
     app, uploads = make(pool_directory)
     identifier = uploads.create_identifier()
@@ -266,7 +266,7 @@ def test_a_finished_upload_is_not_overwritten(pool_directory: str) -> None:
     assert app.get(path.replace("?", "/status?")).json["size"] == len(BODY)
 
 
-def test_errors_are_pages_for_people(pool_directory: str) -> None:
+def test_errors_are_html_pages_for_browsers(pool_directory: str) -> None:
     """A client that prefers HTML gets a page with the same status and message."""
     app, _ = make(pool_directory)
     answer = app.post("/upload?X-Progress-ID=forged", b"", headers={"Accept": "text/html"}, status=403)
@@ -290,7 +290,7 @@ def test_a_refusal_is_in_the_status(pool_directory: str) -> None:
     assert app.get(path.replace("?", "/status?")).json["state"] == "done"
 
 
-def test_anyone_gets_an_identifier_only_if_that_is_set(pool_directory: str) -> None:
+def test_identifiers_are_issued_only_if_anonymous_is_set(pool_directory: str) -> None:
     """New identifiers are issued by POST if `anonymous` is set."""
     app, uploads = make(pool_directory, anonymous=True)
     identifier = app.post("/upload/identifier", status=201).json["identifier"]

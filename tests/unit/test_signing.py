@@ -52,7 +52,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return clock
 
 
-def test_keys_that_tell_of_changes_are_read_when_they_change() -> None:
+def test_keys_with_a_stamp_are_read_again_when_it_changes() -> None:
     """Keys with an unchanged stamp are not read again; a change is applied at the next use."""
     store = Store(stamped=True)
     ring = KeyRing(store)
@@ -65,7 +65,7 @@ def test_keys_that_tell_of_changes_are_read_when_they_change() -> None:
     assert store.reads == 2
 
 
-def test_other_keys_are_read_once_a_minute(clock: SimpleNamespace) -> None:
+def test_keys_without_a_stamp_are_read_once_a_minute(clock: SimpleNamespace) -> None:
     """Keys without a stamp are read once a minute, however often they are used."""
     store = Store(stamped=False)
     ring = KeyRing(store)
@@ -77,7 +77,7 @@ def test_other_keys_are_read_once_a_minute(clock: SimpleNamespace) -> None:
     assert store.reads == 2
 
 
-def test_a_signature_that_fails_has_them_read(clock: SimpleNamespace) -> None:
+def test_an_invalid_signature_causes_keys_to_be_read(clock: SimpleNamespace) -> None:
     """An invalid signature causes keys to be read, at most once every few seconds."""
     store = Store(stamped=False)
     ring = KeyRing(store)
@@ -93,7 +93,9 @@ def test_a_signature_that_fails_has_them_read(clock: SimpleNamespace) -> None:
 
 @pytest.mark.parametrize("stamped", [True, False])
 @pytest.mark.parametrize("trouble", [OSError(errno.EIO, "broken"), UnicodeDecodeError("utf-8", b"", 0, 1, ""), None])
-def test_keys_that_cannot_be_read(clock: SimpleNamespace, stamped: bool, trouble: Exception | None) -> None:
+def test_the_last_keys_stay_in_force_while_keys_cannot_be_read(
+    clock: SimpleNamespace, stamped: bool, trouble: Exception | None
+) -> None:
     """While keys cannot be read, or are missing, the last ones stay in force."""
     store = Store(stamped=stamped)
     ring = KeyRing(store)
@@ -105,7 +107,7 @@ def test_keys_that_cannot_be_read(clock: SimpleNamespace, stamped: bool, trouble
     assert ring.keys == NEW
 
 
-def test_all_that_is_signed_follows_the_ring(tmp_path: Path) -> None:
+def test_everything_is_signed_with_the_current_keys(tmp_path: Path) -> None:
     """Identifiers, tokens and session cookies are signed and verified with the current keys."""
     store = Store(stamped=True)
     ring = KeyRing(store)
@@ -128,7 +130,7 @@ def test_all_that_is_signed_follows_the_ring(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keys", [[], [""], ["a", ""]], ids=str)
-def test_there_is_a_key(keys: list[str]) -> None:
+def test_signing_without_a_key_is_an_error(keys: list[str]) -> None:
     """Signing without a key is an error."""
     with pytest.raises(ValueError, match="at least one key"):
         KeyRing(keys)

@@ -34,7 +34,7 @@ STATUSES = [
 
 
 @pytest.mark.parametrize("status", STATUSES, ids=lambda status: status.state)
-def test_a_record_comes_back_as_it_went(status: UploadStatus) -> None:
+def test_a_record_round_trips(status: UploadStatus) -> None:
     """A pool reads the same status that it wrote; the record does not contain the identifier."""
     record = json.loads(json.dumps(status.to_record()))
     assert "identifier" not in record
@@ -77,13 +77,13 @@ def test_a_changed_record_is_invalid(changed: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"1", b'"x"', b"{}", b'{"state": "done"}', b"\xff\xfe"])
-def test_something_else_is_no_record(text: bytes) -> None:
+def test_an_invalid_or_incomplete_record_is_refused(text: bytes) -> None:
     """A value that is no record, or an incomplete one, is refused with the same error."""
     with pytest.raises(InvalidRecord):
         UploadStatus.from_stored(text)
 
 
-def test_a_running_status_speaks_of_the_body() -> None:
+def test_a_running_status_has_the_received_bytes_of_the_body() -> None:
     """The status of a running upload has the received bytes of the body, and no files."""
     assert RUNNING.to_json() == {
         "identifier": "I",
@@ -95,7 +95,7 @@ def test_a_running_status_speaks_of_the_body() -> None:
     }
 
 
-def test_a_finished_status_speaks_of_the_first_file() -> None:
+def test_a_finished_status_has_the_keys_of_the_first_file() -> None:
     """The top-level keys of a finished status are those of the first file."""
     done = RUNNING.done(FILES, {"title": ("one",)})
     assert (done["filename"], done["size"], done["received"], done["sha256"]) == ("ü.txt", 3, 3, "ab")
@@ -104,14 +104,14 @@ def test_a_finished_status_speaks_of_the_first_file() -> None:
     assert done.running is False
 
 
-def test_a_failed_status_says_why() -> None:
+def test_a_failed_status_has_a_message_and_a_code() -> None:
     """A failed status has a message and a code, and no files."""
     failed = RUNNING.done(FILES, {}).failed(TooLarge("too big"))
     assert (failed["state"], failed["error"], failed["code"]) == ("error", "too big", "too-large")
     assert "files" not in failed
 
 
-def test_an_unknown_status_says_nothing_else() -> None:
+def test_an_unknown_status_has_only_an_identifier_and_a_state() -> None:
     """The status of an unknown upload has only its identifier and state."""
     assert UploadStatus(state=State.UNKNOWN, identifier="I").to_json() == {"identifier": "I", "state": "unknown"}
 

@@ -82,7 +82,7 @@ def files(*given: str) -> list[Any]:
     return [{"name": name, "mimeType": "text/plain", "buffer": name.encode()} for name in given]
 
 
-def test_a_form_and_a_script(serve: Serve, open_page: OpenPage) -> None:
+def test_files_of_forms_and_scripts_are_in_the_bundle_of_their_session(serve: Serve, open_page: OpenPage) -> None:
     """Files sent by a form or a script, with names in any script, are in the bundle of their own session only."""
     base = serve()
     page = open_page(base)
@@ -97,7 +97,7 @@ def test_a_form_and_a_script(serve: Serve, open_page: OpenPage) -> None:
     assert names(open_page(base), base) == []
 
 
-def test_the_form_of_a_page_that_hides_its_address(
+def test_a_same_origin_form_with_a_null_origin_is_accepted(
     serve: Serve, open_page: OpenPage, origins: list[tuple[str | None, str | None]]
 ) -> None:
     """A page with Referrer-Policy: no-referrer sends Origin: null; the browser says that it is the site's own."""
@@ -112,7 +112,7 @@ def test_the_form_of_a_page_that_hides_its_address(
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["other site", "other port"])
-def test_the_form_of_another_site_that_hides_its_address(
+def test_a_cross_site_form_with_a_null_origin_is_refused(
     serve: Serve, open_page: OpenPage, origins: list[tuple[str | None, str | None]], host: str
 ) -> None:
     """The same header from the page of another origin is refused, since the browser says where it comes from."""
@@ -138,7 +138,7 @@ def test_a_download_is_saved(serve: Serve, open_page: OpenPage, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["other site", "other port"])
-def test_the_page_of_another_origin(serve: Serve, open_page: OpenPage, host: str) -> None:
+def test_a_page_of_another_origin_cannot_access_a_bundle(serve: Serve, open_page: OpenPage, host: str) -> None:
     """A page of another origin can neither add, remove nor list files of a visitor's bundle, by form or by script."""
     base = serve()
     evil = serve(action=f"{base}/attachments/letter/").replace("127.0.0.1", host)
@@ -159,7 +159,7 @@ def test_the_page_of_another_origin(serve: Serve, open_page: OpenPage, host: str
     assert names(page, base) == ["script ü.txt"]
 
 
-def test_the_page_of_a_trusted_origin(serve: Serve, open_page: OpenPage) -> None:
+def test_a_page_of_a_trusted_origin_can_access_a_bundle(serve: Serve, open_page: OpenPage) -> None:
     """A page of a trusted origin at another port may send requests with the visitor's cookie and read the answers."""
     friend = serve()
     base = serve(trusted_origins=friend)

@@ -74,7 +74,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., DirectSite]]:
         yield run
 
 
-def test_a_script_of_another_origin(serve: Callable[..., DirectSite], open_page: OpenPage, page_url: str) -> None:
+def test_a_cross_origin_script_uploads_parts_and_reads_etags(
+    serve: Callable[..., DirectSite], open_page: OpenPage, page_url: str
+) -> None:
     """A script of another origin sends parts in parallel, reads their ETags and gets the descriptor."""
     site = serve(cors_origins=page_url)
     identifier = site.identifier()
@@ -89,7 +91,9 @@ def test_a_script_of_another_origin(serve: Callable[..., DirectSite], open_page:
     assert site.stored(identifier) == bytes((at * 7 + (at >> 8)) & 255 for at in range(SIZE))
 
 
-def test_a_script_that_may_not(serve: Callable[..., DirectSite], open_page: OpenPage, page_url: str) -> None:
+def test_a_script_of_an_unlisted_origin_sends_no_part(
+    serve: Callable[..., DirectSite], open_page: OpenPage, page_url: str
+) -> None:
     """From an origin that is not listed, a browser sends no part, even with a valid address."""
     site = serve(cors_origins="https://good.example.com")
     identifier = site.identifier()

@@ -97,7 +97,7 @@ def expect_state(entry: Locator, state: str) -> None:
     expect(entry).to_have_attribute("data-state", state)
 
 
-def begin_film(server: PageServer, page: Page, folder: Path) -> tuple[FilePayload, Callable[[], None]]:
+def begin_slow_upload(server: PageServer, page: Page, folder: Path) -> tuple[FilePayload, Callable[[], None]]:
     """Start a throttled upload and wait until bytes arrive; return it, and a function that removes the throttling."""
     speed_up = slow_down(page)
     film = payload("film.mkv", 20 * MEGABYTE)
@@ -106,7 +106,7 @@ def begin_film(server: PageServer, page: Page, folder: Path) -> tuple[FilePayloa
     return film, speed_up
 
 
-def test_picked_files_arrive_whole(serve: Serve, open_page: OpenPage) -> None:
+def test_chosen_files_are_stored_unchanged(serve: Serve, open_page: OpenPage) -> None:
     """Several files are stored with their bytes, and each row shows the name, size, type and SHA-256."""
     server = serve("--anonymous")
     page = open_page(server.url)
@@ -170,7 +170,7 @@ def test_cancelling_leaves_nothing_behind(serve: Serve, open_page: OpenPage, tmp
     """A cancelled upload is stopped and discarded on the server too, and can be started again."""
     server = serve("--anonymous")
     page = open_page(server.url)
-    film, speed_up = begin_film(server, page, tmp_path)
+    film, speed_up = begin_slow_upload(server, page, tmp_path)
     with page.expect_request_finished(lambda request: request.method == "DELETE") as removal:
         page.get_by_role("button", name="Cancel film.mkv").click()
     expect_state(row(page, "film.mkv"), "cancelled")
@@ -211,7 +211,7 @@ def test_the_servers_refusal_is_shown(serve: Serve, open_page: OpenPage) -> None
     assert not server.stored()
 
 
-def test_the_limit_of_the_identifier_is_known_to_the_page(serve: Serve, open_page: OpenPage) -> None:
+def test_the_page_enforces_the_size_limit_of_the_identifier(serve: Serve, open_page: OpenPage) -> None:
     """A file that the identifier does not allow is refused by the page before a byte of it is sent."""
     server = serve()
     page = open_page(f"{server.url}?X-Progress-ID={server.identifier('--max-size', '1')}")
@@ -221,7 +221,7 @@ def test_the_limit_of_the_identifier_is_known_to_the_page(serve: Serve, open_pag
     assert not server.stored()
 
 
-def test_an_identifier_takes_one_upload_of_all_chosen_files(serve: Serve, open_page: OpenPage) -> None:
+def test_an_application_identifier_accepts_one_upload_of_all_files(serve: Serve, open_page: OpenPage) -> None:
     """With an identifier of the application all files go in one form; afterwards the page accepts no more."""
     server = serve()
     identifier = server.identifier()
@@ -237,14 +237,14 @@ def test_an_identifier_takes_one_upload_of_all_chosen_files(serve: Serve, open_p
     assert [file["filename"] for file in status["files"]] == ["a.txt", "b.txt", "c.txt"]
 
 
-def test_without_an_identifier_the_page_says_that_one_is_needed(serve: Serve, open_page: OpenPage) -> None:
+def test_the_page_explains_a_missing_identifier(serve: Serve, open_page: OpenPage) -> None:
     """A page that requires an identifier shows a visitor without one an explanation, and no form."""
     page = open_page(serve().url)
     expect(page.get_by_role("heading", name="This page needs an upload link")).to_be_visible()
     expect(page.locator("form")).to_be_hidden()
 
 
-def test_everything_works_with_the_keyboard(serve: Serve, open_page: OpenPage) -> None:
+def test_the_page_is_operable_by_keyboard(serve: Serve, open_page: OpenPage) -> None:
     """Tab, Enter and Space choose, cancel, retry and copy; the focus is visible, and is never lost."""
     page = open_page(serve("--anonymous").url)
     speed_up = slow_down(page)
@@ -347,13 +347,13 @@ def port() -> Iterator[int]:
         yield number
 
 
-def test_an_upload_is_retried_after_the_server_was_gone(
+def test_an_upload_can_be_retried_after_a_server_crash(
     serve: Serve, port: int, open_page: OpenPage, tmp_path: Path
 ) -> None:
     """After the server is killed the row reports the broken connection; Retry then sends the whole file."""
     server = serve("--anonymous", port=port)
     page = open_page(server.url)
-    film, speed_up = begin_film(server, page, tmp_path)
+    film, speed_up = begin_slow_upload(server, page, tmp_path)
     kill_group(server.process)
     entry = row(page, "film.mkv")
     expect_state(entry, "failed")
@@ -412,7 +412,7 @@ class Relay:
 
 
 @pytest.mark.parametrize("losses", [1, 1000])
-def test_a_lost_answer_is_no_lost_upload(serve: Serve, open_page: OpenPage, losses: int) -> None:
+def test_an_upload_succeeds_despite_a_lost_answer(serve: Serve, open_page: OpenPage, losses: int) -> None:
     """When the answer is lost, once or at each retry of the browser, the page finds that the upload is complete."""
     server = serve("--anonymous")
     relay = Relay(urlsplit(server.url).port or 0, losses)
@@ -437,7 +437,7 @@ def test_a_used_identifier_is_refused_before_anything_is_sent(serve: Serve, open
     expect(row(page, "a.txt").get_by_role("button")).to_have_text(["Remove"])
 
 
-def test_a_file_that_is_gone_is_told_apart_from_a_broken_connection(
+def test_a_deleted_file_is_distinguished_from_a_broken_connection(
     serve: Serve, open_page: OpenPage, tmp_path: Path
 ) -> None:
     """A file deleted before its turn fails with the reason, and the other uploads continue."""
@@ -455,7 +455,7 @@ def test_a_file_that_is_gone_is_told_apart_from_a_broken_connection(
     expect(page.locator("#summary")).to_contain_text("3 of 4 done")
 
 
-def test_leaving_while_uploads_run_asks_first(serve: Serve, open_page: OpenPage) -> None:
+def test_the_browser_warns_before_leaving_during_an_upload(serve: Serve, open_page: OpenPage) -> None:
     """The browser warns while an upload runs, and no longer when all uploads have ended."""
     page = open_page(serve("--anonymous").url)
     speed_up = slow_down(page)
@@ -477,7 +477,7 @@ def test_leaving_while_uploads_run_asks_first(serve: Serve, open_page: OpenPage)
     assert questions == ["beforeunload"]
 
 
-def test_screen_readers_hear_what_matters_and_no_more(serve: Serve, open_page: OpenPage) -> None:
+def test_the_live_region_announces_start_and_end_but_not_progress(serve: Serve, open_page: OpenPage) -> None:
     """The live region announces the start and the end of an upload, but not each step of its progress."""
     page = open_page(serve("--anonymous").url)
     announcer = page.get_by_role("status")
@@ -522,7 +522,7 @@ def busy_page(serve: Serve, open_page: OpenPage, **options: Any) -> Page:
     return page
 
 
-def test_everything_has_a_name(serve: Serve, open_page: OpenPage) -> None:
+def test_every_control_has_an_accessible_name(serve: Serve, open_page: OpenPage) -> None:
     """In the accessibility tree every control, bar, heading and list has a name, and button names differ."""
     page = busy_page(serve, open_page)
     found = accessible(page)
@@ -557,7 +557,7 @@ LOWEST_CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_texts_can_be_read_in_both_schemes(serve: Serve, open_page: OpenPage, scheme: str) -> None:
+def test_text_contrast_is_sufficient_in_both_color_schemes(serve: Serve, open_page: OpenPage, scheme: str) -> None:
     """No text has less contrast than WCAG's level AA requires."""
     page = busy_page(serve, open_page, color_scheme=scheme)
     contrast, text = page.evaluate(LOWEST_CONTRAST)
@@ -571,13 +571,13 @@ def test_the_page_passes_axe(serve: Serve, open_page: OpenPage, scheme: str) -> 
     assert violations(page) == []
 
 
-def test_a_narrow_screen_scrolls_in_one_direction_only(serve: Serve, open_page: OpenPage) -> None:
+def test_a_narrow_screen_needs_no_horizontal_scrolling(serve: Serve, open_page: OpenPage) -> None:
     """At a width of 320 pixels all content fits, long names too."""
     page = busy_page(serve, open_page, viewport={"width": 320, "height": 640})
     assert page.evaluate("document.documentElement.scrollWidth") == 320
 
 
-def test_nothing_moves_for_people_who_asked_for_that(serve: Serve, open_page: OpenPage) -> None:
+def test_reduced_motion_disables_transitions_and_animations(serve: Serve, open_page: OpenPage) -> None:
     """With reduced motion no element has a transition or an animation."""
     page = busy_page(serve, open_page, reduced_motion="reduce")
     assert page.evaluate("document.getAnimations().length") == 0

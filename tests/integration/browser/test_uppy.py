@@ -55,7 +55,7 @@ uppy.on('upload-success', async (file, response) => {
 
 
 @dataclass
-class World:
+class UppySite:
     """A page with Uppy, the app, and the application that receives webhooks."""
 
     site: S3FileupSite
@@ -74,18 +74,18 @@ class World:
     def dashboard(self) -> Locator:
         return self.page.locator(".uppy-Dashboard")
 
-    def expect_told(self, content: bytes = CONTENT) -> None:
+    def expect_webhook(self, content: bytes = CONTENT) -> None:
         """Wait until the application was notified of the file, and check that the stored bytes are those sent."""
         expect(self.page).to_have_title("kept")
         expect(self.dashboard).to_contain_text("Complete")
-        [(answered, descriptor)] = self.application.told
+        [(answered, descriptor)] = self.application.deliveries
         assert answered == 204
         assert (descriptor["state"], descriptor["filename"], descriptor["size"]) == ("done", NAME, len(content))
         assert self.site.stored(descriptor["identifier"]) == content
         assert len(self.site.leftovers()) == 1
 
 
-OpenWorld = Callable[..., World]
+OpenUppySite = Callable[..., UppySite]
 
 
 def _page_app(version: int, script: Callable[[], str]) -> Any:
@@ -115,14 +115,14 @@ def version(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(params=["directory", "ceph"])
-def open_world(
+def open_uppy_site(
     version: int, request: pytest.FixtureRequest, open_page: OpenPage, tmp_path: Path
-) -> Iterator[OpenWorld]:
+) -> Iterator[OpenUppySite]:
     """Serve the page and the app from one origin, with a folder; or from two, with a store at a third."""
     with ExitStack() as stack:
         application = stack.enter_context(Application().served())
 
-        def run(*, multipart: bool, **settings: Any) -> World:
+        def run(*, multipart: bool, **settings: Any) -> UppySite:
             address = MOUNT
             page_app = _page_app(
                 version, lambda: _SCRIPT % (json.dumps(address), _OPTIONS[version], json.dumps(multipart))
@@ -141,33 +141,33 @@ def open_world(
                 site = stack.enter_context(S3FileupSite({**where, **keys, **common}).served())
                 stack.callback(site.pool.store.client.close)  # type: ignore[attr-defined]
                 address = site.base
-            return World(site, application, open_page(page_url), tmp_path)
+            return UppySite(site, application, open_page(page_url), tmp_path)
 
         yield run
 
 
 @pytest.mark.parametrize("multipart", [False, True], ids=["single", "multipart"])
-def test_a_file_comes_as_it_was(open_world: OpenWorld, multipart: bool) -> None:
+def test_a_file_is_stored_unchanged_and_a_webhook_is_sent_once(open_uppy_site: OpenUppySite, multipart: bool) -> None:
     """The pool has the bytes, the application is notified once, and the page shows the success."""
-    world = open_world(multipart=multipart)
-    world.send()
-    world.expect_told()
+    uppy_site = open_uppy_site(multipart=multipart)
+    uppy_site.send()
+    uppy_site.expect_webhook()
 
 
-@pytest.mark.full_with(open_world="ceph")
+@pytest.mark.full_with(open_uppy_site="ceph")
 @pytest.mark.parametrize("content", [b"", b"few bytes"], ids=["empty", "small"])
 @pytest.mark.parametrize("multipart", [False, True], ids=["single", "multipart"])
-def test_a_small_file(open_world: OpenWorld, multipart: bool, content: bytes) -> None:
+def test_a_small_or_empty_file_is_uploaded(open_uppy_site: OpenUppySite, multipart: bool, content: bytes) -> None:
     """A file of few bytes, or none, is stored too, also when multipart upload is requested."""
-    world = open_world(multipart=multipart)
-    world.send(content)
-    world.expect_told(content)
+    uppy_site = open_uppy_site(multipart=multipart)
+    uppy_site.send(content)
+    uppy_site.expect_webhook(content)
 
 
-@pytest.mark.full_with(open_world="ceph")
-def test_what_is_cancelled_is_gone(open_world: OpenWorld) -> None:
+@pytest.mark.full_with(open_uppy_site="ceph")
+def test_a_cancelled_upload_leaves_nothing(open_uppy_site: OpenUppySite) -> None:
     """Cancelling an upload in the middle leaves nothing in the pool or in the store."""
-    world = open_world(multipart=True)
+    uppy_site = open_uppy_site(multipart=True)
     sent: list[Route] = []
 
     def hold_all_but_one(route: Route) -> None:
@@ -176,22 +176,24 @@ def test_what_is_cancelled_is_gone(open_world: OpenWorld) -> None:
         if route.request.method != "PUT" or len(sent) == 1:
             route.continue_()
 
-    world.page.route(lambda url: "artNumber=" in url or "/part?" in url, hold_all_but_one)
-    world.page.evaluate("uppy.on('s3-multipart:part-uploaded', () => { document.title = 'one part' })")
-    world.send()
-    expect(world.page).to_have_title("one part")
-    assert world.site.leftovers()
-    world.page.locator(_CANCEL).click()
-    wait_on(world.page, lambda: not world.site.bucket_ids())
-    assert world.site.leftovers() == []
-    assert world.application.told == []
+    uppy_site.page.route(lambda url: "artNumber=" in url or "/part?" in url, hold_all_but_one)
+    uppy_site.page.evaluate("uppy.on('s3-multipart:part-uploaded', () => { document.title = 'one part' })")
+    uppy_site.send()
+    expect(uppy_site.page).to_have_title("one part")
+    assert uppy_site.site.leftovers()
+    uppy_site.page.locator(_CANCEL).click()
+    wait_on(uppy_site.page, lambda: not uppy_site.site.bucket_ids())
+    assert uppy_site.site.leftovers() == []
+    assert uppy_site.application.deliveries == []
 
 
-@pytest.mark.parametrize("open_world", ["directory"], indirect=True)
+@pytest.mark.parametrize("open_uppy_site", ["directory"], indirect=True)
 @pytest.mark.parametrize("multipart", [False, True], ids=["single", "multipart"])
-def test_what_breaks_is_sent_again(open_world: OpenWorld, version: int, multipart: bool) -> None:
+def test_an_upload_succeeds_despite_a_broken_connection(
+    open_uppy_site: OpenUppySite, version: int, multipart: bool
+) -> None:
     """A file is uploaded despite a connection that breaks once."""
-    world = open_world(multipart=multipart)
+    uppy_site = open_uppy_site(multipart=multipart)
     broken: list[str] = []
 
     def break_once(route: Route) -> None:
@@ -201,27 +203,27 @@ def test_what_breaks_is_sent_again(open_world: OpenWorld, version: int, multipar
             broken.append(route.request.url)
             route.abort("connectionreset")
 
-    world.page.route("**/part?*", break_once)
-    world.send()
+    uppy_site.page.route("**/part?*", break_once)
+    uppy_site.send()
     if version == 5 and not multipart:  # it retries by itself only for parts
-        world.page.locator(".uppy-StatusBar-actionBtn--retry").click()
-    world.expect_told()
+        uppy_site.page.locator(".uppy-StatusBar-actionBtn--retry").click()
+    uppy_site.expect_webhook()
     assert broken
 
 
-@pytest.mark.full_with(open_world="ceph")
+@pytest.mark.full_with(open_uppy_site="ceph")
 @pytest.mark.parametrize("multipart", [False, True], ids=["single", "multipart"])
-def test_what_is_too_large(open_world: OpenWorld, version: int, multipart: bool) -> None:
+def test_a_file_above_the_limit_is_refused(open_uppy_site: OpenUppySite, version: int, multipart: bool) -> None:
     """A file above the limit is refused with a reason, and nothing is kept, except parts that may be retried."""
-    world = open_world(multipart=multipart, max_size="6M")
-    world.send()
-    if version == 5 and not multipart and isinstance(world.site.pool, ObjectPool):
+    uppy_site = open_uppy_site(multipart=multipart, max_size="6M")
+    uppy_site.send()
+    if version == 5 and not multipart and isinstance(uppy_site.site.pool, ObjectPool):
         # A presigned PUT does not bound the length at the store; the excess is found when the page completes.
-        expect(world.dashboard).to_contain_text("at most 6291456 are allowed; nothing was kept")
+        expect(uppy_site.dashboard).to_contain_text("at most 6291456 are allowed; nothing was kept")
     else:
-        expect(world.dashboard).to_contain_text("Upload failed")
+        expect(uppy_site.dashboard).to_contain_text("Upload failed")
     if version == 6 and multipart:
         # After a refused part Uppy sends no further request, not even a cancellation: the parts are removed by age.
-        list(world.site.pool.purge(-1))
-    wait_on(world.page, lambda: not world.site.leftovers())
-    assert world.application.told == []
+        list(uppy_site.site.pool.purge(-1))
+    wait_on(uppy_site.page, lambda: not uppy_site.site.leftovers())
+    assert uppy_site.application.deliveries == []

@@ -51,7 +51,7 @@ def curl(*arguments: object) -> tuple[int, str]:
     return int(done[-3:]), done[:-3]
 
 
-def test_an_upload_just_works(serve: Serve, file: Path) -> None:
+def test_an_anonymous_upload_needs_no_identifier(serve: Serve, file: Path) -> None:
     """On a server for anyone, a form and a PUT need no identifier; the answer has one, and ends the line."""
     url = serve("--anonymous")
     for arguments in (("-F", f"file=@{file}", f"{url}/upload"), ("-T", file, f"{url}/upload?filename=x")):
@@ -64,7 +64,7 @@ def test_an_upload_just_works(serve: Serve, file: Path) -> None:
     assert curl("--data-binary", f"@{file}", f"{url}/upload")[0] == 415
 
 
-def test_an_upload_that_needs_an_identifier(serve: Serve, file: Path) -> None:
+def test_a_missing_identifier_is_explained(serve: Serve, file: Path) -> None:
     """On another server, curl gets the sentence that says how to get one, though it has sent a large body."""
     url = serve()
     for arguments in (("-F", f"file=@{file}"), ("-T", file), ("-d", "x"), ("-H", "Expect:", "-F", f"file=@{file}")):
@@ -72,7 +72,7 @@ def test_an_upload_that_needs_an_identifier(serve: Serve, file: Path) -> None:
         assert (status, json.loads(body)["code"]) == (403, "identifier-required")
 
 
-def test_an_identifier_for_the_shell(serve: Serve) -> None:
+def test_an_identifier_can_be_requested_as_text(serve: Serve) -> None:
     """As text, the identifier is one line, which a shell can put into a variable."""
     url = serve("--anonymous")
     status, body = curl("-X", "POST", "-H", "Accept: text/plain", f"{url}/upload/identifier")
@@ -80,7 +80,7 @@ def test_an_identifier_for_the_shell(serve: Serve) -> None:
     assert curl("-d", "x", "-X", "PUT", f"{url}/upload?X-Progress-ID={body.strip()}")[0] == 200
 
 
-def test_the_commands_of_the_readme(serve: Serve) -> None:
+def test_the_commands_of_the_readme_work(serve: Serve) -> None:
     """The commands in "Upload with curl" run as they are, one block after the other, and each upload is done."""
     url = serve("--anonymous")
     section = README.read_text().partition("\nUpload with curl\n")[2].partition("\n\n\n")[0]

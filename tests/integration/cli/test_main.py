@@ -48,7 +48,7 @@ def put(server: Any, identifier: str, body: bytes = b"content") -> None:
     "command",
     ["", "serve", "key", "identifier", "status", "ls", "get", "settings", "clear", "purge", "attachments purge"],
 )
-def test_each_command_explains_itself(run: Run, command: str) -> None:
+def test_each_command_has_a_help_text(run: Run, command: str) -> None:
     """--help says what a command does, and shows an example."""
     done = run(*command.split(), "--help")
     assert done.returncode == 0
@@ -81,7 +81,9 @@ def test_identifiers_are_made_for_a_pool(run: Run, uploads: UploadManager, pool_
     assert "a size of 0 or more" in wrong.stderr
 
 
-def test_status_tells_of_an_upload(run: Run, server: Any, uploads: UploadManager, pool_directory: str) -> None:
+def test_status_accepts_an_identifier_or_a_bucket_id(
+    run: Run, server: Any, uploads: UploadManager, pool_directory: str
+) -> None:
     """`status` accepts the identifier, or the id that `ls` shows."""
     identifier = uploads.create_identifier()
     put(server, identifier)
@@ -93,14 +95,16 @@ def test_status_tells_of_an_upload(run: Run, server: Any, uploads: UploadManager
     assert (data["state"], data["size"]) == ("done", 7)
 
 
-def test_status_tells_of_a_failure(run: Run, server: Any, uploads: UploadManager, pool_directory: str) -> None:
+def test_status_reports_the_reason_of_a_failure(
+    run: Run, server: Any, uploads: UploadManager, pool_directory: str
+) -> None:
     """`status` gives the reason of a failed upload."""
     identifier = uploads.create_identifier()
     put(server, identifier, b"x" * 2000)
     assert "At most 1 KB" in run("status", identifier, "--directory", pool_directory).stdout
 
 
-def test_failures_have_a_sentence_and_a_status(run: Run, uploads: UploadManager, pool_directory: str) -> None:
+def test_errors_are_printed_and_set_the_exit_status(run: Run, uploads: UploadManager, pool_directory: str) -> None:
     """Errors are printed on standard error, as JSON on request, and the exit status is not 0."""
     for arguments, sentence in (
         (("status", uploads.create_identifier()), "there is no upload with this identifier"),
@@ -153,7 +157,7 @@ def test_uploads_are_listed_cleared_and_purged(
         (["absent.ini"], "there is no file 'absent.ini'"),
     ],
 )
-def test_a_server_does_not_start_with_a_mistake(run: Run, arguments: list[str], sentence: str) -> None:
+def test_an_invalid_option_stops_the_start_of_the_server(run: Run, arguments: list[str], sentence: str) -> None:
     """A wrong option is reported with the valid values before the server listens."""
     done = run("serve", *arguments)
     assert done.returncode in {1, 2}
@@ -161,7 +165,7 @@ def test_a_server_does_not_start_with_a_mistake(run: Run, arguments: list[str], 
     assert "Traceback" not in done.stderr
 
 
-def test_a_taken_port_is_told(run: Run) -> None:
+def test_a_port_in_use_is_reported(run: Run) -> None:
     """A second server on a port that is in use fails with an error."""
     import socket
 

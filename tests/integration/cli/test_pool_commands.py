@@ -19,7 +19,7 @@ from tests.support.stores.fixtures import CEPH_KEYS, SWIFT_KEYS, Place, access, 
 from tests.support.waiting import PATIENCE, wait_until
 
 PAGE, OTHER_PAGE = "https://www.example.com", "https://other.example.com"
-LIFECYCLE_OF_OTHERS = [
+FOREIGN_LIFECYCLE_RULES = [
     {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 30}},
     {
         "ID": "tagged",
@@ -35,7 +35,7 @@ LIFECYCLE_OF_OTHERS = [
         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 90},
     },
 ]
-CORS_OF_OTHERS = [
+FOREIGN_CORS_RULES = [
     {"ID": "readers", "AllowedOrigins": ["*"], "AllowedMethods": ["GET"]},
     {"AllowedOrigins": ["https://*.example.org"], "AllowedMethods": ["DELETE", "GET"], "MaxAgeSeconds": 5},
 ]
@@ -70,12 +70,12 @@ class Pool:
         found: list[dict[str, Any]] = self.store.client.get_bucket_cors(**self.target)["CORSRules"]
         return found
 
-    def put_rules_of_others(self) -> None:
+    def put_foreign_rules(self) -> None:
         """Install rules that are not the pool's."""
         self.store.client.put_bucket_lifecycle_configuration(
-            **self.target, LifecycleConfiguration={"Rules": LIFECYCLE_OF_OTHERS}
+            **self.target, LifecycleConfiguration={"Rules": FOREIGN_LIFECYCLE_RULES}
         )
-        self.store.client.put_bucket_cors(**self.target, CORSConfiguration={"CORSRules": CORS_OF_OTHERS})
+        self.store.client.put_bucket_cors(**self.target, CORSConfiguration={"CORSRules": FOREIGN_CORS_RULES})
 
 
 def run(*options: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -101,16 +101,16 @@ def swift_pool(swift: str) -> Iterator[Pool]:
     store.client.close()
 
 
-def test_the_command_explains_itself() -> None:
+def test_the_command_has_a_help_text() -> None:
     """--help describes the command, and shows an example."""
     done = run("--help")
     assert done.returncode == 0
     assert "example: fileupload pool setup" in done.stdout
 
 
-def test_the_rules_of_others_stay(pool: Pool) -> None:
+def test_foreign_rules_are_kept(pool: Pool) -> None:
     """Both rules are installed beside existing rules, of which none changes."""
-    pool.put_rules_of_others()
+    pool.put_foreign_rules()
     lifecycle, cors = pool.lifecycle(), pool.cors()
     done = pool.setup("--origin", PAGE)
     assert (done.returncode, done.stderr) == (0, "")
@@ -123,7 +123,7 @@ def test_the_rules_of_others_stay(pool: Pool) -> None:
     assert own["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
 
 
-def test_rules_of_the_older_form_stay(pool: Pool) -> None:
+def test_rules_in_the_older_format_are_kept(pool: Pool) -> None:
     """Beside rules of the older form, the pool's rules have that form too: some stores accept no mixture."""
     older = {"ID": "older", "Status": "Enabled", "Prefix": "logs/", "Expiration": {"Days": 30}}
     pool.store.client.put_bucket_lifecycle_configuration(**pool.target, LifecycleConfiguration={"Rules": [older]})
@@ -136,7 +136,7 @@ def test_rules_of_the_older_form_stay(pool: Pool) -> None:
 
 def test_setup_can_be_repeated(pool: Pool) -> None:
     """Repeating the setup changes nothing; other days and origins replace the former rules."""
-    pool.put_rules_of_others()
+    pool.put_foreign_rules()
     origins = ("--origin", PAGE, "--origin", OTHER_PAGE)
     assert pool.results(*origins) == {"lifecycle": "installed", "CORS": "installed"}
     before = pool.lifecycle(), pool.cors()
@@ -150,7 +150,7 @@ def test_setup_can_be_repeated(pool: Pool) -> None:
     assert allowing["AllowedOrigins"] == [PAGE]
 
 
-def test_pools_share_a_place(pool: Pool) -> None:
+def test_pools_in_one_s3_bucket_have_separate_rules(pool: Pool) -> None:
     """The rules of one pool are separate from those of another in the same s3_bucket."""
     other = Pool(pool.store, {**pool.settings}, "other")
     other.settings["pool"] = other.address
@@ -162,7 +162,7 @@ def test_pools_share_a_place(pool: Pool) -> None:
 
 def test_a_dry_run_changes_nothing(pool: Pool) -> None:
     """A dry run reports the changes without making them."""
-    pool.put_rules_of_others()
+    pool.put_foreign_rules()
     before = pool.lifecycle(), pool.cors()
     done = pool.setup("--origin", PAGE, "--dry-run")
     assert done.returncode == 0
@@ -191,9 +191,9 @@ def preflight(url: str, origin: str, method: str) -> requests.Response:
     return requests.options(url, headers=headers, timeout=PATIENCE)
 
 
-def test_pages_may_upload(pool: Pool) -> None:
+def test_the_cors_rule_permits_pages_of_the_given_origins_only(pool: Pool) -> None:
     """A preflight permits pages of the given origins only; before the setup it permits none."""
-    pool.put_rules_of_others()
+    pool.put_foreign_rules()
     url = pool.store.part_url("pool/file", "upload", 1, 4, 600)
     assert preflight(url, PAGE, "PUT").status_code == 403
     pool.setup("--origin", PAGE)
@@ -224,7 +224,7 @@ def test_unfinished_uploads_are_aborted(pool: Pool) -> None:
     assert pool.store.get("pool/finished") == b"finished"
 
 
-def test_a_store_without_rules_says_so(swift_pool: Pool) -> None:
+def test_rules_that_the_store_does_not_support_are_reported(swift_pool: Pool) -> None:
     """For each rule that the store does not support, the command prints the store's answer and the alternative."""
     done = swift_pool.setup("--origin", PAGE)
     assert (done.returncode, done.stderr) == (1, "")
@@ -250,7 +250,7 @@ def test_a_store_without_rules_says_so(swift_pool: Pool) -> None:
         ({"s3_endpoint_url": "http://no-such-host.invalid"}, "Could not connect"),
     ],
 )
-def test_a_wrong_place_is_told(place: Place, changed: dict[str, str], answer: str) -> None:
+def test_an_invalid_bucket_key_or_address_is_reported(place: Place, changed: dict[str, str], answer: str) -> None:
     """A wrong bucket, key or address is reported in one sentence, with the store's answer and without the secret."""
     address = f"s3://{place.store.s3_bucket}/{uuid.uuid4().hex}"
     done = run(**({"pool": address, **place.access} | changed))
@@ -261,7 +261,7 @@ def test_a_wrong_place_is_told(place: Place, changed: dict[str, str], answer: st
     assert "not-the-secret" not in done.stderr
 
 
-def test_a_folder_needs_nothing(pool_directory: str) -> None:
+def test_a_directory_pool_needs_no_setup(pool_directory: str) -> None:
     """A pool in a folder needs no setup, and a folder and a store exclude each other."""
     done = run("--directory", pool_directory)
     assert (done.returncode, done.stdout) == (0, "A pool in a directory needs no setup.\n")
@@ -279,7 +279,7 @@ def test_a_folder_needs_nothing(pool_directory: str) -> None:
         (("--origin", "www.example.com"), "'www.example.com' is not origins such as https://www.example.com"),
     ],
 )
-def test_wrong_options_are_told(options: tuple[str, str], sentence: str) -> None:
+def test_invalid_options_are_reported(options: tuple[str, str], sentence: str) -> None:
     """An invalid option is reported with the valid values."""
     done = run(*options, pool="s3://some-bucket/pool")
     assert done.returncode == 2

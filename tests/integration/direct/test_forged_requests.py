@@ -66,14 +66,14 @@ def untouched(site: DirectSite) -> Iterator[DirectSite]:
 
 
 @pytest.mark.parametrize("text", BAD_TEXTS.values(), ids=BAD_TEXTS)
-def test_what_is_no_wish(untouched: DirectSite, text: bytes) -> None:
+def test_an_invalid_upload_request_is_refused(untouched: DirectSite, text: bytes) -> None:
     """A request that is no JSON object with a name and a size is refused before anything is made."""
     answer = untouched.ask("POST", "/direct", untouched.identifier(), data=text)
     assert outcome(answer) == (400, "malformed-request")
 
 
 @pytest.mark.parametrize("name", ["filename", "size", "content-type", "sha256", "method"])
-def test_odd_values(site: DirectSite, name: str) -> None:
+def test_a_value_of_the_wrong_type_is_refused_by_its_name(site: DirectSite, name: str) -> None:
     """A value of the wrong type is refused by its name; none causes a server error."""
     for value in ODD:
         answer = site.ask("POST", "/direct", site.identifier(), data=json.dumps({**FINE, name: value}))
@@ -84,7 +84,7 @@ def test_odd_values(site: DirectSite, name: str) -> None:
         assert expected in answer.json()["detail"] or answer.status_code == 413 or name == "filename"
 
 
-def test_a_wish_that_is_too_long(untouched: DirectSite) -> None:
+def test_an_overlong_upload_request_is_refused(untouched: DirectSite) -> None:
     """JSON above 2 MiB is refused, and the client reads the answer while it sends; so is an excessively long name."""
     identifier = untouched.identifier()
     long = json.dumps({**FINE, "filename": "a" * 4097})
@@ -95,7 +95,7 @@ def test_a_wish_that_is_too_long(untouched: DirectSite) -> None:
 
 
 @pytest.mark.parametrize("stop", [None, 0, 5], ids=["chunked", "nothing", "half"])
-def test_a_wish_that_breaks_off(tmp_path: Path, stop: int | None) -> None:
+def test_an_incomplete_upload_request_is_refused(tmp_path: Path, stop: int | None) -> None:
     """A chunked body must have its final chunk, and a body with a length must be complete."""
     site = UploadSite(tmp_path / "pool")
     body = json.dumps(FINE).encode()
@@ -118,7 +118,7 @@ def test_a_wish_that_breaks_off(tmp_path: Path, stop: int | None) -> None:
     ],
     ids=str,
 )
-def test_what_names_no_parts(site: DirectSite, named: Any) -> None:
+def test_an_invalid_list_of_parts_is_refused(site: DirectSite, named: Any) -> None:
     """A body that is no list of parts with numbers and ETags is refused, and the upload is unchanged."""
     identifier = site.identifier()
     site.put(site.offer(identifier, 1)["url"], b"x")
@@ -142,7 +142,7 @@ def test_what_names_no_parts(site: DirectSite, named: Any) -> None:
     ],
     ids=["folders", "drive", "dots", "control", "surrogates", "direction", "markup", "long", "empty"],
 )
-def test_hostile_names(site: DirectSite, tmp_path: Path, name: str, kept: str) -> None:
+def test_hostile_filenames_are_cleaned(site: DirectSite, tmp_path: Path, name: str, kept: str) -> None:
     """A name is never used as a path, and characters that are not allowed in names are removed."""
     identifier = site.identifier()
     before = {path for path in files_in(tmp_path) if not path.is_relative_to(tmp_path / "pool")}
@@ -156,7 +156,7 @@ def test_hostile_names(site: DirectSite, tmp_path: Path, name: str, kept: str) -
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_any_method(site: DirectSite, method: str, address: str) -> None:
+def test_unsupported_methods_are_refused_with_the_allowed_ones(site: DirectSite, method: str, address: str) -> None:
     """Each address refuses other methods than its own, and lists those it has."""
     identifier = site.identifier()
     for chosen in ("", identifier, identifier[:-1], "x"):
@@ -169,7 +169,7 @@ def test_any_method(site: DirectSite, method: str, address: str) -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "1.5", "ü", "", "100000", "9" * 5000, "1 ", "٣"])
-def test_numbers_that_are_none(untouched: DirectSite, number: str) -> None:
+def test_an_invalid_part_number_is_refused(untouched: DirectSite, number: str) -> None:
     """An invalid part number is refused, also where it would start an upload."""
     identifier = untouched.identifier()
     for method in ("POST", "GET"):
@@ -189,7 +189,7 @@ values = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
     max_leaves=5,
 )
-wishes = st.one_of(
+upload_requests = st.one_of(
     values,
     st.dictionaries(st.sampled_from(["filename", "size", "content-type", "sha256", "method", "parts", "acl"]), values),
     st.fixed_dictionaries({"filename": st.text(), "size": st.integers(0, 100)}, optional={"content-type": values}),
@@ -198,9 +198,9 @@ wishes = st.one_of(
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(wish=wishes)
-def test_any_json(lasting_site: UploadSite, wish: Any) -> None:
+@given(upload_request=upload_requests)
+def test_any_json_is_accepted_or_refused(lasting_site: UploadSite, upload_request: Any) -> None:
     """Any JSON results in an offer or a refusal, and so it does when an upload is completed."""
-    body, query = json.dumps(wish).encode(), urlencode({"X-Progress-ID": lasting_site.identifier()})
+    body, query = json.dumps(upload_request).encode(), urlencode({"X-Progress-ID": lasting_site.identifier()})
     assert lasting_site.send("POST", "/upload/direct", query, body).status in {200, 400, 413}
     assert lasting_site.send("POST", "/upload/direct/complete", query, body).status in {400, 404}

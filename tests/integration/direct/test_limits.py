@@ -45,7 +45,7 @@ def check_nothing_kept(site: DirectSite, identifier: str, code: str) -> None:
     ],
     ids=["max_size", "max_file_size", "content_types", "extensions"],
 )
-def test_limits_hold_at_the_offer(
+def test_a_request_above_a_limit_gets_no_url(
     open_site: Open, settings: dict[str, str], wish: dict[str, Any], refusal: tuple[int, str]
 ) -> None:
     """A request above a limit gets no address; one at the limit does."""
@@ -57,7 +57,7 @@ def test_limits_hold_at_the_offer(
     assert site.ask("POST", "/direct", site.identifier(), json=fine).status_code == 200
 
 
-def test_claims_hold_at_the_offer(site: DirectSite) -> None:
+def test_a_request_beyond_the_claims_of_its_identifier_gets_no_url(site: DirectSite) -> None:
     """A request that the identifier does not allow gets no address."""
     small, image = site.identifier(max_size="10B"), site.identifier(content_types=["image/*"])
     assert site.refused(small, {"filename": "a", "size": 11}) == (413, "too-large")
@@ -66,7 +66,7 @@ def test_claims_hold_at_the_offer(site: DirectSite) -> None:
     site.offer(image, 1, filename="a.png")
 
 
-def test_a_file_that_no_store_holds(open_site: Open) -> None:
+def test_a_file_too_large_for_any_store_is_refused(open_site: Open) -> None:
     """A file that is too large for any number of parts, or for a form, is refused with any ``max_size``."""
     site = open_site(max_size=0)
     identifier = site.identifier()
@@ -88,7 +88,7 @@ def small_disk(open_site: Open, monkeypatch: pytest.MonkeyPatch) -> DirectSite:
 
 
 @pytest.mark.parametrize("kind", ["directory"])
-def test_the_reserve_is_left(small_disk: DirectSite, kind: str) -> None:
+def test_an_upload_that_would_use_the_reserve_gets_no_url(small_disk: DirectSite, kind: str) -> None:
     """An upload that would use the reserve gets no address; the file joined from several parts counts too."""
     identifier = small_disk.identifier()
     for size in (RESERVE + 1, RESERVE // 2 + 1):
@@ -99,7 +99,7 @@ def test_the_reserve_is_left(small_disk: DirectSite, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory"])
-def test_room_that_others_have_taken(small_disk: DirectSite, kind: str) -> None:
+def test_parts_are_refused_while_the_disk_is_full(small_disk: DirectSite, kind: str) -> None:
     """If the disk has filled up meanwhile, parts are refused, and earlier parts wait until there is space again."""
     identifier, content = small_disk.identifier(), os.urandom(6 * MEBIBYTE)
     first, second = small_disk.offer(identifier, len(content))["parts"]
@@ -116,7 +116,7 @@ def test_room_that_others_have_taken(small_disk: DirectSite, kind: str) -> None:
     assert small_disk.stored(identifier) == content
 
 
-def test_another_checksum(site: DirectSite) -> None:
+def test_a_file_with_a_wrong_checksum_is_not_kept(site: DirectSite) -> None:
     """A file whose SHA-256 differs from the declared one is not kept."""
     identifier = site.identifier()
     site.put(site.offer(identifier, len(CONTENT), sha256=hashlib.sha256(b"other").hexdigest())["url"], CONTENT)
@@ -127,7 +127,7 @@ def test_another_checksum(site: DirectSite) -> None:
 @pytest.mark.parametrize(
     "named", [[], [{"number": 1, "etag": '"00"'}], [{"number": 2, "etag": "{}"}]], ids=["none", "other", "number"]
 )
-def test_other_parts_than_were_named(site: DirectSite, named: list[dict[str, Any]]) -> None:
+def test_stored_parts_must_match_the_listed_parts(site: DirectSite, named: list[dict[str, Any]]) -> None:
     """If the client lists the parts, the stored parts must be the same."""
     identifier = site.identifier()
     etag = site.put(site.offer(identifier, len(CONTENT))["url"], CONTENT).headers["ETag"]
@@ -137,7 +137,7 @@ def test_other_parts_than_were_named(site: DirectSite, named: list[dict[str, Any
 
 
 @pytest.mark.parametrize("wish", [{"size": 0}, {"size": 5}, {"size": 6 * MEBIBYTE}, {"size": 5, "method": "POST"}])
-def test_completed_without_having_sent(site: DirectSite, wish: dict[str, Any]) -> None:
+def test_completing_without_data_is_refused(site: DirectSite, wish: dict[str, Any]) -> None:
     """Completing an upload without any data is refused with a reason, and nothing is kept, also in a store."""
     identifier = site.identifier()
     site.offer(identifier, **wish)
@@ -145,7 +145,7 @@ def test_completed_without_having_sent(site: DirectSite, wish: dict[str, Any]) -
     check_nothing_kept(site, identifier, "incomplete")
 
 
-def test_completed_without_a_part(site: DirectSite) -> None:
+def test_completing_without_a_part_is_refused(site: DirectSite) -> None:
     """Completing an upload with a missing part is refused, and the part is named."""
     identifier = site.identifier()
     site.put(site.offer(identifier, 6 * MEBIBYTE)["parts"][1]["url"], bytes(MEBIBYTE))
@@ -155,7 +155,7 @@ def test_completed_without_a_part(site: DirectSite) -> None:
     check_nothing_kept(site, identifier, "incomplete")
 
 
-def test_parts_of_sizes_that_are_not_known(site: DirectSite) -> None:
+def test_parts_of_unknown_sizes_cannot_be_listed_beforehand(site: DirectSite) -> None:
     """If the sizes of the parts are only known as they are sent, no part can be listed beforehand."""
     identifier = site.identifier()
     status = UploadStatus(state=State.UPLOADING, resumable=True, direct=DirectUploadTerms())
@@ -165,7 +165,7 @@ def test_parts_of_sizes_that_are_not_known(site: DirectSite) -> None:
     assert outcome(site.ask("GET", "/direct", identifier)) == (404, "not-direct")
 
 
-def test_never_announced(site: DirectSite) -> None:
+def test_an_upload_that_was_not_begun_cannot_be_completed(site: DirectSite) -> None:
     """Without an offer an upload can be neither completed nor listed, and nothing is made."""
     identifier = site.identifier()
     assert outcome(site.complete(identifier)) == (404, "not-direct")
@@ -176,7 +176,7 @@ def test_never_announced(site: DirectSite) -> None:
 
 @pytest.mark.parametrize("change", [b"x", b""], ids=["more", "less"])
 @pytest.mark.parametrize("size", [10, 6 * MEBIBYTE], ids=["whole", "part"])
-def test_another_length_than_was_signed(site: DirectSite, size: int, change: bytes) -> None:
+def test_a_body_of_another_length_than_signed_is_refused(site: DirectSite, size: int, change: bytes) -> None:
     """An address refuses more or fewer bytes than were signed, and earlier data stays."""
     identifier, content = site.identifier(), os.urandom(size)
     offered = site.offer(identifier, size)
@@ -194,7 +194,7 @@ def test_another_length_than_was_signed(site: DirectSite, size: int, change: byt
     assert site.stored(identifier) == content
 
 
-def test_the_identifier_of_another(site: DirectSite) -> None:
+def test_a_forged_identifier_gives_no_access_to_another_upload(site: DirectSite) -> None:
     """A forged identifier gives no access, and data sent to one's own address reaches no other upload."""
     mine, theirs = site.identifier(), site.identifier()
     address = site.offer(mine, len(CONTENT))["url"]
@@ -237,7 +237,7 @@ def test_an_ordinary_upload_cannot_be_completed(site: DirectSite) -> None:
 
 @pytest.mark.parametrize("kind", ["ceph"])
 @pytest.mark.parametrize("content", [b"z" * 11, b"z" * 9, b""], ids=["more", "less", "nothing"])
-def test_the_policy_of_a_form(site: DirectSite, content: bytes) -> None:
+def test_the_store_enforces_the_post_policy_of_a_form(site: DirectSite, content: bytes) -> None:
     """A store refuses a form with more or fewer bytes than were agreed, or with other fields."""
     identifier = site.identifier()
     offered = site.offer(identifier, 10, method="POST", **{"content-type": "text/plain"})
@@ -252,7 +252,7 @@ def test_the_policy_of_a_form(site: DirectSite, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["swift", "ceph"])
-def test_the_address_of_the_store_as_clients_see_it(open_site: Open, kind: str) -> None:
+def test_urls_are_signed_for_s3_public_url(open_site: Open, kind: str) -> None:
     """With ``s3_public_url`` the addresses are signed for that URL."""
     inside = open_site()
     assert isinstance(inside.pool, ObjectPool)

@@ -53,7 +53,9 @@ def check_completes(site: DirectSite, identifier: str) -> None:
 
 
 @pytest.mark.parametrize("before", [b"", CONTENT], ids=["the first", "another"])
-def test_a_part_that_breaks_off(site: DirectSite, identifier: str, url: str, before: bytes) -> None:
+def test_an_interrupted_part_leaves_the_earlier_version(
+    site: DirectSite, identifier: str, url: str, before: bytes
+) -> None:
     """An interrupted part leaves nothing; an earlier complete version of it still counts."""
     if before:
         site.put(url, before)
@@ -85,7 +87,7 @@ def test_parts_need_a_length(site: DirectSite, identifier: str, url: str) -> Non
     check_completes(site, identifier)
 
 
-def test_tickets_cannot_be_changed(site: DirectSite, identifier: str, url: str) -> None:
+def test_a_modified_token_is_refused(site: DirectSite, identifier: str, url: str) -> None:
     """A ticket with any character changed, removed or added is invalid; so is an empty one."""
     ticket = url.partition("ticket=")[2]
     others = [ticket[:at] + ("A" if ticket[at] != "A" else "B") + ticket[at + 1 :] for at in range(0, len(ticket), 7)]
@@ -104,7 +106,7 @@ def test_tickets_cannot_be_changed(site: DirectSite, identifier: str, url: str) 
     assert site.leftovers(identifier) == []
 
 
-def test_tickets_of_others(site: DirectSite, identifier: str, url: str) -> None:
+def test_a_token_of_another_key_or_attempt_is_refused(site: DirectSite, identifier: str, url: str) -> None:
     """A ticket that was signed with another key, or for another attempt, is refused."""
     expires = int(time.time()) + 600
     foreign = TokenSigner([new_key()]).sign(UploadToken(identifier[:32], "0" * 16, 1, 0, None, expires))
@@ -119,7 +121,7 @@ def test_tickets_of_others(site: DirectSite, identifier: str, url: str) -> None:
     assert site.leftovers(identifier) == []
 
 
-def test_tickets_expire(open_site: Open, clock: Clock) -> None:
+def test_an_expired_url_is_refused_and_can_be_renewed(open_site: Open, clock: Clock) -> None:
     """An expired address is refused, and new addresses can be requested."""
     site = open_site(direct_expires=1)
     identifier = site.identifier()
@@ -131,7 +133,7 @@ def test_tickets_expire(open_site: Open, clock: Clock) -> None:
     check_completes(site, identifier)
 
 
-def test_addresses_outlive_a_change_of_keys(open_site: Open) -> None:
+def test_a_url_signed_with_an_older_key_stays_valid(open_site: Open) -> None:
     """An address that was signed with an older key is valid as long as that key is."""
     old, new = new_key(), new_key()
     before = open_site(upload_key=old)
@@ -167,7 +169,7 @@ BAD_FORMS = {
 
 
 @pytest.mark.parametrize("kind", ["directory", "swift"])
-def test_bad_forms(site: DirectSite, kind: str) -> None:
+def test_a_form_that_differs_from_the_signed_one_is_refused(site: DirectSite, kind: str) -> None:
     """A form that differs from the signed one is refused as a whole, and an earlier one still counts."""
     identifier = site.identifier()
     offered = site.offer(identifier, len(CONTENT), method="POST")
@@ -183,7 +185,7 @@ def test_bad_forms(site: DirectSite, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "swift"])
-def test_a_form_of_several_parts_of_a_store(site: DirectSite, kind: str) -> None:
+def test_a_large_form_is_streamed_to_a_store_in_parts(site: DirectSite, kind: str) -> None:
     """A large form is streamed through our own server."""
     identifier, content = site.identifier(), os.urandom(18 * MEBIBYTE)
     offered = site.offer(identifier, len(content), method="POST")
@@ -192,7 +194,7 @@ def test_a_form_of_several_parts_of_a_store(site: DirectSite, kind: str) -> None
     assert site.stored(identifier) == content
 
 
-def test_a_server_that_stores_bodies(tmp_path: Path) -> None:
+def test_a_direct_upload_is_not_marked_as_buffered(tmp_path: Path) -> None:
     """A direct upload is not marked as buffered on a server that buffers request bodies."""
     site = UploadSite(tmp_path / "pool")
     identifier = site.identifier()
@@ -204,7 +206,7 @@ def test_a_server_that_stores_bodies(tmp_path: Path) -> None:
     assert "buffered" not in site.send("POST", "/upload/direct/complete", query, SERVER_SOFTWARE="waitress").json
 
 
-def test_the_ticket_says_little(site: DirectSite, identifier: str, url: str) -> None:
+def test_a_token_contains_no_identifier_or_server_path(site: DirectSite, identifier: str, url: str) -> None:
     """A part's address is below the requested one, and its ticket holds neither the identifier nor a server path."""
     assert url.startswith(f"{site.base}/upload/direct/part?ticket=")
     fields: list[Any] = TokenSigner(site.manager.key_ring.keys)._serializer.loads(

@@ -20,7 +20,7 @@ CONTENT = b"some bytes"
 MOMENTS = {"identifier", "started", "updated", "finished"}
 
 
-def test_the_app_gets_the_same_as_of_a_put(site: DirectSite) -> None:
+def test_the_app_gets_the_same_descriptor_as_after_a_put(site: DirectSite) -> None:
     """Behind the middleware a direct upload looks like any other, except that a store gives no SHA-256."""
     put, direct = site.identifier(), site.identifier()
     query = {"filename": "a ü.png"}
@@ -43,7 +43,7 @@ def test_the_app_gets_the_same_as_of_a_put(site: DirectSite) -> None:
     assert site.stored(direct) == CONTENT
 
 
-def test_what_the_app_is_called_with(site: DirectSite) -> None:
+def test_the_app_gets_a_post_of_the_descriptor(site: DirectSite) -> None:
     """The app sees a POST of the descriptor, and has the bucket of the upload."""
     identifier = site.identifier()
     site.put(site.offer(identifier, len(CONTENT))["url"], CONTENT)
@@ -59,7 +59,7 @@ def test_what_the_app_is_called_with(site: DirectSite) -> None:
     assert "HTTP_CONTENT_DISPOSITION" not in site.seen
 
 
-def test_the_status_while_parts_come(site: DirectSite) -> None:
+def test_the_status_shows_the_received_bytes_of_parts(site: DirectSite) -> None:
     """From the offer on, the status has the expected size, and then the number of received bytes."""
     identifier = site.identifier()
     offered = site.offer(identifier, 6 * MEBIBYTE, **{"content-type": "text/plain"})
@@ -104,7 +104,7 @@ def test_parts_are_sent_and_listed_and_sent_again(site: DirectSite) -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "swift", "ceph"])
-def test_a_form(site: DirectSite) -> None:
+def test_a_form_is_stored_under_the_agreed_name(site: DirectSite) -> None:
     """A form is posted to the store, or to our own server, and stored under the agreed name."""
     identifier = site.identifier()
     offered = site.offer(identifier, len(CONTENT), method="POST", **{"content-type": "text/plain"})
@@ -117,7 +117,7 @@ def test_a_form(site: DirectSite) -> None:
     assert len(site.leftovers(identifier)) == 1
 
 
-def test_an_empty_file(site: DirectSite) -> None:
+def test_an_empty_file_has_one_part(site: DirectSite) -> None:
     """An empty file has one part, which is sent too."""
     identifier = site.identifier()
     assert site.put(site.offer(identifier, 0)["url"], b"").status_code == 200
@@ -125,7 +125,7 @@ def test_an_empty_file(site: DirectSite) -> None:
     assert site.stored(identifier) == b""
 
 
-def test_more_parts_than_an_answer_holds(site: DirectSite) -> None:
+def test_a_long_list_of_parts_is_paginated(site: DirectSite) -> None:
     """A list of very many parts comes in pages of a thousand, and takes few requests to the store."""
     identifier = site.identifier()
     asked: list[object] = []
@@ -144,7 +144,7 @@ def test_more_parts_than_an_answer_holds(site: DirectSite) -> None:
     assert site.leftovers(identifier) == []
 
 
-def test_an_old_identifier_completes_what_it_began(site: DirectSite, clock: Clock) -> None:
+def test_an_expired_identifier_can_complete_its_upload(site: DirectSite, clock: Clock) -> None:
     """With an expired identifier no upload begins, but one that has begun can be completed."""
     identifier, other = site.identifier(max_age=60), site.identifier(max_age=60)
     site.offer(identifier, len(CONTENT))
@@ -155,7 +155,7 @@ def test_an_old_identifier_completes_what_it_began(site: DirectSite, clock: Cloc
     assert site.refused(identifier, {"filename": "a", "size": 1}) == (403, "invalid-identifier")
 
 
-def test_anyone_where_it_is_set(open_site: Open) -> None:
+def test_anonymous_clients_may_upload_if_that_is_set(open_site: Open) -> None:
     """With ``anonymous``, a client that has only the address can make a complete upload."""
     site = open_site(anonymous=True)
     identifier = site.ask("POST", "/identifier").json()["identifier"]
@@ -163,7 +163,7 @@ def test_anyone_where_it_is_set(open_site: Open) -> None:
     assert site.complete(identifier).json()["state"] == "done"
 
 
-def test_the_one_path(open_site: Open) -> None:
+def test_a_set_path_is_the_only_one_for_direct_uploads(open_site: Open) -> None:
     """With ``path`` the addresses are below it alone, and all others are the app's."""
     site = open_site(path="/files/in")
     identifier = site.identifier()
@@ -174,7 +174,7 @@ def test_the_one_path(open_site: Open) -> None:
     assert site.seen["PATH_INFO"] == "/files/in/direct/complete"
 
 
-def test_a_dedicated_server_is_left_to_it(open_site: Open) -> None:
+def test_upload_url_leaves_direct_uploads_to_the_dedicated_server(open_site: Open) -> None:
     """With ``upload_url`` these requests pass to the app, and the identifier is valid at the dedicated server."""
     here, there = open_site(upload_url="https://uploads.example.com/upload"), open_site()
     identifier = here.identifier()
@@ -187,7 +187,7 @@ def test_a_dedicated_server_is_left_to_it(open_site: Open) -> None:
     assert there.complete(identifier).json()["state"] == "done"
 
 
-def test_a_reset_in_the_middle(site: DirectSite) -> None:
+def test_a_reset_invalidates_the_urls_and_removes_the_parts(site: DirectSite) -> None:
     """After a reset the old addresses are refused, completing fails, nothing is left, and an upload can start anew."""
     identifier = site.identifier()
     offered = site.offer(identifier, 6 * MEBIBYTE)
@@ -202,7 +202,7 @@ def test_a_reset_in_the_middle(site: DirectSite) -> None:
     assert site.complete(identifier).status_code == 200
 
 
-def test_a_new_beginning(site: DirectSite) -> None:
+def test_a_second_request_restarts_the_upload(site: DirectSite) -> None:
     """A second request for addresses starts anew: earlier data is discarded, and the earlier addresses are refused."""
     identifier = site.identifier()
     old = site.offer(identifier, 6 * MEBIBYTE)
@@ -216,7 +216,7 @@ def test_a_new_beginning(site: DirectSite) -> None:
     assert len(site.leftovers(identifier)) == 1
 
 
-def test_what_is_done_stays(site: DirectSite) -> None:
+def test_a_finished_upload_is_not_changed_by_later_requests(site: DirectSite) -> None:
     """A finished upload is neither completed again nor restarted, and late data does not change it."""
     identifier = site.identifier()
     url = site.offer(identifier, len(CONTENT))["url"]
@@ -235,7 +235,7 @@ def allowed(answer: requests.Response) -> tuple[Any, Any]:
     return answer.headers.get("Access-Control-Allow-Origin"), "ETag" in exposed
 
 
-def test_pages_of_other_origins(open_site: Open) -> None:
+def test_only_pages_of_configured_origins_may_upload(open_site: Open) -> None:
     """Pages of configured origins may send and read all requests, errors too; other pages may not."""
     site = open_site(cors_origins="https://good.example.com")
     identifier = site.identifier()

@@ -62,7 +62,7 @@ Start = Callable[..., "ExampleSite"]
 
 
 @dataclass
-class Scene:
+class DjangoExample:
     """A site, a browser, and the errors that occur in it."""
 
     site: ExampleSite
@@ -82,7 +82,7 @@ class Scene:
     def tab(self, person: BrowserContext, *, scripted: bool = True) -> Page:
         """Open the form of a letter in a new tab; its script has then requested the list of attachments."""
         page = person.new_page()
-        with asking(page) if scripted else nullcontext():
+        with awaiting_attachment_list(page) if scripted else nullcontext():
             page.goto(self.site.url)
         return page
 
@@ -91,7 +91,7 @@ class Scene:
         assert text in wait_for(page, self.faults)
 
 
-def asking(page: Page) -> AbstractContextManager[object]:
+def awaiting_attachment_list(page: Page) -> AbstractContextManager[object]:
     """Wait, at the end of the block, until the page has received the list of attachments.
 
     A file attached before that may briefly be listed twice, or in another order; and offline, a request is an error.
@@ -100,14 +100,16 @@ def asking(page: Page) -> AbstractContextManager[object]:
 
 
 @pytest.fixture
-def scene(start: Start, need: Callable[..., None], chromium: Browser, tmp_path: Path) -> Iterator[Scene]:
+def django_example(
+    start: Start, need: Callable[..., None], chromium: Browser, tmp_path: Path
+) -> Iterator[DjangoExample]:
     """Return the example, and the errors in its visitors' browsers, of which none may be left at the end."""
     need("django", "gunicorn")
-    scene = Scene(start("django-attachments"), chromium, tmp_path)
-    yield scene
-    for context in scene.contexts:
+    django_example = DjangoExample(start("django-attachments"), chromium, tmp_path)
+    yield django_example
+    for context in django_example.contexts:
         context.close()
-    assert scene.faults == []
+    assert django_example.faults == []
 
 
 def payload(name: str, size: int = 5_000, seed: str = "", content_type: str = "") -> FilePayload:
@@ -150,7 +152,7 @@ def expect_names(page: Page, *names: str) -> None:
     expect(page.get_by_role("listitem").get_by_role("link")).to_have_text(list(names))
 
 
-def expect_news(page: Page, text: str) -> None:
+def expect_announcement(page: Page, text: str) -> None:
     expect(page.get_by_role("status")).to_have_text(text)
 
 
@@ -193,10 +195,10 @@ def attached(mail: EmailMessage) -> dict[str, str]:
     return found
 
 
-def test_nobody_sees_what_another_has_attached(scene: Scene) -> None:
+def test_each_tab_shows_only_its_own_attachments(django_example: DjangoExample) -> None:
     """With two visitors and two tabs each, each tab shows its own attachments, and no others."""
-    people = {name: scene.person() for name in ("anna", "ben")}
-    tabs = {(name, tab): scene.tab(people[name]) for name in people for tab in ("first", "second")}
+    people = {name: django_example.person() for name in ("anna", "ben")}
+    tabs = {(name, tab): django_example.tab(people[name]) for name in people for tab in ("first", "second")}
     files = {key: [payload("same.txt", seed=str(key)), payload(f"{'-'.join(key)}.txt")] for key in tabs}
     for key, page in tabs.items():
         attach(page, *files[key])
@@ -213,39 +215,39 @@ def test_nobody_sees_what_another_has_attached(scene: Scene) -> None:
             assert other.request.get(url).status == 404
 
 
-def test_an_address_that_is_typed_shows_nothing_of_another(scene: Scene) -> None:
+def test_the_file_of_another_visitor_is_not_found(django_example: DjangoExample) -> None:
     """A request for another visitor's file by its address gets 404."""
-    anna, ben = scene.person(), scene.person()
-    page = scene.tab(anna)
+    anna, ben = django_example.person(), django_example.person()
+    page = django_example.tab(anna)
     attach(page, payload("diary.txt"))
-    tab = scene.tab(ben)
+    tab = django_example.tab(ben)
     response = tab.goto(file_url(page, "diary.txt"))
     assert response is not None
     assert response.status == 404
-    scene.expect_fault(tab, NOT_FOUND)
+    django_example.expect_fault(tab, NOT_FOUND)
     assert ben.request.delete(file_url(page, "diary.txt")).json() == [False]
     assert listed(anna, bundle_url(page)) == ["diary.txt"]
 
 
-def test_a_letter_takes_what_is_attached_to_it_alone(scene: Scene) -> None:
+def test_a_letter_has_only_the_attachments_of_its_own_tab(django_example: DjangoExample) -> None:
     """A letter has the attachments of its own tab; other tabs, of the same visitor and of others, keep theirs."""
-    anna, ben = scene.person(), scene.person()
-    tabs = [scene.tab(person) for person in (anna, anna, ben)]
+    anna, ben = django_example.person(), django_example.person()
+    tabs = [django_example.tab(person) for person in (anna, anna, ben)]
     files = [payload("same.txt", seed=str(number)) for number in range(3)]
     for page, file in zip(tabs, files, strict=True):
         attach(page, file)
     urls = [bundle_url(page) for page in tabs]
     write(tabs[0])
     send(tabs[0])
-    (mail,) = mails(scene.site)
+    (mail,) = mails(django_example.site)
     assert attached(mail) == {"same.txt": sha256(files[0]["buffer"])}
     assert listed(anna, urls[0]) == []
     assert listed(anna, urls[1]) == listed(ben, urls[2]) == ["same.txt"]
 
 
-def test_the_mail_has_what_was_attached(scene: Scene) -> None:
+def test_the_mail_has_the_attached_files_unchanged(django_example: DjangoExample) -> None:
     """The attachments of a mail have the bytes and names of the files, text files too, and none stays in the pool."""
-    page = scene.tab(person := scene.person())
+    page = django_example.tab(person := django_example.person())
     files: list[FilePayload] = [
         payload(UNICODE, 300_001),
         payload("empty", 0),
@@ -258,7 +260,7 @@ def test_the_mail_has_what_was_attached(scene: Scene) -> None:
     url = bundle_url(page)
     write(page, "Größe: 大", "Grüße\n\n.\nFrom us")
     send(page)
-    (mail,) = mails(scene.site)
+    (mail,) = mails(django_example.site)
     assert attached(mail) == {file["name"]: sha256(file["buffer"]) for file in files}
     types = {part.get_filename(): part.get_content_type() for part in mail.iter_attachments()}
     assert types["picture.png"] == "image/png"
@@ -268,12 +270,12 @@ def test_the_mail_has_what_was_attached(scene: Scene) -> None:
     assert body is not None
     assert body.get_content().split() == ["Grüße", ".", "From", "us"]
     assert listed(person, url) == []
-    assert scene.site.in_pool() == []
+    assert django_example.site.in_pool() == []
 
 
-def test_a_file_of_the_same_name_takes_the_place_of_the_first(scene: Scene) -> None:
+def test_a_file_of_the_same_name_replaces_the_first(django_example: DjangoExample) -> None:
     """A file replaces an attachment of the same name."""
-    page = scene.tab(person := scene.person())
+    page = django_example.tab(person := django_example.person())
     attach(page, payload("a.txt", 1_000), payload("b.txt"))
     newer = payload("a.txt", 2_000, seed="newer")
     choose(page, newer)
@@ -282,101 +284,103 @@ def test_a_file_of_the_same_name_takes_the_place_of_the_first(scene: Scene) -> N
     assert person.request.get(file_url(page, "a.txt")).body() == newer["buffer"]
     write(page)
     send(page)
-    assert attached(mails(scene.site)[0])["a.txt"] == sha256(newer["buffer"])
-    assert scene.site.in_pool() == []
+    assert attached(mails(django_example.site)[0])["a.txt"] == sha256(newer["buffer"])
+    assert django_example.site.in_pool() == []
 
 
-def test_what_is_removed_is_gone(scene: Scene) -> None:
+def test_a_removed_file_is_not_in_the_letter(django_example: DjangoExample) -> None:
     """A removed file is not on the page, not on the server, and not in the letter."""
-    page = scene.tab(person := scene.person())
+    page = django_example.tab(person := django_example.person())
     attach(page, payload(UNICODE), payload("b.txt"))
-    expect_news(page, "b.txt is attached.")
+    expect_announcement(page, "b.txt is attached.")
     page.get_by_role("button", name=f"Remove {UNICODE}").click()
     expect_names(page, "b.txt")
-    expect_news(page, f"{UNICODE} is removed.")
+    expect_announcement(page, f"{UNICODE} is removed.")
     expect(page.get_by_role("button", name="Remove b.txt")).to_be_focused()
     assert listed(person, bundle_url(page)) == ["b.txt"]
     page.get_by_role("button", name="Remove b.txt").click()
     expect_names(page)
     expect(page.get_by_role("button", name="Files")).to_be_focused()
-    assert scene.site.in_pool() == []
+    assert django_example.site.in_pool() == []
     write(page)
     send(page)
-    assert attached(mails(scene.site)[0]) == {}
+    assert attached(mails(django_example.site)[0]) == {}
 
 
-def test_too_large_a_file_shows_the_sentence_of_the_server(scene: Scene) -> None:
+def test_a_file_above_the_limit_shows_the_servers_message(django_example: DjangoExample) -> None:
     """A file at the limits is attached; one above them stays on the page with the reason, and blocks nothing."""
-    page = scene.tab(scene.person())
+    page = django_example.tab(django_example.person())
     largest = payload("largest.bin", 10 * MEGABYTE)
-    choose(page, too_large(scene.folder), on_disk(scene.folder, largest))
+    choose(page, too_large(django_example.folder), on_disk(django_example.folder, largest))
     expect(row(page, "larger.bin").locator(".problem")).to_have_text("A file of at most 10 MB can be sent here.")
     expect(row(page, "largest.bin")).to_have_attribute("data-state", "attached")
-    scene.expect_fault(page, TOO_LARGE)
+    django_example.expect_fault(page, TOO_LARGE)
 
-    choose(page, on_disk(scene.folder, payload("second.bin", 10 * MEGABYTE)))
+    choose(page, on_disk(django_example.folder, payload("second.bin", 10 * MEGABYTE)))
     expect(row(page, "second.bin")).to_have_attribute("data-state", "attached")
     choose(page, payload("byte.bin", 1))
     expect(row(page, "byte.bin").locator(".problem")).to_contain_text("at most 20 MB")
-    scene.expect_fault(page, TOO_LARGE)
-    expect_news(page, "byte.bin is not attached. " + row(page, "byte.bin").locator(".problem").inner_text())
+    django_example.expect_fault(page, TOO_LARGE)
+    expect_announcement(page, "byte.bin is not attached. " + row(page, "byte.bin").locator(".problem").inner_text())
 
     page.get_by_role("button", name="Remove larger.bin").click()
     expect(row(page, "larger.bin")).to_have_count(0)
     write(page)
     send(page)
-    assert attached(mails(scene.site)[0])["largest.bin"] == sha256(largest["buffer"])
-    assert scene.site.in_pool() == []
+    assert attached(mails(django_example.site)[0])["largest.bin"] == sha256(largest["buffer"])
+    assert django_example.site.in_pool() == []
 
 
-def test_too_many_files_show_the_sentence_of_the_server(scene: Scene) -> None:
+def test_too_many_files_show_the_servers_message(django_example: DjangoExample) -> None:
     """Twenty files are attached, the next one is not."""
-    page = scene.tab(scene.person())
+    page = django_example.tab(django_example.person())
     attach(page, *[payload(f"{number}.bin", 10) for number in range(20)])
     choose(page, payload("one more.bin", 10))
     expect(row(page, "one more.bin").locator(".problem")).to_contain_text("at most 20 files")
-    scene.expect_fault(page, TOO_LARGE)
+    django_example.expect_fault(page, TOO_LARGE)
 
 
-def test_a_letter_waits_for_its_files(scene: Scene) -> None:
+def test_a_letter_is_sent_after_its_uploads_are_done(django_example: DjangoExample) -> None:
     """A letter submitted during an upload is sent when the upload is done; the page shows the progress."""
-    page = scene.tab(scene.person())
+    page = django_example.tab(django_example.person())
     write(page)
     speed_up = slow_down(page)
     files = [payload("slow.bin", 6_000_000), payload("next.bin")]
-    choose(page, *[on_disk(scene.folder, file) for file in files])
+    choose(page, *[on_disk(django_example.folder, file) for file in files])
     bar = page.get_by_role("progressbar", name="Progress of slow.bin")
     expect(bar).not_to_have_js_property("value", 0)
     assert bar.evaluate("bar => bar.value") < 1
     page.get_by_role("button", name="Send").click()
-    expect_news(page, "The letter will be sent when all files are attached.")
-    assert mails(scene.site) == []
+    expect_announcement(page, "The letter will be sent when all files are attached.")
+    assert mails(django_example.site) == []
     speed_up()
     expect(page.get_by_role("heading")).to_have_text("Thank you")
-    assert attached(mails(scene.site)[0]) == {file["name"]: sha256(file["buffer"]) for file in files}
-    assert scene.site.in_pool() == []
+    assert attached(mails(django_example.site)[0]) == {file["name"]: sha256(file["buffer"]) for file in files}
+    assert django_example.site.in_pool() == []
 
 
-def test_a_letter_is_not_sent_without_a_file_that_was_to_come(scene: Scene) -> None:
+def test_a_letter_is_not_sent_if_one_of_its_uploads_fails(django_example: DjangoExample) -> None:
     """If an upload fails for which a submitted letter waits, the letter is not sent, and the page shows the reason."""
-    page = scene.tab(scene.person())
+    page = django_example.tab(django_example.person())
     write(page)
     speed_up = slow_down(page)
-    choose(page, on_disk(scene.folder, payload("slow.bin", 6_000_000)), too_large(scene.folder))
+    choose(page, on_disk(django_example.folder, payload("slow.bin", 6_000_000)), too_large(django_example.folder))
     page.get_by_role("button", name="Send").click()
-    expect_news(page, "The letter will be sent when all files are attached.")
+    expect_announcement(page, "The letter will be sent when all files are attached.")
     speed_up()
-    expect_news(page, "larger.bin is not attached. A file of at most 10 MB can be sent here. The letter is not sent.")
-    scene.expect_fault(page, TOO_LARGE)
+    expect_announcement(
+        page, "larger.bin is not attached. A file of at most 10 MB can be sent here. The letter is not sent."
+    )
+    django_example.expect_fault(page, TOO_LARGE)
     expect_names(page, "slow.bin")
-    assert mails(scene.site) == []
+    assert mails(django_example.site) == []
 
 
-def test_a_file_can_be_removed_while_it_is_sent(scene: Scene) -> None:
+def test_a_file_can_be_removed_while_it_is_sent(django_example: DjangoExample) -> None:
     """A file removed during its upload, or before its turn, is not attached, and those behind it are."""
-    page = scene.tab(person := scene.person())
+    page = django_example.tab(person := django_example.person())
     speed_up = slow_down(page)
-    choose(page, *[on_disk(scene.folder, payload(name, 6_000_000)) for name in ("slow.bin", "waiting.bin")])
+    choose(page, *[on_disk(django_example.folder, payload(name, 6_000_000)) for name in ("slow.bin", "waiting.bin")])
     choose(page, payload("last.bin"))
     expect(row(page, "slow.bin").get_by_role("progressbar")).not_to_have_js_property("value", 0)
     page.get_by_role("button", name="Remove waiting.bin").click()
@@ -387,25 +391,25 @@ def test_a_file_can_be_removed_while_it_is_sent(scene: Scene) -> None:
     assert listed(person, bundle_url(page)) == ["last.bin"]
     write(page)
     send(page)
-    assert set(attached(mails(scene.site)[0])) == {"last.bin"}
+    assert set(attached(mails(django_example.site)[0])) == {"last.bin"}
 
 
-def test_a_broken_connection_is_told(scene: Scene) -> None:
+def test_a_broken_connection_is_reported(django_example: DjangoExample) -> None:
     """Without a connection the row reports it, and the file can be chosen again."""
-    page = scene.tab(person := scene.person())
+    page = django_example.tab(person := django_example.person())
     person.set_offline(True)
     choose(page, payload("a.txt"))
     expect(row(page, "a.txt").locator(".problem")).to_contain_text("The connection broke off")
     person.set_offline(False)
-    scene.expect_fault(page, "ERR_INTERNET_DISCONNECTED")
+    django_example.expect_fault(page, "ERR_INTERNET_DISCONNECTED")
     page.get_by_role("button", name="Remove a.txt").click()
     attach(page, payload("a.txt"))
     assert listed(person, bundle_url(page)) == ["a.txt"]
 
 
-def test_files_can_be_dropped(scene: Scene) -> None:
+def test_files_can_be_dropped(django_example: DjangoExample) -> None:
     """Files that are dropped on the page are attached, and the drop zone is highlighted before."""
-    page = scene.tab(person := scene.person())
+    page = django_example.tab(person := django_example.person())
     page.evaluate(DROP, [["a.txt"], "dragover"])
     expect(page.locator("body")).to_have_class("dropping")
     page.evaluate(DROP, [["a.txt", UNICODE], "drop"])
@@ -414,9 +418,9 @@ def test_files_can_be_dropped(scene: Scene) -> None:
     assert person.request.get(file_url(page, UNICODE)).body() == UNICODE.encode()
 
 
-def test_the_keyboard_is_enough(scene: Scene) -> None:
+def test_the_page_is_operable_by_keyboard(django_example: DjangoExample) -> None:
     """A letter can be written and sent, and its files attached and removed, with the keyboard alone."""
-    page = scene.tab(scene.person())
+    page = django_example.tab(django_example.person())
     choosers: list[FileChooser] = []
     page.on("filechooser", lambda chooser: choosers.append(chooser))
     page.keyboard.press("Tab")
@@ -431,20 +435,20 @@ def test_the_keyboard_is_enough(scene: Scene) -> None:
     for _ in range(2):  # the link, then its button
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    expect_news(page, "wrong.txt is removed.")
+    expect_announcement(page, "wrong.txt is removed.")
     expect(page.get_by_role("button", name="Remove right.txt")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="Send")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading")).to_have_text("Thank you")
-    (mail,) = mails(scene.site)
+    (mail,) = mails(django_example.site)
     assert mail["Subject"] == "From the keyboard"
     assert set(attached(mail)) == {"right.txt"}
 
 
-def test_a_letter_with_a_mistake_keeps_its_attachments(scene: Scene) -> None:
+def test_a_letter_with_a_mistake_keeps_its_attachments(django_example: DjangoExample) -> None:
     """A form that is shown again with an error still shows the attachments, and the text."""
-    page = scene.tab(scene.person())
+    page = django_example.tab(django_example.person())
     attach(page, payload("a.txt"))
     url = bundle_url(page)
     write(page, subject=" ")
@@ -456,47 +460,47 @@ def test_a_letter_with_a_mistake_keeps_its_attachments(scene: Scene) -> None:
     assert bundle_url(page) == url
     page.get_by_label("Subject").fill("A subject")
     send(page)
-    assert set(attached(mails(scene.site)[0])) == {"a.txt"}
+    assert set(attached(mails(django_example.site)[0])) == {"a.txt"}
 
 
-def test_a_letter_is_sent_once(scene: Scene) -> None:
+def test_a_letter_is_sent_once(django_example: DjangoExample) -> None:
     """Two clicks send the letter once, and going back then shows an empty form."""
-    page = scene.tab(scene.person())
+    page = django_example.tab(django_example.person())
     attach(page, payload("a.txt"))
     write(page)
     assert page.evaluate(SUBMIT_TWICE) == [True, False]
     expect(page.get_by_role("heading")).to_have_text("Thank you")
-    assert len(mails(scene.site)) == 1
-    with asking(page):
+    assert len(mails(django_example.site)) == 1
+    with awaiting_attachment_list(page):
         page.go_back()
     expect(page.get_by_role("heading")).to_have_text("Write us a letter")
     expect_names(page)
     attach(page, payload("b.txt"))
     write(page)
     send(page)
-    assert [set(attached(mail)) for mail in mails(scene.site)] == [{"a.txt"}, {"b.txt"}]
+    assert [set(attached(mail)) for mail in mails(django_example.site)] == [{"a.txt"}, {"b.txt"}]
 
 
-def test_without_a_script_the_form_brings_the_files(scene: Scene) -> None:
+def test_the_form_sends_files_without_javascript(django_example: DjangoExample) -> None:
     """In a browser without JavaScript the same form sends letter and files, up to the limits."""
-    page = scene.tab(scene.person(java_script_enabled=False), scripted=False)
+    page = django_example.tab(django_example.person(java_script_enabled=False), scripted=False)
     files = [payload(UNICODE, 10 * MEGABYTE), payload("lines.txt", 10 * MEGABYTE - 18, content_type="text/plain")]
     files += [payload(f"{number}.bin", 1) for number in range(18)]
     write(page, "By hand")
-    choose(page, *[on_disk(scene.folder, file) for file in files])
+    choose(page, *[on_disk(django_example.folder, file) for file in files])
     send(page)
-    (mail,) = mails(scene.site)
+    (mail,) = mails(django_example.site)
     assert mail["Subject"] == "By hand"
     assert attached(mail) == {file["name"]: sha256(file["buffer"]) for file in files}
 
 
-def test_without_a_script_the_limits_are_the_same(scene: Scene) -> None:
+def test_without_a_script_the_limits_are_the_same(django_example: DjangoExample) -> None:
     """Without JavaScript too, files above a limit are refused with a message, and the text is not lost."""
-    page = scene.tab(scene.person(java_script_enabled=False), scripted=False)
+    page = django_example.tab(django_example.person(java_script_enabled=False), scripted=False)
     too_many = [
-        [too_large(scene.folder)],
-        [on_disk(scene.folder, payload(f"{number}.bin", 7 * MEGABYTE - (number < 2))) for number in range(3)],
-        [on_disk(scene.folder, payload(f"{number}.txt", 1)) for number in range(21)],
+        [too_large(django_example.folder)],
+        [on_disk(django_example.folder, payload(f"{number}.bin", 7 * MEGABYTE - (number < 2))) for number in range(3)],
+        [on_disk(django_example.folder, payload(f"{number}.txt", 1)) for number in range(21)],
     ]
     write(page)
     for files in too_many:
@@ -504,13 +508,13 @@ def test_without_a_script_the_limits_are_the_same(scene: Scene) -> None:
         page.get_by_role("button", name="Send").click()
         expect(page.locator(".errorlist")).to_have_text(PAST_LIMITS)
         expect(page.get_by_label("Text")).to_have_value(re.compile("Dear office"))
-    assert mails(scene.site) == []
+    assert mails(django_example.site) == []
     send(page)
 
 
-def test_without_a_script_the_files_of_a_form_that_comes_back_are_chosen_again(scene: Scene) -> None:
+def test_an_invalid_form_without_javascript_does_not_keep_its_files(django_example: DjangoExample) -> None:
     """Files sent with a form are not kept if the letter could not be sent, and the page says so."""
-    page = scene.tab(scene.person(java_script_enabled=False), scripted=False)
+    page = django_example.tab(django_example.person(java_script_enabled=False), scripted=False)
     write(page, subject=" ")
     choose(page, payload("a.txt"))
     page.get_by_role("button", name="Send").click()
@@ -518,7 +522,7 @@ def test_without_a_script_the_files_of_a_form_that_comes_back_are_chosen_again(s
     write(page)
     choose(page, payload("a.txt"))
     send(page)
-    assert set(attached(mails(scene.site)[0])) == {"a.txt"}
+    assert set(attached(mails(django_example.site)[0])) == {"a.txt"}
 
 
 @pytest.fixture
@@ -553,7 +557,7 @@ def test_a_letter_that_cannot_be_sent_is_not_lost(start: Start, client: requests
     assert [file["name"] for file in client.get(url, timeout=PATIENCE).json()] == ["a.txt"]
 
 
-def test_a_letter_needs_the_token_of_its_form(start: Start, client: requests.Session) -> None:
+def test_a_letter_needs_a_csrf_token(start: Start, client: requests.Session) -> None:
     """Another site can neither send a letter on a visitor's behalf nor attach a file to one (CSRF)."""
     site = start("django-attachments")
     url, hidden = open_form(client, site)
@@ -566,7 +570,7 @@ def test_a_letter_needs_the_token_of_its_form(start: Start, client: requests.Ses
 
 
 @pytest.mark.parametrize("bundle", [None, "", "../other", "x" * 65, "a b"])
-def test_a_letter_without_the_name_of_a_bundle_is_refused(
+def test_a_letter_with_a_wrong_bundle_name_is_refused(
     bundle: str | None, start: Start, client: requests.Session
 ) -> None:
     """A form whose hidden field differs from that of the page is answered with a message, and is not sent."""
@@ -581,7 +585,7 @@ def test_a_letter_without_the_name_of_a_bundle_is_refused(
     assert mails(site) == []
 
 
-def test_strange_files_of_a_form_are_sent_as_they_are(start: Start, client: requests.Session) -> None:
+def test_files_of_any_type_and_name_are_mailed_unchanged(start: Start, client: requests.Session) -> None:
     """A mail holds the exact bytes, with any type and name; a subject of several lines becomes one line."""
     site = start("django-attachments")
     _, hidden = open_form(client, site)
@@ -599,7 +603,7 @@ def test_strange_files_of_a_form_are_sent_as_they_are(start: Start, client: requ
     assert sorted(attached(mail).values()) == sorted(map(sha256, [b"a\r\n", b"b", b"c", b"d"]))
 
 
-def test_the_project_keeps_to_itself(start: Start, client: requests.Session) -> None:
+def test_paths_outside_the_static_files_are_not_found(start: Start, client: requests.Session) -> None:
     """A path outside the static files is not found, and only the owner of the process can read its data."""
     site = start("django-attachments")
     answer = client.get(f"{site.url}/static/../letters/settings.py", timeout=PATIENCE)

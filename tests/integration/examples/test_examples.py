@@ -102,7 +102,7 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data.strip()
 
 
-class Watched(io.BytesIO):
+class BodyWithPause(io.BytesIO):
     """A body whose second half is sent when the progress of the first one has been observed."""
 
     def __init__(self, body: bytes, is_seen: Callable[[], bool]) -> None:
@@ -158,7 +158,7 @@ def assert_listed(browser: requests.Session, url: str, content: bytes) -> None:
 @pytest.mark.full_with(name="django-waitress")
 @pytest.mark.full_with(name="pyramid-granian")
 @pytest.mark.parametrize("name", ["flask", "django", "django-waitress", "pyramid", "pyramid-granian"])
-def test_an_upload_goes_from_the_form_to_the_list(
+def test_an_upload_by_form_is_listed_and_leaves_the_pool(
     name: str, start: Start, browser: requests.Session, content: bytes
 ) -> None:
     """A file sent with the form is listed, is downloaded byte for byte, and has left the pool."""
@@ -193,7 +193,7 @@ def test_progress_is_seen_from_another_process(
         return bool(seen[-1]["state"] == "uploading" and seen[-1]["received"] > len(body) // 4)
 
     try:
-        watched = Watched(body, is_seen)
+        watched = BodyWithPause(body, is_seen)
         response = browser.post(page.action, data=watched, headers={"Content-Type": kind}, timeout=PATIENCE)
     finally:
         poller.kill()
@@ -217,7 +217,9 @@ def test_a_descriptor_is_not_taken_from_a_client(name: str, start: Start, browse
 
 
 @pytest.mark.parametrize("name", ["flask", "django", "pyramid"])
-def test_a_plain_body_is_an_entry_too(name: str, start: Start, browser: requests.Session, content: bytes) -> None:
+def test_a_plain_body_is_listed_under_its_filename(
+    name: str, start: Start, browser: requests.Session, content: bytes
+) -> None:
     """An upload by curl -T has no title, so it is listed under its filename."""
     site = start(name)
     page = visit(browser, site.url)

@@ -130,7 +130,7 @@ def test_attempts_of_both_processes_send_heartbeats(run: Callable[..., None]) ->
     )
 
 
-def test_a_child_of_a_busy_parent_uploads(run: Callable[..., None], settings: str) -> None:
+def test_a_child_of_an_uploading_parent_can_upload(run: Callable[..., None], settings: str) -> None:
     """A child of a parent that has uploaded in parts, and still runs an attempt, uploads too, with heartbeats."""
     run(
         """
@@ -456,7 +456,9 @@ def test_a_child_does_not_end_an_upload_of_its_parent_in_a_store(run: Callable[.
     run(script + "pool = open_pool(Settings.parse(json.loads(sys.argv[1])))" + _INHERITED, settings)
 
 
-def test_a_child_of_a_parent_short_of_descriptors(run: Callable[..., None], tmp_path: Path) -> None:
+def test_a_child_forked_during_a_count_of_descriptors_can_count_its_own(
+    run: Callable[..., None], tmp_path: Path
+) -> None:
     """A child that is forked while the parent counts its descriptors can count its own."""
     run(
         """
@@ -473,7 +475,7 @@ def test_a_child_of_a_parent_short_of_descriptors(run: Callable[..., None], tmp_
     )
 
 
-def test_a_child_watches_its_own_requests(run: Callable[..., None]) -> None:
+def test_a_child_ends_the_connections_of_its_own_overdue_requests(run: Callable[..., None]) -> None:
     """After the parent has watched a request, a child ends the connection of an overdue request."""
     run(
         """

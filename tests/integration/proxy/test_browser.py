@@ -36,7 +36,7 @@ def page(chromium: Browser, site: Site) -> Iterator[Page]:
     assert not faults
 
 
-def test_the_page_uploads(page: Page) -> None:
+def test_the_page_uploads_below_a_prefix_over_http_2(page: Page) -> None:
     """A chosen file is sent below the prefix over HTTP/2, and its row shows the checksum."""
     page.get_by_label("Choose files").set_input_files(
         {"name": "a.bin", "mimeType": "application/x-test", "buffer": CONTENT}

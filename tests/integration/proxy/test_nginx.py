@@ -46,7 +46,7 @@ def new_identifier(site: Site) -> str:
     return answer.body.decode().removesuffix("\n")
 
 
-def test_a_form(site: Site, file: Path) -> None:
+def test_a_form_is_stored_over_http_2(site: Site, file: Path) -> None:
     """A form is stored, over HTTP/2, and the answer has the identifier that the upload got."""
     answer = site.curl("upload", "-F", f"file=@{file}")
     assert (answer.version, answer.status, answer.json["sha256"]) == ("2", 200, DIGEST)
@@ -54,7 +54,7 @@ def test_a_form(site: Site, file: Path) -> None:
     assert site.curl(f"upload/status?X-Progress-ID={identifier}").json["state"] == "done"
 
 
-def test_a_put(site: Site, file: Path) -> None:
+def test_a_plain_body_is_stored_under_its_name(site: Site, file: Path) -> None:
     """A plain body is stored under its name."""
     answer = site.curl(f"upload?X-Progress-ID={new_identifier(site)}&filename=b.bin", "-T", str(file))
     assert (answer.version, answer.status) == ("2", 200)
@@ -62,7 +62,7 @@ def test_a_put(site: Site, file: Path) -> None:
 
 
 @pytest.mark.parametrize("forged", [[], FORGED], ids=["plain", "forged"])
-def test_a_direct_upload(site: Site, forged: list[str]) -> None:
+def test_part_urls_have_the_address_of_the_proxy(site: Site, forged: list[str]) -> None:
     """The URLs of the parts have the scheme, port and prefix of the proxy, whatever a client writes in its headers."""
     wish = f'{{"filename": "a.bin", "size": {len(CONTENT)}}}'
     offer = site.curl("upload/direct", "--json", wish, *forged).json
@@ -78,14 +78,14 @@ def test_a_direct_upload(site: Site, forged: list[str]) -> None:
     assert (done.status, done.json["sha256"]) == (200, DIGEST)
 
 
-def test_the_form_of_a_direct_upload(site: Site, file: Path) -> None:
+def test_a_direct_form_is_posted_to_the_address_of_the_proxy(site: Site, file: Path) -> None:
     """A form for one file goes to the proxy's address, which is also the Location of the answer."""
     offer = site.curl("upload/direct", "--json", f'{{"filename": "a", "size": {len(CONTENT)}, "method": "POST"}}').json
     answer = site.curl(offer["url"], "-F", f"file=@{file}")
     assert (answer.status, answer.headers["location"]) == (201, f"{site.url}upload/direct/part")
 
 
-def test_the_status_during_an_upload(site: Site) -> None:
+def test_the_status_shows_progress_during_an_upload(site: Site) -> None:
     """nginx passes on each piece when it arrives: the status has it while the client has not sent the rest."""
     identifier = new_identifier(site)
     target = f"upload?X-Progress-ID={identifier}"
@@ -100,7 +100,7 @@ def test_the_status_during_an_upload(site: Site) -> None:
     assert f'"sha256": "{DIGEST}"'.encode() in told
 
 
-def test_an_upload_that_is_too_large(site: Site, tmp_path: Path) -> None:
+def test_an_upload_above_the_limit_gets_the_servers_message(site: Site, tmp_path: Path) -> None:
     """The client gets the sentence of the server, not a page of nginx or a broken connection."""
     path = tmp_path / "large"
     path.write_bytes(bytes(17 << 20))
@@ -109,7 +109,7 @@ def test_an_upload_that_is_too_large(site: Site, tmp_path: Path) -> None:
         assert (answer.status, answer.json["code"]) == (413, "too-large")
 
 
-def test_the_page_and_its_form_without_scripts(site: Site, file: Path) -> None:
+def test_the_page_and_its_form_are_below_the_prefix(site: Site, file: Path) -> None:
     """The page, its files, its form and the page of the result are below the prefix."""
     page = site.curl("", *BROWSER)
     assert page.status == 200
@@ -128,7 +128,7 @@ def test_the_page_and_its_form_without_scripts(site: Site, file: Path) -> None:
         assert site.curl(url).status == 200
 
 
-def test_the_session_cookie_and_the_check_of_origins(site: Site, file: Path) -> None:
+def test_the_session_cookie_and_the_csrf_check_use_the_proxys_address(site: Site, file: Path) -> None:
     """The cookie is Secure and limited to the prefix; only pages of the proxy's address may send files."""
     answer = site.curl("attachments/letter/", "-F", f"file=@{file}", "-H", f"Origin: {site.proxy.origin}")
     assert answer.status == 200
@@ -142,7 +142,7 @@ def test_the_session_cookie_and_the_check_of_origins(site: Site, file: Path) -> 
     assert forged.status == 403
 
 
-def test_the_urls_of_s3fileup(open_site: OpenSite, file: Path) -> None:
+def test_s3fileup_urls_have_the_address_of_the_proxy(open_site: OpenSite, file: Path) -> None:
     """The URLs for sending and reading a file have the scheme, port and prefix of the proxy."""
     site = open_site("s3fileup", prefixed=True)
     offer = site.curl(f"s3put/?s3_object_name=a.bin&s3_object_type=&s3_object_size={len(CONTENT)}").json

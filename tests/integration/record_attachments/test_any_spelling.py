@@ -66,7 +66,7 @@ few = st.sampled_from([0, 0, 1, 1, 1, 2, 3])
 
 
 @st.composite
-def spelled(draw: st.DrawFn, path: str) -> str:
+def path_variant(draw: st.DrawFn, path: str) -> str:
     """Return another spelling of *path* that a server may treat as the same."""
     segments = path.split("/")[1:]
     separators = ["/"] * len(segments)
@@ -147,7 +147,7 @@ def contents(draw: st.DrawFn, envelope: bool) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spelled:
+class RequestVariant:
     """A request."""
 
     method: str
@@ -178,32 +178,32 @@ def methods(draw: st.DrawFn, meant: str) -> tuple[str, dict[str, str], str]:
 
 
 @st.composite
-def writes(draw: st.DrawFn, path: str, *, envelope: bool) -> Spelled:
+def writes(draw: st.DrawFn, path: str, *, envelope: bool) -> RequestVariant:
     """Return a request that tries to set the attribute."""
     method, headers, query = draw(methods(draw(st.sampled_from(["PATCH", "PUT", "POST"]))))
     encoding = draw(st.sampled_from(ENCODINGS))
     body = draw(contents(envelope)).encode(encoding)
     headers = {**headers, "Content-Type": draw(content_types(encoding))}
-    return Spelled(method=method, target=draw(spelled(path)) + query, headers=headers, body=body)
+    return RequestVariant(method=method, target=draw(path_variant(path)) + query, headers=headers, body=body)
 
 
 @st.composite
-def removals(draw: st.DrawFn, path: str, meant: str = "DELETE") -> Spelled:
+def removals(draw: st.DrawFn, path: str, meant: str = "DELETE") -> RequestVariant:
     """Return a request that tries to remove the resource at *path*."""
     method, headers, query = draw(methods(meant))
     form = draw(st.booleans()) and method == "POST"
     headers = {**headers, **({"Content-Type": "application/x-www-form-urlencoded"} if form else {})}
-    return Spelled(
-        method=method, target=draw(spelled(path)) + query, headers=headers, body=b"_method=DELETE" if form else b""
+    return RequestVariant(
+        method=method, target=draw(path_variant(path)) + query, headers=headers, body=b"_method=DELETE" if form else b""
     )
 
 
 @st.composite
-def batches(draw: st.DrawFn) -> Spelled:
+def batches(draw: st.DrawFn) -> RequestVariant:
     """Return a batch with requests of both kinds."""
     requests = []
     for _ in range(draw(st.integers(1, 3))):
-        path = draw(spelled(draw(st.sampled_from([RECORD, RECORD, f"{COLLECTION}/records", COLLECTION, BUCKET]))))
+        path = draw(path_variant(draw(st.sampled_from([RECORD, RECORD, f"{COLLECTION}/records", COLLECTION, BUCKET]))))
         path = path.removeprefix("/v1") if draw(st.booleans()) else path
         request: dict[str, Any] = {"path": path, "method": draw(st.sampled_from(["PATCH", "PUT", "POST", "DELETE"]))}
         try:
@@ -219,8 +219,8 @@ def batches(draw: st.DrawFn) -> Spelled:
         body["defaults"] = {name: requests[0].pop(name) for name in ("method", "body") if name in requests[0]}
     encoding = draw(st.sampled_from(ENCODINGS))
     headers = {"Content-Type": draw(content_types(encoding))}
-    target = draw(st.one_of(st.just("/v1/batch"), spelled("/v1/batch")))
-    return Spelled(method="POST", target=target, headers=headers, body=json.dumps(body).encode(encoding))
+    target = draw(st.one_of(st.just("/v1/batch"), path_variant("/v1/batch")))
+    return RequestVariant(method="POST", target=target, headers=headers, body=json.dumps(body).encode(encoding))
 
 
 other_headers = st.sampled_from([{}, {}, JEAN, {"Host": "x/v1/buckets?"}, {"content-length": "5"}, {"If-Match": '"1"'}])
@@ -229,7 +229,7 @@ each_example = settings(max_examples=80, deadline=None, suppress_health_check=[H
 in_pool = pytest.mark.parametrize("kinto", ["pool"], indirect=True)
 
 
-def check_rest(rest: Rest, request: Spelled) -> None:
+def check_rest(rest: Rest, request: RequestVariant) -> None:
     """Send a request to a REST app in which one record has a file, and check the remaining files."""
     rest.forget()
     attachment = rest.attach(data='{"color": "red"}').json()
@@ -242,7 +242,7 @@ def check_rest(rest: Rest, request: Spelled) -> None:
 @pytest.mark.full
 @each_example
 @given(request=st.one_of(writes(THING, envelope=False), writes("/api/things", envelope=False)))
-def test_no_spelling_sets_the_attribute_of_a_rest_app(rest: Rest, request: Spelled) -> None:
+def test_no_request_variant_sets_the_attribute_of_a_rest_app(rest: Rest, request: RequestVariant) -> None:
     """With the most lenient app, no request gives a record another attachment."""
     check_rest(rest, request)
 
@@ -250,12 +250,12 @@ def test_no_spelling_sets_the_attribute_of_a_rest_app(rest: Rest, request: Spell
 @pytest.mark.full
 @each_example
 @given(request=st.one_of(removals(THING), removals("/api/things")))
-def test_no_spelling_leaves_a_file_of_a_rest_app(rest: Rest, request: Spelled) -> None:
+def test_no_request_variant_leaves_a_file_of_a_rest_app(rest: Rest, request: RequestVariant) -> None:
     """After any removal, the remaining files are those of the remaining records."""
     check_rest(rest, request)
 
 
-def check_kinto(kinto: Kinto, request: Spelled) -> None:
+def check_kinto(kinto: Kinto, request: RequestVariant) -> None:
     """Send a request to a Kinto in which one record has a file, and check the remaining files."""
     kinto.make_collection()
     before = kinto.attachment() if kinto.request("GET", RECORD).ok else None
@@ -273,7 +273,7 @@ def check_kinto(kinto: Kinto, request: Spelled) -> None:
 @in_pool
 @each_example
 @given(request=st.one_of(writes(RECORD, envelope=True), writes(f"{COLLECTION}/records", envelope=True)))
-def test_no_spelling_sets_the_attribute_in_kinto(kinto: Kinto, request: Spelled) -> None:
+def test_no_request_variant_sets_the_attribute_in_kinto(kinto: Kinto, request: RequestVariant) -> None:
     """No request gives a record of Kinto another attachment."""
     check_kinto(kinto, request)
 
@@ -287,7 +287,7 @@ def test_no_spelling_sets_the_attribute_in_kinto(kinto: Kinto, request: Spelled)
         removals("/v1/__flush__", "POST"),
     )
 )
-def test_no_spelling_leaves_a_file_in_kinto(kinto: Kinto, request: Spelled) -> None:
+def test_no_request_variant_leaves_a_file_in_kinto(kinto: Kinto, request: RequestVariant) -> None:
     """After any removal of records, collections, buckets or all, no file is left without its record."""
     check_kinto(kinto, request)
 
@@ -296,6 +296,6 @@ def test_no_spelling_leaves_a_file_in_kinto(kinto: Kinto, request: Spelled) -> N
 @in_pool
 @each_example
 @given(request=batches())
-def test_no_batch_sets_the_attribute_or_leaves_a_file(kinto: Kinto, request: Spelled) -> None:
+def test_no_batch_sets_the_attribute_or_leaves_a_file(kinto: Kinto, request: RequestVariant) -> None:
     """Batches, in any spelling of their path and of the paths within, neither set the attribute nor leave a file."""
     check_kinto(kinto, request)

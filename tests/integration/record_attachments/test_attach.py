@@ -28,7 +28,7 @@ def test_a_new_record_gets_the_file(kinto: Kinto) -> None:
     assert kinto.contents() == [b"--fake--"]
 
 
-def test_an_existing_record_keeps_what_it_has(kinto: Kinto) -> None:
+def test_an_existing_record_keeps_its_other_attributes(kinto: Kinto) -> None:
     """The answer for an existing record is 200, and its other attributes stay."""
     kinto.request("PUT", RECORD, json={"data": {"author": "frutiger"}})
     assert kinto.attach(data='{"family": "sans"}').status_code == 200
@@ -45,7 +45,7 @@ def test_the_location_header_names_the_record(kinto: Kinto) -> None:
 
 
 @pytest.mark.parametrize("files", [[IMAGE], [("virus.exe", b"x")]], ids=["taken", "refused"])
-def test_pages_of_other_sites_see_the_answer(kinto: Kinto, files: list[tuple[str, bytes]]) -> None:
+def test_answers_of_the_filter_have_the_cors_headers_of_kinto(kinto: Kinto, files: list[tuple[str, bytes]]) -> None:
     """Kinto's CORS headers are on the filter's answers too, refusals included."""
     answer = kinto.attach(RECORD, *files, headers={**MAT, "Origin": "http://localhost:9999"})
     assert answer.headers["Access-Control-Allow-Origin"] in {"*", "http://localhost:9999"}
@@ -61,7 +61,7 @@ def test_a_preflight_is_answered_by_the_app(kinto: Kinto) -> None:
     assert "X-Progress-ID" in answer.headers["Access-Control-Allow-Headers"]
 
 
-def test_attributes_and_permissions_come_along(kinto: Kinto) -> None:
+def test_attributes_and_permissions_are_written_with_the_file(kinto: Kinto) -> None:
     """The fields data and permissions are written with the file, and the client keeps write access to the record."""
     kinto.attach(data='{"family": "sans"}', permissions='{"read": ["system.Everyone"]}')
     record = kinto.get(RECORD)
@@ -92,7 +92,7 @@ def test_a_type_of_the_client_is_kept(kinto: Kinto) -> None:
     assert kinto.attached(RECORD, ("a.csv", b"x"))["mimetype"] == "text/csv"
 
 
-def test_an_empty_file_is_a_file(kinto: Kinto) -> None:
+def test_an_empty_file_is_attached(kinto: Kinto) -> None:
     """A file of no bytes is attached like any other."""
     attachment = kinto.attached(RECORD, ("empty.txt", b""))
     assert attachment["size"] == 0
@@ -100,7 +100,7 @@ def test_an_empty_file_is_a_file(kinto: Kinto) -> None:
     assert kinto.fetch(attachment["location"]).content == b""
 
 
-def test_data_cannot_bring_an_attachment(kinto: Kinto) -> None:
+def test_the_file_replaces_an_attachment_among_the_attributes(kinto: Kinto) -> None:
     """The attachment of the file replaces one among the attributes sent with it."""
     attachment = kinto.attached(data='{"attachment": {"location": "http://evil.example/"}, "family": "sans"}')
     assert kinto.get(RECORD)["data"]["attachment"] == attachment
@@ -119,7 +119,7 @@ def test_the_default_bucket_is_that_of_the_user(kinto: Kinto) -> None:
     assert len(kinto.contents()) == 1
 
 
-def test_an_attachment_is_taken_off(kinto: Kinto) -> None:
+def test_deleting_an_attachment_removes_the_file_and_the_attribute(kinto: Kinto) -> None:
     """DELETE removes the file, sets the attribute to null, leaves the other attributes, and may be repeated."""
     location = kinto.attached(data='{"family": "sans"}')["location"]
     for _ in range(2):
@@ -153,7 +153,7 @@ def test_a_record_without_its_attachment_is_changed_and_attached_to(kinto: Kinto
     assert kinto.contents() == [b"b"]
 
 
-def test_an_attachment_of_no_record_cannot_be_taken_off(kinto: Kinto) -> None:
+def test_deleting_the_attachment_of_a_missing_record_is_refused(kinto: Kinto) -> None:
     """The client gets the app's answer to the removal too."""
     answer = kinto.request("DELETE", f"{RECORD}/attachment")
     assert (answer.status_code, answer.json()["errno"]) == (404, 110)
@@ -167,7 +167,7 @@ def test_other_methods_are_refused(kinto: Kinto, method: str) -> None:
     assert set(answer.headers["Allow"].split(", ")) == {"POST", "DELETE", "OPTIONS"}
 
 
-def test_preconditions_hold(kinto: Kinto) -> None:
+def test_preconditions_are_evaluated_by_the_app(kinto: Kinto) -> None:
     """The app evaluates If-Match and If-None-Match; a refused file leaves nothing, an accepted one replaces another."""
     new = kinto.attach(headers={**MAT, "If-None-Match": "*"})
     assert new.status_code == 201

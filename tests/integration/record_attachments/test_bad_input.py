@@ -74,7 +74,7 @@ PARTS: list[tuple[str, list[tuple[str, Any]], int, str]] = [
 
 
 @pytest.mark.parametrize(("parts", "errno", "message"), [row[1:] for row in PARTS], ids=[row[0] for row in PARTS])
-def test_a_form_is_refused(kinto: Kinto, parts: list[tuple[str, Any]], errno: int, message: str) -> None:
+def test_a_malformed_form_is_refused(kinto: Kinto, parts: list[tuple[str, Any]], errno: int, message: str) -> None:
     """Each mistake in a form is answered with 400 and a message that names it."""
     check(kinto, kinto.request("POST", ENDPOINT, files=parts), 400, errno, message)
 
@@ -92,7 +92,7 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("body", "kind", "message"), [row[1:] for row in BODIES], ids=[row[0] for row in BODIES])
-def test_a_body_is_refused(kinto: Kinto, body: bytes, kind: str, message: str) -> None:
+def test_a_body_that_is_no_form_is_refused(kinto: Kinto, body: bytes, kind: str, message: str) -> None:
     """A body that is no form is answered with 400 and a message that says so."""
     answer = send(kinto, body, kind)
     errno = INVALID_POSTED_DATA if message == "Attachment missing." else INVALID_PARAMETERS
@@ -109,7 +109,7 @@ def test_a_form_that_is_cut_off_is_refused(kinto: Kinto) -> None:
     check(kinto, answer, 400, INVALID_PARAMETERS, "closing boundary")
 
 
-def test_a_text_field_has_its_limit(kinto: Kinto) -> None:
+def test_a_text_field_above_the_limit_is_refused(kinto: Kinto) -> None:
     """Attributes of a mebibyte are accepted, and one byte more is refused as too large."""
     limit = 1 << 20
     at_limit = json.dumps({"family": "x" * (limit - len('{"family": ""}'))})
@@ -134,7 +134,7 @@ def test_a_filename_cannot_add_headers(kinto: Kinto) -> None:
 @pytest.mark.parametrize(
     "name", ["../../etc/a.jpg", "..\\..\\a.jpg", "/etc/a.jpg", "C:\\a.jpg", "a.jpg/", "....//a.jpg"], ids=repr
 )
-def test_a_filename_is_no_path(kinto: Kinto, name: str) -> None:
+def test_folders_in_a_filename_are_removed(kinto: Kinto, name: str) -> None:
     """Folders in a filename are removed, for all systems, or the file is refused."""
     parts = form([("attachment", (name, b"x"))])
     answer = kinto.request("POST", ENDPOINT, files=parts)
@@ -145,7 +145,7 @@ def test_a_filename_is_no_path(kinto: Kinto, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["%20", "a b", "é", "a%2Fb", "%00"], ids=ascii)
-def test_a_record_that_cannot_be_is_refused(kinto: Kinto, name: str) -> None:
+def test_an_invalid_record_address_is_refused(kinto: Kinto, name: str) -> None:
     """An address that Kinto does not accept as a record's gets Kinto's own answer, and no file is stored."""
     answer = kinto.attach(RECORD.replace("logo", name))
     assert answer.status_code in {400, 404}, answer.text

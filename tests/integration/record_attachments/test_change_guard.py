@@ -69,7 +69,7 @@ def test_the_attribute_cannot_be_changed(kinto: Kinto, method: str, kind: str, b
 
 
 @pytest.mark.parametrize("name", ["If-Match", "If-None-Match", "If-Unmodified-Since"])
-def test_a_precondition_does_not_help(kinto: Kinto, name: str) -> None:
+def test_a_precondition_does_not_bypass_the_guard(kinto: Kinto, name: str) -> None:
     """A change that the app would make under a condition is refused like any other."""
     before = kinto.attached()
     tag = {"If-Match": kinto.request("GET", RECORD).headers["ETag"], "If-None-Match": '"1234567890123"'}.get(name, "x")
@@ -77,7 +77,7 @@ def test_a_precondition_does_not_help(kinto: Kinto, name: str) -> None:
 
 
 @pytest.mark.parametrize("trick", ["slash", "query", "encoded", "lower case", "parameters", "default bucket"])
-def test_the_address_can_be_written_in_several_ways(kinto: Kinto, trick: str) -> None:
+def test_the_guard_recognizes_variants_of_address_and_method(kinto: Kinto, trick: str) -> None:
     """The attribute is guarded however the address or the method of a change is written."""
     record, method, kind = RECORD, "PATCH", JSON
     before = kinto.attached()
@@ -120,7 +120,7 @@ ENCODED = [
 
 @pytest.mark.parametrize(("body", "kind"), [row[1:] for row in ENCODED], ids=[row[0] for row in ENCODED])
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
-def test_what_we_cannot_read_the_app_does_not_get(kinto: Kinto, method: str, body: bytes, kind: str) -> None:
+def test_an_ambiguous_body_changes_no_attachment(kinto: Kinto, method: str, body: bytes, kind: str) -> None:
     """A body that the app might read differently from the filter changes no attachment."""
     before = kinto.attached()
     answer = send(kinto, method, RECORD, body, kind)
@@ -182,7 +182,7 @@ def batch(kinto: Kinto, *requests_: dict[str, Any], **defaults: Any) -> Any:
     return kinto.request("POST", "/v1/batch", json=body)
 
 
-def test_a_batch_is_looked_through(kinto: Kinto) -> None:
+def test_a_change_of_the_attribute_in_a_batch_is_refused(kinto: Kinto) -> None:
     """In a batch, a change of the attribute is refused in its place, and the other requests are carried out."""
     before = kinto.attached()
     other = RECORD.replace("logo", "other")
@@ -213,7 +213,9 @@ BATCHES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("request_", "defaults"), [row[1:] for row in BATCHES], ids=[row[0] for row in BATCHES])
-def test_a_batch_hides_nothing(kinto: Kinto, request_: dict[str, Any], defaults: dict[str, Any]) -> None:
+def test_a_disguised_change_in_a_batch_is_refused(
+    kinto: Kinto, request_: dict[str, Any], defaults: dict[str, Any]
+) -> None:
     """A change of the attribute is refused however it is written in a batch."""
     before = kinto.attached()
     answer = batch(kinto, request_, **defaults)
@@ -234,7 +236,7 @@ def test_a_batch_in_a_batch_is_refused(kinto: Kinto, path: str) -> None:
     check_unchanged(kinto, before)
 
 
-def test_a_record_deleted_in_a_batch_cannot_come_back_with_its_file(kinto: Kinto) -> None:
+def test_a_record_deleted_in_a_batch_cannot_be_restored_with_its_file(kinto: Kinto) -> None:
     """In a batch, writing an attachment again after the deletion of its record is refused."""
     attachment = kinto.attached()
     for gone in (RECORD, RECORD.removesuffix("/logo"), RECORD.replace("fennec", "default")):

@@ -52,7 +52,7 @@ def collect(place: Place, records: list[dict[str, Any]], base_path: str = "") ->
 
 @pytest.mark.parametrize("there", [False, True], ids=["new", "there"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_an_app_that_fails(rest: Rest, fault: str, there: bool) -> None:
+def test_an_error_of_the_app_leaves_only_the_file_of_the_record(rest: Rest, fault: str, there: bool) -> None:
     """The client gets the app's error; afterwards the disk holds only the file that the record has."""
     if there:
         assert rest.attach(file=("old.bin", b"old")).ok
@@ -64,7 +64,7 @@ def test_an_app_that_fails(rest: Rest, fault: str, there: bool) -> None:
 
 @pytest.mark.parametrize("path", [THING, "/api/things", f"{THING}/attachment"], ids=["record", "list", "attachment"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_an_app_that_fails_to_remove(rest: Rest, fault: str, path: str) -> None:
+def test_a_failed_deletion_removes_the_file_only_with_its_record(rest: Rest, fault: str, path: str) -> None:
     """After a deletion that the app answers with 500, the file is removed only if its record is."""
     rest.attach()
     answer = rest.request("DELETE", path, headers={**ALICE, "X-Fault": fault})
@@ -73,7 +73,7 @@ def test_an_app_that_fails_to_remove(rest: Rest, fault: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["kill-before", "kill-after"])
-def test_a_process_that_dies_while_the_app_has_the_file(rest: Rest, fault: str) -> None:
+def test_the_file_of_no_record_is_collected_after_a_crash_in_the_app(rest: Rest, fault: str) -> None:
     """After a crash in the app's part of an upload, the garbage collection keeps the file only if the record has it."""
     with suppress(requests.ConnectionError):
         rest.attach(headers={**ALICE, "X-Fault": fault})
@@ -99,7 +99,7 @@ def begin(url: str, cut_at: int) -> socket.socket:
     return connection
 
 
-def test_a_client_who_goes_away(rest: Rest) -> None:
+def test_an_interrupted_upload_leaves_nothing(rest: Rest) -> None:
     """An interrupted upload leaves nothing."""
     # gunicorn passes no byte of a body on before it has 1 KiB of it, and an upload begins with its first byte.
     for size in (1000, 3 << 20):
@@ -109,7 +109,7 @@ def test_a_client_who_goes_away(rest: Rest) -> None:
     assert rest.records() == []
 
 
-def test_a_server_that_is_killed(tmp_path: Path) -> None:
+def test_an_upload_interrupted_by_a_crash_is_collected(tmp_path: Path) -> None:
     """An upload interrupted by a crash is in the index, and the garbage collection removes its remains."""
     with running_rest(tmp_path, workers=1) as server:
         server.attach("/api/things/two")
@@ -197,7 +197,9 @@ def operations(disk: Disk, error: int, *, lasting: bool) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("error", "lasting"), [(errno.ENOSPC, True), (errno.EIO, False)], ids=["full", "one operation"]
 )
-def test_a_failing_disk(local: Local, disk: Disk, error: int, lasting: bool) -> None:
+def test_a_disk_failure_during_a_replacement_leaves_one_complete_file(
+    local: Local, disk: Disk, error: int, lasting: bool
+) -> None:
     """If any operation fails while a file replaces another, the record has one of the two, complete."""
     for _ in operations(disk, error, lasting=lasting):
         content = os.urandom(16)
@@ -210,7 +212,7 @@ def test_a_failing_disk(local: Local, disk: Disk, error: int, lasting: bool) -> 
 
 
 @pytest.mark.full
-def test_a_disk_that_fails_to_remove(local: Local, disk: Disk) -> None:
+def test_a_file_is_collected_after_a_disk_failure_during_its_deletion(local: Local, disk: Disk) -> None:
     """If any operation fails while a record is deleted, the client gets the app's answer, and the file is collected."""
     assert local.attach(b"x").status_code == 201
     for _ in operations(disk, errno.EIO, lasting=False):

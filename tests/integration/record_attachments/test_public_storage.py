@@ -31,7 +31,7 @@ from fileupload.pool.s3 import store as s3
 from fileupload.pool.s3.store import S3Store, make_client
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 from tests.support.kinto_site import CommandLine
-from tests.support.public_places import public_place
+from tests.support.public_places import public_storage_settings
 from tests.support.rest_app import RestApp, record_server
 from tests.support.stores.fixtures import CEPH_KEYS, SWIFT_KEYS
 from tests.support.waiting import PATIENCE
@@ -107,7 +107,12 @@ def make_site(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., P
     store = request.getfixturevalue(name)
 
     def make(**more: Any) -> PublicStorageSite:
-        settings = {"record_url": "/api/{kind}/{id}", "min_free_space": 0, **public_place(store, keys), **more}
+        settings = {
+            "record_url": "/api/{kind}/{id}",
+            "min_free_space": 0,
+            **public_storage_settings(store, keys),
+            **more,
+        }
         if "folder" in request.param:
             return PublicStorageSite(store, {"directory": str(tmp_path / "pool"), **settings})
         other = f"other-{uuid.uuid4().hex[:12]}"
@@ -123,7 +128,7 @@ def site(make_site: Callable[..., PublicStorageSite]) -> PublicStorageSite:
     return make_site()
 
 
-def test_a_file_comes_is_replaced_and_goes(site: PublicStorageSite) -> None:
+def test_a_file_is_removed_when_it_is_replaced_and_with_its_record(site: PublicStorageSite) -> None:
     """A record has the store's own address; a file is removed when it is replaced, and with its record."""
     site.attach(b"old")
     location = site.attach(b"new")
@@ -136,7 +141,7 @@ def test_a_file_comes_is_replaced_and_goes(site: PublicStorageSite) -> None:
     site.assert_empty()
 
 
-def test_the_store_knows_how_to_serve_a_file(site: PublicStorageSite) -> None:
+def test_an_object_has_a_media_type_and_a_content_disposition(site: PublicStorageSite) -> None:
     """The object has the media type, and a Content-Disposition that shows safe types and saves all others by name."""
     head = site.head(site.attach(b"picture", "ä.png"))
     assert head["ContentType"] == "image/png"
@@ -147,7 +152,7 @@ def test_the_store_knows_how_to_serve_a_file(site: PublicStorageSite) -> None:
     assert head["ContentDisposition"].startswith('attachment; filename="a.svg"')
 
 
-def test_a_large_file(site: PublicStorageSite) -> None:
+def test_a_large_file_is_stored_in_parts_and_served(site: PublicStorageSite) -> None:
     """A file of several parts is stored and served like a small one."""
     content = bytes(range(256)) * (DEFAULT_PART_SIZE // 256) + b"some more"
     location = site.attach(content)
@@ -157,7 +162,7 @@ def test_a_large_file(site: PublicStorageSite) -> None:
     site.assert_empty()
 
 
-def test_an_empty_file(site: PublicStorageSite) -> None:
+def test_an_empty_file_is_stored(site: PublicStorageSite) -> None:
     """A file of no bytes is stored like any other."""
     site.attach(b"")
     assert list(site.public().values()) == [b""]
@@ -180,7 +185,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     return sent
 
 
-def test_no_byte_passes_through_us_where_the_store_can_copy(
+def test_a_file_is_copied_by_the_store_where_possible(
     sent: list[tuple[str, str]], make_site: Callable[..., PublicStorageSite]
 ) -> None:
     """From a pool in the same store a file is copied there; from a folder it is sent in parts."""
@@ -197,7 +202,7 @@ def test_no_byte_passes_through_us_where_the_store_can_copy(
         assert done == ["HeadObject", "CreateMultipartUpload", *parts, "CompleteMultipartUpload"]
 
 
-def test_a_client_who_watches_still_finds_a_status(site: PublicStorageSite) -> None:
+def test_the_status_stays_done_after_the_file_was_published(site: PublicStorageSite) -> None:
     """The status of the upload stays done for its identifier, while its bytes are in the public storage alone."""
     identifier = make_manager(site.parsed).create_identifier()
     site.attach(b"content", query=f"?X-Progress-ID={identifier}")
@@ -209,7 +214,7 @@ def test_a_client_who_watches_still_finds_a_status(site: PublicStorageSite) -> N
     assert list(site.public().values()) == [b"content"]
 
 
-def test_files_lie_where_the_settings_say(make_site: Callable[..., PublicStorageSite]) -> None:
+def test_the_settings_determine_folder_and_names_of_files(make_site: Callable[..., PublicStorageSite]) -> None:
     """Folder and names follow the settings, and no existing object is overwritten."""
     site = make_site(folder="{kind}", randomize=False, filename_pattern="{rid}-{filename}")
     site.store.put(site.prefix + "pictures/one-a.png", b"of somebody else")
@@ -228,7 +233,7 @@ def test_old_files_are_kept(make_site: Callable[..., PublicStorageSite]) -> None
     assert sorted(site.public().values()) == [b"new", b"old"]
 
 
-def test_nothing_is_put_there_that_the_app_refuses(make_site: Callable[..., PublicStorageSite]) -> None:
+def test_a_refused_file_leaves_nothing(make_site: Callable[..., PublicStorageSite]) -> None:
     """A file that is too large, or that the app refuses, leaves nothing."""
     site = make_site(max_size_bytes=10)
     files = [("attachment", "a.png", b"x" * 11)]
@@ -248,7 +253,7 @@ def test_nothing_is_put_there_that_the_app_refuses(make_site: Callable[..., Publ
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_locations_are_as_the_settings_say(
+def test_the_settings_determine_the_prefix_of_locations(
     make_site: Callable[..., PublicStorageSite], settings: dict[str, str], location: str
 ) -> None:
     """The prefix of a location is base_url, or empty, or the store's public address."""
@@ -257,7 +262,7 @@ def test_locations_are_as_the_settings_say(
     assert site.attach(b"content") == before + next(iter(site.public()))
 
 
-def test_the_filter_serves_what_is_there(make_site: Callable[..., PublicStorageSite]) -> None:
+def test_the_filter_serves_files_of_the_store(make_site: Callable[..., PublicStorageSite]) -> None:
     """With serve_files, the filter serves a file of the store, whole and in ranges; a removed file is not found."""
     site = make_site(base_url="/files/", serve_files=True)
     location = site.attach(b"content")
@@ -268,7 +273,7 @@ def test_the_filter_serves_what_is_there(make_site: Callable[..., PublicStorageS
 
 
 @pytest.fixture
-def losing(make_site: Callable[..., PublicStorageSite]) -> PublicStorageSite:
+def removable_site(make_site: Callable[..., PublicStorageSite]) -> PublicStorageSite:
     """Return a site with public storage in an ``s3_bucket`` of its own, which a test may delete."""
     store = make_site().store
     lost = S3Store(lambda: store.client, f"lost-{uuid.uuid4().hex[:12]}")
@@ -278,30 +283,32 @@ def losing(make_site: Callable[..., PublicStorageSite]) -> PublicStorageSite:
     return site
 
 
-def test_the_heartbeat_writes_and_removes_an_object(sent: list[tuple[str, str]], losing: PublicStorageSite) -> None:
+def test_the_heartbeat_writes_and_removes_an_object(
+    sent: list[tuple[str, str]], removable_site: PublicStorageSite
+) -> None:
     """The heartbeat succeeds as long as the store accepts files, and leaves nothing in it."""
-    losing.app.records["/__heartbeat__"] = {}
+    removable_site.app.records["/__heartbeat__"] = {}
     sent.clear()
-    assert losing.client.get("/__heartbeat__").json == {"attachments": True}
+    assert removable_site.client.get("/__heartbeat__").json == {"attachments": True}
     assert [operation for operation, _ in sent] == ["PutObject", "DeleteObject"]
-    assert losing.public() == {}
-    losing.store.client.delete_bucket(Bucket=losing.store.s3_bucket)
-    assert losing.client.get("/__heartbeat__", status=503).json == {"attachments": False}
+    assert removable_site.public() == {}
+    removable_site.store.client.delete_bucket(Bucket=removable_site.store.s3_bucket)
+    assert removable_site.client.get("/__heartbeat__", status=503).json == {"attachments": False}
 
 
-def test_a_place_that_fails_is_told(losing: PublicStorageSite) -> None:
+def test_an_upload_to_failing_storage_is_answered_500(removable_site: PublicStorageSite) -> None:
     """If no file can be stored, an upload is answered 500, no record is made, and nothing of it remains."""
-    losing.store.client.delete_bucket(Bucket=losing.store.s3_bucket)
+    removable_site.store.client.delete_bucket(Bucket=removable_site.store.s3_bucket)
     files = [("attachment", "a.png", b"content")]
-    answer = losing.client.post(f"{RECORD}/attachment", upload_files=files, status=500)
-    assert losing.store.s3_bucket not in answer.text
-    assert losing.app.records == {}
-    losing.store.client.create_bucket(Bucket=losing.store.s3_bucket)
-    losing.collect()
-    losing.assert_empty()
+    answer = removable_site.client.post(f"{RECORD}/attachment", upload_files=files, status=500)
+    assert removable_site.store.s3_bucket not in answer.text
+    assert removable_site.app.records == {}
+    removable_site.store.client.create_bucket(Bucket=removable_site.store.s3_bucket)
+    removable_site.collect()
+    removable_site.assert_empty()
 
 
-def test_a_crash_leaves_what_is_found(site: PublicStorageSite) -> None:
+def test_the_remains_of_a_crash_at_any_request_are_collected(site: PublicStorageSite) -> None:
     """After a crash at any request to the public storage, the collection leaves nothing of the upload."""
     for number in range(1, 20):
         command = [sys.executable, str(CRASHING), json.dumps(site.settings), str(number), str(DEFAULT_PART_SIZE + 1)]
@@ -314,7 +321,7 @@ def test_a_crash_leaves_what_is_found(site: PublicStorageSite) -> None:
     assert number > 5
 
 
-def test_a_crash_after_the_app_has_taken_the_file(site: PublicStorageSite) -> None:
+def test_the_collection_removes_the_pools_copy_of_a_linked_file(site: PublicStorageSite) -> None:
     """The collection finds that the file is in its record, and removes the bytes that are still in the pool."""
     manager = make_manager(site.parsed)
     record = RecordTemplate(site.parsed.record_url).record(RECORD)
@@ -347,7 +354,7 @@ def complete(pool: Pool, content: bytes) -> str:
     return bucket_id
 
 
-def test_the_command_collects_in_a_store(site: PublicStorageSite, tmp_path: Path) -> None:
+def test_records_gc_accepts_a_folder_or_a_store(site: PublicStorageSite, tmp_path: Path) -> None:
     """``records gc`` accepts the pool and the public storage as settings, in a folder or in a store."""
     site.attach(b"content")
     options = [f"{name}={value}" for name, value in site.settings.items()]
@@ -370,7 +377,7 @@ def place(**changed: Any) -> RecordSettings:
 @pytest.mark.parametrize(
     "base_path", ["s3://pool/some/prefix", "s3://pool/some", "s3://pool/", "s3://pool//some/prefix/b/"]
 )
-def test_the_pool_is_no_public_place(base_path: str) -> None:
+def test_the_pool_and_the_public_storage_must_be_separate(base_path: str) -> None:
     """The pool and the public storage must be separate: a location could be the name of an upload."""
     with pytest.raises(SettingError, match=r"setting 'base_path' cannot be .*: it overlaps setting 'pool'"):
         place(base_path=base_path)
@@ -392,7 +399,7 @@ def test_wrong_settings_are_named(changed: dict[str, str], problem: str) -> None
         place(**changed)
 
 
-def test_a_place_that_cannot_be_used_stops_the_start(make_site: Callable[..., PublicStorageSite]) -> None:
+def test_unusable_public_storage_stops_the_start(make_site: Callable[..., PublicStorageSite]) -> None:
     """Missing public storage stops the start with the setting's name, and the store's own answer."""
     with pytest.raises(SettingError, match=r"setting 'base_path' cannot be 's3://no-such-bucket': .*NoSuchBucket"):
         make_site(base_path="s3://no-such-bucket/public")
@@ -403,7 +410,7 @@ def test_a_place_that_cannot_be_used_stops_the_start(make_site: Callable[..., Pu
 @pytest.mark.parametrize(
     "make_site", ["ceph, pool in a folder"], indirect=True
 )  # Swift's S3 interface has no ACLs in this setup
-def test_an_acl_lets_anyone_read(make_site: Callable[..., PublicStorageSite]) -> None:
+def test_a_public_acl_allows_reading_without_a_signature(make_site: Callable[..., PublicStorageSite]) -> None:
     """With public-read, a file can be read at its location without a signature; without an ACL it cannot."""
     site = make_site(base_acl="public-read")
     large = bytes(DEFAULT_PART_SIZE + 1)

@@ -35,7 +35,7 @@ def check_kinto(kinto: Kinto, record: str) -> None:
         assert kinto.contents() == [kinto.fetch(attachment["location"]).content]
 
 
-def test_one_of_several_files_stays_in_kinto(kinto: Kinto) -> None:
+def test_one_of_several_concurrent_files_is_kept_in_kinto(kinto: Kinto) -> None:
     """If several clients attach to one record, new at first, all are answered, and one file stays."""
     for _ in range(ROUNDS):
         answers = together(attach_to(kinto, RECORD, number) for number in range(CLIENTS))
@@ -44,7 +44,7 @@ def test_one_of_several_files_stays_in_kinto(kinto: Kinto) -> None:
 
 
 @pytest.mark.parametrize("record", [THING, "/api/things/Ü%20ü"], ids=["plain", "encoded"])
-def test_one_of_several_files_stays(rest: Rest, record: str) -> None:
+def test_one_of_several_concurrent_files_is_kept(rest: Rest, record: str) -> None:
     """One of several files stays with an app and a filter in two processes too."""
     for _ in range(ROUNDS):
         answers = together(attach_to(rest, record, number) for number in range(CLIENTS))
@@ -56,7 +56,7 @@ def test_one_of_several_files_stays(rest: Rest, record: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["record", "attachment", "collection", "put"])
-def test_attaching_and_removing(rest: Rest, way: str) -> None:
+def test_concurrent_attaching_and_removing_leaves_no_orphaned_file(rest: Rest, way: str) -> None:
     """If one client attaches while another removes, no file is left that no record refers to."""
     remove = {
         "record": lambda: rest.request("DELETE", THING).status_code,
@@ -72,7 +72,7 @@ def test_attaching_and_removing(rest: Rest, way: str) -> None:
     assert rest.left() == set()
 
 
-def test_attaching_and_deleting_in_kinto(kinto: Kinto) -> None:
+def test_concurrent_attaching_and_deleting_leaves_no_orphaned_file_in_kinto(kinto: Kinto) -> None:
     """No file is left in Kinto either, if the collection or the whole server is emptied meanwhile."""
     collection = RECORD.rpartition("/")[0]
     for number, path in enumerate([RECORD, collection, RECORD, collection] * 4):
@@ -80,7 +80,7 @@ def test_attaching_and_deleting_in_kinto(kinto: Kinto) -> None:
         check_kinto(kinto, RECORD)
 
 
-def test_writing_back_and_replacing_in_kinto(kinto: Kinto) -> None:
+def test_writing_back_a_replaced_attachment_does_not_restore_its_file(kinto: Kinto) -> None:
     """Writing a record back with an earlier attachment does not bring back a removed file."""
     kinto.attached()
     for number in range(ROUNDS):
@@ -92,7 +92,7 @@ def test_writing_back_and_replacing_in_kinto(kinto: Kinto) -> None:
         assert kinto.attachment() is not None
 
 
-def test_two_records_want_one_name(rest: Rest) -> None:
+def test_two_records_with_files_of_one_name_share_no_file(rest: Rest) -> None:
     """Records do not share a file, though their files have the same name at the same time."""
     for _ in range(3):
         records = [f"/api/things/{number}" for number in range(CLIENTS)]

@@ -31,7 +31,7 @@ def check_left(kinto: Kinto, *names: str) -> None:
         assert kinto.left() == set()
 
 
-def test_a_replaced_file_goes(kinto: Kinto) -> None:
+def test_a_replaced_file_is_removed(kinto: Kinto) -> None:
     """A new attachment replaces the old one, whose location is then not found."""
     first = kinto.attached()
     second = kinto.attached(RECORD, ("other.jpg", b"other"))
@@ -63,7 +63,7 @@ def test_a_replaced_file_goes(kinto: Kinto) -> None:
         (f"{RECORDS}/none", ["one", "two", "icon"]),
     ],
 )
-def test_what_is_deleted_takes_its_files_along(kinto: Kinto, path: str, left: list[str]) -> None:
+def test_deleting_records_or_their_parents_removes_their_files(kinto: Kinto, path: str, left: list[str]) -> None:
     """Deleting a record, a list of them, a collection or a bucket removes their files, and no others."""
     attach_several(kinto)
     kinto.request("DELETE", path)
@@ -79,14 +79,14 @@ def test_a_refused_deletion_removes_nothing(kinto: Kinto, path: str) -> None:
     check_left(kinto, "one", "two", "icon")
 
 
-def test_a_record_put_without_its_attachment_loses_the_file(kinto: Kinto) -> None:
+def test_replacing_a_record_without_its_attachment_removes_the_file(kinto: Kinto) -> None:
     """Replacing a record by one without the attachment removes the file."""
     kinto.attached()
     assert kinto.request("PUT", RECORD, json={"data": {"family": "x"}}).status_code == 200
     check_left(kinto)
 
 
-def test_a_batch_removes_what_it_deletes(kinto: Kinto) -> None:
+def test_deletions_in_a_batch_remove_their_files(kinto: Kinto) -> None:
     """In a batch, each deletion that succeeds removes its files."""
     attach_several(kinto)
     body = {
@@ -104,7 +104,7 @@ def test_a_batch_removes_what_it_deletes(kinto: Kinto) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/batch", "/v1/batch/"])
-def test_a_batch_can_put_and_delete(kinto: Kinto, path: str) -> None:
+def test_replacing_a_record_in_a_batch_removes_its_file(kinto: Kinto, path: str) -> None:
     """A record that a batch replaces loses its file; a percent-encoded path makes no difference."""
     attach_several(kinto)
     body = {
@@ -169,7 +169,7 @@ def test_old_files_are_kept(kinto: Kinto, way: str) -> None:
     assert (b"other" in kinto.contents()) == (way == "replaced")
 
 
-def test_other_resources_are_no_concern(kinto: Kinto) -> None:
+def test_changes_of_groups_remove_no_files(kinto: Kinto) -> None:
     """Creating and deleting groups changes no files."""
     group = "/v1/buckets/default/groups/admins"
     assert kinto.request("PUT", group, json={"data": {"members": ["them"]}}).status_code == 201

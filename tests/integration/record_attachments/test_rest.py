@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.support.records.kinto_harness import ALICE, BOB, IMAGE, NOBODY, THING, Rest, form
+from tests.support.records.kinto_harness import ALICE, ANONYMOUS, BOB, IMAGE, THING, Rest, form
 from tests.support.waiting import PATIENCE, wait_until
 
 OTHER = "/api/things/Ünïcode; a=b & c%25d?"
@@ -45,7 +45,7 @@ def test_an_id_may_be_any_text(rest: Rest) -> None:
     assert rest.left() == set()
 
 
-def test_the_name_of_a_long_id_is_another_s(rest: Rest) -> None:
+def test_an_id_equal_to_the_key_of_a_long_id_is_separate(rest: Rest) -> None:
     """A record whose id equals the key for a longer id has no access to the files of that one."""
     name = "y" * 1000
     rest.attach(f"/api/things/{name}")
@@ -54,7 +54,7 @@ def test_the_name_of_a_long_id_is_another_s(rest: Rest) -> None:
     rest.check_whole()
 
 
-def test_an_attachment_is_taken_off(rest: Rest) -> None:
+def test_deleting_an_attachment_removes_the_file_and_the_attribute(rest: Rest) -> None:
     """DELETE removes the file, and the attribute is null."""
     rest.attach()
     assert rest.request("DELETE", f"{THING}/attachment").status_code == 204
@@ -62,8 +62,8 @@ def test_an_attachment_is_taken_off(rest: Rest) -> None:
     assert rest.left() == set()
 
 
-@pytest.mark.parametrize(("headers", "status"), [(NOBODY, 401), (BOB, 403)], ids=["nobody", "bob"])
-def test_a_stranger_is_refused(rest: Rest, headers: dict[str, str], status: int) -> None:
+@pytest.mark.parametrize(("headers", "status"), [(ANONYMOUS, 401), (BOB, 403)], ids=["nobody", "bob"])
+def test_the_client_gets_the_refusal_of_the_app(rest: Rest, headers: dict[str, str], status: int) -> None:
     """The client gets the app's refusal, whether it comes before the file or after it."""
     assert rest.attach(headers=headers).status_code == status
     assert rest.left() == set()
@@ -96,7 +96,9 @@ CHANGES: list[tuple[str, bytes, str]] = [
 
 
 @pytest.mark.parametrize(("method", "body", "kind"), CHANGES)
-def test_the_attribute_cannot_be_changed_by_hand(rest: Rest, method: str, body: bytes, kind: str) -> None:
+def test_setting_the_attribute_is_refused_with_a_problem_document(
+    rest: Rest, method: str, body: bytes, kind: str
+) -> None:
     """Setting the attribute is refused with a problem document (RFC 9457) that names the right way."""
     rest.attach()
     answer = rest.request(method, THING, data=body, headers={**ALICE, "Content-Type": kind})
@@ -105,7 +107,7 @@ def test_the_attribute_cannot_be_changed_by_hand(rest: Rest, method: str, body: 
     rest.check_whole()
 
 
-def test_a_record_without_its_attachment_loses_the_file(rest: Rest) -> None:
+def test_replacing_a_record_without_its_attachment_removes_the_file(rest: Rest) -> None:
     """Replacing the record by one without the attribute removes the file; writing it back keeps it."""
     rest.attach()
     record = rest.request("GET", THING).json()
@@ -119,7 +121,7 @@ def test_a_record_without_its_attachment_loses_the_file(rest: Rest) -> None:
     ("texts", "word"),
     [({"permissions": "{}"}, "permissions"), ({"data": "{"}, "data"), ({"x": ""}, "'x' not in")],
 )
-def test_bad_input_is_told(rest: Rest, texts: dict[str, str], word: str) -> None:
+def test_invalid_requests_get_problem_documents(rest: Rest, texts: dict[str, str], word: str) -> None:
     """Invalid requests are answered with problem documents, and leave nothing."""
     answer = rest.request("POST", f"{THING}/attachment", files=form([("attachment", IMAGE)], **texts))
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-attachment")
@@ -150,7 +152,7 @@ def begin(rest: Rest, identifier: str, record: str, size: int) -> tuple[http.cli
     return connection, b"x" * (size - size // 2) + tail
 
 
-def test_progress_is_seen(rest: Rest) -> None:
+def test_progress_is_visible_to_other_clients(rest: Rest) -> None:
     """With an identifier, other clients can read the upload's progress and its end while it runs."""
     identifier, size = new_identifier(rest), 4 << 20
     connection, rest_of_it = begin(rest, identifier, THING, size)
@@ -189,7 +191,7 @@ def test_a_forged_identifier_is_refused(rest: Rest, identifier: str) -> None:
     assert rest.left() == set()
 
 
-def test_the_status_says_why(rest: Rest) -> None:
+def test_the_status_of_a_refused_upload_has_the_reason(rest: Rest) -> None:
     """The status of a refused upload has the reason, and the upload may be retried."""
     identifier = new_identifier(rest)
     assert rest.attach(query=f"?X-Progress-ID={identifier}", data="{").status_code == 400
@@ -202,7 +204,7 @@ def test_the_status_says_why(rest: Rest) -> None:
 
 @pytest.mark.parametrize("path", [THING, "/api/things/two"], ids=["same record", "another record"])
 @pytest.mark.parametrize("ends", [True, False], ids=["goes on", "breaks off"])
-def test_an_older_attempt_does_not_harm_a_newer_one(rest: Rest, path: str, ends: bool) -> None:
+def test_a_superseded_attempt_does_not_change_the_newer_one(rest: Rest, path: str, ends: bool) -> None:
     """An upload that was superseded under its identifier does not change the newer one, however it ends."""
     identifier, size = new_identifier(rest), 4 << 20
     connection, rest_of_it = begin(rest, identifier, THING, size)

@@ -25,7 +25,7 @@ def test_the_root_lists_the_capability(kinto: Kinto) -> None:
     assert root["project_name"] == "kinto"
 
 
-def test_the_heartbeat_says_that_files_can_be_written(kinto: Kinto) -> None:
+def test_the_heartbeat_writes_and_deletes_a_test_file(kinto: Kinto) -> None:
     """The heartbeat of a healthy server writes and deletes a test file, and leaves nothing."""
     assert kinto.get("/v1/__heartbeat__") == {"storage": True, "permission": True, "cache": True, "attachments": True}
     assert kinto.left() == set()
@@ -45,7 +45,7 @@ def damage(server: Kinto) -> None:
     folder.write_bytes(b"")
 
 
-def test_a_failing_disk_is_told(own: tuple[Kinto, Kinto]) -> None:
+def test_a_failing_disk_is_reported_by_the_heartbeat(own: tuple[Kinto, Kinto]) -> None:
     """If no file can be written, the heartbeat answers 503, an upload is answered 500, and other requests succeed."""
     for server in own:
         server.make_collection()

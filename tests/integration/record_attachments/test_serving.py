@@ -48,7 +48,7 @@ def test_a_file_is_served_whole(kinto: Kinto) -> None:
         ("lines=1-2", 200, 0, len(CONTENT) - 1),
     ],
 )
-def test_a_part_is_served(kinto: Kinto, asked: str, status: int, first: int, last: int) -> None:
+def test_byte_ranges_are_served(kinto: Kinto, asked: str, status: int, first: int, last: int) -> None:
     """Byte ranges are served as in RFC 9110, 14."""
     answer = fetch(kinto.attached(RECORD, ("a.png", CONTENT))["location"], Range=asked)
     assert answer.status_code == status
@@ -58,7 +58,7 @@ def test_a_part_is_served(kinto: Kinto, asked: str, status: int, first: int, las
         assert answer.headers["Content-Range"] == f"bytes {first}-{last}/{len(CONTENT)}"
 
 
-def test_a_file_is_not_sent_twice(kinto: Kinto) -> None:
+def test_a_request_with_the_current_entity_tag_gets_no_bytes(kinto: Kinto) -> None:
     """A client that sends the current entity tag gets no bytes again."""
     location = kinto.attached(RECORD, ("a.png", CONTENT))["location"]
     tag = fetch(location).headers["ETag"]
@@ -88,14 +88,14 @@ def test_a_file_is_not_sent_twice(kinto: Kinto) -> None:
         ("a.jpg", "image/jpeg", True),
     ],
 )
-def test_nothing_that_may_run_is_shown(kinto: Kinto, name: str, kind: str, shown: bool) -> None:
+def test_active_content_is_saved_and_not_shown(kinto: Kinto, name: str, kind: str, shown: bool) -> None:
     """Only safe types are shown in the browser; SVG and HTML are saved."""
     answer = fetch(kinto.attached(RECORD, (name, b"<script>alert(1)</script>", kind))["location"])
     assert answer.headers["Content-Disposition"].startswith("inline" if shown else "attachment")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_the_name_is_the_client_s(kinto: Kinto) -> None:
+def test_a_download_is_saved_under_the_name_of_the_upload(kinto: Kinto) -> None:
     """A download is saved under the name that the file was uploaded with."""
     answer = fetch(kinto.attached(RECORD, ('Ελλ"ηνικά.pdf', b"x"))["location"])
     assert "filename*=UTF-8''%CE%95" in answer.headers["Content-Disposition"]
@@ -134,7 +134,7 @@ def hidden(kinto: Kinto) -> list[str]:
     ]
 
 
-def test_nothing_else_is_served(kinto: Kinto) -> None:
+def test_only_files_of_records_are_served(kinto: Kinto) -> None:
     """Keys, folders, other uploads of the same pool and paths that lead outside are not found."""
     kinto.attached()
     for path in hidden(kinto):
@@ -145,7 +145,7 @@ def test_nothing_else_is_served(kinto: Kinto) -> None:
     assert fetch(f"{kinto.url}/files").status_code in {307, 404}
 
 
-def test_missing_files_are_told_in_kinto_s_words(kinto: Kinto) -> None:
+def test_a_missing_file_is_answered_with_404_in_kintos_format(kinto: Kinto) -> None:
     """A location that is no longer used answers 404 in Kinto's format."""
     location = kinto.attached()["location"]
     kinto.request("DELETE", RECORD)
@@ -164,7 +164,7 @@ def test_a_file_that_was_removed_from_the_disk_is_missing(kinto: Kinto) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-def test_files_are_only_read(kinto: Kinto, method: str) -> None:
+def test_a_file_supports_get_and_head_only(kinto: Kinto, method: str) -> None:
     """The address of a file supports GET and HEAD only."""
     location = kinto.attached()["location"]
     assert fetch(location, method).status_code in {307, 404, 405}

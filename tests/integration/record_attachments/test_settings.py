@@ -60,7 +60,7 @@ def location(server: Kinto, bucket: str, *files: File, collection: str = "fonts"
 @pytest.mark.parametrize(
     ("bucket", "collection", "limit"), [("fennec", "fonts", 10), ("large", "some", 4)], ids=["all", "collection"]
 )
-def test_a_file_has_a_largest_size(server: Kinto, bucket: str, collection: str, limit: int) -> None:
+def test_a_file_above_the_limit_is_refused(server: Kinto, bucket: str, collection: str, limit: int) -> None:
     """A file at the limit is accepted; one above it is refused in Kinto's format, and leaves nothing."""
     assert attach(server, bucket, ("a.jpg", b"x" * limit), collection=collection).status_code in {200, 201}
     before = server.contents()
@@ -77,7 +77,7 @@ def test_a_bucket_may_lift_the_limit(server: Kinto) -> None:
     assert attach(server, "large", ("a.jpg", b"x" * 100_000)).ok
 
 
-def test_a_name_is_kept_where_it_is_not_random(server: Kinto) -> None:
+def test_a_location_has_the_filename_without_randomize(server: Kinto) -> None:
     """Without randomize, the location has the file's name in plain characters, shortened if it is long."""
     names = [
         ("report.pdf", "report.pdf"),
@@ -105,7 +105,7 @@ def test_two_files_of_a_name_get_two_locations(server: Kinto) -> None:
     assert server.attached(records[0], ("a.txt", b"new"))["location"].endswith("/a-3.txt")
 
 
-def test_a_name_is_made_by_a_pattern(server: Kinto) -> None:
+def test_a_pattern_determines_the_name_of_a_file(server: Kinto) -> None:
     """The pattern may hold the record's id, the time, and the name."""
     found = location(server, "pattern", ("my report.pdf", b"x"))
     assert re.fullmatch(r"pattern/fonts/logo_\d{14}_my_report\.pdf", found)
@@ -115,7 +115,9 @@ def test_a_name_is_made_by_a_pattern(server: Kinto) -> None:
     ("bucket", "collection", "folder"),
     [("flat", "fonts", ""), ("fixed", "fonts", "some/blog-assets/"), ("fixed", "other", "other-of-fixed/")],
 )
-def test_a_folder_is_set(server: Kinto, bucket: str, collection: str, folder: str) -> None:
+def test_the_folder_can_be_set_for_a_bucket_or_a_collection(
+    server: Kinto, bucket: str, collection: str, folder: str
+) -> None:
     """Files are in the folder that is set for the bucket, or for the collection."""
     found = location(server, bucket, collection=collection)
     assert found.rpartition("/")[0] + "/" == folder or (not folder and "/" not in found)
@@ -135,7 +137,7 @@ def test_a_folder_is_set(server: Kinto, bucket: str, collection: str, folder: st
         ("more", "a.txt", False),
     ],
 )
-def test_extensions_are_set(server: Kinto, bucket: str, name: str, taken: bool) -> None:
+def test_the_allowed_extensions_can_be_set(server: Kinto, bucket: str, name: str, taken: bool) -> None:
     """Groups and single extensions add up, and 'any' allows all."""
     answer = attach(server, bucket, (name, b"x"))
     assert answer.ok == taken, answer.text

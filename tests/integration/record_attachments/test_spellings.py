@@ -59,7 +59,7 @@ UTF7 = json.dumps({"data": {"+AGE-ttachment": FORGED}})
 
 @in_pool
 @pytest.mark.parametrize("kind", CHARSETS)
-def test_a_charset_cannot_be_hidden(kinto: Kinto, kind: str) -> None:
+def test_a_utf_7_body_is_refused_in_any_spelling_of_content_type(kinto: Kinto, kind: str) -> None:
     """A body in UTF-7 is refused with any spelling of Content-Type, alone, in a batch, and in a batch's own headers."""
     before = kinto.attached()
     assert change(kinto, "PATCH", RECORD, UTF7.encode(), **{"Content-Type": kind}).status == 415
@@ -77,7 +77,7 @@ def test_a_charset_cannot_be_hidden(kinto: Kinto, kind: str) -> None:
 @pytest.mark.parametrize(
     "kind", ["application/json", "application/json; charset=UTF-8", 'application/json;charset="utf8"']
 )
-def test_honest_charsets_pass(kinto: Kinto, kind: str) -> None:
+def test_charsets_of_real_clients_are_accepted(kinto: Kinto, kind: str) -> None:
     """The charsets that real clients declare for JSON in UTF-8 are accepted, alone and in a batch."""
     before = kinto.attached()
     body = {"data": {"family": "é"}}
@@ -108,7 +108,7 @@ KINTO_PATHS = [
 @in_pool
 @pytest.mark.parametrize("path", KINTO_PATHS)
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
-def test_paths_of_kinto_have_one_spelling(kinto: Kinto, path: str, method: str) -> None:
+def test_ambiguous_paths_of_kinto_are_refused(kinto: Kinto, path: str, method: str) -> None:
     """A path that some servers read as that of a record is refused with a reason, alone and in a batch."""
     before = kinto.attached()
     answer = change(kinto, method, path)
@@ -123,7 +123,7 @@ def test_paths_of_kinto_have_one_spelling(kinto: Kinto, path: str, method: str) 
 
 @in_pool
 @pytest.mark.parametrize("path", ["/v1/batch%0A", "/v1//batch", "/v1/x/../batch", "/v1/batch%20", "/V1/Batch"])
-def test_the_path_of_a_batch_has_one_spelling(kinto: Kinto, path: str) -> None:
+def test_ambiguous_paths_of_a_batch_are_refused(kinto: Kinto, path: str) -> None:
     """A path of a batch with a final line feed, which Pyramid's routes match, is refused, as are others like it."""
     before = kinto.attached()
     body = json.dumps({"requests": [{"method": "PATCH", "path": RECORD, "body": json.loads(WANTED)}]}).encode()
@@ -133,7 +133,7 @@ def test_the_path_of_a_batch_has_one_spelling(kinto: Kinto, path: str) -> None:
 
 @in_pool
 @pytest.mark.parametrize("path", ["/v1/__flush__%0A", "/v1//__flush__", "/v1/__flush__%00", "/v1/./__flush__"])
-def test_the_path_of_a_flush_has_one_spelling(kinto: Kinto, path: str) -> None:
+def test_ambiguous_paths_of_a_flush_are_refused(kinto: Kinto, path: str) -> None:
     """A flush by another spelling, which would leave all files, is refused, alone and in a batch."""
     before = kinto.attached()
     assert change(kinto, "POST", path, b"").status == 400
@@ -155,7 +155,7 @@ def test_the_path_of_a_flush_has_one_spelling(kinto: Kinto, path: str) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
-def test_a_redirection_within_a_batch_leads_nowhere_else(kinto: Kinto, path: str, method: str) -> None:
+def test_a_query_used_as_a_path_by_a_redirection_in_a_batch_is_refused(kinto: Kinto, path: str, method: str) -> None:
     """A query that Kinto's own redirection within a batch would use as the path is refused."""
     before = kinto.attached()
     inner = json.dumps({"requests": [{"method": method, "path": path, "body": json.loads(WANTED)}]}).encode()
@@ -166,7 +166,7 @@ def test_a_redirection_within_a_batch_leads_nowhere_else(kinto: Kinto, path: str
 
 
 @in_pool
-def test_a_host_is_no_path(kinto: Kinto) -> None:
+def test_a_host_header_with_a_path_is_refused(kinto: Kinto) -> None:
     """A Host header that holds a path is refused: Kinto's default bucket looks for the path in the whole URL."""
     record = "/v1/buckets/default/collections/pix/records/q"
     before = kinto.attached(record)
@@ -179,7 +179,7 @@ def test_a_host_is_no_path(kinto: Kinto) -> None:
 
 
 @in_pool
-def test_a_request_in_a_batch_is_its_own_user_s(kinto: Kinto) -> None:
+def test_a_request_in_a_batch_is_checked_with_its_own_credentials(kinto: Kinto) -> None:
     """A request of a batch with credentials of its own is compared with the record that they give access to."""
     record = "/v1/buckets/default/collections/pix/records/q"
     mine = kinto.attached(record)
@@ -288,7 +288,7 @@ REST_PATHS = [
 
 @pytest.mark.parametrize("path", REST_PATHS)
 @pytest.mark.parametrize("method", ["PATCH", "PUT", "POST", "DELETE", "patch"])
-def test_paths_have_one_spelling(rest: Rest, method: str, path: str) -> None:
+def test_ambiguous_paths_of_records_are_refused(rest: Rest, method: str, path: str) -> None:
     """A path that some apps read as that of a record, or of records, is refused for each method that may change it."""
     attachment = attach(rest)
     answer = ask(rest, method, path)
@@ -299,7 +299,7 @@ def test_paths_have_one_spelling(rest: Rest, method: str, path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["//api/things/one/attachment", "/api/things/one/Attachment", "/api/things/one%2Fattachment%0A"]
 )
-def test_the_endpoint_has_one_spelling(rest: Rest, path: str) -> None:
+def test_ambiguous_paths_of_an_attachment_are_refused(rest: Rest, path: str) -> None:
     """The address of an attachment in another spelling is refused, and does not reach the app."""
     attachment = attach(rest)
     assert ask(rest, "DELETE", path).status == 400
@@ -307,7 +307,7 @@ def test_the_endpoint_has_one_spelling(rest: Rest, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["//other", "/other//x;y", "/api", "/x%FF", "/", "//"])
-def test_other_paths_are_the_app_s(rest: Rest, path: str) -> None:
+def test_other_paths_reach_the_app_unchanged(rest: Rest, path: str) -> None:
     """A path that concerns records in no reading reaches the app as it is."""
     assert ask(rest, "POST", path).status in {404, 405, 308}
 
@@ -330,7 +330,7 @@ ALIASES = [
 
 
 @pytest.mark.parametrize(("name", "alias"), ALIASES)
-def test_ids_that_an_app_may_take_for_others(rest: Rest, name: str, alias: str) -> None:
+def test_files_of_equivalent_ids_are_checked_after_a_removal(rest: Rest, name: str, alias: str) -> None:
     """After a removal under an id that the app may equate with another one, the files of both are checked."""
     location = rest.attach(f"/api/things/{name}").json()["location"]
     rest.request("PUT", f"/api/things/{alias}", json={})
@@ -353,7 +353,7 @@ TYPES = [
 
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_encodings_that_are_detected_are_refused(rest: Rest, encoding: str, kind: str) -> None:
+def test_json_in_another_encoding_than_utf_8_is_refused(rest: Rest, encoding: str, kind: str) -> None:
     """JSON in another encoding than UTF-8, which parsers detect whatever the type is, is refused."""
     attachment = attach(rest)
     answer = ask(rest, "PATCH", THING, PLAIN.decode().encode(encoding), Content_Type=kind)
@@ -466,7 +466,7 @@ def test_a_query_may_not_set_the_attribute(rest: Rest, query: str) -> None:
     check(rest, attachment)
 
 
-def test_honest_bodies_pass(rest: Rest) -> None:
+def test_bodies_without_the_attachment_reach_the_app(rest: Rest) -> None:
     """Forms and JSON of any JSON type that do not include the attachment reach the app."""
     attachment = attach(rest)
     part = b'--x\r\nContent-Disposition: form-data; name="color"\r\n\r\n7\r\n--x--\r\n'
@@ -494,7 +494,9 @@ OVERRIDES = ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-
 @pytest.mark.parametrize("value", ["PATCH", "patch", " PUT", "GET, PATCH"])
 @pytest.mark.parametrize("header", OVERRIDES)
 @pytest.mark.parametrize("method", ["POST", "GET", "PUT", "DELETE", "OPTIONS"])
-def test_a_header_does_not_lead_around_the_guard(rest: Rest, method: str, header: str, value: str) -> None:
+def test_a_method_override_by_header_does_not_bypass_the_guard(
+    rest: Rest, method: str, header: str, value: str
+) -> None:
     """Before an app that allows a header to override any method, both methods are checked."""
     attachment = attach(rest)
     answer = send_raw(rest.url, method, THING, PLAIN, {**ALICE, **JSON, header: value})
@@ -503,7 +505,7 @@ def test_a_header_does_not_lead_around_the_guard(rest: Rest, method: str, header
 
 
 @pytest.mark.parametrize("method", ["POST", "GET", "PUT"])
-def test_the_query_does_not_lead_around_the_guard(rest: Rest, method: str) -> None:
+def test_a_method_override_by_query_does_not_bypass_the_guard(rest: Rest, method: str) -> None:
     """Both methods are checked if the query overrides the method, too."""
     attachment = attach(rest)
     for query in ("?_method=PATCH", "?a=1&_method=patch", "?%5Fmethod=PUT"):
@@ -512,7 +514,7 @@ def test_the_query_does_not_lead_around_the_guard(rest: Rest, method: str) -> No
 
 
 @pytest.mark.parametrize("header", OVERRIDES)
-def test_a_removal_by_a_header_removes_the_file(rest: Rest, header: str) -> None:
+def test_a_delete_by_header_override_removes_the_file(rest: Rest, header: str) -> None:
     """If a header turns a POST into a DELETE in the app, the file is removed with the record."""
     attachment = attach(rest)
     answer = send_raw(rest.url, "POST", THING, b"", {**ALICE, header: "DELETE"})
@@ -523,7 +525,7 @@ def test_a_removal_by_a_header_removes_the_file(rest: Rest, header: str) -> None
 
 @pytest.mark.parametrize("path", [THING, "/api/things"], ids=["record", "list"])
 @pytest.mark.parametrize("way", ["query", "form"])
-def test_a_removal_by_a_parameter_removes_the_file(rest: Rest, path: str, way: str) -> None:
+def test_a_delete_by_parameter_override_removes_the_file(rest: Rest, path: str, way: str) -> None:
     """If the query or the form turns a POST into a DELETE, the file is removed too."""
     attachment = attach(rest)
     form = {"Content_Type": "application/x-www-form-urlencoded"}
@@ -544,7 +546,7 @@ def test_an_override_that_the_app_does_not_follow_removes_nothing(rest: Rest) ->
     rest.check_whole()
 
 
-def test_reading_by_a_header_removes_nothing(rest: Rest) -> None:
+def test_a_get_by_header_override_removes_nothing(rest: Rest) -> None:
     """If a header turns a DELETE into a GET in the app, the record and its file stay."""
     attachment = attach(rest)
     for header in OVERRIDES:
@@ -553,7 +555,7 @@ def test_reading_by_a_header_removes_nothing(rest: Rest) -> None:
 
 
 @pytest.mark.parametrize("header", OVERRIDES)
-def test_what_is_asked_of_the_app_is_not_overridden(rest: Rest, header: str) -> None:
+def test_a_client_header_does_not_override_the_methods_of_the_filter(rest: Rest, header: str) -> None:
     """A file is attached and removed by the filter's own methods, which a header of the client does not change."""
     attachment = attach(rest)
     second = rest.attach(file=("b.txt", b"second"), headers={**ALICE, header: "DELETE"})
@@ -564,7 +566,7 @@ def test_what_is_asked_of_the_app_is_not_overridden(rest: Rest, header: str) -> 
     check(rest, None)
 
 
-def test_honest_overrides_pass(rest: Rest) -> None:
+def test_a_patch_by_header_override_changes_other_attributes(rest: Rest) -> None:
     """A POST that overrides its method with PATCH, as clients behind old proxies do, changes other attributes."""
     attachment = attach(rest)
     for header in OVERRIDES:
@@ -581,7 +583,7 @@ def test_compressed_bodies_are_refused(rest: Rest) -> None:
         check(rest, attachment)
 
 
-def test_the_data_of_a_form_cannot_reach_into_the_attribute(rest: Rest) -> None:
+def test_attributes_sent_with_a_file_cannot_change_the_attachment(rest: Rest) -> None:
     """The attributes sent with a file can have neither names that reach into the attachment nor duplicate names."""
     for data in ('{"attachment.location": "x"}', '{"a": 1, "a": 2}', '{"a": NaN}'):
         assert rest.attach(data=data).status_code == 400

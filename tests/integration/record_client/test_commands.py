@@ -90,7 +90,7 @@ def put_public(site: KintoSite, tmp_path: Path, run: CommandLine, place: Names) 
 
 
 @pytest.mark.parametrize("command", ["", "upload", "download", "gc", "import"])
-def test_each_command_explains_itself(run: CommandLine, command: str) -> None:
+def test_each_command_has_a_help_text(run: CommandLine, command: str) -> None:
     """--help describes the command, and shows an example."""
     done = run(*command.split(), "--help")
     assert done.returncode == 0
@@ -114,12 +114,12 @@ def test_files_are_uploaded_into_records(
     assert found["hash"] == sha256(b"folder/b.svg")
 
 
-def test_the_ids_of_records_stay_those_of_the_predecessor() -> None:
+def test_record_ids_are_those_of_the_predecessor() -> None:
     """The id is the UUID of the MD5 of the name, so that a collection of kinto-attachment is recognized."""
     assert record_id_of("a.txt") == "a5e54d1f-d7bb-69a2-28ef-0dcd2431367e"
 
 
-def test_only_what_has_changed_is_uploaded_again(
+def test_only_changed_files_are_uploaded_again(
     run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
     """A file with the hash on the server is skipped, unless forced; a changed file is sent to the same record."""
@@ -136,7 +136,7 @@ def test_only_what_has_changed_is_uploaded_again(
     assert site.only_record(collection)["attachment"]["hash"] == sha256(b"two")
 
 
-def test_a_record_that_has_the_file_is_taken(
+def test_a_file_replaces_one_of_the_same_name_in_its_record(
     run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
     """A file replaces one of the same name, in a record of any id and on any page of the list."""
@@ -149,7 +149,7 @@ def test_a_record_that_has_the_file_is_taken(
     assert (records["r1"]["title"], records["r1"]["attachment"]["hash"]) == ("r1", sha256(b"new"))
 
 
-def test_compressed_files_come_back_as_they_were(
+def test_compressed_files_are_restored_by_a_download(
     run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
     """An upload with --gzip sends less and describes the original, which downloads restore and uploads recognize."""
@@ -168,7 +168,7 @@ def test_compressed_files_come_back_as_they_were(
     assert "0 uploaded, 1 up to date" in run("upload", *place, "long.txt").stdout
 
 
-def test_a_file_may_be_compressed_no_more(
+def test_an_upload_without_gzip_removes_the_original_from_the_record(
     run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
     """After an upload without --gzip, the record does not describe an original any more."""
@@ -199,7 +199,9 @@ def test_an_original_of_an_older_file_is_passed_over(
 
 @pytest.mark.parametrize("content", [b"", b"\r\n--\r\n", gzip.compress(b"x", mtime=0)])
 @pytest.mark.parametrize("options", [(), ("--gzip",)], ids=["plain", "gzip"])
-def test_any_content_comes_back(run: CommandLine, place: Names, tmp_path: Path, content: bytes, options: Names) -> None:
+def test_files_of_any_content_are_downloaded_unchanged(
+    run: CommandLine, place: Names, tmp_path: Path, content: bytes, options: Names
+) -> None:
     """Files of no bytes, with line ends, or compressed ones, are downloaded as they were uploaded."""
     (tmp_path / "a.txt").write_bytes(content)
     assert run("upload", *place, *options, "a.txt").returncode == 0
@@ -207,7 +209,7 @@ def test_any_content_comes_back(run: CommandLine, place: Names, tmp_path: Path, 
     assert (tmp_path / "copy/a.txt").read_bytes() == content
 
 
-def test_any_name_comes_back(run: CommandLine, place: Names, tmp_path: Path) -> None:
+def test_filenames_are_encoded_as_browsers_encode_them(run: CommandLine, place: Names, tmp_path: Path) -> None:
     """Names in other scripts, with quotes or with control characters, are encoded as browsers encode them."""
     for name in ODD_NAMES:
         (tmp_path / name).write_text(name)
@@ -235,7 +237,7 @@ def test_a_file_that_fails_does_not_stop_the_others(run: CommandLine, place: Nam
 
 
 @pytest.mark.parametrize(("size", "status"), [(1000, 0), (1001, 1)])
-def test_a_file_may_have_as_many_bytes_as_the_server_takes(
+def test_a_file_above_the_limit_of_the_server_is_refused(
     run: CommandLine, site: KintoSite, tmp_path: Path, size: int, status: int
 ) -> None:
     """A file of one byte more than the limit is refused, with the server's message."""
@@ -258,7 +260,7 @@ def test_two_files_of_one_name_are_refused(
     assert site.request("GET", f"/buckets/blog/collections/{collection}").status_code in {403, 404}
 
 
-def test_what_may_not_be_written_is_told(run: CommandLine, place: Names, site: KintoSite, tmp_path: Path) -> None:
+def test_missing_write_permission_is_reported(run: CommandLine, place: Names, site: KintoSite, tmp_path: Path) -> None:
     """Without write permission, the server's answer is shown."""
     (tmp_path / "a.txt").write_text("a")
     run("upload", *place, "a.txt")
@@ -278,7 +280,7 @@ def test_what_may_not_be_written_is_told(run: CommandLine, place: Names, site: K
         ({"--auth": "nonsense"}, "the credentials must be user:password"),
     ],
 )
-def test_a_wrong_option_is_told(
+def test_an_invalid_option_is_reported(
     run: CommandLine, place: Names, tmp_path: Path, changed: dict[str, str], sentence: str
 ) -> None:
     """A wrong option is reported in a sentence with an exit status, without a traceback or a secret."""
@@ -291,7 +293,7 @@ def test_a_wrong_option_is_told(
     assert "secret" not in done.stderr
 
 
-def test_a_server_without_its_version_is_told(run: CommandLine, place: Names, tmp_path: Path) -> None:
+def test_a_server_address_without_the_version_is_reported(run: CommandLine, place: Names, tmp_path: Path) -> None:
     """A redirect of Kinto to /v1 is an error with the correct address; no file is sent twice."""
     (tmp_path / "a.txt").write_text("a")
     server = place[1].removesuffix("/v1")
@@ -300,7 +302,7 @@ def test_a_server_without_its_version_is_told(run: CommandLine, place: Names, tm
     assert "such as /v1?" in done.stdout
 
 
-def test_the_client_is_an_extra(place: Names, tmp_path: Path) -> None:
+def test_a_missing_extra_is_named(place: Names, tmp_path: Path) -> None:
     """Without kinto-http, the error names the packages to install."""
     (tmp_path / "kinto_http.py").write_text("raise ImportError('not installed')")
     command = [sys.executable, "-m", "fileupload", "records", "download", *place]
@@ -349,7 +351,7 @@ def test_a_terminal_shows_the_progress(place: Names, tmp_path: Path) -> None:
     assert seen.split(b"\r")[-2].strip() == b""
 
 
-def test_downloads_replace_what_has_changed(
+def test_only_changed_files_are_downloaded(
     run: CommandLine, place: Names, site: KintoSite, collection: str, tmp_path: Path
 ) -> None:
     """Only files whose hash differs are downloaded, and the folder has no other files."""
@@ -392,7 +394,7 @@ def test_two_files_of_one_name_are_both_downloaded(
         ("ü" * 300 + ".txt", "ü" * 98 + ".txt"),
     ],
 )
-def test_no_name_leads_out_of_the_folder(
+def test_a_file_of_any_name_is_saved_in_the_folder(
     run: CommandLine,
     place: Names,
     site: KintoSite,
@@ -477,7 +479,7 @@ def test_a_broken_download_leaves_nothing(
     [(1 << 20, "it is larger than its record says"), (None, "lacks its size before it was compressed")],
     ids=["with a size", "without"],
 )
-def test_a_bomb_fills_no_disk(
+def test_a_decompression_bomb_is_limited_to_the_recorded_size(
     place: Names,
     site: KintoSite,
     collection: str,
@@ -500,7 +502,7 @@ def test_a_bomb_fills_no_disk(
 
 
 @pytest.mark.parametrize(("told", "status"), [(7, 0), (6, 1)])
-def test_no_more_is_decompressed_than_the_record_tells(
+def test_decompressing_beyond_the_recorded_size_is_an_error(
     run: CommandLine,
     place: Names,
     site: KintoSite,
@@ -528,7 +530,7 @@ def test_relative_locations_are_completed(
     assert [path.read_bytes() for path in (tmp_path / "copy").iterdir()] == [b"content"] * 3
 
 
-def test_what_cannot_be_downloaded_at_all_is_told(run: CommandLine, place: Names, tmp_path: Path) -> None:
+def test_a_missing_collection_is_reported(run: CommandLine, place: Names, tmp_path: Path) -> None:
     """A missing collection is reported, in JSON too, and no folder is made."""
     done = run("download", *place[:4], "--collection", "absent", "--folder", "copy", "--json")
     assert done.returncode == 1

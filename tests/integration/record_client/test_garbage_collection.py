@@ -41,7 +41,7 @@ USER = {"Authorization": "Basic " + base64.b64encode(":".join(ALICE).encode()).d
 
 
 @dataclass
-class World:
+class AttachmentsApp:
     """An app with its attachments, with access through the filter and behind it.
 
     :ivar behind: the app without the filter, for changes that the filter does not see.
@@ -134,10 +134,10 @@ def kinto() -> Any:
 
 
 @pytest.fixture
-def make_world(kinto: Any, tmp_path: Path) -> Callable[..., World]:
+def make_attachments_app(kinto: Any, tmp_path: Path) -> Callable[..., AttachmentsApp]:
     """Make an app with attachments: Kinto, or with ``api=rest`` another."""
 
-    def make(**values: Any) -> World:
+    def make(**values: Any) -> AttachmentsApp:
         rest = values.get("api") == "rest"
         if rest:
             values["record_url"] = REST_URL
@@ -147,61 +147,69 @@ def make_world(kinto: Any, tmp_path: Path) -> Callable[..., World]:
         front, behind = webtest.TestApp(RecordAttachments.from_manager(app, manager, settings)), webtest.TestApp(app)
         storage = make_storage(manager.pool, settings)
         if rest:
-            return World(front, behind, settings, storage, "/api/pages/one")
+            return AttachmentsApp(front, behind, settings, storage, "/api/pages/one")
         behind.delete("/v1/buckets/blog", headers=USER, expect_errors=True)
         behind.put_json("/v1/buckets/blog", {}, headers=USER)
         behind.put_json("/v1/buckets/blog/collections/pages", {}, headers=USER)
-        return World(front, behind, settings, storage, "/v1/buckets/blog/collections/pages/records/one")
+        return AttachmentsApp(front, behind, settings, storage, "/v1/buckets/blog/collections/pages/records/one")
 
     return make
 
 
 @pytest.fixture(params=["pool", "folder", "store", "rest"])
-def world(request: pytest.FixtureRequest, make_world: Callable[..., World], tmp_path: Path) -> World:
+def attachments_app(
+    request: pytest.FixtureRequest, make_attachments_app: Callable[..., AttachmentsApp], tmp_path: Path
+) -> AttachmentsApp:
     """Return Kinto with its files in the pool, in a public folder and in an object store, and a REST app."""
     if request.param == "store":
         place: Place = request.getfixturevalue("any_place")
-        return make_world(base_path=f"s3://{place.store.s3_bucket}/public-{uuid.uuid4().hex}", **place.access)
+        return make_attachments_app(base_path=f"s3://{place.store.s3_bucket}/public-{uuid.uuid4().hex}", **place.access)
     options = {"pool": {}, "folder": {"base_path": str(tmp_path / "public")}, "rest": {"api": "rest"}}
-    return make_world(**options[request.param])
+    return make_attachments_app(**options[request.param])
 
 
-def test_what_a_record_speaks_of_is_kept(world: World) -> None:
+def test_a_file_is_kept_while_its_record_refers_to_it(attachments_app: AttachmentsApp) -> None:
     """A file stays as long as its record refers to it, at any age."""
-    location = world.attach()
-    assert world.verdicts(0) == [Verdict.KEPT]
-    assert world.stored() == [location]
+    location = attachments_app.attach()
+    assert attachments_app.verdicts(0) == [Verdict.KEPT]
+    assert attachments_app.stored() == [location]
 
 
-def test_a_record_that_went_unseen_is_found(world: World) -> None:
+def test_the_file_of_a_record_deleted_behind_the_filter_is_removed(attachments_app: AttachmentsApp) -> None:
     """After a deletion that the filter did not see, the file and its entry are removed."""
-    world.attach()
-    world.behind.delete(world.record, headers=USER)
-    (finding,) = world.collect()
-    assert (finding.verdict, finding.record, finding.reason) == (Verdict.REMOVED, world.record, "the record is gone")
-    world.assert_empty()
-    assert world.collect() == []
+    attachments_app.attach()
+    attachments_app.behind.delete(attachments_app.record, headers=USER)
+    (finding,) = attachments_app.collect()
+    assert (finding.verdict, finding.record, finding.reason) == (
+        Verdict.REMOVED,
+        attachments_app.record,
+        "the record is gone",
+    )
+    attachments_app.assert_empty()
+    assert attachments_app.collect() == []
 
 
 @pytest.mark.parametrize("attachment", [None, {"location": "another.txt"}, {"location": 1}, "text"])
-def test_a_record_that_speaks_of_something_else_is_found(world: World, attachment: Any) -> None:
+def test_the_file_of_a_record_changed_behind_the_filter_is_removed(
+    attachments_app: AttachmentsApp, attachment: Any
+) -> None:
     """A file is removed too if its record was changed to another one behind the filter."""
-    world.attach()
-    world.write(attachment)
-    (finding,) = world.collect()
+    attachments_app.attach()
+    attachments_app.write(attachment)
+    (finding,) = attachments_app.collect()
     assert finding.verdict is Verdict.REMOVED
     assert finding.reason.startswith("the record refers to ")
-    world.assert_empty()
+    attachments_app.assert_empty()
 
 
-def test_a_dry_run_changes_nothing(world: World) -> None:
+def test_a_dry_run_changes_nothing(attachments_app: AttachmentsApp) -> None:
     """A dry run reports the files to remove or link, and the next one reports the same."""
-    location = world.attach()
-    world.behind.delete(world.record, headers=USER)
-    first = world.collect(dry_run=True)
+    location = attachments_app.attach()
+    attachments_app.behind.delete(attachments_app.record, headers=USER)
+    first = attachments_app.collect(dry_run=True)
     assert [finding.verdict for finding in first] == [Verdict.REMOVED]
-    assert world.collect(dry_run=True) == first
-    assert world.stored() == [location]
+    assert attachments_app.collect(dry_run=True) == first
+    assert attachments_app.stored() == [location]
 
 
 @pytest.mark.parametrize(
@@ -211,195 +219,201 @@ def test_a_dry_run_changes_nothing(world: World) -> None:
         (200, None), (200, "text"), (200, []), (200, {"data": []}), (200, 5),
     ],
 )  # fmt: skip
-def test_nothing_is_removed_without_a_clear_answer(make_world: Callable[..., World], answer: Any) -> None:
+def test_nothing_is_removed_without_a_clear_answer(
+    make_attachments_app: Callable[..., AttachmentsApp], answer: Any
+) -> None:
     """A refusal, a failure, or a page instead of a record is no reason to remove a file."""
-    world = make_world()
-    location = world.attach()
-    world.answers.append(answer)
-    (finding,) = world.collect(0)
+    attachments_app = make_attachments_app()
+    location = attachments_app.attach()
+    attachments_app.answers.append(answer)
+    (finding,) = attachments_app.collect(0)
     assert finding.verdict is Verdict.UNKNOWN
-    assert world.stored() == [location]
-    assert world.verdicts() == [Verdict.KEPT]
+    assert attachments_app.stored() == [location]
+    assert attachments_app.verdicts() == [Verdict.KEPT]
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_a_record_is_gone_if_the_server_says_so(world: World, status: int) -> None:
+def test_answers_404_and_410_mean_that_a_record_is_deleted(attachments_app: AttachmentsApp, status: int) -> None:
     """The answers 404 and 410 mean the same here (RFC 9110, 15.5.11)."""
-    world.attach()
-    world.answers.append((status, None))
-    assert world.verdicts() == [Verdict.REMOVED]
-    world.assert_empty()
+    attachments_app.attach()
+    attachments_app.answers.append((status, None))
+    assert attachments_app.verdicts() == [Verdict.REMOVED]
+    attachments_app.assert_empty()
 
 
-def test_other_addresses_than_the_template_are_unknown(make_world: Callable[..., World]) -> None:
+def test_a_wrong_record_url_removes_nothing(make_attachments_app: Callable[..., AttachmentsApp]) -> None:
     """With a wrong ``record_url``, no record can be requested, and nothing is removed."""
-    world = make_world()
-    world.attach()
-    settings = RecordSettings.parse({"directory": world.settings.directory, "record_url": "/api/{id}"})
-    garbage = RecordGarbage(world.storage, settings, world.ask, older_than=0)
+    attachments_app = make_attachments_app()
+    attachments_app.attach()
+    settings = RecordSettings.parse({"directory": attachments_app.settings.directory, "record_url": "/api/{id}"})
+    garbage = RecordGarbage(attachments_app.storage, settings, attachments_app.ask, older_than=0)
     assert [finding.verdict for finding in garbage.collect()] == [Verdict.UNKNOWN]
-    assert len(world.stored()) == 1
+    assert len(attachments_app.stored()) == 1
 
 
-def test_a_crash_after_the_app_took_the_file_is_repaired(world: World) -> None:
+def test_a_file_of_a_record_is_linked_after_a_crash(attachments_app: AttachmentsApp) -> None:
     """A file that its record has, and that is not linked yet, is linked, and later removed like any other."""
-    world.attach()
-    world.forget_link()
-    assert world.verdicts(HOUR) == [Verdict.LEFT]
-    assert world.verdicts(0) == [Verdict.LINKED]
-    assert world.verdicts() == [Verdict.KEPT]
-    world.front.delete(f"{world.record}/attachment", headers=USER)
-    world.assert_empty()
+    attachments_app.attach()
+    attachments_app.forget_link()
+    assert attachments_app.verdicts(HOUR) == [Verdict.LEFT]
+    assert attachments_app.verdicts(0) == [Verdict.LINKED]
+    assert attachments_app.verdicts() == [Verdict.KEPT]
+    attachments_app.front.delete(f"{attachments_app.record}/attachment", headers=USER)
+    attachments_app.assert_empty()
 
 
-def test_a_crash_before_the_app_took_the_file_is_cleaned_up(world: World) -> None:
+def test_a_file_of_no_record_is_removed_after_a_crash(attachments_app: AttachmentsApp) -> None:
     """A file that no record ever had is kept for a while, and then removed."""
-    location = world.attach()
-    world.forget_link()
-    world.behind.delete(world.record, headers=USER)
-    assert world.verdicts() == [Verdict.LEFT]
-    assert world.stored() == [location]
-    assert world.verdicts(0) == [Verdict.REMOVED]
-    world.assert_empty()
+    location = attachments_app.attach()
+    attachments_app.forget_link()
+    attachments_app.behind.delete(attachments_app.record, headers=USER)
+    assert attachments_app.verdicts() == [Verdict.LEFT]
+    assert attachments_app.stored() == [location]
+    assert attachments_app.verdicts(0) == [Verdict.REMOVED]
+    attachments_app.assert_empty()
 
 
-def test_a_crash_while_the_file_was_sent_is_cleaned_up(world: World) -> None:
+def test_an_upload_interrupted_by_a_crash_is_removed(attachments_app: AttachmentsApp) -> None:
     """An upload that ended without a file leaves nothing either."""
     bucket_id = new_id()
-    world.files.begin(world.address, bucket_id)
-    owner = record_owner(world.address.segments)
+    attachments_app.files.begin(attachments_app.address, bucket_id)
+    owner = record_owner(attachments_app.address.segments)
     status = UploadStatus(state=State.STARTING, started=timestamp(), updated=timestamp(), owner=owner)
-    attempt = world.storage.pool.begin(bucket_id, status)
-    assert world.verdicts(0) == [Verdict.LEFT]
+    attempt = attachments_app.storage.pool.begin(bucket_id, status)
+    assert attachments_app.verdicts(0) == [Verdict.LEFT]
     attempt.fail(status.failed(StorageFailed()))
-    assert world.verdicts(HOUR) == [Verdict.LEFT]
-    assert world.verdicts(0) == [Verdict.REMOVED]
-    world.assert_empty()
+    assert attachments_app.verdicts(HOUR) == [Verdict.LEFT]
+    assert attachments_app.verdicts(0) == [Verdict.REMOVED]
+    attachments_app.assert_empty()
 
 
-def rewrite_entry(world: World, bucket_id: str, seconds: float) -> None:
+def rewrite_entry(attachments_app: AttachmentsApp, bucket_id: str, seconds: float) -> None:
     """Rewrite the entry as of an upload that began *seconds* ago, and has no location yet."""
-    text = {"path": world.address.segments, "begun": timestamp(time.time() - seconds), "location": ""}
-    world.storage.pool.index.put(index_key(world.address.segments), bucket_id, json.dumps(text))
+    text = {"path": attachments_app.address.segments, "begun": timestamp(time.time() - seconds), "location": ""}
+    attachments_app.storage.pool.index.put(index_key(attachments_app.address.segments), bucket_id, json.dumps(text))
 
 
 @pytest.mark.parametrize(("seconds", "verdict"), [(HOUR - 60, Verdict.LEFT), (HOUR, Verdict.REMOVED)])
-def test_an_upload_is_left_alone_for_as_long_as_it_is_said(
-    make_world: Callable[..., World], seconds: float, verdict: Verdict
+def test_an_upload_without_a_record_is_removed_at_the_given_age(
+    make_attachments_app: Callable[..., AttachmentsApp], seconds: float, verdict: Verdict
 ) -> None:
     """An upload without a record is removed once it has the given age."""
-    world = make_world()
-    rewrite_entry(world, new_id(), seconds)
-    assert world.verdicts(HOUR) == [verdict]
+    attachments_app = make_attachments_app()
+    rewrite_entry(attachments_app, new_id(), seconds)
+    assert attachments_app.verdicts(HOUR) == [verdict]
 
 
 def test_an_upload_from_a_clock_ahead_is_left_alone_for_as_long_as_it_is_said(
-    make_world: Callable[..., World], clock: Clock
+    make_attachments_app: Callable[..., AttachmentsApp], clock: Clock
 ) -> None:
     """A file without a record whose times are years ahead is kept for its age by the pool's clock, then removed."""
-    world = make_world()
+    attachments_app = make_attachments_app()
     clock.advance(10 * YEAR)
-    world.attach()
-    world.forget_link()
+    attachments_app.attach()
+    attachments_app.forget_link()
     clock.advance(-10 * YEAR)
-    world.behind.delete(world.record, headers=USER)
-    assert world.verdicts(HOUR) == [Verdict.LEFT]
+    attachments_app.behind.delete(attachments_app.record, headers=USER)
+    assert attachments_app.verdicts(HOUR) == [Verdict.LEFT]
     clock.advance(HOUR + 60)
-    assert world.verdicts(HOUR) == [Verdict.REMOVED]
-    world.assert_empty()
+    assert attachments_app.verdicts(HOUR) == [Verdict.REMOVED]
+    attachments_app.assert_empty()
 
 
-def test_an_entry_without_an_upload_from_a_clock_ahead_is_removed(make_world: Callable[..., World]) -> None:
+def test_an_entry_without_an_upload_from_a_clock_ahead_is_removed(
+    make_attachments_app: Callable[..., AttachmentsApp],
+) -> None:
     """The entry of an upload that never began does not stay because its time is years ahead."""
-    world = make_world()
-    rewrite_entry(world, new_id(), -10 * YEAR)
-    assert world.verdicts(HOUR) == [Verdict.REMOVED]
+    attachments_app = make_attachments_app()
+    rewrite_entry(attachments_app, new_id(), -10 * YEAR)
+    assert attachments_app.verdicts(HOUR) == [Verdict.REMOVED]
 
 
-def test_an_upload_that_took_long_is_left_alone_too(make_world: Callable[..., World]) -> None:
+def test_the_age_of_an_upload_is_counted_from_its_end(make_attachments_app: Callable[..., AttachmentsApp]) -> None:
     """The age of an upload is counted from its end: its file may be on the way into its record."""
-    world = make_world()
-    world.attach()
-    rewrite_entry(world, world.forget_link(), 3 * HOUR)
-    assert world.verdicts(HOUR) == [Verdict.LEFT]
-    assert len(world.stored()) == 1
+    attachments_app = make_attachments_app()
+    attachments_app.attach()
+    rewrite_entry(attachments_app, attachments_app.forget_link(), 3 * HOUR)
+    assert attachments_app.verdicts(HOUR) == [Verdict.LEFT]
+    assert len(attachments_app.stored()) == 1
 
 
 @pytest.mark.parametrize("location", ["", "folder/"])
-def test_an_upload_without_a_file_is_in_no_record(world: World, location: str) -> None:
+def test_an_upload_without_a_location_is_not_linked(attachments_app: AttachmentsApp, location: str) -> None:
     """An upload that never got a location is not linked to the file of a record, whatever the record has."""
-    world.attach()
-    world.write({"location": location})
-    rewrite_entry(world, world.forget_link(), HOUR)
-    assert Verdict.LINKED not in world.verdicts(0)
-    assert list(world.files.entries(())) == []
+    attachments_app.attach()
+    attachments_app.write({"location": location})
+    rewrite_entry(attachments_app, attachments_app.forget_link(), HOUR)
+    assert Verdict.LINKED not in attachments_app.verdicts(0)
+    assert list(attachments_app.files.entries(())) == []
 
 
-def test_a_file_that_is_gone_is_reported(world: World) -> None:
+def test_a_missing_file_is_reported_on_every_run(attachments_app: AttachmentsApp) -> None:
     """A record whose file was removed is reported on every run, and nothing is changed."""
-    location = world.attach()
-    file = world.storage.find(location)
+    location = attachments_app.attach()
+    file = attachments_app.storage.find(location)
     assert file is not None
-    world.storage.remove_bytes(file)
+    attachments_app.storage.remove_bytes(file)
     for _ in range(2):
-        (finding,) = world.collect()
+        (finding,) = attachments_app.collect()
         assert finding.verdict is Verdict.MISSING
         assert finding.reason == "the record refers to a file that is gone"
 
 
 @pytest.mark.parametrize("options", [{"keep_old_files": "true"}, {"resources.blog.keep_old_files": "true"}])
 @pytest.mark.parametrize("crashed", [False, True])
-def test_old_files_are_kept_where_that_is_set(
-    make_world: Callable[..., World], options: dict[str, str], crashed: bool
+def test_only_the_entry_is_removed_with_keep_old_files(
+    make_attachments_app: Callable[..., AttachmentsApp], options: dict[str, str], crashed: bool
 ) -> None:
     """With keep_old_files, the bytes stay at their location, and only the entry of the record is removed."""
-    world = make_world(**options)
-    location = world.attach()
+    attachments_app = make_attachments_app(**options)
+    location = attachments_app.attach()
     if crashed:
-        world.forget_link()
-    world.behind.delete(world.record, headers=USER)
-    (finding,) = world.collect(0)
+        attachments_app.forget_link()
+    attachments_app.behind.delete(attachments_app.record, headers=USER)
+    (finding,) = attachments_app.collect(0)
     assert finding.reason == "the record is gone; the file is kept"
-    assert world.collect(0) == []
-    assert world.stored() == [location]
+    assert attachments_app.collect(0) == []
+    assert attachments_app.stored() == [location]
 
 
-def test_a_location_without_an_entry_is_found(make_world: Callable[..., World], tmp_path: Path) -> None:
+def test_a_file_without_an_entry_is_removed(
+    make_attachments_app: Callable[..., AttachmentsApp], tmp_path: Path
+) -> None:
     """A file without an entry, which an earlier setting kept, is removed."""
     base_path = str(tmp_path / "public")
-    keeping = make_world(keep_old_files="true", base_path=base_path)
+    keeping = make_attachments_app(keep_old_files="true", base_path=base_path)
     keeping.attach(b"old")
     location = keeping.attach(b"new")
-    world = make_world(base_path=base_path)
-    world.write({"location": location})
-    found = {finding.verdict: finding.reason for finding in world.collect()}
+    attachments_app = make_attachments_app(base_path=base_path)
+    attachments_app.write({"location": location})
+    found = {finding.verdict: finding.reason for finding in attachments_app.collect()}
     assert found == {Verdict.KEPT: "", Verdict.REMOVED: "it belongs to no record"}
-    assert world.stored() == [location]
+    assert attachments_app.stored() == [location]
 
 
-def test_an_entry_that_cannot_be_read_keeps_its_file(world: World) -> None:
+def test_an_entry_that_cannot_be_read_keeps_its_file(attachments_app: AttachmentsApp) -> None:
     """The file of a damaged entry is kept."""
-    location = world.attach()
-    (entry,) = world.files.entries(())
-    world.storage.pool.index.put(entry.key, entry.bucket_id, "{damaged")
-    assert world.collect(0) == []
-    assert world.stored() == [location]
+    location = attachments_app.attach()
+    (entry,) = attachments_app.files.entries(())
+    attachments_app.storage.pool.index.put(entry.key, entry.bucket_id, "{damaged")
+    assert attachments_app.collect(0) == []
+    assert attachments_app.stored() == [location]
 
 
-def test_an_upload_during_the_collection_is_safe(world: World) -> None:
+def test_an_upload_during_the_collection_is_safe(attachments_app: AttachmentsApp) -> None:
     """A file that replaces another between the two requests is not touched, nor is the replaced one."""
-    world.attach(b"first")
+    attachments_app.attach(b"first")
     replaced: list[str] = []
 
     def ask(path: str) -> tuple[int, Any]:
-        answer = world.ask(path)
+        answer = attachments_app.ask(path)
         if not replaced:
-            replaced.append(world.attach(b"second"))
+            replaced.append(attachments_app.attach(b"second"))
         return answer
 
-    list(RecordGarbage(world.storage, world.settings, ask, older_than=0).collect())
-    assert world.stored() == replaced
-    assert set(world.verdicts(0)) == {Verdict.KEPT}
+    list(RecordGarbage(attachments_app.storage, attachments_app.settings, ask, older_than=0).collect())
+    assert attachments_app.stored() == replaced
+    assert set(attachments_app.verdicts(0)) == {Verdict.KEPT}
 
 
 # Tests of the command.
@@ -437,7 +451,7 @@ def uploaded(site: KintoSite, tmp_path: Path) -> Iterator[KintoSite]:
     site.request("POST", "/__flush__")
 
 
-def test_the_command_removes_what_no_request_has_shown(gc: Callable[..., Any], uploaded: KintoSite) -> None:
+def test_the_command_reports_and_then_removes_garbage(gc: Callable[..., Any], uploaded: KintoSite) -> None:
     """A dry run reports the garbage, the next run removes it, and a third one finds none."""
     dry = gc("--dry-run")
     assert dry.returncode == 0
@@ -450,7 +464,7 @@ def test_the_command_removes_what_no_request_has_shown(gc: Callable[..., Any], u
     assert "1 kept, 0 linked, 0 left, 0 removed" in gc().stdout
 
 
-def test_the_command_takes_settings_without_a_file(site: KintoSite, uploaded: KintoSite, tmp_path: Path) -> None:
+def test_the_command_accepts_settings_as_options(site: KintoSite, uploaded: KintoSite, tmp_path: Path) -> None:
     """The pool and the public folder can be given as options too, and the server without its version."""
     options = ("--directory", str(site.folder / "pool"), "--set", f"base_path={site.public}")
     server = ("--server", site.url.removesuffix("/v1"), "--auth", "admin:secret")
@@ -458,7 +472,7 @@ def test_the_command_takes_settings_without_a_file(site: KintoSite, uploaded: Ki
     assert uploaded.stored() == [b"a.txt"]
 
 
-def test_the_command_needs_someone_who_may_read(gc: Callable[..., Any], uploaded: KintoSite) -> None:
+def test_the_command_needs_permission_to_read_all_records(gc: Callable[..., Any], uploaded: KintoSite) -> None:
     """Without permission to read all records the command reports it, exits with status 1, and removes nothing."""
     done = gc(auth="mallory:x")
     assert done.returncode == 1
@@ -467,7 +481,7 @@ def test_the_command_needs_someone_who_may_read(gc: Callable[..., Any], uploaded
     assert uploaded.stored() == [b"a.txt", b"b.txt"]
 
 
-def test_the_command_does_not_believe_another_server(gc: Callable[..., Any], uploaded: KintoSite) -> None:
+def test_the_command_refuses_a_server_that_is_not_kinto(gc: Callable[..., Any], uploaded: KintoSite) -> None:
     """A server that is no Kinto, and would answer that all records are gone, is not asked about them."""
     with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)) as other:
         done = gc(server=f"{other}/v1")
@@ -492,7 +506,7 @@ def test_the_command_does_not_believe_another_server(gc: Callable[..., Any], upl
         (("--older-than", "soon"), "'soon' is not a time"),
     ],
 )
-def test_the_command_tells_a_mistake(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
+def test_the_command_reports_invalid_settings(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
     """Wrong settings are reported before any request is sent, and nothing is made."""
     section = "[filter:{0}]\nuse = egg:fileupload#records\ndirectory = {0}-pool\n"
     (tmp_path / "two.ini").write_text(section.format("a") + section.format("b"))
@@ -506,7 +520,7 @@ def test_the_command_tells_a_mistake(tmp_path: Path, arguments: tuple[str, ...],
     assert set(tmp_path.iterdir()) == before
 
 
-class _Nowhere(http.server.BaseHTTPRequestHandler):
+class _ServerWithoutRecords(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_error(404)
 
@@ -514,11 +528,11 @@ class _Nowhere(http.server.BaseHTTPRequestHandler):
         return
 
 
-def test_the_command_does_not_believe_a_server_that_knows_nothing(uploaded: KintoSite, tmp_path: Path) -> None:
+def test_the_command_refuses_a_rest_server_without_any_of_the_records(uploaded: KintoSite, tmp_path: Path) -> None:
     """A plain REST server that has none of the records is refused, since nothing else identifies it."""
     run = CommandLine(tmp_path)
     pool = ("--directory", str(uploaded.folder / "pool"), "--set", f"base_path={uploaded.folder / 'public'}")
-    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Nowhere)) as other:
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), _ServerWithoutRecords)) as other:
         server = ("--server", other, "--set", "api=rest", "--older-than", "0")
         refused = run("gc", *pool, *server)
         believed = run("gc", *pool, *server, "--all-gone", "--dry-run")

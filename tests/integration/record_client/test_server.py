@@ -57,21 +57,21 @@ def test_credentials_become_a_header(credentials: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("credentials", ["alice", "", "a:b\r\nX: y", "Bearer \r\nX: y"])
-def test_other_credentials_are_refused(credentials: str) -> None:
+def test_invalid_credentials_are_refused(credentials: str) -> None:
     """Other credentials, and those that would be two headers, are refused without being repeated."""
     with pytest.raises(SettingError, match="must be user:password") as refused:
         authorization(credentials)
     assert not credentials or credentials not in str(refused.value)
 
 
-def test_a_record_is_asked_for_below_the_address(url: str) -> None:
+def test_a_record_is_requested_below_the_server_address(url: str) -> None:
     """The path is appended to the server's address unchanged, and the request has the credentials."""
     assert RecordServer(f"{url}/app/", "a:b").get_json("/x%20y/z") == (200, {"title": "ü"})
     assert RecordServer(url).get_json("/x") == (200, {"title": "ü"})
     assert Handler.asked == [("/app/x%20y/z", "Basic YTpi"), ("/x", None)]
 
 
-def test_what_is_no_json_is_none(url: str) -> None:
+def test_a_page_is_distinguished_from_a_record(url: str) -> None:
     """A page instead of a record is distinguished from a record."""
     assert RecordServer(url).get_json("/page") == (200, None)
 

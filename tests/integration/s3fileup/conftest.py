@@ -13,7 +13,7 @@ from fileupload.apps.s3fileup import webhook as callback
 from tests.support.pool_sites import checked_sites, kind, pool_settings
 from tests.support.s3fileup_site import Application, S3FileupSite
 
-__all__ = ["Open", "application", "kind", "never_in_passing", "open_site", "short_delays", "site"]
+__all__ = ["Open", "application", "kind", "no_opportunistic_deliveries", "open_site", "short_delays", "site"]
 
 Open = Callable[..., S3FileupSite]
 
@@ -26,7 +26,7 @@ def application() -> Iterator[Application]:
 
 
 @pytest.fixture(autouse=True)
-def never_in_passing(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_opportunistic_deliveries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Disable what other requests start in the background, unless a test enables it."""
     monkeypatch.setattr(callback, "_RETRY_INTERVAL", 1e9)
     monkeypatch.setattr(background, "_INTERVAL", 1e9)

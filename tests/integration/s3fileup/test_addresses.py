@@ -45,7 +45,9 @@ def send_parts(site: S3FileupSite, address: str, key: str, content: bytes = LARG
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("slash", ["/", ""])
-def test_one_file(site: S3FileupSite, application: Application, method: str, slash: str) -> None:
+def test_a_file_is_sent_to_a_presigned_url_and_a_webhook_is_sent(
+    site: S3FileupSite, application: Application, method: str, slash: str
+) -> None:
     """The predecessor's three parameters get a presigned URL; the file sent to it is kept, and a webhook is sent."""
     parameters = {"s3_object_name": "a ü.txt", "s3_object_type": "text/plain", "s3_object_size": len(CONTENT)}
     where = {"params" if method == "GET" else "data": parameters}
@@ -58,18 +60,18 @@ def test_one_file(site: S3FileupSite, application: Application, method: str, sla
     assert (descriptor["identifier"], descriptor["filename"], descriptor["content-type"], descriptor["size"]) == (
         offered["key"], "a ü.txt", "text/plain", len(CONTENT),
     )  # fmt: skip
-    assert application.told == [(204, descriptor)]
+    assert application.deliveries == [(204, descriptor)]
     assert site.stored(offered["key"]) == CONTENT
     assert len(site.leftovers()) == 1
 
 
-def test_parameters_as_json(site: S3FileupSite) -> None:
+def test_parameters_may_be_sent_as_json(site: S3FileupSite) -> None:
     """The parameters may also come as JSON."""
     offered = site.got("POST", "/s3put/", json={"s3_object_name": "a", "s3_object_size": 0})
     assert offered["size"] == 0
 
 
-def test_a_large_file_in_one_piece(site: S3FileupSite) -> None:
+def test_a_large_file_gets_a_single_presigned_url(site: S3FileupSite) -> None:
     """A file of any size up to the limit of stores gets a single presigned URL."""
     offered = site.put_address(LARGE)
     assert "parts" not in offered
@@ -80,39 +82,39 @@ def test_a_large_file_in_one_piece(site: S3FileupSite) -> None:
     assert site.refused("GET", "/s3put/", params=query) == (413, "too-large")
 
 
-def test_a_link_to_read(site: S3FileupSite, application: Application) -> None:
+def test_s3get_returns_a_link_that_is_readable_by_all(site: S3FileupSite, application: Application) -> None:
     """``s3get`` completes an upload, sends the webhook, and returns a link that is readable by all, in ranges too."""
     key = site.sent(CONTENT)
     link = site.got("GET", "/s3get/", params={"key": key})["url"]
-    assert application.told_keys == [key]
+    assert application.delivered_keys == [key]
     answer = read(link)
     assert (answer.status_code, answer.content, answer.headers["Content-Type"]) == (200, CONTENT, "text/plain")
     assert answer.headers["Content-Disposition"].startswith("attachment")
     assert read(link, Range="bytes=1-2").content == CONTENT[1:3]
     assert requests.put(link, data=b"x", timeout=PATIENCE).status_code in {403, 405}
     assert site.got("POST", "/s3get/", data={"key": key})["url"]
-    assert application.told_keys == [key]
+    assert application.delivered_keys == [key]
 
 
-def test_what_completes_twice(site: S3FileupSite, application: Application) -> None:
+def test_completing_twice_sends_one_webhook(site: S3FileupSite, application: Application) -> None:
     """Completing again returns the same answer, and the webhook is sent once."""
     key = site.sent(CONTENT)
     first, second = site.complete(key), site.complete(key)
     assert (first.status_code, second.status_code) == (200, 200)
     assert first.json() == second.json()
-    assert application.told_keys == [key]
+    assert application.delivered_keys == [key]
 
 
-def test_completing_without_having_sent(site: S3FileupSite, application: Application) -> None:
+def test_completing_without_data_is_refused(site: S3FileupSite, application: Application) -> None:
     """Completing before anything was sent is refused with a reason; nothing is kept, and no webhook is sent."""
     key = site.put_address(CONTENT)["key"]
     answer = site.complete(key)
     assert (answer.status_code, answer.json()["code"]) == (400, "incomplete")
     assert site.leftovers() == []
-    assert application.told == []
+    assert application.deliveries == []
 
 
-def test_what_differs_from_what_was_signed(site: S3FileupSite) -> None:
+def test_content_of_another_length_than_signed_is_refused(site: S3FileupSite) -> None:
     """Content with more or fewer bytes than were signed is refused, and not kept."""
     for content in (CONTENT + b"x", CONTENT[1:]):
         offered = site.put_address(CONTENT)
@@ -121,7 +123,7 @@ def test_what_differs_from_what_was_signed(site: S3FileupSite) -> None:
     assert site.leftovers() == []
 
 
-def test_parts(site: S3FileupSite, application: Application) -> None:
+def test_parts_are_signed_listed_and_joined(site: S3FileupSite, application: Application) -> None:
     """Parts are signed one by one or together, listed, and joined into a file, of which a link is returned."""
     address, key = create_multipart_upload(site)
     both = site.got("GET", f"{address}/batch", params={"key": key, "partNumbers": "1,2"})["presignedUrls"]
@@ -135,7 +137,7 @@ def test_parts(site: S3FileupSite, application: Application) -> None:
     done = site.got("POST", f"{address}/complete", params={"key": key}, json={"parts": parts})
     assert done["key"] == key
     assert read(done["location"]).content == site.stored(key) == LARGE
-    [(_, descriptor)] = application.told
+    [(_, descriptor)] = application.deliveries
     assert (descriptor["filename"], descriptor["content-type"], descriptor["size"]) == (
         "a ü.bin", "image/png", len(LARGE),
     )  # fmt: skip
@@ -145,7 +147,7 @@ def test_parts(site: S3FileupSite, application: Application) -> None:
     assert len(site.leftovers()) == 1
 
 
-def test_cancelled_parts(site: S3FileupSite, application: Application) -> None:
+def test_a_cancelled_upload_is_removed_with_its_parts(site: S3FileupSite, application: Application) -> None:
     """A cancelled upload is removed with all its parts, and cannot be completed."""
     address, key = create_multipart_upload(site)
     parts = send_parts(site, address, key)
@@ -154,10 +156,10 @@ def test_cancelled_parts(site: S3FileupSite, application: Application) -> None:
     assert site.bucket_ids() == []
     complete = {"params": {"key": key}, "json": {"parts": parts}}
     assert site.refused("POST", f"{address}/complete", **complete) == (404, "unknown-key")
-    assert application.told == []
+    assert application.deliveries == []
 
 
-def test_parts_that_are_not_those_that_were_named(site: S3FileupSite) -> None:
+def test_stored_parts_must_match_the_listed_parts(site: S3FileupSite) -> None:
     """If other parts are stored than the client lists, no file is made; the upload can be cancelled too."""
     address, key = create_multipart_upload(site)
     parts = send_parts(site, address, key)
@@ -170,19 +172,19 @@ def test_parts_that_are_not_those_that_were_named(site: S3FileupSite) -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "swift", "ceph"])
-def test_a_form(site: S3FileupSite, application: Application) -> None:
+def test_a_form_is_offered_and_completed_by_its_key(site: S3FileupSite, application: Application) -> None:
     """A form for one file is offered, by the store or by our own server; the key among its fields completes it."""
     offered = site.got("GET", "/s3/params", params={"filename": "b.txt", "type": "text/plain", "metadata[x]": "y"})
     assert offered["method"] == "POST"
     assert post_form(offered, CONTENT).status_code == 201
     descriptor = site.complete(offered["fields"]["key"]).json()
     assert (descriptor["filename"], descriptor["content-type"]) == ("b.txt", "text/plain")
-    assert application.told_keys == [descriptor["identifier"]]
+    assert application.delivered_keys == [descriptor["identifier"]]
     assert site.stored(descriptor["identifier"]) == CONTENT
 
 
 @pytest.mark.parametrize("kind", ["ceph"])
-def test_the_key_of_an_object(site: S3FileupSite) -> None:
+def test_an_object_key_is_as_valid_as_the_identifier(site: S3FileupSite) -> None:
     """The object key in a form is as valid as the identifier; with another token in it, it is not."""
     offered = site.got("GET", "/s3/params", params={"filename": "b.txt", "type": "text/plain"})
     post_form(offered, CONTENT)
@@ -195,7 +197,7 @@ def test_the_key_of_an_object(site: S3FileupSite) -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "ceph"])
-def test_a_form_that_is_too_large(open_site: Open) -> None:
+def test_a_form_above_the_limit_is_refused(open_site: Open) -> None:
     """A form above the limit is refused at the address of its POST."""
     site = open_site(anonymous=True, max_size="9")
     offered = site.got("GET", "/s3/params", params={"filename": "b.txt", "type": "text/plain"})
@@ -204,7 +206,7 @@ def test_a_form_that_is_too_large(open_site: Open) -> None:
     assert site.leftovers() == []
 
 
-def test_uppy_5_asks_for_json(site: S3FileupSite) -> None:
+def test_a_client_that_accepts_json_gets_a_presigned_put_url(site: S3FileupSite) -> None:
     """A client that asks for JSON gets a presigned URL for PUT, with the key among the fields."""
     query = {"filename": "b.txt", "type": "text/plain"}
     offered = site.got("GET", "/s3/params", params=query, headers={"Accept": "application/json"})
@@ -215,7 +217,7 @@ def test_uppy_5_asks_for_json(site: S3FileupSite) -> None:
 
 @pytest.mark.parametrize("kind", ["ceph"])
 @pytest.mark.parametrize("acl", ["public-read", ""])
-def test_files_that_everyone_can_read(open_site: Open, acl: str) -> None:
+def test_a_public_acl_allows_reading_without_a_signature(open_site: Open, acl: str) -> None:
     """With a public ACL, a file can be read without a signature; without one, it cannot."""
     site = open_site(anonymous=True, acl=acl)
     keys = [site.sent(CONTENT)]
@@ -232,7 +234,7 @@ def test_files_that_everyone_can_read(open_site: Open, acl: str) -> None:
             assert answer.headers["Content-Disposition"].startswith("attachment")
 
 
-def test_links_end(open_site: Open) -> None:
+def test_links_expire(open_site: Open) -> None:
     """A link expires after the configured time, and a link for reading permits nothing else."""
     site = open_site(anonymous=True, direct_expires="1h")
     key = site.sent(CONTENT)

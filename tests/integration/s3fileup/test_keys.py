@@ -27,25 +27,25 @@ def replace_key(pool: Path) -> None:
     (pool / "new").rename(pool / ".upload_key")
 
 
-def ticket_in(url: str) -> str:
+def token_in(url: str) -> str:
     """Return the ticket in an address."""
     return parse_qs(urlsplit(url).query)["ticket"][0]
 
 
-def test_all_is_signed_with_the_key_of_now(tmp_path: Path, application: Application) -> None:
+def test_everything_is_signed_with_the_current_key(tmp_path: Path, application: Application) -> None:
     """Addresses of parts and of files, identifiers, and webhooks are signed with the current key."""
     app = S3Fileup(directory=str(tmp_path / "pool"), anonymous=True, min_free_space=0, callback_url=application.url)
     replace_key(tmp_path / "pool")
     offered = ask(app, "GET", "/s3put/", s3_object_name="a", s3_object_size="1")
     assert Identifiers([KEY]).verify(offered["key"])
-    assert TokenSigner([KEY]).read(ticket_in(offered["url"])).number == 1
-    ask(app, "PUT", "/part", b"x", ticket=ticket_in(offered["url"]))
+    assert TokenSigner([KEY]).read(token_in(offered["url"])).number == 1
+    ask(app, "PUT", "/part", b"x", ticket=token_in(offered["url"]))
     link = ask(app, "GET", "/s3get/", key=offered["key"])["url"]
-    assert TokenSigner([KEY], b"file").read(ticket_in(link))
-    assert application.told_keys == [offered["key"]]
+    assert TokenSigner([KEY], b"file").read(token_in(link))
+    assert application.delivered_keys == [offered["key"]]
 
 
-def test_a_cookie_is_signed_with_the_key_of_now(tmp_path: Path) -> None:
+def test_a_session_cookie_is_signed_with_the_current_key(tmp_path: Path) -> None:
     """A session cookie is signed with the current key too: a process with only that key finds its attachments."""
     given: dict[str, Any] = {"directory": str(tmp_path / "pool"), "min_free_space": 0}
     running = SessionAttachments(**given)

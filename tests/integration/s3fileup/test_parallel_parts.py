@@ -86,7 +86,7 @@ def test_parts_in_flight_share_the_limit(site: S3FileupSite) -> None:
     assert site.ask("PUT", others[0], data=bytes(1000)).status_code == 200
 
 
-def test_room_of_a_part_that_broke_off(site: S3FileupSite) -> None:
+def test_an_interrupted_part_frees_its_share_of_the_limit(site: S3FileupSite) -> None:
     """A part whose connection breaks frees its share of the limit."""
     first, second = sign(site, begin(site), 2)
     with held_open(first, bytes(PART), 10):
@@ -96,7 +96,7 @@ def test_room_of_a_part_that_broke_off(site: S3FileupSite) -> None:
     assert site.ask("PUT", second, data=bytes(PART)).status_code == 200
 
 
-def test_a_part_that_is_sent_again(site: S3FileupSite) -> None:
+def test_a_second_request_for_a_part_supersedes_the_first(site: S3FileupSite) -> None:
     """A second request for a part replaces the first, whose bytes are freed while it is still connected."""
     content = b"z" * PART
     upload = begin(site)
@@ -147,7 +147,7 @@ def test_each_number_is_signed_once(site: S3FileupSite, monkeypatch: pytest.Monk
     assert (len(looks), signed) == (1, [1, 2])
 
 
-def test_too_many_numbers(site: S3FileupSite) -> None:
+def test_too_many_part_numbers_are_refused(site: S3FileupSite) -> None:
     """One request may name at most 1,000 parts."""
     address, query = begin(site)
     for count, status in ((1000, 200), (1001, 400)):

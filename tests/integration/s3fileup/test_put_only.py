@@ -26,7 +26,7 @@ ACL = {"x-amz-acl": "public-read"}
 
 
 @pytest.fixture
-def in_background(monkeypatch: pytest.MonkeyPatch, never_in_passing: None) -> None:
+def in_background(monkeypatch: pytest.MonkeyPatch, no_opportunistic_deliveries: None) -> None:
     """Let the app look for sent files all the time, and complete them at once."""
     monkeypatch.setattr(background, "_INTERVAL", 1.0)
     monkeypatch.setattr(background, "_SETTLING_TIME", 0.0)
@@ -65,7 +65,7 @@ def test_a_size_that_is_not_announced(open_site: Open, application: Application,
     assert send(offered, content).status_code == 200
     link = site.got("GET", "/s3get/", params={"key": offered["key"]})["url"]
     assert requests.get(link, timeout=PATIENCE).content == content
-    [(_, descriptor)] = application.told
+    [(_, descriptor)] = application.deliveries
     assert (descriptor["filename"], descriptor["content-type"], descriptor["size"]) == (
         "a ü.txt", "text/plain", len(content),
     )  # fmt: skip
@@ -94,18 +94,18 @@ def test_the_limit_in_the_background(open_site: Open, application: Application, 
     if state_of(site, offered["key"]) is State.UPLOADING and site.leftovers():  # in a store
         wait_until(lambda: state_of(site, offered["key"]) is State.ERROR)
     assert site.leftovers() == []
-    assert application.told == []
+    assert application.deliveries == []
 
 
 def test_a_client_that_does_not_return(site: S3FileupSite, application: Application, in_background: None) -> None:
     """An upload is completed, and its webhook sent once, although no request follows that of the file."""
     offered = begin(site)
     assert send(offered).status_code == 200
-    wait_until(lambda: application.told_keys)
+    wait_until(lambda: application.delivered_keys)
     wait_until(lambda: not site.pool.index.names(background._NOTES))
     assert site.stored(offered["key"]) == CONTENT
     assert site.complete(offered["key"]).status_code == 200
-    assert application.told_keys == [offered["key"]]
+    assert application.delivered_keys == [offered["key"]]
 
 
 @pytest.mark.parametrize("accept", ["application/json", "*/*"], ids=["PUT", "form"])
@@ -119,8 +119,8 @@ def test_a_page_with_uppy_that_does_not_return(
         requests.put(offered["url"], CONTENT, timeout=PATIENCE)
     else:
         requests.post(offered["url"], offered["fields"], files={"file": ("blob", CONTENT)}, timeout=PATIENCE)
-    wait_until(lambda: application.told_keys)
-    assert application.told[0][1]["size"] == len(CONTENT)
+    wait_until(lambda: application.delivered_keys)
+    assert application.deliveries[0][1]["size"] == len(CONTENT)
 
 
 def test_an_app_that_was_restarted(open_site: Open, application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_an_app_that_was_restarted(open_site: Open, application: Application, mo
     monkeypatch.setattr(background, "_SETTLING_TIME", 0.0)
     after = open_site(anonymous=True)
     after.refused("GET", "/s3get/", params={"key": "x"})
-    wait_until(lambda: application.told_keys == [offered["key"]])
+    wait_until(lambda: application.delivered_keys == [offered["key"]])
 
 
 def test_a_file_that_is_still_being_sent(site: S3FileupSite, application: Application) -> None:
@@ -146,7 +146,7 @@ def test_a_file_that_is_still_being_sent(site: S3FileupSite, application: Applic
     assert send(offered, CONTENT[1:]).status_code == 200
     assert site.got("GET", "/s3get/", params={"key": offered["key"]})["url"]
     assert site.stored(offered["key"]) == CONTENT[1:]
-    assert len(application.told) == 1
+    assert len(application.deliveries) == 1
 
 
 @pytest.mark.parametrize("kind", ["directory"])
@@ -183,7 +183,7 @@ def test_another_upload_in_the_bucket(site: S3FileupSite, application: Applicati
     call(middleware, make_environ("PUT", "/upload", f"X-Progress-ID={offered['key']}", b"x", {}))
     assert state_of(site, offered["key"]) is State.DONE
     settle(site)
-    assert application.told == []
+    assert application.deliveries == []
     assert site.pool.index.names(background._NOTES) == []
 
 
@@ -198,7 +198,7 @@ def test_a_webhook_that_fails_in_the_background(
     wait_until(lambda: not site.pool.index.names(background._NOTES))
     assert site.stored(offered["key"]) == CONTENT
     site.app._uploads._webhook._retry()
-    assert application.told_keys == [offered["key"]]
+    assert application.delivered_keys == [offered["key"]]
 
 
 def test_two_that_complete_at_once(site: S3FileupSite, application: Application) -> None:
@@ -216,7 +216,7 @@ def test_two_that_complete_at_once(site: S3FileupSite, application: Application)
     application.silence.set()
     first.join(PATIENCE)
     settle(site)
-    assert application.told_keys == [offered["key"]]
+    assert application.delivered_keys == [offered["key"]]
     assert site.pool.index.names(background._NOTES) == []
 
 
@@ -236,10 +236,10 @@ def test_a_process_that_crashed_while_it_delivered(
         with pytest.raises(SystemExit):
             site.app._uploads.complete(site.app._uploads.find(offered["key"]))
     settle(site)
-    assert application.told == []
+    assert application.deliveries == []
     monkeypatch.setattr(callback, "_CLAIM_TTL", 0.0)
     settle(site)
-    assert application.told_keys == [offered["key"]]
+    assert application.delivered_keys == [offered["key"]]
 
 
 @pytest.mark.parametrize("kind", ["directory"])
@@ -251,7 +251,7 @@ def test_a_delivery_that_fails_is_no_claim(site: S3FileupSite, application: Appl
     with pytest.raises(CallbackFailed):
         uploads.complete(uploads.find(key))
     uploads.complete(uploads.find(key))
-    assert application.told_keys == [key]
+    assert application.delivered_keys == [key]
 
 
 def test_an_acl_is_signed(open_site: Open) -> None:

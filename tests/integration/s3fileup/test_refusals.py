@@ -24,7 +24,7 @@ def is_known(environ: dict[str, Any]) -> bool:
     return bool(environ.get("HTTP_AUTHORIZATION") == "Bearer good")
 
 
-def test_who_may_upload(open_site: Open) -> None:
+def test_only_authenticated_users_may_upload(open_site: Open) -> None:
     """Users authenticated by the front-end server may upload; others are refused at each address."""
     site = open_site()
     for method, address in (
@@ -39,7 +39,7 @@ def test_who_may_upload(open_site: Open) -> None:
 @pytest.mark.parametrize(
     "given", [is_known, "tests.integration.s3fileup.test_refusals:is_known"], ids=["function", "name"]
 )
-def test_a_function_says_who_may_upload(open_site: Open, given: Any) -> None:
+def test_a_function_decides_on_the_permission_to_upload(open_site: Open, given: Any) -> None:
     """A function of the application decides alone on the permission to upload, if it is set."""
     site = open_site(authorize=given, anonymous=True)
     site.environ["REMOTE_USER"] = "ann"
@@ -52,7 +52,7 @@ def test_a_function_says_who_may_upload(open_site: Open, given: Any) -> None:
     [{"Origin": BAD}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}, {"Sec-Fetch-Site": "same-site"}],
     ids=str,
 )
-def test_pages_of_other_sites(open_site: Open, headers: dict[str, str]) -> None:
+def test_a_cross_site_request_is_refused(open_site: Open, headers: dict[str, str]) -> None:
     """A page of another site cannot upload on behalf of a visitor, by GET or by POST (CSRF)."""
     site = open_site()
     site.environ["REMOTE_USER"] = "ann"
@@ -62,7 +62,7 @@ def test_pages_of_other_sites(open_site: Open, headers: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_page_that_hides_its_address(open_site: Open, method: str) -> None:
+def test_a_same_origin_page_with_a_null_origin_may_upload(open_site: Open, method: str) -> None:
     """A page of this site with Referrer-Policy: no-referrer sends Origin: null, and may upload; others may not."""
     site = open_site(anonymous=True)
     for sent, status in (("same-origin", 200), ("none", 200), ("same-site", 403), ("cross-site", 403)):
@@ -70,7 +70,7 @@ def test_a_page_that_hides_its_address(open_site: Open, method: str) -> None:
         assert site.ask(method, "/s3put/", params=QUERY, headers=headers).status_code == status
 
 
-def test_pages_of_origins_that_are_set(open_site: Open) -> None:
+def test_pages_of_configured_origins_may_upload(open_site: Open) -> None:
     """Pages of configured origins may send and read all requests, errors too, with cookies; others may not."""
     site = open_site(anonymous=True, cors_origins=GOOD)
     for method, address in (("GET", "/s3put/"), ("POST", "/complete"), ("DELETE", "/s3/multipart/x")):
@@ -91,7 +91,7 @@ def test_pages_of_origins_that_are_set(open_site: Open) -> None:
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-def test_pages_of_any_origin(open_site: Open) -> None:
+def test_pages_of_any_origin_may_upload_without_cookies(open_site: Open) -> None:
     """With ``*`` pages of all origins may upload, but without cookies."""
     site = open_site(anonymous=True, cors_origins="*")
     answer = site.ask("GET", "/s3put/", params=QUERY, headers={"Origin": BAD, "Sec-Fetch-Site": "cross-site"})
@@ -108,7 +108,7 @@ def test_pages_of_any_origin(open_site: Open) -> None:
     ],
     ids=lambda query: str(query)[:50],
 )  # fmt: skip
-def test_what_is_no_file(site: S3FileupSite, query: dict[str, str]) -> None:
+def test_a_missing_or_invalid_name_or_size_is_named(site: S3FileupSite, query: dict[str, str]) -> None:
     """A missing or invalid name or size is named in the error."""
     assert site.refused("GET", "/s3put/", params=query) == (400, "malformed-request")
     assert site.bucket_ids() == []
@@ -120,7 +120,7 @@ def test_what_is_no_file(site: S3FileupSite, query: dict[str, str]) -> None:
      b"[" * 100_000, b'{"filename": "' + b"a" * 5000 + b'"}'],
     ids=lambda body: repr(body[:20]),
 )  # fmt: skip
-def test_bodies_that_cannot_be_read(site: S3FileupSite, body: bytes) -> None:
+def test_a_body_that_is_no_json_object_is_refused(site: S3FileupSite, body: bytes) -> None:
     """A body that is no JSON object with a name is refused, and leaves nothing."""
     headers = {"Content-Type": "application/json"}
     assert site.refused("POST", "/s3/multipart", data=body, headers=headers)[0] == 400
@@ -145,19 +145,19 @@ def test_values_of_another_type_are_refused(site: S3FileupSite, body: dict[str, 
     assert site.bucket_ids() == []
 
 
-def test_a_name_that_is_no_unicode(site: S3FileupSite) -> None:
+def test_a_lone_surrogate_in_a_name_is_removed(site: S3FileupSite) -> None:
     """A lone surrogate in a name is removed."""
     begun = site.got("POST", "/s3/multipart", data=b'{"filename": "a\\ud800b"}')
     assert site.app.manager.access_upload_bucket(begun["key"]).get_status().filename == "ab"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("address", ["/complete", "/s3/multipart", "/s3put/"])
-def test_bodies_that_are_too_long(site: S3FileupSite, address: str) -> None:
+def test_an_overlong_body_is_refused(site: S3FileupSite, address: str) -> None:
     """A body longer than any request needs is refused, and the client sees the answer."""
     assert site.refused("POST", address, data=bytes(3 << 20)) == (413, "too-large")
 
 
-def test_a_client_that_waits_for_its_answer(site: S3FileupSite) -> None:
+def test_a_refused_client_is_answered_at_once(site: S3FileupSite) -> None:
     """A refused client gets its answer at once, without closing its side of the connection."""
     parts = urlsplit(site.base)
     body = b'{"key": "x"}'
@@ -168,14 +168,14 @@ def test_a_client_that_waits_for_its_answer(site: S3FileupSite) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x", "a" * 5000, "\0", "ü", "0" * 32, f"b/{'0' * 32}/f/0/0", "../b"], ids=repr)
-def test_keys_of_nobody(site: S3FileupSite, key: str) -> None:
+def test_an_unknown_key_is_not_found(site: S3FileupSite, key: str) -> None:
     """A key that was not issued is not found."""
     site.sent(b"x")
     assert site.refused("GET", "/s3get/", params={"key": key}) == (404, "unknown-key")
     assert site.refused("GET", "/s3/multipart/x/1", params={"key": key}) == (404, "unknown-key")
 
 
-def test_the_upload_of_another(site: S3FileupSite) -> None:
+def test_a_key_with_the_upload_id_of_another_upload_is_refused(site: S3FileupSite) -> None:
     """A key and an upload id that do not belong together are refused."""
     one, other = (site.got("POST", "/s3/multipart", json={"filename": "a"}) for _ in range(2))
     for method, rest in (("GET", ""), ("GET", "/1"), ("GET", "/batch"), ("POST", "/complete"), ("DELETE", "")):
@@ -185,7 +185,7 @@ def test_the_upload_of_another(site: S3FileupSite) -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "1.0", "x", "10001", "999999", "1,,2"])
-def test_parts_that_cannot_be(site: S3FileupSite, number: str) -> None:
+def test_an_invalid_part_number_is_refused(site: S3FileupSite, number: str) -> None:
     """A part number that is not an integer from 1 to 10,000 is refused."""
     begun = site.got("POST", "/s3/multipart", json={"filename": "a"})
     address, query = f"/s3/multipart/{begun['uploadId']}", {"key": begun["key"]}
@@ -196,7 +196,7 @@ def test_parts_that_cannot_be(site: S3FileupSite, number: str) -> None:
 @pytest.mark.parametrize(
     "parts", [None, 1, "x", [1], [{}], [{"PartNumber": 1}], [{"PartNumber": 1e400, "ETag": "x"}], {"a": 1}], ids=str
 )
-def test_lists_of_parts_that_are_none(site: S3FileupSite, parts: Any) -> None:
+def test_an_invalid_list_of_parts_is_refused(site: S3FileupSite, parts: Any) -> None:
     """A body that is no list of parts is refused."""
     begun = site.got("POST", "/s3/multipart", json={"filename": "a"})
     address, query = f"/s3/multipart/{begun['uploadId']}/complete", {"key": begun["key"]}
@@ -204,7 +204,7 @@ def test_lists_of_parts_that_are_none(site: S3FileupSite, parts: Any) -> None:
     assert site.refused("POST", address, params=query, data=body)[0] == 400
 
 
-def test_methods_and_addresses(site: S3FileupSite) -> None:
+def test_unknown_paths_and_methods_are_refused(site: S3FileupSite) -> None:
     """An unknown path or method is named in the error, with the methods that the address supports."""
     for address in ("/", "/nix", "/s3", "/s3/nix", "/s3/multipart/a/b/c", "/s3put/x"):
         assert site.refused("GET", address) == (404, "unknown-address")
@@ -217,7 +217,7 @@ def test_methods_and_addresses(site: S3FileupSite) -> None:
         assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
 
 
-def test_types_that_are_not_wanted(open_site: Open) -> None:
+def test_sizes_types_and_extensions_are_checked_beforehand(open_site: Open) -> None:
     """The settings for sizes, types and extensions are checked before anything is sent."""
     site = open_site(anonymous=True, max_size="1M", content_types="image/*", extensions="png")
     good = {"s3_object_name": "a.png", "s3_object_type": "image/png", "s3_object_size": "1"}
@@ -235,14 +235,14 @@ def test_types_that_are_not_wanted(open_site: Open) -> None:
         ("acl", "Public Read"), ("acls", "private"), ("direct_expires", "8d"),
     ],
 )  # fmt: skip
-def test_settings_that_stop_the_start(open_site: Open, name: str, value: str) -> None:
+def test_an_invalid_setting_stops_the_start(open_site: Open, name: str, value: str) -> None:
     """A wrong or unknown setting stops the start, and is named."""
     with pytest.raises(SettingError, match=name):
         open_site(**{name: value})
 
 
 @pytest.mark.parametrize("kind_of_body", ["application/json", "Application/JSON; charset=utf-8"])
-def test_json_in_any_spelling(site: S3FileupSite, kind_of_body: str) -> None:
+def test_the_json_content_type_is_compared_in_any_case(site: S3FileupSite, kind_of_body: str) -> None:
     """The content type is compared as a whole, in any case: a type with JSON's as its prefix is not JSON."""
     key = site.sent(b"x")
     body = f'{{"key": "{key}"}}'
@@ -260,7 +260,7 @@ def test_json_in_any_spelling(site: S3FileupSite, kind_of_body: str) -> None:
         ("*/*", "POST"),
     ],
 )
-def test_uppy_says_json(site: S3FileupSite, accept: str, method: str) -> None:
+def test_a_client_that_lists_json_in_accept_uploads_with_put(site: S3FileupSite, accept: str, method: str) -> None:
     """A client that lists JSON's own type in Accept is a newer Uppy, which uploads with PUT."""
     answer = site.got("GET", "/s3/params", params={"filename": "a"}, headers={"Accept": accept})
     assert answer["method"] == method

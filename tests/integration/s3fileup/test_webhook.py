@@ -12,32 +12,37 @@ from tests.support.waiting import wait_until
 CONTENT = b"some bytes"
 
 
-def test_an_application_that_fails_at_first(site: S3FileupSite, application: Application) -> None:
+def test_webhook_delivery_is_retried_after_a_failure(site: S3FileupSite, application: Application) -> None:
     """A webhook that fails at first is sent again at once, and the client sees a success."""
     application.answers = [500]
     key = site.sent(CONTENT)
     assert site.complete(key).status_code == 200
-    assert [(status, descriptor["identifier"]) for status, descriptor in application.told] == [(500, key), (204, key)]
+    assert [(status, descriptor["identifier"]) for status, descriptor in application.deliveries] == [
+        (500, key),
+        (204, key),
+    ]
 
 
 @pytest.mark.parametrize("answer", [500, 404, 302], ids=["an error", "unknown", "a redirect"])
-def test_an_application_that_goes_on_failing(site: S3FileupSite, application: Application, answer: int) -> None:
+def test_a_webhook_that_keeps_failing_is_an_error_for_the_client(
+    site: S3FileupSite, application: Application, answer: int
+) -> None:
     """If the webhook keeps failing, the client gets an error, the file stays, and completing again sends it once."""
     application.answers = [answer] * 3
     key = site.sent(CONTENT)
     refused = site.complete(key)
     assert (refused.status_code, refused.json()["code"]) == (502, "callback-failed")
-    assert len(application.told) == 3
+    assert len(application.deliveries) == 3
     assert site.stored(key) == CONTENT
     assert site.complete(key).status_code == 200
     assert site.complete(key).status_code == 200
-    assert application.told_keys == [key]
-    assert len(application.told) == 4
+    assert application.delivered_keys == [key]
+    assert len(application.deliveries) == 4
     assert application.strays == []
 
 
 @pytest.mark.parametrize("kind", ["directory"])
-def test_an_application_that_is_silent(
+def test_a_webhook_without_an_answer_times_out(
     site: S3FileupSite, application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A webhook that gets no answer ends after a timeout."""
@@ -50,25 +55,25 @@ def test_an_application_that_is_silent(
 
 
 @pytest.mark.parametrize("kind", ["directory"])
-def test_no_application(open_site: Open, application: Application) -> None:
+def test_no_webhook_is_sent_without_an_address(open_site: Open, application: Application) -> None:
     """Without an address no webhook is sent; with an address that does not answer, the client gets an error."""
     site = open_site(anonymous=True, callback_url="")
     assert site.complete(site.sent(CONTENT)).status_code == 200
-    assert application.told == []
+    assert application.deliveries == []
     site = open_site(anonymous=True, callback_url="http://127.0.0.1:1/")
     assert site.complete(site.sent(CONTENT)).json()["code"] == "callback-failed"
 
 
 @pytest.mark.parametrize("kind", ["directory"])
-def test_nodes_share_what_was_told(open_site: Open, application: Application) -> None:
+def test_a_delivered_webhook_is_not_sent_by_another_node(open_site: Open, application: Application) -> None:
     """A webhook that one node has sent is not sent again by another on the same pool."""
     one, other = open_site(anonymous=True), open_site(anonymous=True)
     key = one.sent(CONTENT)
     assert other.complete(key).json() == one.complete(key).json()
-    assert application.told_keys == [key]
+    assert application.delivered_keys == [key]
 
 
-def test_an_application_that_comes_back(
+def test_a_failed_webhook_is_sent_again_during_a_later_request(
     site: S3FileupSite, application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A webhook that failed is sent again during a later request of any kind, and then no more."""
@@ -76,7 +81,7 @@ def test_an_application_that_comes_back(
     key = site.sent(CONTENT)
     assert site.complete(key).status_code == 502
     monkeypatch.setattr(callback, "_RETRY_INTERVAL", 1.0)
-    wait_until(lambda: site.put_address(CONTENT) and application.told_keys)
+    wait_until(lambda: site.put_address(CONTENT) and application.delivered_keys)
     wait_until(lambda: site.put_address(CONTENT) and not site.pool.index.names(callback._PENDING))
     assert site.complete(key).status_code == 200
-    assert set(application.told_keys) == {key}
+    assert set(application.delivered_keys) == {key}

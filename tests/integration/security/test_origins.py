@@ -10,13 +10,13 @@ import pytest
 
 from tests.support.wsgi_client import Answer, UploadSite, file_part, form
 
-FRIEND, FOE = "https://www.example.com", "https://evil.example"
+TRUSTED_ORIGIN, FOREIGN_ORIGIN = "https://www.example.com", "https://evil.example"
 
 
 @pytest.fixture
 def open_site(tmp_path: Path) -> UploadSite:
     """Return a site that trusts one other origin."""
-    return UploadSite(tmp_path / "pool", cors_origins=FRIEND)
+    return UploadSite(tmp_path / "pool", cors_origins=TRUSTED_ORIGIN)
 
 
 def allowed(answer: Answer) -> str | None:
@@ -24,7 +24,15 @@ def allowed(answer: Answer) -> str | None:
 
 
 @pytest.mark.parametrize(
-    "origin", [FRIEND, FOE, "null", FRIEND + ".evil.example", "http://www.example.com", "x" + FRIEND]
+    "origin",
+    [
+        TRUSTED_ORIGIN,
+        FOREIGN_ORIGIN,
+        "null",
+        TRUSTED_ORIGIN + ".evil.example",
+        "http://www.example.com",
+        "x" + TRUSTED_ORIGIN,
+    ],
 )
 def test_only_named_origins_may_read(open_site: UploadSite, origin: str) -> None:
     """Uploads, status and errors carry the header for the named origin, exactly, and for no other."""
@@ -41,7 +49,7 @@ def test_only_named_origins_may_read(open_site: UploadSite, origin: str) -> None
     ]
     assert [answer.status for answer in answers] == [200, 409, 400, 403, 415, 200, 405]
     for answer in answers:
-        assert allowed(answer) == (FRIEND if origin == FRIEND else None)
+        assert allowed(answer) == (TRUSTED_ORIGIN if origin == TRUSTED_ORIGIN else None)
         assert "Origin" in answer.headers["vary"]
         assert "access-control-allow-credentials" not in answer.headers
 
@@ -50,10 +58,10 @@ def preflight(site: UploadSite, origin: str, path: str = "/upload", query: str =
     return site.send("OPTIONS", path, query, HTTP_ORIGIN=origin, HTTP_ACCESS_CONTROL_REQUEST_METHOD="PUT")
 
 
-def test_a_preflight_of_a_friend(open_site: UploadSite) -> None:
+def test_a_preflight_of_a_trusted_origin_is_permitted(open_site: UploadSite) -> None:
     """The preflight of a trusted origin permits each method and header that an upload needs."""
-    answer = preflight(open_site, FRIEND)
-    assert (answer.status, allowed(answer), answer.body) == (204, FRIEND, b"")
+    answer = preflight(open_site, TRUSTED_ORIGIN)
+    assert (answer.status, allowed(answer), answer.body) == (204, TRUSTED_ORIGIN, b"")
     assert methods(answer) == {"POST", "PUT"}
     headers = answer.headers["access-control-allow-headers"].lower()
     assert all(name in headers for name in ("content-type", "content-disposition", "x-progress-id"))
@@ -76,30 +84,32 @@ def methods(answer: Answer) -> set[str]:
         ("/upload/direct/complete", "X-Progress-ID=any", {"POST"}),
     ],
 )
-def test_a_preflight_promises_what_the_path_takes(tmp_path: Path, path: str, query: str, promised: set[str]) -> None:
+def test_a_preflight_lists_the_methods_of_the_resource(
+    tmp_path: Path, path: str, query: str, promised: set[str]
+) -> None:
     """The methods in the answer to a preflight are those that the resource supports."""
-    site = UploadSite(tmp_path / "pool", cors_origins=FRIEND, anonymous=True)
-    assert methods(preflight(site, FRIEND, path, query)) == promised
+    site = UploadSite(tmp_path / "pool", cors_origins=TRUSTED_ORIGIN, anonymous=True)
+    assert methods(preflight(site, TRUSTED_ORIGIN, path, query)) == promised
 
 
-def test_a_preflight_of_a_stranger(open_site: UploadSite) -> None:
+def test_a_preflight_of_an_unknown_origin_is_refused(open_site: UploadSite) -> None:
     """The preflight of an unknown origin is refused, and the answer names no origin."""
-    answer = preflight(open_site, FOE)
+    answer = preflight(open_site, FOREIGN_ORIGIN)
     assert answer.outcome == (403, "origin-not-allowed")
     assert allowed(answer) is None
 
 
-def test_every_origin_may_be_let_in(tmp_path: Path) -> None:
+def test_a_wildcard_permits_every_origin(tmp_path: Path) -> None:
     """With ``*``, the answer names the origin of the request, whatever it is."""
     site = UploadSite(tmp_path, cors_origins="*")
-    assert allowed(preflight(site, FOE)) == FOE
+    assert allowed(preflight(site, FOREIGN_ORIGIN)) == FOREIGN_ORIGIN
     assert allowed(site.put(b"x")) is None
 
 
 def test_without_the_setting_there_is_no_cors(site: UploadSite) -> None:
     """Without the setting, OPTIONS reaches the app, and no answer names an origin."""
-    assert preflight(site, FRIEND).headers["x-app"] == "yes"
-    answer = site.put(b"x", HTTP_ORIGIN=FRIEND)
+    assert preflight(site, TRUSTED_ORIGIN).headers["x-app"] == "yes"
+    answer = site.put(b"x", HTTP_ORIGIN=TRUSTED_ORIGIN)
     assert allowed(answer) is None
     assert "vary" not in answer.headers
 
@@ -149,7 +159,7 @@ HOSTILE_CALLBACKS = [
 
 
 @pytest.mark.parametrize("callback", HOSTILE_CALLBACKS)
-def test_a_callback_is_a_plain_name(script_site: UploadSite, callback: str) -> None:
+def test_a_callback_that_is_no_plain_name_is_refused(script_site: UploadSite, callback: str) -> None:
     """A callback that is no plain name is refused, and not repeated in the answer."""
     answer = status(script_site, script_site.identifier(), f"&callback={callback}")
     assert answer.outcome == (400, "bad-callback")
@@ -165,7 +175,7 @@ def test_a_script_tag_may_reset(script_site: UploadSite) -> None:
     assert script_site.status(identifier)["state"] == "unknown"
 
 
-def test_a_reset_by_post_or_delete(site: UploadSite) -> None:
+def test_only_post_and_delete_reset_an_upload(site: UploadSite) -> None:
     """Without the setting, only POST and DELETE reset an upload; other methods are refused."""
     for method, more in (("DELETE", ""), ("POST", "&clear")):
         identifier = site.identifier()

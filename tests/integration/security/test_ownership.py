@@ -127,7 +127,7 @@ OWNED = [
 ]
 
 
-class Theirs:
+class ForeignUpload:
     """An upload of the other application, and its state before the test."""
 
     def __init__(self, manager: UploadManager, kind: str, owner: str = "") -> None:
@@ -135,9 +135,9 @@ class Theirs:
         self.identifier = manager.create_identifier()
         self.id = self.identifier[:32]
         KINDS[kind](self.pool, self.id, owner)
-        self.before = self.look()
+        self.before = self.snapshot()
 
-    def look(self) -> tuple[UploadStatus, bytes]:
+    def snapshot(self) -> tuple[UploadStatus, bytes]:
         """Return its current status and bytes."""
         bucket = self.pool.bucket(self.id)
         status = bucket.get_status()
@@ -148,16 +148,16 @@ class Theirs:
 
     def check(self) -> None:
         """Check that the upload is unchanged, and can be resumed if it could before."""
-        assert self.look() == self.before
+        assert self.snapshot() == self.before
         if self.before[0].suspended:
             _, stored = self.pool.resume(self.id).append_file()
             assert stored in {0, len(CONTENT)}  # a store may have stored less than a part
 
 
 @pytest.fixture(params=KINDS)
-def theirs(request: pytest.FixtureRequest, manager: UploadManager) -> Theirs:
+def foreign_upload(request: pytest.FixtureRequest, manager: UploadManager) -> ForeignUpload:
     """Return an upload to the middleware, whose owner is empty, as is that of old uploads."""
-    return Theirs(manager, request.param)
+    return ForeignUpload(manager, request.param)
 
 
 def visit(place: dict[str, Any], **settings: Any) -> tuple[SessionAttachments, SessionClient]:
@@ -210,27 +210,29 @@ def expire(pool: Pool, session: str = "") -> None:
     list(remove_outdated(pool, 0))
 
 
-def test_a_refused_attachment_leaves_the_upload_of_another(place: dict[str, Any], theirs: Theirs) -> None:
+def test_a_refused_attachment_leaves_a_foreign_upload_unchanged(
+    place: dict[str, Any], foreign_upload: ForeignUpload
+) -> None:
     """A refused attachment leaves the upload under its identifier unchanged, without an entry; so does expiry."""
     _, client = visit(place, max_size="100B")
     for way, (status, send) in REFUSED.items():
-        answer = send(client, f"X-Progress-ID={theirs.identifier}")
-        done = theirs.before[0].state is State.DONE and way in {"broken before the first byte", "an empty form"}
+        answer = send(client, f"X-Progress-ID={foreign_upload.identifier}")
+        done = foreign_upload.before[0].state is State.DONE and way in {"broken before the first byte", "an empty form"}
         assert answer.status == (409 if done else status), (way, answer.body)
-        assert list(theirs.pool.index.keys((SESSIONS,))) == [], way
-        expire(theirs.pool)
-        assert theirs.look() == theirs.before, way
-    theirs.check()
+        assert list(foreign_upload.pool.index.keys((SESSIONS,))) == [], way
+        expire(foreign_upload.pool)
+        assert foreign_upload.snapshot() == foreign_upload.before, way
+    foreign_upload.check()
 
 
-def test_a_full_session_leaves_the_upload_of_another(place: dict[str, Any], manager: UploadManager) -> None:
+def test_a_full_session_leaves_a_foreign_upload_unchanged(place: dict[str, Any], manager: UploadManager) -> None:
     """An upload above the limit beside running ones is refused before it begins, and expiry finds no entry."""
     component, client = visit(place, max_session_size="100B", max_size="60B")
-    theirs = Theirs(manager, "failed")
+    foreign_upload = ForeignUpload(manager, "failed")
 
     def pieces() -> Iterator[bytes]:
         yield b"x"
-        query = f"X-Progress-ID={theirs.identifier}"
+        query = f"X-Progress-ID={foreign_upload.identifier}"
         assert client.send("PUT", "/attachments/b/2/", query, b"x" * 60).outcome == (413, "too-large")
         yield b"x" * 59
 
@@ -238,7 +240,7 @@ def test_a_full_session_leaves_the_upload_of_another(place: dict[str, Any], mana
     assert client.put("b", "1", Stream(pieces()), CONTENT_LENGTH="60").status == 200
     assert all(len(key) == 3 for key in component.manager.pool.index.keys((SESSIONS,)))
     expire(manager.pool)
-    theirs.check()
+    foreign_upload.check()
 
 
 def entries_for(bucket_id: str) -> Iterator[tuple[tuple[str, ...], list[str]]]:
@@ -252,29 +254,29 @@ def entries_for(bucket_id: str) -> Iterator[tuple[tuple[str, ...], list[str]]]:
 
 
 @pytest.mark.parametrize(("kind", "owner"), OWNED)
-def test_an_entry_of_a_session_leaves_the_upload_of_another(manager: UploadManager, kind: str, owner: str) -> None:
+def test_an_entry_of_a_session_leaves_a_foreign_upload_unchanged(manager: UploadManager, kind: str, owner: str) -> None:
     """Expiry removes an entry that a crash has left in the index, and keeps the upload of another that it names."""
-    theirs = Theirs(manager, kind, owner)
+    foreign_upload = ForeignUpload(manager, kind, owner)
     pool = manager.pool
-    for key, names in entries_for(theirs.id):
+    for key, names in entries_for(foreign_upload.id):
         place = BundleIndex(pool, key)
         for sweep in (lambda: Bundle(pool, SESSION, "b").clear(), partial(expire, pool)):
             for name in names:
                 pool.index.put(key, name)
             sweep()
-            assert theirs.look() == theirs.before, names
+            assert foreign_upload.snapshot() == foreign_upload.before, names
         assert place.entries() == []
         for name in names:
             pool.index.put(key, name)
         (left,) = place.entries()
         assert place.remove(left) is False
         assert place.remove_file(left, 0, 4) is False
-        assert theirs.look() == theirs.before, names
+        assert foreign_upload.snapshot() == foreign_upload.before, names
         place.forget(left)
-    theirs.check()
+    foreign_upload.check()
 
 
-def test_what_a_session_owns_is_removed(place: dict[str, Any], manager: UploadManager) -> None:
+def test_expiry_removes_the_uploads_of_the_session(place: dict[str, Any], manager: UploadManager) -> None:
     """Expiry removes the session's own uploads: accepted, failed, and done before a crash."""
     _, client = visit(place)
     assert client.put("b", "a", b"1").status == 200
@@ -290,7 +292,7 @@ def test_what_a_session_owns_is_removed(place: dict[str, Any], manager: UploadMa
     assert list(manager.pool.index.keys((SESSIONS,))) == []
 
 
-def test_what_an_earlier_version_stored_is_removed(manager: UploadManager) -> None:
+def test_expiry_removes_uploads_of_an_earlier_version(manager: UploadManager) -> None:
     """An upload without an owner belongs to the session that has accepted it."""
     pool, bucket_id = manager.pool, "a" * 32
     place = BundleIndex(pool, (SESSIONS, SESSION, "b"))
@@ -318,7 +320,7 @@ def test_a_stalled_attachment_is_outdated(manager: UploadManager) -> None:
         pool.clear(bucket_id)
 
 
-def test_what_an_application_keeps_of_a_session_stays(manager: UploadManager) -> None:
+def test_an_attachment_kept_by_the_application_is_not_removed(manager: UploadManager) -> None:
     """An attachment that the application keeps is not removed; its entry in the index is."""
     pool, bucket_id = manager.pool, "a" * 32
     place = BundleIndex(pool, (SESSIONS, SESSION, "b"))
@@ -346,11 +348,11 @@ def files_of(garbage: RecordGarbage) -> RecordLedger:
 
 @pytest.mark.parametrize("garbage", ["pool", "folder"], indirect=True)
 @pytest.mark.parametrize(("kind", "owner"), OWNED)
-def test_an_entry_of_a_record_leaves_the_upload_of_another(
+def test_an_entry_of_a_record_leaves_a_foreign_upload_unchanged(
     manager: UploadManager, garbage: RecordGarbage, kind: str, owner: str
 ) -> None:
     """The garbage collection and the removal of a record remove an entry, but not a foreign upload that it names."""
-    theirs = Theirs(manager, kind, owner)
+    foreign_upload = ForeignUpload(manager, kind, owner)
     files = files_of(garbage)
     address = RecordTemplate(RECORDS["record_url"]).record(RECORD)
     assert address is not None
@@ -361,40 +363,42 @@ def test_an_entry_of_a_record_leaves_the_upload_of_another(
         return []
 
     for registered, remove in product((False, True), (garbage.collect, drop)):
-        files.begin(address, theirs.id)
+        files.begin(address, foreign_upload.id)
         if registered:
             file = StoredFile(
-                location="a.txt", bucket_id=theirs.id, filename="a", mimetype="x/y", size=4, hash="1" * 64
+                location="a.txt", bucket_id=foreign_upload.id, filename="a", mimetype="x/y", size=4, hash="1" * 64
             )
-            files._write(address, theirs.id, file.location)
+            files._write(address, foreign_upload.id, file.location)
             assert files.storage.register(file)
         list(remove())
         assert list(files.entries(())) == []
         assert files.storage.find("a.txt") is None
-        assert theirs.look() == theirs.before
-    theirs.check()
+        assert foreign_upload.snapshot() == foreign_upload.before
+    foreign_upload.check()
 
 
 @pytest.mark.parametrize("garbage", ["pool", "folder"], indirect=True)
-def test_the_same_bytes_of_another_are_another_file(manager: UploadManager, garbage: RecordGarbage) -> None:
+def test_removing_a_file_leaves_a_foreign_upload_of_the_same_bytes(
+    manager: UploadManager, garbage: RecordGarbage
+) -> None:
     """Removing a registered file does not remove another's upload of the same bytes, but one without an owner."""
     storage = files_of(garbage).storage
     for owner, left in ((session_owner(SESSION), True), ("s3fileup", True), ("", False)):
-        theirs = Theirs(manager, "finished", owner)
+        foreign_upload = ForeignUpload(manager, "finished", owner)
         file = StoredFile(
             location="a.txt",
-            bucket_id=theirs.id,
+            bucket_id=foreign_upload.id,
             filename="a",
             mimetype="x/y",
             size=len(CONTENT),
-            hash=theirs.before[0].files[0].sha256 or "",
+            hash=foreign_upload.before[0].files[0].sha256 or "",
         )
         assert storage.register(file)
         storage.remove(file)
-        assert manager.pool.bucket(theirs.id).is_complete() is left
+        assert manager.pool.bucket(foreign_upload.id).is_complete() is left
 
 
-def test_what_a_record_owns_is_removed(manager: UploadManager, garbage: RecordGarbage) -> None:
+def test_the_collection_removes_the_uploads_of_the_record(manager: UploadManager, garbage: RecordGarbage) -> None:
     """The garbage collection removes the record's own uploads: failed, done, and stalled ones."""
     files, pool = files_of(garbage), manager.pool
     address = RecordTemplate(RECORDS["record_url"]).record(RECORD)
@@ -430,14 +434,14 @@ SENT = {
 
 
 @pytest.mark.parametrize("kind", ["finished", "kept"])
-def test_a_file_for_a_record_leaves_the_upload_of_another(
+def test_a_file_for_a_record_leaves_a_foreign_upload_unchanged(
     place: dict[str, Any], garbage: RecordGarbage, manager: UploadManager, kind: str
 ) -> None:
     """Attaching a file to a record under the identifier of another's finished upload leaves that upload unchanged."""
     app = RecordAttachments(RestApp(), **{**place, **RECORDS, "extensions": "txt", "max_size": "2K"})
     client = webtest.TestApp(app)
-    theirs = Theirs(manager, kind)
-    headers = {"X-Progress-ID": theirs.identifier}
+    foreign_upload = ForeignUpload(manager, kind)
+    headers = {"X-Progress-ID": foreign_upload.identifier}
     for way, (body, content_type) in SENT.items():
         answer = client.post(
             f"{RECORD}/attachment", body, content_type=content_type, headers=headers, expect_errors=True
@@ -446,25 +450,25 @@ def test_a_file_for_a_record_leaves_the_upload_of_another(
         assert list(files_of(garbage).entries(())) == [], way
         client.delete(RECORD, expect_errors=True)
         list(garbage.collect())
-        assert theirs.look() == theirs.before, way
-    theirs.check()
+        assert foreign_upload.snapshot() == foreign_upload.before, way
+    foreign_upload.check()
 
 
-def test_s3fileup_leaves_the_upload_of_another(place: dict[str, Any], manager: UploadManager) -> None:
+def test_s3fileup_leaves_a_foreign_upload_unchanged(place: dict[str, Any], manager: UploadManager) -> None:
     """s3fileup does not find the key of an upload that another application owns, and cancels none."""
     settings = S3FileupSettings.parse({**place, "anonymous": True})
     app = S3Fileup.from_manager(manager, settings)
     uploads: FileUploads = app._uploads
     for kind in KINDS:
-        theirs = Theirs(manager, kind, session_owner(SESSION))
+        foreign_upload = ForeignUpload(manager, kind, session_owner(SESSION))
         with pytest.raises(UnknownKey):
-            uploads.find(theirs.identifier)
+            uploads.find(foreign_upload.identifier)
         if kind not in {"finished", "kept"}:
-            uploads.cancel(UploadHandle(theirs.identifier, theirs.id, theirs.before[0], ""))
-        theirs.check()
+            uploads.cancel(UploadHandle(foreign_upload.identifier, foreign_upload.id, foreign_upload.before[0], ""))
+        foreign_upload.check()
 
 
-def test_s3fileup_does_not_tell_of_the_upload_of_another(
+def test_s3fileup_sends_no_webhook_for_a_foreign_upload(
     place: dict[str, Any], manager: UploadManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A webhook is repeated only while the bucket holds an upload that s3fileup began."""
@@ -472,8 +476,11 @@ def test_s3fileup_does_not_tell_of_the_upload_of_another(
     callback = S3Fileup.from_manager(manager, settings)._uploads._webhook
     told: list[str] = []
     monkeypatch.setattr(callback, "deliver", lambda bucket_id, descriptor: told.append(bucket_id))
-    theirs, own = Theirs(manager, "finished", session_owner(SESSION)), Theirs(manager, "finished", "s3fileup")
-    for each in (theirs, own):
+    foreign_upload, own = (
+        ForeignUpload(manager, "finished", session_owner(SESSION)),
+        ForeignUpload(manager, "finished", "s3fileup"),
+    )
+    for each in (foreign_upload, own):
         manager.pool.index.put(("s3fileup", "untold"), each.id, each.identifier)
     callback._retry()
     assert told == [own.id]

@@ -55,7 +55,9 @@ def check_pool(server: Server) -> None:
     check_tidy(server.manager.pool, Path(server.manager.settings.directory))
 
 
-def test_the_predecessors_dialogue(server: Server, tmp_path: Path, require_program: Callable[[str], str]) -> None:
+def test_curl_uploads_lists_downloads_and_deletes_attachments(
+    server: Server, tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
     """curl with a cookie jar sends two files, lists, downloads and deletes them, one by one and all together."""
     require_program("curl")
     (tmp_path / "spam.txt").write_text("spam\n")
@@ -80,7 +82,7 @@ def test_the_predecessors_dialogue(server: Server, tmp_path: Path, require_progr
 
 
 @pytest.mark.parametrize("base", ["/attachments", "/checked/attachments"])
-def test_attachments_over_http(server: Server, base: str) -> None:
+def test_attachments_work_through_the_server(server: Server, base: str) -> None:
     """Names, byte ranges, replacement, privacy and refusals work through the server as without it."""
     client, other = AttachmentsClient(server, base), AttachmentsClient(server, base)
     content = os.urandom(300_000)
@@ -106,7 +108,7 @@ def test_attachments_over_http(server: Server, base: str) -> None:
     assert "Traceback" not in log
 
 
-def test_a_refused_page_sees_why(server: Server) -> None:
+def test_a_refused_cross_site_form_gets_its_answer(server: Server) -> None:
     """A page of another site that sends a large form gets its refusal, and no broken connection."""
     form = {"f": ("a.bin", bytes(4 << 20))}
     headers = {"Origin": "https://evil.example"}
@@ -116,7 +118,7 @@ def test_a_refused_page_sees_why(server: Server) -> None:
 
 
 @pytest.mark.servers_that("streams")
-def test_progress(server: Server) -> None:
+def test_an_incomplete_upload_shows_progress_and_is_no_attachment(server: Server) -> None:
     """A half-sent upload shows its progress under its identifier, and is no attachment until it is complete."""
     client = AttachmentsClient(server)
     identifier = client.send("POST", "/b/?identifier")["identifier"]
@@ -141,7 +143,7 @@ def test_progress(server: Server) -> None:
     check_pool(server)
 
 
-def test_two_clients_race(server: Server) -> None:
+def test_concurrent_uploads_of_the_same_names_leave_one_file_of_each(server: Server) -> None:
     """Two clients of one session that send the same names concurrently leave one complete file of each."""
     first, second = AttachmentsClient(server), AttachmentsClient(server)
     first.names("b")
@@ -164,7 +166,7 @@ def test_two_clients_race(server: Server) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gunicorn", "waitress", "granian"])
-def test_a_killed_server_leaves_what_can_be_found(start: Callable[[str], Server], kind: str) -> None:
+def test_expiry_removes_the_remains_of_a_killed_server(start: Callable[[str], Server], kind: str) -> None:
     """After kill -9 during uploads, expiry finds all remains, and the pool is empty."""
     server = start(kind)
     client = AttachmentsClient(server)

@@ -150,7 +150,7 @@ def test_a_whole_upload_over_http_2_is_refused(granian: Server) -> None:
     assert granian.status(identifier)["state"] == "done"
 
 
-def test_our_server_does_not_agree_to_http_2(tmp_path: Path) -> None:
+def test_our_server_closes_http_2_connections(tmp_path: Path) -> None:
     """``fileupload serve`` closes a connection that begins with the preface of HTTP/2."""
     server = start_server("fileupload-serve", tmp_path)
     try:

@@ -59,7 +59,7 @@ def check_broken_off(server: Server, identifier: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_a_client_goes_away(server: Server, make_form: Callable[[bytes], Form], method: str) -> None:
+def test_an_interrupted_body_is_an_error(server: Server, make_form: Callable[[bytes], Form], method: str) -> None:
     """A body that ends before its length results in an error, even if the server ends it without one."""
     identifier, content = server.new_identifier(), some_bytes(4 << 20)
     form = make_form(content)
@@ -73,7 +73,7 @@ def test_a_client_goes_away(server: Server, make_form: Callable[[bytes], Form], 
 
 
 @pytest.mark.servers_that("chunked")
-def test_a_client_goes_away_in_chunks(server: Server, make_form: Callable[[bytes], Form]) -> None:
+def test_an_interrupted_chunked_form_is_an_error(server: Server, make_form: Callable[[bytes], Form]) -> None:
     """A chunked form that is interrupted results in an error, although it had no length."""
     identifier, content = server.new_identifier(), some_bytes(4 << 20)
     form = make_form(content)
@@ -86,7 +86,7 @@ def test_a_client_goes_away_in_chunks(server: Server, make_form: Callable[[bytes
     check_retry(server, identifier, content)
 
 
-def test_a_form_ends_early_and_says_so(server: Server, make_form: Callable[[bytes], Form]) -> None:
+def test_a_form_without_its_closing_boundary_is_incomplete(server: Server, make_form: Callable[[bytes], Form]) -> None:
     """A form without its closing boundary is incomplete, even if the declared number of bytes was received."""
     identifier, form = server.new_identifier(), make_form(some_bytes(200_000))
     answer = requests.post(
@@ -102,7 +102,7 @@ def test_a_form_ends_early_and_says_so(server: Server, make_form: Callable[[byte
 
 
 @pytest.mark.parametrize("name", ["fileupload-serve", "granian", "gunicorn"])
-def test_a_server_is_stopped_during_an_upload(start: Callable[[str], Server], name: str) -> None:
+def test_an_upload_completes_or_fails_after_sigterm(start: Callable[[str], Server], name: str) -> None:
     """After SIGTERM in the middle, the upload completes with the right bytes or is an error."""
     server = start(name)
     identifier, content = server.new_identifier(), some_bytes(4 << 20)

@@ -43,7 +43,9 @@ def check_refused(server: Server, identifier: str, code: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_too_large_by_its_length(server: Server, make_form: Callable[[bytes], Form], method: str) -> None:
+def test_a_length_above_the_limit_is_refused_without_a_reset(
+    server: Server, make_form: Callable[[bytes], Form], method: str
+) -> None:
     """A client that sends 8 MB too many reads the problem document, and gets no connection reset."""
     identifier, form = server.new_identifier(), make_form(bytes(TOO_MUCH))
     answer = requests.request(
@@ -58,13 +60,13 @@ def test_too_large_by_its_length(server: Server, make_form: Callable[[bytes], Fo
 
 
 @pytest.mark.servers_that("chunked")
-def test_a_form_too_large_in_chunks(server: Server, make_form: Callable[[bytes], Form]) -> None:
+def test_a_chunked_form_above_the_limit_is_refused(server: Server, make_form: Callable[[bytes], Form]) -> None:
     """On servers that support chunked forms, their bytes are counted, and the client reads the problem document."""
     check_too_large_in_chunks(server, "POST", make_form(bytes(TOO_MUCH)))
 
 
 @pytest.mark.servers_that("tells_broken_chunks")
-def test_a_plain_body_too_large_in_chunks(server: Server, make_form: Callable[[bytes], Form]) -> None:
+def test_a_chunked_plain_body_above_the_limit_is_refused(server: Server, make_form: Callable[[bytes], Form]) -> None:
     """On servers that support chunked plain bodies, their bytes are counted too."""
     check_too_large_in_chunks(server, "PUT", make_form(bytes(TOO_MUCH)))
 
@@ -111,7 +113,7 @@ def test_curl_reads_the_refusal(server: Server, tmp_path: Path, expect: tuple[st
     check_refused(server, identifier, "too-large")
 
 
-def test_a_forged_identifier(server: Server) -> None:
+def test_a_forged_identifier_is_refused(server: Server) -> None:
     """A client with a forged identifier that sends the body anyway reads the problem document."""
     identifier = server.new_identifier()
     forged = ("0" if identifier[0] != "0" else "1") + identifier[1:]
@@ -151,7 +153,9 @@ def check_client_error(received: bytes) -> None:
 
 @pytest.mark.parametrize("length", BAD_LENGTHS, ids=ascii)
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_a_length_that_is_none(server: Server, make_form: Callable[[bytes], Form], method: str, length: str) -> None:
+def test_an_invalid_content_length_is_refused(
+    server: Server, make_form: Callable[[bytes], Form], method: str, length: str
+) -> None:
     """An invalid Content-Length is refused before a byte is read, by the server or by us, and never blocks."""
     identifier, form = server.new_identifier(), make_form(b"x")
     head = (
@@ -163,7 +167,7 @@ def test_a_length_that_is_none(server: Server, make_form: Callable[[bytes], Form
     assert server.leftovers(identifier) == set()
 
 
-def test_a_length_with_space_around_it(server: Server) -> None:
+def test_whitespace_around_content_length_is_ignored(server: Server) -> None:
     """Space around Content-Length is ignored (RFC 9110, 5.5): as many bytes are stored, or none."""
     identifier = server.new_identifier()
     head = f"PUT {server.target(identifier)} HTTP/1.1\r\nHost: localhost\r\nContent-Length: \t 5 \r\n\r\n"
@@ -177,7 +181,9 @@ def test_a_length_with_space_around_it(server: Server) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_length_and_chunks_together(server: Server, make_form: Callable[[bytes], Form], method: str) -> None:
+def test_a_body_with_a_length_and_chunks_is_refused(
+    server: Server, make_form: Callable[[bytes], Form], method: str
+) -> None:
     """A body with both a length and chunks is refused, and nothing of it becomes a second request.
 
     If the server hides the length from us, the chunks alone count (RFC 9112, 6.3), never the length.
@@ -203,7 +209,7 @@ def test_length_and_chunks_together(server: Server, make_form: Callable[[bytes],
             assert server.leftovers(identifier) == set()
 
 
-def test_a_second_request_after_a_refusal(server: Server) -> None:
+def test_the_connection_is_usable_or_closed_after_a_refusal(server: Server) -> None:
     """After a refusal the connection serves a further request, or was closed after the answer."""
     identifier = server.new_identifier()
     connection = server.connect()
@@ -218,7 +224,7 @@ def without_continue(received: bytes) -> bytes:
     return re.sub(rb"HTTP/1\.[01] 100 [^\r]*\r\n(?:[^\r]+\r\n)*\r\n", b"", received)
 
 
-def test_a_client_that_asks_first(server: Server) -> None:
+def test_a_client_that_waits_for_100_continue_is_refused(server: Server) -> None:
     """A client that waits for 100 Continue is refused at once, or is sent it and then refused."""
     identifier = server.new_identifier()
     head = (

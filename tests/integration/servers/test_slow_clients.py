@@ -107,7 +107,7 @@ def read_to_end(connection: socket.socket) -> bytes:
     return received
 
 
-def test_slow_uploads_end_by_the_clock(strict: Server) -> None:
+def test_slow_and_stalled_uploads_fail_after_the_grace_time(strict: Server) -> None:
     """Slow and stalled bodies have failed after the grace time, and nothing of them is left."""
     ways = [plain, form, fast_first, *([chunked] if strict.kind.chunked else [])]
     identifiers = []
@@ -151,7 +151,7 @@ def test_without_a_valid_identifier_no_thread_is_held(
 
 
 @pytest.mark.servers_that("streams")
-def test_the_answer_comes_before_the_draining(server: Server) -> None:
+def test_the_answer_is_sent_before_the_body_is_drained(server: Server) -> None:
     """A client reads its refusal even if it sends nothing more of a body that it has announced."""
     identifier = server.new_identifier()
     for begin in (
@@ -165,7 +165,7 @@ def test_the_answer_comes_before_the_draining(server: Server) -> None:
             assert connection.recv(12).split(b" ")[1][:1] == b"4"
 
 
-def test_an_answer_that_nobody_reads_is_ended(tmp_path: Path) -> None:
+def test_an_unread_answer_is_ended(tmp_path: Path) -> None:
     """With a limit of one connection, the next client is served even if the one before never reads."""
     options = ("--workers", "1", "--threads", "1", "--anonymous")
     settings = ("--set", "downloads=true", "--set", "min_rate_grace=2", "--set", "min_free_space=0")
@@ -188,7 +188,7 @@ def test_an_answer_that_nobody_reads_is_ended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in BOUNDED if name != "fileupload-serve"])
-def test_a_download_that_nobody_reads_is_ended(name: str, start: Callable[..., Server]) -> None:
+def test_an_unread_download_is_ended(name: str, start: Callable[..., Server]) -> None:
     """The server answers again after all its threads sent downloads to clients that never read."""
     server = start(name, min_rate_grace=2, min_rate="1G", max_size=64, downloads=True)
     identifier = server.new_identifier()
@@ -202,7 +202,7 @@ def test_a_download_that_nobody_reads_is_ended(name: str, start: Callable[..., S
         assert requests.get(f"{server.url}/plain", timeout=PATIENCE).ok
 
 
-def test_a_slow_but_steady_client_is_left_alone(tmp_path: Path) -> None:
+def test_a_client_above_the_minimum_rate_finishes(tmp_path: Path) -> None:
     """A client above the minimum rate finishes, beside stalled ones that are ended, and the status stays available."""
     server = start_server("fileupload-serve", tmp_path, min_rate=100, min_rate_grace=4)
     try:

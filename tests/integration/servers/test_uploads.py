@@ -41,7 +41,7 @@ def check_descriptor(seen: dict[str, Any], identifier: str, content: bytes) -> d
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_form_arrives_whole(server: Server, size: int) -> None:
+def test_a_file_sent_by_form_is_stored_unchanged(server: Server, size: int) -> None:
     """A file sent by form is stored byte for byte, and the app gets its descriptor."""
     identifier, content = server.new_identifier(), some_bytes(size)
     answer = requests.post(server.url + server.target(identifier), files={"file": ("a.bin", content)}, timeout=PATIENCE)
@@ -51,7 +51,7 @@ def test_a_form_arrives_whole(server: Server, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_plain_body_arrives_whole(server: Server, size: int) -> None:
+def test_a_plain_body_is_stored_unchanged(server: Server, size: int) -> None:
     """A file sent by PUT is stored byte for byte, and the app gets a POST with its descriptor."""
     identifier, content = server.new_identifier(), some_bytes(size)
     answer = requests.put(
@@ -84,7 +84,9 @@ def in_chunks(body: bytes) -> Iterator[bytes]:
         yield body[start : start + 50_000]
 
 
-def test_a_form_in_chunks(server: Server, make_form: Callable[[bytes], Form]) -> None:
+def test_a_chunked_form_is_accepted_if_the_server_detects_its_end(
+    server: Server, make_form: Callable[[bytes], Form]
+) -> None:
     """A form without a length is accepted if the server detects its end; otherwise the length is required."""
     identifier, content = server.new_identifier(), some_bytes(300_000 if server.kind.chunked else 1000)
     form = make_form(content)
@@ -101,7 +103,7 @@ def test_a_form_in_chunks(server: Server, make_form: Callable[[bytes], Form]) ->
         assert server.leftovers(identifier) == set()
 
 
-def test_a_plain_body_in_chunks(server: Server) -> None:
+def test_a_chunked_body_is_accepted_if_the_server_detects_an_interruption(server: Server) -> None:
     """A plain body without a length is accepted only if the server detects an interrupted one."""
     identifier = server.new_identifier()
     content = some_bytes(300_000 if server.kind.tells_broken_chunks else 1000)
@@ -115,7 +117,7 @@ def test_a_plain_body_in_chunks(server: Server) -> None:
         assert server.leftovers(identifier) == set()
 
 
-def test_status_is_told_while_the_bytes_arrive(server: Server) -> None:
+def test_the_status_shows_progress_during_an_upload(server: Server) -> None:
     """Another connection sees the upload grow; a server that buffers bodies is named in the status, and logged once."""
     identifier, content = server.new_identifier(), some_bytes(8 << 20)
     upload = server.begin("PUT", identifier, Content_Length=str(len(content)))
@@ -143,7 +145,7 @@ def test_status_is_told_while_the_bytes_arrive(server: Server) -> None:
         assert len(seen) >= 3, f"of {sent} bytes only {seen} were told"
 
 
-def test_a_second_request_on_the_same_connection(server: Server, make_form: Callable[[bytes], Form]) -> None:
+def test_the_connection_is_usable_or_closed_after_an_upload(server: Server, make_form: Callable[[bytes], Form]) -> None:
     """After an upload the connection serves a further request, or was closed as announced."""
     form = make_form(some_bytes(70_000))
     identifier = server.new_identifier()

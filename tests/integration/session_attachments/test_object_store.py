@@ -34,7 +34,7 @@ def left_over(store: S3Store, place: dict[str, Any]) -> list[str]:
     return [key for key in keys if key != ".upload_key" and not key.startswith("turns/")]
 
 
-def test_a_session_in_a_store(store: S3Store, place: dict[str, Any]) -> None:
+def test_attachments_of_a_session_are_kept_in_a_store(store: S3Store, place: dict[str, Any]) -> None:
     """Attachments are added, listed, replaced, read and removed, and then nothing of them is in the store."""
     client = webtest.TestApp(SessionAttachments(None, **place))
     answer = client.post("/attachments/b/", upload_files=[("a", "ä.txt", b"one"), ("b", "b.txt", b"two")])
@@ -60,7 +60,7 @@ def test_conditions_in_a_store(store: S3Store, place: dict[str, Any]) -> None:
     assert left_over(store, place) == []
 
 
-def test_a_record_in_a_store(store: S3Store, place: dict[str, Any]) -> None:
+def test_an_attachment_of_a_record_is_kept_in_a_store(store: S3Store, place: dict[str, Any]) -> None:
     """The file of a record is attached, served in byte ranges, replaced, and removed with its record."""
     settings = {"record_url": "/api/{kind}/{id}", "base_url": "/files/", "serve_files": True, "folder": "{kind}"}
     client = webtest.TestApp(RecordAttachments(RestApp(), **settings, **place))

@@ -42,7 +42,7 @@ def user(name: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{name}:secret".encode()).decode()}
 
 
-MAT, JEAN, NOBODY = user("mat"), user("jean"), dict[str, str]()
+MAT, JEAN, ANONYMOUS = user("mat"), user("jean"), dict[str, str]()
 
 
 def form(files: list[tuple[str, File]], **texts: str | None) -> list[tuple[str, Any]]:

@@ -39,7 +39,7 @@ def start(site: SessionSite) -> Iterator[Start]:
 
 
 @pytest.mark.parametrize("names", ["one", "each its own"])
-def test_threads_on_one_bundle(site: SessionSite, names: str) -> None:
+def test_concurrent_uploads_of_one_name_leave_one_complete(site: SessionSite, names: str) -> None:
     """Uploads that race for one name leave one of them complete; uploads with different names are all kept."""
     client = site.client()
     client.get("b")
@@ -59,7 +59,7 @@ def test_threads_on_one_bundle(site: SessionSite, names: str) -> None:
         site.check_tidy()
 
 
-def test_a_name_is_always_there_while_it_is_replaced(site: SessionSite) -> None:
+def test_a_file_is_always_readable_while_it_is_replaced(site: SessionSite) -> None:
     """A reader of a file that is replaced continuously always gets one complete version."""
     client = site.client()
     client.put("b", "a", b"0" * 1000)
@@ -91,7 +91,7 @@ def test_a_name_is_always_there_while_it_is_replaced(site: SessionSite) -> None:
 
 
 @pytest.mark.full
-def test_processes_on_one_bundle(site: SessionSite, start: Start) -> None:
+def test_concurrent_processes_see_consistent_content(site: SessionSite, start: Start) -> None:
     """Processes that send, replace, read and delete at random see consistent content and leave only listed files."""
     client = site.client()
     client.get("b")
@@ -106,7 +106,7 @@ def test_processes_on_one_bundle(site: SessionSite, start: Start) -> None:
 
 
 @pytest.mark.full
-def test_killed_processes_leave_what_can_be_found(site: SessionSite, start: Start) -> None:
+def test_expiry_removes_the_remains_of_killed_processes(site: SessionSite, start: Start) -> None:
     """After kill -9 at any moment the bundle remains usable, and expiry removes everything that is left."""
     client = site.client()
     client.put("other", "x", b"1")

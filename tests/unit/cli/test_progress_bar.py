@@ -34,7 +34,7 @@ def test_a_terminal_has_a_bar_with_bytes_rate_and_time_left() -> None:
     assert (last_but_one, last) == ("", "")
 
 
-def test_a_total_of_nothing_is_drawn() -> None:
+def test_a_total_of_0_bytes_is_drawn() -> None:
     """A total of 0 bytes causes no division by zero."""
     stream = Terminal()
     with ProgressBar(stream) as bar:
@@ -43,7 +43,7 @@ def test_a_total_of_nothing_is_drawn() -> None:
     assert drawn_lines(stream)[-1] == ""
 
 
-def test_a_bar_is_drawn_in_ascii_where_the_terminal_has_nothing_else() -> None:
+def test_a_terminal_without_unicode_gets_an_ascii_bar() -> None:
     """A terminal without Unicode gets a bar in ASCII, without an encoding error."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     stream.isatty = lambda: True  # type: ignore[method-assign]
@@ -55,7 +55,7 @@ def test_a_bar_is_drawn_in_ascii_where_the_terminal_has_nothing_else() -> None:
     assert b" 50%|" in stream.buffer.getvalue()
 
 
-def test_elsewhere_nothing_is_written() -> None:
+def test_a_file_or_a_pipe_gets_no_bar() -> None:
     """A file or a pipe gets no bar."""
     stream = io.StringIO()
     with ProgressBar(stream) as bar:

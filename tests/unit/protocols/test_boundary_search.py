@@ -16,20 +16,20 @@ def test_a_delimiter_is_found_at_any_place(place: int) -> None:
 
 
 @pytest.mark.parametrize("length", range(1, len(DELIMITER) + 1))
-def test_the_beginning_of_a_delimiter_is_seen_at_the_end(length: int) -> None:
+def test_a_prefix_of_the_delimiter_at_the_end_is_found(length: int) -> None:
     """A prefix of the delimiter at the end of a chunk is found, since the next chunk may complete it."""
     assert not Delimiter(BOUNDARY).is_absent(b"x" * 100 + DELIMITER[:length])
     assert not Delimiter(BOUNDARY).is_absent(DELIMITER[:length])
 
 
-def test_content_is_content() -> None:
+def test_a_chunk_without_a_delimiter_is_content() -> None:
     """A chunk without a delimiter, and without a carriage return near its end, is content."""
     assert Delimiter(BOUNDARY).is_absent(CONTENT + b"x" * len(DELIMITER))
     assert Delimiter(BOUNDARY).is_absent(b"")
     assert Delimiter(BOUNDARY).is_absent(DELIMITER[:-1] + b"x" * len(DELIMITER))
 
 
-def test_zero_bytes_are_bytes() -> None:
+def test_zero_bytes_do_not_end_the_search() -> None:
     """The search uses lengths: a zero byte ends neither the chunk nor the delimiter."""
     assert contains(b"a\0b\0c", 5, b"\0c", 2)
     assert not contains(b"a\0b\0c", 5, b"\0d", 2)

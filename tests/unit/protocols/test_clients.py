@@ -101,7 +101,7 @@ def send(site: UploadSite, name: str, identifier: str, step: int | None) -> Answ
 
 @pytest.mark.parametrize("step", [None, 1])
 @pytest.mark.parametrize("name", DONE)
-def test_what_clients_send_is_taken(site: UploadSite, name: str, step: int | None) -> None:
+def test_requests_of_real_clients_are_received(site: UploadSite, name: str, step: int | None) -> None:
     """The files and fields of each client are received as its user meant them, also byte by byte."""
     identifier = site.identifier()
     found = send(site, name, identifier, step).json
@@ -114,7 +114,7 @@ def test_what_clients_send_is_taken(site: UploadSite, name: str, step: int | Non
 
 @pytest.mark.parametrize("step", [None, 1])
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_clients_send_wrongly_is_refused(site: UploadSite, name: str, step: int | None) -> None:
+def test_invalid_requests_of_real_clients_are_refused(site: UploadSite, name: str, step: int | None) -> None:
     """Requests without a file and bodies that are no form are refused with their error code."""
     identifier = site.identifier()
     assert send(site, name, identifier, step).outcome == REFUSED[name]
@@ -122,6 +122,6 @@ def test_what_clients_send_wrongly_is_refused(site: UploadSite, name: str, step:
     assert site.names(identifier) == (NOTHING if REFUSED[name][0] == 415 else ONLY_STATUS)
 
 
-def test_every_request_of_the_corpus_has_its_answer() -> None:
+def test_every_file_of_the_corpus_is_tested() -> None:
     """Every file of the corpus is tested."""
     assert {path.stem for path in CORPUS.glob("*.http")} == DONE.keys() | REFUSED.keys()

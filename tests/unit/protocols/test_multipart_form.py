@@ -113,7 +113,7 @@ def test_a_chunked_form_cut_at_every_offset_is_refused(lasting_site: UploadSite)
         assert answer.outcome == (400, "incomplete"), offset
 
 
-def test_a_form_without_a_length_is_whole_with_its_closing_boundary(site: UploadSite) -> None:
+def test_a_chunked_form_is_complete_with_its_closing_boundary(site: UploadSite) -> None:
     """A chunked form is accepted on every server, since the closing boundary marks its end."""
     identifier = site.identifier()
     answer = site.post(Stream([BODY]), identifier, HTTP_TRANSFER_ENCODING="chunked", SERVER_SOFTWARE="Granian")
@@ -132,7 +132,7 @@ def test_the_app_gets_the_descriptor_in_place_of_the_form(site: UploadSite) -> N
     assert "HTTP_TRANSFER_ENCODING" not in environ
 
 
-def test_an_empty_file_is_a_file(site: UploadSite) -> None:
+def test_an_empty_file_with_a_name_is_kept(site: UploadSite) -> None:
     """An empty file with a name is kept."""
     identifier = site.identifier()
     assert site.post(form(file_part(b"", "empty.txt")), identifier).json["size"] == 0
@@ -195,7 +195,7 @@ def test_no_file_chosen_is_refused_where_a_file_is_required(tmp_path: Path) -> N
     assert site.names(identifier) == ONLY_STATUS
 
 
-def test_an_input_without_a_file_is_dropped_beside_one_with_a_file(site: UploadSite) -> None:
+def test_an_empty_file_input_beside_a_chosen_file_is_dropped(site: UploadSite) -> None:
     """An empty file input before or after a chosen file is dropped."""
     empty = file_part(b"", "", "none", "application/octet-stream")
     for parts in ([empty, file_part("x")], [file_part("x"), empty], [empty, empty, file_part("x"), empty]):
@@ -205,7 +205,7 @@ def test_an_input_without_a_file_is_dropped_beside_one_with_a_file(site: UploadS
         assert site.contents(identifier) == [b"x"]
 
 
-def test_a_file_without_a_name_is_a_file_when_it_has_bytes(site: UploadSite) -> None:
+def test_a_file_with_content_and_an_empty_name_is_kept(site: UploadSite) -> None:
     """``filename=""`` with content is kept, without a name."""
     identifier = site.identifier()
     assert site.post(form(file_part("x", "")), identifier).json["filename"] == ""
@@ -236,7 +236,7 @@ def test_a_form_without_a_file_is_refused_where_one_is_required(tmp_path: Path, 
         ".hidden",
     ],
 )
-def test_names_come_back_as_they_were_sent(site: UploadSite, name: str) -> None:
+def test_names_are_kept_unchanged(site: UploadSite, name: str) -> None:
     """A Unicode name is neither normalized nor decoded, for files and for fields."""
     identifier = site.identifier()
     found = site.post(form(file_part("x", name, name), field_part(name, name)), identifier).json
@@ -287,7 +287,7 @@ def test_a_nested_multipart_is_stored_as_it_is(site: UploadSite) -> None:
 
 
 @pytest.mark.parametrize("checksum", ["sha256", "none"])
-def test_the_checksum_is_of_each_file(tmp_path: Path, checksum: str) -> None:
+def test_each_file_has_its_own_checksum(tmp_path: Path, checksum: str) -> None:
     """Depending on the setting, each file has a digest of its own bytes, or no file has one."""
     site = UploadSite(tmp_path, checksum=checksum)
     found = site.post(form(file_part("a"), file_part(""))).json
@@ -330,6 +330,6 @@ def test_every_boundary_of_the_standard_is_taken(site: UploadSite, boundary: str
         assert site.post(body, kind=f"Multipart/Form-Data;boundary={boundary};charset=utf-8").status == 200
 
 
-def test_the_form_type_of_the_driver_is_what_browsers_send() -> None:
+def test_the_tests_use_the_form_type_of_browsers() -> None:
     """The content type of the tests' own requests is one that browsers send."""
     assert FORM_TYPE.startswith("multipart/form-data; boundary=----")

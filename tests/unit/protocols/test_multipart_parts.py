@@ -40,7 +40,7 @@ def test_a_parameter_that_stands_twice_is_refused(site: UploadSite, value: str) 
         ("form-data; filename*=iso-8859-1'en'%A3; filename=x.txt; name=a", "x.txt"),
     ],
 )
-def test_an_extended_filename_has_no_meaning(site: UploadSite, value: str, filename: str) -> None:
+def test_an_extended_filename_is_ignored(site: UploadSite, value: str, filename: str) -> None:
     """The parameter ``filename*`` is ignored, since forms must not use it (RFC 7578, 4.2)."""
     assert site.post(disposition(value)).json["filename"] == filename
 
@@ -146,7 +146,7 @@ def test_the_name_of_a_field_in_encoded_words(site: UploadSite) -> None:
         'form-data;\tname="a";\tfilename="x.txt"',
     ],
 )
-def test_a_disposition_that_can_be_read_in_two_ways_is_refused(site: UploadSite, value: str) -> None:
+def test_an_ambiguous_disposition_is_refused(site: UploadSite, value: str) -> None:
     """A disposition that another parser may read as another name or kind of part is refused."""
     assert site.post(disposition(value)).outcome == (400, "malformed-form")
 
@@ -163,7 +163,7 @@ def test_a_disposition_that_can_be_read_in_two_ways_is_refused(site: UploadSite,
         ('form-data; name="a"; filename="x;y=\\"z\\".txt"', "a", 'x;y="z".txt'),
     ],
 )
-def test_every_spelling_of_the_grammar_is_read(site: UploadSite, value: str, field: str, filename: str) -> None:
+def test_every_valid_disposition_is_accepted(site: UploadSite, value: str, field: str, filename: str) -> None:
     """Tokens, quoted strings, any order and unknown parameters are accepted."""
     found = site.post(disposition(value)).json["files"][0]
     assert (found["field"], found["filename"]) == (field, filename)
@@ -207,7 +207,7 @@ def test_a_large_file_part_may_have_a_length_of_its_own(site: UploadSite, step: 
 
 
 @pytest.mark.parametrize("declared", [0, 49_999, 50_001])
-def test_a_large_file_part_of_another_length_than_it_says_is_refused(site: UploadSite, declared: int) -> None:
+def test_a_large_file_part_with_a_wrong_content_length_is_refused(site: UploadSite, declared: int) -> None:
     """A file part with a wrong Content-Length is refused, even if it comes in many chunks."""
     sent = part(f'Content-Disposition: form-data; name="a"; filename="x"\nContent-Length: {declared}', bytes(50_000))
     identifier = site.identifier()
@@ -233,14 +233,14 @@ def test_bytes_that_are_no_form_are_refused(site: UploadSite, body: bytes) -> No
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"', "us-ascii"])
-def test_a_text_field_may_say_that_it_is_utf_8(site: UploadSite, charset: str) -> None:
+def test_a_text_field_may_declare_utf_8(site: UploadSite, charset: str) -> None:
     """A text field may declare the charset UTF-8."""
     headers = f'Content-Disposition: form-data; name="a"\nContent-Type: text/plain; charset={charset}'
     assert site.post(form(part(headers, "x"), file_part("y"))).json["fields"] == {"a": ["x"]}
 
 
 @pytest.mark.parametrize("charset", ["utf-7", "utf-16", "iso-2022-jp", "windows-1252", "idna", "rot13", "zlib", "x"])
-def test_an_odd_charset_is_refused(site: UploadSite, charset: str) -> None:
+def test_an_unsupported_charset_is_refused(site: UploadSite, charset: str) -> None:
     """Text in another charset is refused, and no codec is looked up by a name from the client."""
     headers = f'Content-Disposition: form-data; name="a"\nContent-Type: text/plain; charset={charset}'
     assert site.post(form(part(headers, "x"), file_part("y"))).outcome == (400, "malformed-form")
@@ -345,7 +345,7 @@ def test_the_charset_of_a_file_is_left_to_the_app(site: UploadSite) -> None:
         ("APPLICATION/Octet-Stream; x=y", "application/pdf"),
     ],
 )
-def test_the_type_is_the_clients_or_by_the_name(site: UploadSite, kind: str, kept: str) -> None:
+def test_an_invalid_content_type_is_replaced_by_that_of_the_extension(site: UploadSite, kind: str, kept: str) -> None:
     """An invalid Content-Type is replaced by the type of the extension."""
     assert site.post(form(file_part("x", "a.pdf", kind=kind))).json["content-type"] == kept
 

@@ -65,7 +65,7 @@ def cut(body: bytes, offsets: list[int]) -> Stream:
 
 @given(parts=forms, offsets=st.lists(st.integers(0, 1 << 20), max_size=30), declared=st.booleans())
 @many
-def test_any_form_in_any_chunks_comes_back(
+def test_any_form_in_any_chunks_is_stored_unchanged(
     lasting_site: UploadSite, parts: list[Part], offsets: list[int], declared: bool
 ) -> None:
     """Names, contents and order are kept, and the digests are correct."""
@@ -126,7 +126,7 @@ def assert_is_answered(site: UploadSite, identifier: str, answer: Answer) -> Non
     offsets=st.lists(st.integers(0, len(BODY)), max_size=5),
 )
 @many
-def test_any_wrong_bytes_are_answered(
+def test_any_corrupted_form_is_answered(
     lasting_site: UploadSite, edits: list[tuple[int, int, bytes]], offsets: list[int]
 ) -> None:
     """A valid form with removed, replaced or added bytes gives only documented errors."""

@@ -13,7 +13,7 @@ from tests.support.wsgi_client import NOTHING, ONLY_STATUS, Stream, UploadSite, 
 CONTENT = bytes(range(256)) + b"\r\n--x--\r\n"
 
 
-def test_the_body_is_the_file(site: UploadSite) -> None:
+def test_a_plain_body_is_stored_unchanged(site: UploadSite) -> None:
     """Every byte is kept, and the app gets a POST with the descriptor."""
     identifier = site.identifier()
     found = site.put(CONTENT, identifier, "disc.iso").json
@@ -54,7 +54,7 @@ def test_a_body_cut_at_every_offset_is_incomplete(lasting_site: UploadSite) -> N
 
 
 @pytest.mark.parametrize("server", ["Granian", "uWSGI", "WSGIServer/0.2", ""])
-def test_a_chunked_body_needs_a_server_that_tells_its_end(site: UploadSite, server: str) -> None:
+def test_a_chunked_body_needs_a_server_that_detects_its_end(site: UploadSite, server: str) -> None:
     """If the server cannot tell a broken connection from the end, a body without a length is refused."""
     answer = site.put(Stream([CONTENT]), SERVER_SOFTWARE=server)
     assert answer.outcome == (411, "length-required")
@@ -118,7 +118,7 @@ def test_a_compressed_body_is_refused(site: UploadSite, coding: str, method: str
         ('attachment; filename="=?utf-8?B?Li4vLi4vZXRjL3Bhc3N3ZA==?="', "passwd"),
     ],
 )
-def test_a_name_in_content_disposition(site: UploadSite, header: str, filename: str) -> None:
+def test_the_filename_is_read_from_content_disposition(site: UploadSite, header: str, filename: str) -> None:
     """The name is parsed by RFC 6266 and RFC 8187, precedes the one in the query, and is never a path."""
     assert site.put(b"x", filename="query.txt", HTTP_CONTENT_DISPOSITION=header).json["filename"] == filename
 
@@ -140,14 +140,14 @@ def test_a_content_disposition_that_cannot_be_read_is_refused(site: UploadSite, 
 
 
 @pytest.mark.parametrize("name", ["ä ö.txt", "\U0001f4be.bin", "a+b&c=d.txt", "קובץ.txt", 'quo"te.txt', "100%.txt"])
-def test_a_name_in_the_query(site: UploadSite, name: str) -> None:
+def test_the_filename_is_read_from_the_query(site: UploadSite, name: str) -> None:
     """The query parameter ``filename=`` is percent-encoded UTF-8."""
     query = f"X-Progress-ID={site.identifier()}&filename={quote(name, safe='')}"
     assert site.send("PUT", query=query, body=b"x").json["filename"] == name
 
 
 @pytest.mark.parametrize("encoded", ["%FF%FE", "..%2F..%2Fx", "a%00b", "%ED%A0%80", "a%0D%0Ab", "%"])
-def test_an_odd_name_in_the_query_does_no_harm(site: UploadSite, encoded: str) -> None:
+def test_the_filename_in_the_query_is_cleaned(site: UploadSite, encoded: str) -> None:
     """Bytes that are not UTF-8, folders and control characters are removed from the name."""
     query = f"X-Progress-ID={site.identifier()}&filename={encoded}"
     name = site.send("PUT", query=query, body=b"x").json["filename"]
@@ -173,20 +173,22 @@ def test_a_body_needs_no_name(site: UploadSite) -> None:
         ("application/octet-stream", "", "application/octet-stream"),
     ],
 )
-def test_the_type_of_a_body(site: UploadSite, given: str | None, name: str, kept: str) -> None:
+def test_the_type_is_the_content_type_or_that_of_the_extension(
+    site: UploadSite, given: str | None, name: str, kept: str
+) -> None:
     """The type is the client's Content-Type, or that of the name's extension."""
     assert site.put(b"x", filename=name, CONTENT_TYPE=given).json["content-type"] == kept
 
 
 @pytest.mark.parametrize("settings", [{"extensions": "pdf"}, {"content_types": "application/pdf"}])
-def test_a_body_without_a_name_does_not_pass_by_the_limits(tmp_path: Path, settings: dict[str, str]) -> None:
+def test_a_missing_name_does_not_bypass_the_allowed_types(tmp_path: Path, settings: dict[str, str]) -> None:
     """A missing name, or one that is empty after cleaning, does not bypass the allowed types."""
     site = UploadSite(tmp_path, **settings)
     for name in ("", "..", "/"):
         assert site.put(b"x", filename=name).outcome == (415, "type-not-allowed")
 
 
-def test_a_request_without_an_identifier_is_the_apps(site: UploadSite) -> None:
+def test_a_request_without_an_identifier_reaches_the_app(site: UploadSite) -> None:
     """A request without an identifier reaches the app unread and unchanged."""
     stream = Stream([b"x"])
     assert site.send("PUT", body=stream).body == b"{}"
@@ -194,7 +196,7 @@ def test_a_request_without_an_identifier_is_the_apps(site: UploadSite) -> None:
     assert "fileupload.bucket" not in site.app_environ
 
 
-def test_other_methods_are_the_apps(site: UploadSite) -> None:
+def test_other_methods_reach_the_app(site: UploadSite) -> None:
     """Requests with methods other than POST and PUT reach the app."""
     for method in ("GET", "HEAD", "PATCH", "DELETE", "OPTIONS"):
         query = f"X-Progress-ID={site.identifier()}"
@@ -215,7 +217,7 @@ def test_the_identifier_may_come_in_a_header(site: UploadSite) -> None:
         ("application/x-www-form-urlencoded-else", "application/x-www-form-urlencoded-else"),
     ],
 )
-def test_what_clients_call_any_body(site: UploadSite, given: str, kept: str) -> None:
+def test_generic_default_types_are_ignored(site: UploadSite, given: str, kept: str) -> None:
     """Generic default types of clients are ignored in any spelling; types with the same prefix are not."""
     assert site.put(b"x", filename="a.png", CONTENT_TYPE=given).json["content-type"] == kept
 

@@ -46,7 +46,7 @@ TOO_LARGE = (413, "too-large")
 
 @every_way
 @with_and_without_length
-def test_max_size_is_of_the_files(tmp_path: Path, send: Callable[..., Answer], length: bool) -> None:
+def test_max_size_limits_the_bytes_of_the_files(tmp_path: Path, send: Callable[..., Answer], length: bool) -> None:
     """Files of ``max_size`` bytes, not counting fields and boundaries, are accepted; one more byte is refused."""
     site = UploadSite(tmp_path, max_size=f"{LIMIT}B")
     identifier = site.identifier()
@@ -61,7 +61,9 @@ def test_max_size_is_of_the_files(tmp_path: Path, send: Callable[..., Answer], l
 
 @every_way
 @with_and_without_length
-def test_max_size_of_an_identifier(tmp_path: Path, send: Callable[..., Answer], length: bool) -> None:
+def test_an_identifier_may_lower_max_size_but_not_raise_it(
+    tmp_path: Path, send: Callable[..., Answer], length: bool
+) -> None:
     """An identifier may lower the limit, but not raise it."""
     site = UploadSite(tmp_path, max_size=f"{LIMIT}B")
     for claim, limit in (("100B", 100), ("1G", LIMIT)):
@@ -69,7 +71,7 @@ def test_max_size_of_an_identifier(tmp_path: Path, send: Callable[..., Answer], 
         assert send(site, limit + 1, site.identifier(max_size=claim), length=length).outcome == TOO_LARGE
 
 
-def test_an_identifier_may_claim_that_nothing_fits(site: UploadSite) -> None:
+def test_a_claim_of_0_bytes_is_a_limit(site: UploadSite) -> None:
     """A claim of 0 bytes is a limit, unlike a setting of 0, which means no limit."""
     assert send_raw(site, 0, site.identifier(max_size=0)).status == 200
     assert send_raw(site, 1, site.identifier(max_size=0)).outcome == TOO_LARGE
@@ -82,7 +84,7 @@ def test_max_size_0_is_no_limit(tmp_path: Path, send: Callable[..., Answer]) -> 
 
 
 @pytest.mark.parametrize("where", ["before", "behind"])
-def test_what_is_neither_file_nor_field_is_limited_too(tmp_path: Path, where: str) -> None:
+def test_the_bytes_around_the_parts_of_a_form_are_limited(tmp_path: Path, where: str) -> None:
     """The bytes of a chunked form around its parts are limited to what a valid form can need."""
     site = UploadSite(tmp_path, max_size="10B", max_files=1, max_fields=1, max_fields_size=1000)
     for size, outcome in ((2500, (200, None)), (4000, TOO_LARGE)):
@@ -113,7 +115,7 @@ def test_a_declared_length_that_cannot_fit_is_refused_unread(tmp_path: Path, way
         ("max_fields_size", [file_part("x"), *(field_part("f", "x") for n in range(4))]),
     ],
 )
-def test_the_limits_of_a_form(tmp_path: Path, name: str, parts: list[bytes]) -> None:
+def test_a_form_past_a_limit_is_refused(tmp_path: Path, name: str, parts: list[bytes]) -> None:
     """A form at each limit is accepted, and one past it is refused."""
     assert UploadSite(tmp_path / "4", **{name: 4}).post(form(*parts)).status == 200
     site, identifier = UploadSite(tmp_path / "3", **{name: 3}), ""
@@ -148,7 +150,7 @@ TYPE_NOT_ALLOWED = (415, "type-not-allowed")
     ],
 )
 @pytest.mark.parametrize("by", ["setting", "claim"])
-def test_types_are_those_allowed(tmp_path: Path, allowed: str, kind: str, taken: bool, by: str) -> None:
+def test_only_allowed_types_are_accepted(tmp_path: Path, allowed: str, kind: str, taken: bool, by: str) -> None:
     """The allowed ``content_types`` of the settings or the identifier apply to forms and plain bodies."""
     site = UploadSite(tmp_path, **({"content_types": allowed} if by == "setting" else {}))
     claims: dict[str, Any] = {} if by == "setting" else {"content_types": allowed.split()}
@@ -158,7 +160,7 @@ def test_types_are_those_allowed(tmp_path: Path, allowed: str, kind: str, taken:
         assert answer.status == 200 if taken else answer.outcome == TYPE_NOT_ALLOWED
 
 
-def test_the_types_of_settings_and_claims_hold_together(tmp_path: Path) -> None:
+def test_a_type_must_be_allowed_by_settings_and_claims(tmp_path: Path) -> None:
     """A type that either the settings or the identifier do not allow is refused."""
     site = UploadSite(tmp_path, content_types="image/*")
     for claim, kind, status in (
@@ -181,7 +183,7 @@ def test_the_types_of_settings_and_claims_hold_together(tmp_path: Path) -> None:
         ("a.pdf.exe", False),
     ],
 )
-def test_extensions_are_those_allowed(tmp_path: Path, name: str, taken: bool) -> None:
+def test_only_allowed_extensions_are_accepted(tmp_path: Path, name: str, taken: bool) -> None:
     """The allowed ``extensions`` are compared without case, as a whole, with the end of the name."""
     site = UploadSite(tmp_path, extensions="pdf, tar.gz")
     for answer in (site.post(form(file_part("x", name))), site.put(b"x", filename=name)):
@@ -192,7 +194,7 @@ def test_extensions_are_those_allowed(tmp_path: Path, name: str, taken: bool) ->
     "settings", [{"content_types": "image/png"}, {"extensions": "png"}], ids=lambda s: next(iter(s))
 )
 @pytest.mark.parametrize("name", ["", "..", "/", "\\", "\x01"])
-def test_a_file_without_a_name_does_not_pass_by_the_limits(tmp_path: Path, settings: Any, name: str) -> None:
+def test_an_empty_name_does_not_bypass_the_allowed_types(tmp_path: Path, settings: Any, name: str) -> None:
     """An empty name does not bypass the allowed types; an empty file input is not refused by them."""
     site = UploadSite(tmp_path, **settings)
     identifier = site.identifier()
@@ -213,7 +215,7 @@ def test_the_reserve_of_free_space_is_kept(tmp_path: Path, send: Callable[..., A
         assert list(site.directory.iterdir()) == [site.directory / ".upload_key"]
 
 
-def test_a_status_tells_what_runs(site: UploadSite) -> None:
+def test_the_status_shows_a_running_upload(site: UploadSite) -> None:
     """From its first byte on, an upload shows its name, length and received bytes; before, it is unknown."""
     identifier = site.identifier()
     assert site.status(identifier) == {"identifier": identifier, "state": "unknown"}
@@ -234,7 +236,7 @@ def test_a_status_tells_what_runs(site: UploadSite) -> None:
 
 
 @pytest.mark.parametrize("way", ["form", "raw"])
-def test_a_finished_upload_is_told_unread(tmp_path: Path, way: str) -> None:
+def test_a_repeated_upload_that_is_done_is_refused_unread(tmp_path: Path, way: str) -> None:
     """A repeated upload that is already done is refused before its first byte is read."""
     site = UploadSite(tmp_path, drain_size=0)
     identifier = site.identifier()
@@ -247,7 +249,7 @@ def test_a_finished_upload_is_told_unread(tmp_path: Path, way: str) -> None:
 
 @pytest.mark.parametrize("way", ["form", "raw"])
 @pytest.mark.parametrize("length", ["10", None], ids=["length", "chunked"])
-def test_an_identifier_costs_nothing_until_a_byte_comes(site: UploadSite, way: str, length: str | None) -> None:
+def test_a_request_without_a_first_byte_creates_no_bucket(site: UploadSite, way: str, length: str | None) -> None:
     """A request without a first byte has no bucket, also if it breaks off; the status has the reason."""
     identifier = site.identifier()
 
@@ -292,7 +294,7 @@ def test_a_failed_upload_may_be_tried_again(site: UploadSite) -> None:
 
 
 @pytest.mark.parametrize("newer", [b"newer", None])
-def test_a_newer_attempt_takes_the_bucket(site: UploadSite, newer: bytes | None) -> None:
+def test_a_superseded_attempt_ends_with_409(site: UploadSite, newer: bytes | None) -> None:
     """An attempt superseded by a newer one or a reset ends with 409 and does not affect the newer one."""
     identifier = site.identifier()
 

@@ -110,7 +110,7 @@ def test_an_upload_that_loses_its_bucket_leaves_nothing(site: UploadSite, moment
     assert open_resources() <= running
 
 
-def test_an_upload_that_is_overtaken_before_its_first_byte(site: UploadSite) -> None:
+def test_a_request_without_a_first_byte_does_not_affect_another_upload(site: UploadSite) -> None:
     """A request without a first byte has no bucket, and does not affect an upload that finishes meanwhile."""
     identifier = site.identifier()
 

@@ -15,7 +15,7 @@ CONTENT = bytes(range(256)) * 4
 
 
 @pytest.fixture
-def giving(tmp_path: Path) -> UploadSite:
+def download_site(tmp_path: Path) -> UploadSite:
     """Return a site with ``downloads = true``."""
     return UploadSite(tmp_path / "pool", downloads=True)
 
@@ -47,9 +47,9 @@ def test_downloads_are_off_by_default(site: UploadSite) -> None:
         ("noname", "application/octet-stream"),
     ],
 )
-def test_nothing_is_shown_in_our_origin(giving: UploadSite, name: str, kind: str) -> None:
+def test_active_content_is_not_shown_in_our_origin(download_site: UploadSite, name: str, kind: str) -> None:
     """HTML and SVG are attachments too, are not sniffed, and could run no script if they were shown."""
-    answer = get(giving, stored(giving, name, kind, b"<script>alert(1)</script>"))
+    answer = get(download_site, stored(download_site, name, kind, b"<script>alert(1)</script>"))
     assert answer.status == 200
     assert answer.headers["content-disposition"].startswith("attachment;")
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -76,10 +76,10 @@ def test_nothing_is_shown_in_our_origin(giving: UploadSite, name: str, kind: str
     ],
     ids=lambda name: ascii(name)[:20],
 )
-def test_names_in_headers_are_encoded(giving: UploadSite, name: str) -> None:
+def test_names_in_headers_are_encoded(download_site: UploadSite, name: str) -> None:
     """Quotes, line ends and non-ASCII are encoded, and an RFC 6266 client decodes the name."""
-    identifier = stored(giving, name)
-    header = get(giving, identifier).headers["content-disposition"]
+    identifier = stored(download_site, name)
+    header = get(download_site, identifier).headers["content-disposition"]
     assert header.isascii()
     assert header.isprintable()
     plain, _, extended = header.partition("; filename*=UTF-8''")
@@ -87,7 +87,7 @@ def test_names_in_headers_are_encoded(giving: UploadSite, name: str) -> None:
     assert plain.count('"') == 2
     assert plain.endswith('"')
     assert not set(plain[22:-1]) & set("\\%")
-    assert unquote(extended, errors="strict") == (giving.status(identifier)["filename"] or "file")
+    assert unquote(extended, errors="strict") == (download_site.status(identifier)["filename"] or "file")
     assert not set(extended) & set("; \"'")
 
 
@@ -119,9 +119,9 @@ def test_names_in_headers_are_encoded(giving: UploadSite, name: str) -> None:
     ],
     ids=lambda value: str(value)[:16],
 )
-def test_ranges(giving: UploadSite, asked: str | None, status: int, part: bytes | None) -> None:
+def test_byte_ranges_are_served(download_site: UploadSite, asked: str | None, status: int, part: bytes | None) -> None:
     """A byte range gets that part, one past the end gets 416, and a malformed one gets the whole file."""
-    answer = get(giving, stored(giving), HTTP_RANGE=asked)
+    answer = get(download_site, stored(download_site), HTTP_RANGE=asked)
     assert answer.status == status
     if part is not None:
         assert answer.body == part
@@ -135,13 +135,13 @@ def test_ranges(giving: UploadSite, asked: str | None, status: int, part: bytes 
         assert answer.headers["content-range"] == "bytes */1024"
 
 
-def test_a_range_of_another_version_is_all(giving: UploadSite) -> None:
+def test_if_range_with_another_entity_tag_gets_the_whole_file(download_site: UploadSite) -> None:
     """If-Range with the current entity tag gives the part, with another one the whole file."""
-    identifier = stored(giving)
-    tag = get(giving, identifier).headers["etag"]
+    identifier = stored(download_site)
+    tag = get(download_site, identifier).headers["etag"]
     assert tag.startswith('"')
-    assert get(giving, identifier, HTTP_RANGE="bytes=0-9", HTTP_IF_RANGE=tag).status == 206
-    answer = get(giving, identifier, HTTP_RANGE="bytes=0-9", HTTP_IF_RANGE='"other"')
+    assert get(download_site, identifier, HTTP_RANGE="bytes=0-9", HTTP_IF_RANGE=tag).status == 206
+    answer = get(download_site, identifier, HTTP_RANGE="bytes=0-9", HTTP_IF_RANGE='"other"')
     assert (answer.status, answer.body) == (200, CONTENT)
 
 
@@ -159,59 +159,59 @@ def test_a_range_of_another_version_is_all(giving: UploadSite) -> None:
     ],
     ids=lambda date: date[:32],
 )
-def test_conditions_that_cannot_hold(giving: UploadSite, name: str, date: str) -> None:
+def test_a_date_as_a_condition_has_no_effect(download_site: UploadSite, name: str, date: str) -> None:
     """A date as a condition has no effect, and as a condition on a range it gives the whole file."""
-    answer = get(giving, stored(giving), HTTP_RANGE="bytes=0-9", **{name: date})
+    answer = get(download_site, stored(download_site), HTTP_RANGE="bytes=0-9", **{name: date})
     whole = name == "HTTP_IF_RANGE"
     assert (answer.status, answer.body) == ((200, CONTENT) if whole else (206, CONTENT[:10]))
 
 
-def test_a_file_that_the_client_has_is_not_sent_again(giving: UploadSite) -> None:
+def test_a_file_that_the_client_has_is_not_sent_again(download_site: UploadSite) -> None:
     """If-None-Match with the entity tag, alone or in a list, gets 304 without the bytes."""
-    identifier = stored(giving)
-    tag = get(giving, identifier).headers["etag"]
+    identifier = stored(download_site)
+    tag = get(download_site, identifier).headers["etag"]
     for given in (tag, f'"x", {tag}', f"W/{tag}", "*"):
-        answer = get(giving, identifier, HTTP_IF_NONE_MATCH=given)
+        answer = get(download_site, identifier, HTTP_IF_NONE_MATCH=given)
         assert (answer.status, answer.body) == (304, b"")
     for given in ('"other"', tag.strip('"'), f"x {tag}", '"' * 9000, f"{'x' * 9000}, {tag}"):
-        assert get(giving, identifier, HTTP_IF_NONE_MATCH=given).status == 200
+        assert get(download_site, identifier, HTTP_IF_NONE_MATCH=given).status == 200
 
 
-def test_head_tells_what_get_would(giving: UploadSite) -> None:
+def test_head_returns_the_headers_of_get(download_site: UploadSite) -> None:
     """HEAD returns the headers of GET and no body."""
-    identifier = stored(giving)
-    whole, head = get(giving, identifier), get(giving, identifier, method="HEAD")
+    identifier = stored(download_site)
+    whole, head = get(download_site, identifier), get(download_site, identifier, method="HEAD")
     assert (head.status, head.body) == (200, b"")
     assert head.headers == whole.headers
 
 
-def test_each_file_of_a_form_has_its_number(giving: UploadSite) -> None:
+def test_a_file_of_a_form_is_selected_by_its_number(download_site: UploadSite) -> None:
     """The parameter ``file=`` counts from 0, and an invalid or too high number gives no file."""
-    identifier = giving.identifier()
-    assert giving.post(form(file_part("one"), file_part("two")), identifier).status == 200
-    assert get(giving, identifier, "&file=1").body == b"two"
+    identifier = download_site.identifier()
+    assert download_site.post(form(file_part("one"), file_part("two")), identifier).status == 200
+    assert get(download_site, identifier, "&file=1").body == b"two"
     for number in ("2", "-1", "+1", "1_0", "٣", "x", "", "1.0", " 1", "9" * 400, "9" * 5000):
-        answer = get(giving, identifier, f"&file={number}")
+        answer = get(download_site, identifier, f"&file={number}")
         assert answer.outcome == (404, "file-missing"), number
 
 
-def test_files_that_are_not_there(giving: UploadSite) -> None:
+def test_an_unavailable_file_is_not_found(download_site: UploadSite) -> None:
     """A download of an unknown, failed, moved or cleared upload is not found."""
-    assert get(giving, giving.identifier()).outcome == (404, "file-missing")
-    failed = giving.identifier()
-    giving.post(form(file_part("x"))[:-9], failed)
-    assert get(giving, failed).outcome == (404, "file-missing")
-    moved = stored(giving)
-    bucket = giving.manager.access_upload_bucket(moved)
+    assert get(download_site, download_site.identifier()).outcome == (404, "file-missing")
+    failed = download_site.identifier()
+    download_site.post(form(file_part("x"))[:-9], failed)
+    assert get(download_site, failed).outcome == (404, "file-missing")
+    moved = stored(download_site)
+    bucket = download_site.manager.access_upload_bucket(moved)
     assert bucket is not None
-    bucket.move_to(str(giving.directory / "moved"))
-    assert get(giving, moved).outcome == (404, "file-missing")
+    bucket.move_to(str(download_site.directory / "moved"))
+    assert get(download_site, moved).outcome == (404, "file-missing")
 
 
-def test_downloads_leave_nothing_open(giving: UploadSite) -> None:
+def test_downloads_leave_nothing_open(download_site: UploadSite) -> None:
     """The file is closed after each kind of response, also one that was not read to its end."""
-    identifier = stored(giving)
-    tag = get(giving, identifier).headers["etag"]
+    identifier = stored(download_site)
+    tag = get(download_site, identifier).headers["etag"]
     before = open_resources()
     for environ in (
         {},
@@ -221,5 +221,5 @@ def test_downloads_leave_nothing_open(giving: UploadSite) -> None:
     ):
         for method in ("GET", "HEAD"):
             for _ in range(20):
-                get(giving, identifier, method=method, **environ)
+                get(download_site, identifier, method=method, **environ)
     assert open_resources() <= before

@@ -76,7 +76,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str, str, dict[str, str], bool]]
 }  # fmt: skip
 
 
-class Ended:
+class InterruptibleConnection:
     """A connection of a server whose reads can be interrupted, which records the request to do so."""
 
     def __init__(self) -> None:
@@ -113,10 +113,10 @@ def call(app: Any, method: str, address: str, more: dict[str, Any]) -> tuple[Any
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_refused_body_is_read_behind_its_answer(tmp_path: Path, name: str) -> None:
+def test_a_refused_body_is_drained_after_the_answer(tmp_path: Path, name: str) -> None:
     """The whole 4xx response is produced before the body is drained; closing it drains the whole body."""
     make, method, address, more, _ = REFUSED[name]
-    watch = Ended()
+    watch = InterruptibleConnection()
     answer, body, status = call(make(tmp_path / "pool"), method, address, {**more, "fileupload.watch": watch})
     assert status.startswith("4")
     assert body.read_bytes < len(BODY)
@@ -126,7 +126,7 @@ def test_a_refused_body_is_read_behind_its_answer(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_only_a_valid_identifier_is_drained_by_reads_that_nothing_ends(tmp_path: Path, name: str) -> None:
+def test_only_a_valid_identifier_is_drained_by_uninterruptible_reads(tmp_path: Path, name: str) -> None:
     """Without access to the connection, only a request with a valid identifier is drained, since reads may block."""
     make, method, address, more, is_trusted = REFUSED[name]
     answer, body, _ = call(make(tmp_path / "pool"), method, address, more)
@@ -136,10 +136,10 @@ def test_only_a_valid_identifier_is_drained_by_reads_that_nothing_ends(tmp_path:
 
 
 @pytest.mark.parametrize("name", ["PUT, too large", "PUT, forged"])
-def test_what_is_not_drained_ends_the_connection(tmp_path: Path, name: str) -> None:
+def test_an_undrained_body_closes_the_connection(tmp_path: Path, name: str) -> None:
     """A body beyond the limits closes the connection, so that its rest is not parsed as the next request."""
     _, method, address, more, _ = REFUSED[name]
-    watch = Ended()
+    watch = InterruptibleConnection()
     app = middleware(tmp_path / "pool", drain_size=1000)
     answer, body, _ = call(app, method, address, {**more, "fileupload.watch": watch})
     answer.close()

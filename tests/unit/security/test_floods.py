@@ -66,7 +66,7 @@ def flooded(flood: bytes, size: int, before: bytes, after: bytes, step: int) -> 
 
 @pytest.mark.parametrize("flood", FLOODS)
 @pytest.mark.parametrize("step", [997, 65_536])
-def test_floods_in_a_file_cost_what_they_weigh(site: UploadSite, flood: str, step: int) -> None:
+def test_floods_in_a_file_are_scanned_in_linear_time(site: UploadSite, flood: str, step: int) -> None:
     """A file that begins with CR or is full of partial boundaries is scanned once (Werkzeug CVE-2023-46136)."""
     head, tail = form(file_part(b"\rSPLIT")).split(b"SPLIT")
 
@@ -79,7 +79,7 @@ def test_floods_in_a_file_cost_what_they_weigh(site: UploadSite, flood: str, ste
 
 
 @pytest.mark.parametrize("flood", ["CR", "CRLF", "CRLF--", "near boundary", "hyphens"])
-def test_floods_before_and_behind_a_form_cost_what_they_weigh(site: UploadSite, flood: str) -> None:
+def test_preamble_and_epilogue_are_skipped_in_linear_time(site: UploadSite, flood: str) -> None:
     """Preamble and epilogue are skipped in one pass (Rack CVE-2025-61770, python-multipart CVE-2024-53981)."""
     body = form(file_part(b"x"))
 
@@ -102,7 +102,7 @@ def peak_memory(work: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("filler", [b"x", b"\r", b"\r\n"])
-def test_eight_megabytes_around_a_form_take_no_memory(
+def test_preamble_and_epilogue_are_not_kept_in_memory(
     site: UploadSite, filler: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Preamble and epilogue are neither kept nor logged."""
@@ -122,7 +122,7 @@ def test_eight_megabytes_around_a_form_take_no_memory(
 
 
 @pytest.mark.parametrize("server", ["gunicorn", "Cheroot"])
-def test_a_file_takes_no_memory(site: UploadSite, server: str) -> None:
+def test_a_large_file_is_not_kept_in_memory(site: UploadSite, server: str) -> None:
     """A file of 64 MiB needs memory for a few reads only."""
 
     def pieces() -> Iterator[bytes]:
@@ -155,7 +155,7 @@ def test_a_gigabyte_of_text_stops_at_the_limit(tmp_path: Path) -> None:
     assert site.names(identifier) == ONLY_STATUS
 
 
-def test_many_fields_stop_at_the_limit_of_all(tmp_path: Path) -> None:
+def test_many_fields_stop_at_the_total_limit(tmp_path: Path) -> None:
     """The fields are also limited in total (Werkzeug CVE-2024-49767)."""
     site = UploadSite(tmp_path, drain_size=0)
     body = form(
@@ -166,7 +166,9 @@ def test_many_fields_stop_at_the_limit_of_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["files", "empty files", "fields", "both"])
-def test_a_part_too_many_ends_the_reading(tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_part_beyond_a_limit_is_refused_at_once(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """The first part beyond a limit is refused at once, in one line (Django CVE-2023-24580 and similar)."""
     site = UploadSite(tmp_path, max_files=20, max_fields=20, drain_size=0)
     parts = {
@@ -221,7 +223,7 @@ def test_a_head_without_an_end_is_refused_early(tmp_path: Path, flood: bytes, st
     assert len(stream.asked) <= 8 * 4096 + 200
 
 
-def test_folded_headers_cost_what_they_weigh(tmp_path: Path) -> None:
+def test_a_folded_header_ends_at_its_limit(tmp_path: Path) -> None:
     """A header folded over a thousand lines ends at its limit (PHP CVE-2015-4024)."""
     site = UploadSite(tmp_path, drain_size=0)
     folded = f"--{BOUNDARY}\r\n{HEAD}\r\nX: y".encode() + b"\r\n y" * 1300 + b"\r\n\r\n"

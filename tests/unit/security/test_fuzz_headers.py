@@ -352,7 +352,7 @@ def check(method: str, status: str, headers: list[tuple[str, str]], body: bytes)
 @pytest.mark.parametrize("name", ["middleware", "page", "session", "records", "s3fileup"])
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_any_request(targets: dict[str, Target], name: str, data: st.DataObject) -> None:
+def test_any_request_gets_a_valid_response(targets: dict[str, Target], name: str, data: st.DataObject) -> None:
     """Any request gets a response, and never 5xx."""
     target = targets[name]
     tail = st.one_of(st.just(""), st.sampled_from(["/", "/\xff", "/attachment", "/..", "\x00"]), latin_text)
@@ -368,7 +368,7 @@ def test_any_request(targets: dict[str, Target], name: str, data: st.DataObject)
 
 
 @pytest.mark.parametrize("name", ["middleware", "page", "session", "records", "s3fileup"])
-def test_each_header_alone(targets: dict[str, Target], name: str) -> None:
+def test_each_hostile_header_value_gets_a_valid_response(targets: dict[str, Target], name: str) -> None:
     """Each value that is hard to parse gets a valid response, at each path and with each query."""
     target = targets[name]
     for header, values in VALUES.items():

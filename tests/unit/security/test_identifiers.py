@@ -68,7 +68,7 @@ def forgeries(genuine: str) -> Iterator[str]:
             yield genuine[:position] + flipped + genuine[position + 1 :]
 
 
-def test_the_forger_knows_how_to_sign(keyed: UploadSite) -> None:
+def test_an_identifier_signed_by_the_test_is_valid(keyed: UploadSite) -> None:
     """An identifier signed in the same way without a fault is valid, so the forgeries fail for their fault."""
     assert keyed.manager.verify_identifier(signed("ab" * 16))
 
@@ -136,13 +136,13 @@ def test_claims_cannot_be_changed(keyed: UploadSite) -> None:
         assert keyed.put(b"x" * 11, forged).outcome == (403, "invalid-identifier")
 
 
-def test_an_expired_identifier_begins_nothing(keyed: UploadSite) -> None:
+def test_an_expired_identifier_starts_no_upload(keyed: UploadSite) -> None:
     """An expired identifier starts no upload, and still gives access to an upload made in time."""
     assert keyed.put(b"x", keyed.identifier(max_age=0)).outcome == (403, "invalid-identifier")
     assert keyed.put(b"x", keyed.identifier(max_age=100)).status == 200
 
 
-def test_pools_do_not_know_each_others_identifiers(tmp_path: Path) -> None:
+def test_an_identifier_is_invalid_in_another_pool(tmp_path: Path) -> None:
     """Each pool creates its own key, readable by its owner only."""
     one, other = UploadSite(tmp_path / "1"), UploadSite(tmp_path / "2")
     assert other.put(b"x", one.identifier()).outcome == (403, "invalid-identifier")

@@ -43,7 +43,7 @@ def send_unchecked(site: UploadSite, method: str, stream: object, **environ: obj
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("length", NO_LENGTHS)
-def test_a_length_that_is_none_is_refused_unread(site: UploadSite, method: str, length: str) -> None:
+def test_an_invalid_length_is_refused_unread(site: UploadSite, method: str, length: str) -> None:
     """An invalid length gets 400 unread (python-multipart GHSA-v9pg-7xvm-68hf, filebrowser GHSA-ffx7-75gc-jg7c)."""
     stream = Blocking()
     assert send_unchecked(site, method, stream, CONTENT_LENGTH=length) == 400

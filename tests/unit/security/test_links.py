@@ -73,7 +73,7 @@ def assert_nothing_is_shown(trap: Trap, identifier: str) -> None:
 
 @pytest.mark.parametrize("level", ["shard", "bucket"])
 @pytest.mark.parametrize("existing", [True, False])
-def test_a_link_in_place_of_a_folder(trap: Trap, level: str, existing: bool) -> None:
+def test_a_link_in_place_of_a_folder_is_not_followed(trap: Trap, level: str, existing: bool) -> None:
     """Behind a link in place of a shard or bucket, nothing is stored, shown or removed."""
     site = trap.site
     identifier = trap.finished() if existing else site.identifier()
@@ -95,7 +95,7 @@ def test_a_link_in_place_of_a_folder(trap: Trap, level: str, existing: bool) -> 
     assert path.is_symlink()
 
 
-def test_a_link_in_place_of_an_attempt(trap: Trap) -> None:
+def test_a_link_in_place_of_an_attempt_is_not_followed(trap: Trap) -> None:
     """Files behind a link in place of an attempt are not served, and clearing removes only the link."""
     identifier = trap.finished()
     replace_by_link(trap.attempt(identifier), trap.outside)
@@ -105,7 +105,7 @@ def test_a_link_in_place_of_an_attempt(trap: Trap) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "broken link", "folder", "pipe"])
-def test_something_else_in_place_of_a_file(trap: Trap, kind: str) -> None:
+def test_a_link_folder_or_pipe_in_place_of_a_file_is_not_served(trap: Trap, kind: str) -> None:
     """A link, folder or named pipe in place of a file is not served, and does not block a request."""
     identifier = trap.finished()
     path = trap.attempt(identifier) / "0"
@@ -121,7 +121,7 @@ def test_something_else_in_place_of_a_file(trap: Trap, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["status.json", "status.json.new"])
-def test_a_link_in_place_of_the_status(trap: Trap, name: str) -> None:
+def test_a_link_in_place_of_the_status_is_not_followed(trap: Trap, name: str) -> None:
     """A link in place of the status is neither read nor written through: the next upload replaces it, or fails."""
     identifier = trap.site.identifier()
     trap.bucket(identifier).mkdir(parents=True)
@@ -133,7 +133,7 @@ def test_a_link_in_place_of_the_status(trap: Trap, name: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["lock", "nothing"])
-def test_a_link_in_place_of_the_lock(trap: Trap, target: str) -> None:
+def test_a_link_in_place_of_the_lock_is_not_followed(trap: Trap, target: str) -> None:
     """A lock is not taken, created or truncated behind a link."""
     identifier = trap.site.identifier()
     trap.bucket(identifier).mkdir(parents=True)
@@ -144,7 +144,7 @@ def test_a_link_in_place_of_the_lock(trap: Trap, target: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["0", "alive", "progress.json", "progress.json.new"])
-def test_a_link_planted_while_an_upload_runs(trap: Trap, name: str) -> None:
+def test_a_link_planted_during_an_upload_is_not_written_through(trap: Trap, name: str) -> None:
     """Links in the folder of a running attempt are replaced or refused, and never written through."""
     site = trap.site
     identifier = site.identifier()
@@ -177,7 +177,7 @@ def test_links_inside_an_attempt_are_removed_and_not_followed(trap: Trap) -> Non
 
 
 @pytest.mark.parametrize("name", ["../../../outside", "/etc", "..", "."])
-def test_a_status_that_names_another_folder(trap: Trap, name: str) -> None:
+def test_a_planted_status_cannot_name_files_outside_its_bucket(trap: Trap, name: str) -> None:
     """A planted status cannot point to files outside its bucket."""
     identifier = trap.finished()
     status = trap.bucket(identifier) / "status.json"

@@ -87,7 +87,9 @@ def test_a_refusal_is_one_line_without_the_identifier(
 
 
 @pytest.mark.parametrize("count", [1, 500])
-def test_lines_do_not_grow_with_what_is_wrong(site: UploadSite, count: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_request_with_many_faults_is_one_log_line(
+    site: UploadSite, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
     """A request with many faults is one log line (python-multipart CVE-2024-53981, CVE-2026-40347)."""
     with caplog.at_level(logging.DEBUG):
         site.post(b"--" * count + form(*(part("Bad: header", "x") for _ in range(count))) + b"\r\n--" * count)
@@ -120,7 +122,7 @@ def test_the_address_of_a_client_does_not_forge_a_line(site: UploadSite, caplog:
 MARKUP = '"><script>alert(1)</script>'
 
 
-def test_what_a_client_sent_is_escaped_in_pages(site: UploadSite) -> None:
+def test_names_of_fields_are_escaped_in_error_pages(site: UploadSite) -> None:
     """An error page escapes names of fields."""
     body = form(part('Content-Disposition: form-data; name="' + MARKUP.replace('"', "%22") + '"', b"\xff"))
     answer = site.post(body, HTTP_ACCEPT="text/html")

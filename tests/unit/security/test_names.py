@@ -18,7 +18,7 @@ MADE_BY_SERVER = re.compile(
     r"[0-9a-f]{2}(/[0-9a-f]{32}(/(lock|status\.json|[0-9a-f]{16}(/[0-9]{1,3})?))?)?|\.upload_key"
 )
 
-EVIL = [
+HOSTILE_NAMES = [
     "..",
     "../../../../tmp/evil",
     "..\\..\\evil",
@@ -65,9 +65,9 @@ def everything(root: Path) -> dict[str, bytes | None]:
 
 
 @pytest.fixture(scope="module")
-def fenced(tmp_path_factory: pytest.TempPathFactory) -> UploadSite:
+def site_with_siblings(tmp_path_factory: pytest.TempPathFactory) -> UploadSite:
     """Return a site in a folder with siblings, which must stay unchanged."""
-    root = tmp_path_factory.mktemp("fenced")
+    root = tmp_path_factory.mktemp("site_with_siblings")
     for name in ("evil", "etc", "passwd"):
         (root / name).write_text("unchanged")
     site = UploadSite(root / "inner" / "pool")
@@ -100,10 +100,10 @@ def assert_harmless(site: UploadSite, name: str) -> None:
         site.manager.clear_upload_bucket(identifier)
 
 
-@pytest.mark.parametrize("name", EVIL, ids=lambda name: ascii(name)[:20])
-def test_an_evil_name_stays_a_name(fenced: UploadSite, name: str) -> None:
+@pytest.mark.parametrize("name", HOSTILE_NAMES, ids=lambda name: ascii(name)[:20])
+def test_a_hostile_name_changes_nothing_outside_the_bucket(site_with_siblings: UploadSite, name: str) -> None:
     """A hostile name changes and creates nothing outside the bucket (Django CVE-2021-28658, Struts CVE-2024-53677)."""
-    assert_harmless(fenced, name)
+    assert_harmless(site_with_siblings, name)
 
 
 path_like = st.lists(
@@ -115,13 +115,13 @@ path_like = st.lists(
 
 @given(name=path_like)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_name_stays_a_name(fenced: UploadSite, name: str) -> None:
+def test_any_name_changes_nothing_outside_the_bucket(site_with_siblings: UploadSite, name: str) -> None:
     """Any text as a name changes and creates nothing outside the bucket."""
-    assert_harmless(fenced, name)
+    assert_harmless(site_with_siblings, name)
 
 
-@pytest.mark.parametrize("name", EVIL, ids=lambda name: ascii(name)[:20])
-def test_an_evil_path_is_the_apps(site: UploadSite, name: str) -> None:
+@pytest.mark.parametrize("name", HOSTILE_NAMES, ids=lambda name: ascii(name)[:20])
+def test_a_hostile_path_never_becomes_a_path_on_disk(site: UploadSite, name: str) -> None:
     """No part of the URL becomes a path on disk, except a verified id."""
     before = everything(site.directory)
     for identifier in (name, f"{name}/../x", "../" * 8 + "etc"):
@@ -136,7 +136,7 @@ def test_an_evil_path_is_the_apps(site: UploadSite, name: str) -> None:
 
 
 @pytest.mark.parametrize("umask", [0, 0o077, 0o177, 0o777], ids=oct)
-def test_the_pool_is_its_owners_alone(tmp_path: Path, umask: int) -> None:
+def test_the_pool_is_accessible_to_its_owner_only(tmp_path: Path, umask: int) -> None:
     """Folders are 0700 and files 0600 under any umask, and created parent folders are not open to all."""
     old = os.umask(umask)
     try:

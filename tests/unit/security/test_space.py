@@ -77,7 +77,7 @@ def test_parallel_uploads_keep_the_reserve(small: UploadSite, count: int, declar
     assert CAPACITY - used(small.directory) >= RESERVE - count * MAX_READ - statuses
 
 
-def test_a_full_pool_takes_uploads_again_when_it_was_emptied(small: UploadSite) -> None:
+def test_a_full_pool_accepts_uploads_again_after_a_clear(small: UploadSite) -> None:
     """A refused upload frees its space, except for the register of refusals, which has a fixed size."""
     fits, too_much = 27 * MEBIBYTE, 40 * MEBIBYTE
     identifier = small.identifier()

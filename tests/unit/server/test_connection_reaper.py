@@ -124,7 +124,7 @@ def test_a_read_that_is_not_overdue_ends_nothing(site: ReaperSite) -> None:
     assert not is_ended(silent)
 
 
-def test_a_connection_that_sends_is_spared(site: ReaperSite) -> None:
+def test_a_connection_above_the_minimum_rate_stays_open(site: ReaperSite) -> None:
     """Of two connections of one client, the one that receives bytes above the minimum rate stays open."""
     client, steady = site.connect(b"PUT / HTTP/1.1\r\n")
     _, silent = site.connect(b"PUT / HTTP/1.1\r\n")
@@ -150,7 +150,7 @@ def _readable(connection: socket.socket) -> bool:
         connection.settimeout(PATIENCE)
 
 
-def test_a_request_that_is_worked_on_is_spared(site: ReaperSite) -> None:
+def test_a_connection_stays_open_while_its_request_is_processed(site: ReaperSite) -> None:
     """A silent connection stays open while its complete request is processed."""
     _, working = site.connect(b"P" * 2000)
     site.request(reading=False, length=1000)
@@ -161,7 +161,7 @@ def test_a_request_that_is_worked_on_is_spared(site: ReaperSite) -> None:
     assert not is_ended(working)
 
 
-def test_an_idle_connection_is_spared_by_an_overdue_read(site: ReaperSite) -> None:
+def test_an_overdue_read_does_not_end_an_idle_connection(site: ReaperSite) -> None:
     """A connection whose request was answered is not ended by an overdue read."""
     _, idle = site.connect(b"GET / HTTP/1.1\r\n\r\n")
     idle.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -189,7 +189,7 @@ def test_an_answer_that_is_not_taken_ends_its_connection(site: ReaperSite) -> No
     assert not is_ended(other)
 
 
-def test_where_all_connections_are_taken_idle_ones_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_connections_end_if_most_slots_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections without a byte end after a second if three quarters of the slots are used, and not before."""
     site = ReaperSite(monkeypatch, capacity=8)
     try:
@@ -205,7 +205,7 @@ def test_where_all_connections_are_taken_idle_ones_are_ended(monkeypatch: pytest
         site.close()
 
 
-def test_where_all_connections_are_taken_heads_that_do_not_end_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_with_incomplete_heads_end_if_most_slots_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections with incomplete heads are ended if their client has no request, and otherwise stay open."""
     site = ReaperSite(monkeypatch, capacity=8)
     try:
@@ -222,7 +222,7 @@ def test_where_all_connections_are_taken_heads_that_do_not_end_are_ended(monkeyp
         site.close()
 
 
-def test_a_drain_that_is_over_ends_the_connection_that_was_answered_then(site: ReaperSite) -> None:
+def test_a_finished_drain_ends_the_connection_answered_at_its_start(site: ReaperSite) -> None:
     """Draining after a refusal ends the connection, answered when draining began, after a second."""
     _, answered = site.connect(b"PUT / HTTP/1.1\r\n")
     _, other = site.connect(b"PUT / HTTP/1.1\r\n")
@@ -236,7 +236,7 @@ def test_a_drain_that_is_over_ends_the_connection_that_was_answered_then(site: R
     assert not is_ended(other)
 
 
-def test_sockets_of_others_are_not_touched(site: ReaperSite) -> None:
+def test_connections_to_another_port_are_ignored(site: ReaperSite) -> None:
     """The reaper ignores connections to another port of the same process."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
         server, _ = listener.accept()

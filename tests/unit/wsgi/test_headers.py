@@ -63,7 +63,7 @@ def test_malformed_parameters_are_refused(header: str, strict: bool) -> None:
 @pytest.mark.parametrize(
     "header", ["a; b=c/d", "a; b=", "a; b=ä", 'a; b*="; c=d"', 'a; b*="\\c"', "a;\tb=c", "a; b.c=d"]
 )
-def test_strict_parameters_are_those_that_all_read_alike(header: str) -> None:
+def test_the_strict_parser_refuses_ambiguous_parameters(header: str) -> None:
     """An ambiguous value is accepted by the lenient parser only."""
     parse_parameters(header)
     with pytest.raises(ValueError, match="malformed"):
@@ -112,7 +112,7 @@ def test_a_length_is_ascii_digits(text: str) -> None:
         ("image/png", (), False),
     ],
 )
-def test_ranges(content_type: str, ranges: tuple[str, ...], inside: bool) -> None:
+def test_media_ranges_match_types(content_type: str, ranges: tuple[str, ...], inside: bool) -> None:
     """The range ``type/subtype`` matches that type, ``type/*`` all its subtypes."""
     assert is_in_ranges(content_type, ranges) is inside
 
@@ -144,7 +144,7 @@ def test_ranges(content_type: str, ranges: tuple[str, ...], inside: bool) -> Non
         ("x" * 300, "x" * 300),
     ],
 )
-def test_clean_filename(name: str, kept: str) -> None:
+def test_clean_filename_removes_folders_and_control_characters(name: str, kept: str) -> None:
     """Folders and control characters are removed from a name; all other characters are kept."""
     assert clean_filename(name) == kept
 
@@ -170,13 +170,13 @@ def test_any_disposition_is_read_or_refused(header: str) -> None:
 
 
 @given(st.text(alphabet=st.characters(blacklist_categories=["Cs"])))
-def test_headers_are_utf_8_behind_latin_1(text: str) -> None:
+def test_utf_8_passed_as_latin_1_is_decoded(text: str) -> None:
     """UTF-8 in headers, which PEP 3333 passes as Latin-1, is decoded; other bytes are kept."""
     assert as_utf8(text.encode().decode("latin-1")) == text
 
 
 @given(st.text(), st.text())
-def test_any_type_is_one(header: str, name: str) -> None:
+def test_any_content_type_gives_a_valid_media_type(header: str, name: str) -> None:
     """Any Content-Type gives a media type that is valid in a header."""
     kind = media_type(header, clean_filename(name))
     assert kind.isascii()

@@ -17,7 +17,7 @@ from fileupload.wsgi.json_body import encode_json, parse_json
     ["NaN", "[Infinity]", '{"a": -Infinity}', "1e999", "-1e999", "9" * 5000, "[" * 100_000, "", "{", b"\xff", "'a'"],
     ids=lambda text: str(text)[:12],
 )
-def test_what_is_no_json(text: str | bytes) -> None:
+def test_invalid_json_is_refused(text: str | bytes) -> None:
     """A text that other parsers refuse, or that Python cannot represent, is refused as invalid JSON."""
     with pytest.raises(ValueError, match=r"."):
         parse_json(text)
@@ -31,13 +31,13 @@ values = st.recursive(
 
 
 @given(values)
-def test_values_come_back(value: Any) -> None:
+def test_values_round_trip(value: Any) -> None:
     """A written value is read back unchanged."""
     assert parse_json(encode_json(value)) == value
 
 
 @given(st.text(st.characters(categories=["Cs", "Ll", "Po"])))
-def test_lone_surrogates(text: str) -> None:
+def test_a_lone_surrogate_is_written_as_an_escape(text: str) -> None:
     """A lone surrogate is written as an escape, so that every parser can read it."""
     data = encode_json({text: [text]})
     assert data.decode("utf-8")

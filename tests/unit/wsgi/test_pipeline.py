@@ -21,8 +21,8 @@ from fileupload.wsgi.cors import CorsPolicy
 from fileupload.wsgi.pipeline import Answer, PassThrough, Pipeline, Resource
 from fileupload.wsgi.request import Request
 
-FRIEND = "https://www.example.com"
-CORS = CorsPolicy(origins=(FRIEND,), refusal="Not from there.")
+TRUSTED_ORIGIN = "https://www.example.com"
+CORS = CorsPolicy(origins=(TRUSTED_ORIGIN,), refusal="Not from there.")
 
 
 class Result:
@@ -87,7 +87,7 @@ def test_another_method_is_refused_with_those_that_are_possible(method: str) -> 
     assert json.loads(answer.body)["code"] == "method-not-allowed"
 
 
-def test_a_resource_may_answer_other_methods_otherwise() -> None:
+def test_a_resource_may_pass_other_methods_to_the_app() -> None:
     """A resource in front of an app passes other methods to the app."""
     resource = Resource("thing", {"PUT": say("stored")}, otherwise=lambda request: PassThrough((("X-Added", "1"),)))
     answer = run(Pipeline(Settings()), resource, "POST")
@@ -96,7 +96,7 @@ def test_a_resource_may_answer_other_methods_otherwise() -> None:
 
 def test_a_request_without_a_resource_reaches_the_app_unchanged() -> None:
     """The app decides alone which pages may read its own answers: no CORS header is added to them."""
-    answer = run(Pipeline(Settings(), cors=CORS), None, HTTP_ORIGIN=FRIEND)
+    answer = run(Pipeline(Settings(), cors=CORS), None, HTTP_ORIGIN=TRUSTED_ORIGIN)
     assert [name for name, _ in answer.headers] == ["content-type", "x-own"]
 
 
@@ -107,7 +107,7 @@ def test_a_request_without_a_resource_reaches_the_app_unchanged() -> None:
         ("DELETE", {}),
         ("POST", {}),
         ("PATCH", {}),
-        ("OPTIONS", {"HTTP_ORIGIN": FRIEND, "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "GET"}),
+        ("OPTIONS", {"HTTP_ORIGIN": TRUSTED_ORIGIN, "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "GET"}),
     ],
 )
 def test_a_resource_adds_its_headers_to_every_answer(method: str, environ: dict[str, str]) -> None:
@@ -123,18 +123,20 @@ def test_a_resource_adds_its_headers_to_every_answer(method: str, environ: dict[
 
 def test_pages_may_read_the_headers_that_the_policy_lists() -> None:
     """Access-Control-Expose-Headers names the headers of all answers, and those of the application."""
-    cors = CorsPolicy(origins=(FRIEND,), refusal="", response_headers=("Upload-Offset",))
-    exposed = run(Pipeline(Settings(), cors=cors), BOTH, HTTP_ORIGIN=FRIEND).header("access-control-expose-headers")
+    cors = CorsPolicy(origins=(TRUSTED_ORIGIN,), refusal="", response_headers=("Upload-Offset",))
+    exposed = run(Pipeline(Settings(), cors=cors), BOTH, HTTP_ORIGIN=TRUSTED_ORIGIN).header(
+        "access-control-expose-headers"
+    )
     assert exposed == "Location, Content-Disposition, Content-Length, ETag, Upload-Offset"
 
 
-def test_a_preflight_promises_what_the_resource_takes() -> None:
+def test_a_preflight_lists_the_methods_of_the_resource() -> None:
     """A preflight lists the methods that have a handler, and calls neither a handler nor the guard."""
     pipeline = Pipeline(Settings(), cors=CORS, guard=lambda request: pytest.fail("a preflight has no credentials"))
-    asked = {"HTTP_ORIGIN": FRIEND, "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "DELETE"}
+    asked = {"HTTP_ORIGIN": TRUSTED_ORIGIN, "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "DELETE"}
     answer = run(pipeline, BOTH, "OPTIONS", **asked)
     assert (answer.status, answer.header("access-control-allow-methods")) == (204, "GET, HEAD, DELETE")
-    assert answer.header("access-control-allow-origin") == FRIEND
+    assert answer.header("access-control-allow-origin") == TRUSTED_ORIGIN
     stranger = run(pipeline, BOTH, "OPTIONS", **{**asked, "HTTP_ORIGIN": "https://evil.example"})
     assert (stranger.status, stranger.header("access-control-allow-origin")) == (403, None)
     assert json.loads(stranger.body)["detail"] == "Not from there."
@@ -155,14 +157,16 @@ def test_errors_become_answers(caplog: pytest.LogCaptureFixture, error: Exceptio
     """
     pipeline = Pipeline(Settings(), name="app", cors=CORS)
     with caplog.at_level(logging.INFO, logger="fileupload"):
-        answer = run(pipeline, Resource("thing", {"GET": fail(error)}), HTTP_ORIGIN=FRIEND, QUERY_STRING="secret=1")
+        answer = run(
+            pipeline, Resource("thing", {"GET": fail(error)}), HTTP_ORIGIN=TRUSTED_ORIGIN, QUERY_STRING="secret=1"
+        )
     assert (answer.status, json.loads(answer.body)["code"]) == (status, code)
-    assert answer.header("access-control-allow-origin") == FRIEND
+    assert answer.header("access-control-allow-origin") == TRUSTED_ORIGIN
     assert len([record for record in caplog.records if record.exc_info is None]) == 1
     assert "secret" not in caplog.text
 
 
-def test_an_application_has_its_own_form_of_errors() -> None:
+def test_an_application_formats_its_own_errors() -> None:
     """The application formats errors; the required headers of an error are added to any format."""
     pipeline = Pipeline(Settings(), render_error=lambda error, environ: Response("no", status=error.status))
     answer = run(pipeline, BOTH, "PUT")
@@ -185,7 +189,7 @@ def test_the_guard_comes_before_the_method() -> None:
     assert run(pipeline, Resource("signed", {"GET": say("file")}, guarded=False)).body == b"file"
 
 
-def test_errors_of_the_app_are_its_own() -> None:
+def test_exceptions_of_the_app_are_not_handled() -> None:
     """The pipeline does not handle exceptions of the app."""
     given: dict[str, Any] = {}
     setup_testing_defaults(given)
@@ -199,7 +203,7 @@ def test_errors_of_the_app_are_its_own() -> None:
             Pipeline(Settings()).run(Request(given), start, lambda request: None, broken)
 
 
-def test_the_body_is_drained_behind_the_answer() -> None:
+def test_the_body_is_drained_when_the_answer_is_closed() -> None:
     """The unread body is drained when the response is closed, and not before, even if a handler detached it."""
     body = io.BytesIO(b"x" * 100_000)
 

@@ -54,7 +54,7 @@ def environ_of(peer: str = PROXY, script_name: str = "", **headers: str) -> dict
     ],
     ids=str,
 )
-def test_the_address_that_a_trusted_proxy_reports(headers: dict[str, str], url: str) -> None:
+def test_the_address_is_that_reported_by_a_trusted_proxy(headers: dict[str, str], url: str) -> None:
     """Scheme, host, port and prefix are those that the client has used, in either kind of headers."""
     assert path_url(environ_of(**headers), TRUSTING) == url
 
@@ -128,7 +128,7 @@ def test_the_client_is_the_first_address_from_the_right_that_is_no_proxy(forward
         ("", PROXY),
     ],
 )
-def test_the_client_in_the_header_forwarded(forwarded: str, client: str) -> None:
+def test_the_client_is_read_from_the_header_forwarded(forwarded: str, client: str) -> None:
     """The elements of Forwarded (RFC 7239) are read from the right, with quotes, ports and hidden names."""
     assert client_address(environ_of(Forwarded=forwarded), TRUSTING) == client
 
@@ -156,7 +156,7 @@ def test_the_client_in_the_header_forwarded(forwarded: str, client: str) -> None
     ],
     ids=str,
 )
-def test_of_several_values_that_of_the_outermost_trusted_proxy_counts(headers: dict[str, str], url: str) -> None:
+def test_the_value_of_the_outermost_trusted_proxy_is_used(headers: dict[str, str], url: str) -> None:
     """A client behind a proxy cannot put a value before that of the proxy."""
     assert application_url(environ_of(**headers), TRUSTING) == url
 
@@ -189,7 +189,7 @@ def test_malformed_values_are_ignored(headers: dict[str, str]) -> None:
     assert application_url(environ_of(**headers), TRUSTING) == "http://inner:8080"
 
 
-def test_one_kind_of_headers_counts() -> None:
+def test_forwarded_is_ignored_beside_x_forwarded_headers() -> None:
     """With X-Forwarded-* from the proxy, Forwarded is what a client has sent past it, and is ignored."""
     environ = environ_of(
         X_Forwarded_For=CLIENT, X_Forwarded_Proto="https", Forwarded=f"for={SPOOFED};host=evil.example;proto=http"
@@ -200,7 +200,7 @@ def test_one_kind_of_headers_counts() -> None:
 
 
 @pytest.mark.parametrize("peer", ["", "unix:", "unix:/run/app.sock"])
-def test_a_proxy_on_a_unix_socket(peer: str) -> None:
+def test_a_proxy_on_a_unix_socket_can_be_trusted(peer: str) -> None:
     """With ``unix`` in the setting, connections without an IP address are those of a proxy."""
     environ = environ_of(peer, X_Forwarded_For=CLIENT, X_Forwarded_Proto="https")
     assert client_address(environ, TRUSTING) == ""
@@ -261,7 +261,7 @@ def test_any_text_in_a_header_gives_an_address(text: str, name: str) -> None:
         ("https://a.example/a%20b/c", "https://a.example/a%20b/c"),
     ],
 )
-def test_the_form_of_public_url(given_url: str, url: str) -> None:
+def test_public_url_is_normalized(given_url: str, url: str) -> None:
     """A default port and the slash at the end are dropped; the host is in lower case."""
     assert Settings.parse({"public_url": given_url}).public_url == url
 

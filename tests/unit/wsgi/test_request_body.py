@@ -39,7 +39,7 @@ def reader(stream: Any, length: object = None, server: str = "", settings: Any =
 @pytest.mark.parametrize(
     "length", ["-1", "+5", "5_0", " 5", "5 ", "٣", "²", "0x5", "5.0", "1e3", "5,5", "5\n", "1" * 20]
 )
-def test_a_length_that_is_none_is_refused_unread(length: str) -> None:
+def test_an_invalid_length_is_refused_unread(length: str) -> None:
     """A length other than 1 to 19 ASCII digits is refused, since ``read(-1)`` blocks for ever on several servers."""
     stream = Stream([b"x" * 5])
     with pytest.raises(InvalidLength):
@@ -199,7 +199,7 @@ def test_progress_of_a_slow_client_is_fresh(tmp_path: Any, clock: Clock) -> None
     assert len(arrived) == 26
 
 
-def test_a_client_under_the_least_rate_is_refused(clock: Clock) -> None:
+def test_a_client_below_the_minimum_rate_is_refused(clock: Clock) -> None:
     """A client below the minimum rate is refused at the end of the grace time, and not before."""
     client = PacedClient(clock, 1023)
     with pytest.raises(TooSlow):
@@ -234,7 +234,7 @@ def test_the_wait_for_the_first_byte_counts(clock: Clock) -> None:
     assert clock.now - 1000 < 51
 
 
-def test_a_client_at_the_least_rate_is_served(clock: Clock) -> None:
+def test_a_client_at_the_minimum_rate_is_served(clock: Clock) -> None:
     """A client at exactly the minimum rate is never refused."""
     client = PacedClient(clock, 1024, total=1024 * 300)
     assert read_all(reader(client, settings={"min_rate": 1024, "min_rate_grace": 30})) == 1024 * 300
@@ -251,7 +251,7 @@ def test_a_pause_within_the_grace_time_is_forgiven(clock: Clock) -> None:
         read_all(reader(stopping, settings=settings))
 
 
-def test_min_rate_0_waits_for_anybody(clock: Clock) -> None:
+def test_a_minimum_rate_of_0_accepts_any_rate(clock: Clock) -> None:
     """With a minimum rate of 0, one byte per second is accepted."""
     client = PacedClient(clock, 1, total=10_000)
     assert read_all(reader(client, settings={"min_rate": 0})) == 10_000
@@ -300,7 +300,7 @@ def test_draining_may_be_switched_off(clock: Clock, settings: dict[str, int]) ->
     assert client.asked == []
 
 
-def test_a_body_without_a_valid_identifier_is_not_drained_by_reads_that_nothing_ends() -> None:
+def test_an_untrusted_body_is_not_drained_by_uninterruptible_reads() -> None:
     """A body with neither a valid identifier nor interruptible reads is not drained."""
     stream = Stream([b"abc", b"de"])
     reader(stream, "5").drain()
@@ -315,14 +315,14 @@ def test_draining_ends_with_the_body() -> None:
 
 
 @pytest.mark.parametrize("server", ["Granian", "gevent/26.9 Python/3.11"])
-def test_a_body_that_waits_for_leave_is_not_drained(server: str) -> None:
+def test_a_body_awaiting_100_continue_is_not_drained(server: str) -> None:
     """A body awaiting 100 Continue is not drained, since the first read would request it."""
     stream = Stream([b"x" * 10])
     reader(stream, "10", server, HTTP_EXPECT="100-continue").drain()
     assert stream.asked == []
 
 
-def test_the_reader_looks_at_the_real_clock() -> None:
+def test_the_reader_uses_the_real_time_module() -> None:
     """The clock that the tests above replace exists."""
     assert vars(body_module)["time"] is time
 

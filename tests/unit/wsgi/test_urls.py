@@ -36,7 +36,7 @@ def environ_of(**given: Any) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_the_address_of_a_request(given: dict[str, str], url: str) -> None:
+def test_the_url_of_a_request_has_the_host_without_a_default_port(given: dict[str, str], url: str) -> None:
     """The host is that of the Host header, or else the server's own; a default port is omitted."""
     environ = environ_of(SCRIPT_NAME="/m", PATH_INFO="/p", **given)
     assert path_url(environ, Settings()) == url
@@ -46,21 +46,21 @@ def test_the_address_of_a_request(given: dict[str, str], url: str) -> None:
 @pytest.mark.parametrize(
     "host", ["a b", "a/b", "a?b", "a#b", "a@b", "a\\b", "[::1", "::1", "ü", "a\r\nX: y", "a:b", "a:123456", "x" * 300]
 )
-def test_hosts_that_are_none(host: str) -> None:
+def test_an_invalid_host_is_refused(host: str) -> None:
     """A host that would change the meaning of the URL is refused."""
     with pytest.raises(MalformedRequest):
         path_url(environ_of(HTTP_HOST=host), Settings())
 
 
 @given(st.text(min_size=1))
-def test_any_path_as_webob_has_it(path: str) -> None:
+def test_a_path_gives_the_same_url_as_in_webob(path: str) -> None:
     """A path in UTF-8 gives the same URL as in WebOb."""
     environ = environ_of(SCRIPT_NAME="/m", PATH_INFO="/" + path.encode("utf-8", "replace").decode("latin-1"))
     assert path_url(environ, Settings()) == Request(environ).path_url
 
 
 @given(st.binary())
-def test_any_bytes_in_a_path(raw: bytes) -> None:
+def test_a_path_that_is_not_utf_8_gives_a_url(raw: bytes) -> None:
     """A path that is not UTF-8 gives a URL too."""
     assert path_url(environ_of(PATH_INFO="/" + raw.decode("latin-1")), Settings()).isascii()
 
@@ -78,7 +78,7 @@ def test_any_bytes_in_a_path(raw: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "/files"])
-def test_a_relative_address_of_the_root(script_name: str, path_info: str, prefix: str) -> None:
+def test_a_relative_url_resolves_to_the_root_of_the_application(script_name: str, path_info: str, prefix: str) -> None:
     """A browser resolves the relative address to the root of the application, below any prefix."""
     environ = environ_of(SCRIPT_NAME=to_wsgi_path(script_name), PATH_INFO=path_info)
     root = application_url(environ, Settings()).replace("8080", "8080" + prefix)

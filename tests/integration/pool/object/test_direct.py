@@ -49,7 +49,7 @@ def every_step(pool: ObjectPool) -> int:
 
 
 @pytest.fixture
-def dying(pool: ObjectPool, place: Place, prefix: str) -> Callable[[], list[str]]:
+def crash_uploads(pool: ObjectPool, place: Place, prefix: str) -> Callable[[], list[str]]:
     """Crash processes at the tested steps of an upload; return the buckets."""
     pool._dead_after = DEAD_AFTER
     settings = json.dumps({"pool": f"s3://{place.store.s3_bucket}/{prefix}", **place.access})
@@ -76,7 +76,7 @@ class TestObjectDirect(DirectContract):
         return [name for name in names if "/f/" in name or pool_prefix(pool) not in name]
 
 
-def test_a_large_form_that_is_sent_again(pool: ObjectPool, reopened: ObjectPool) -> None:
+def test_a_superseded_large_form_is_freed_while_it_is_received(pool: ObjectPool, reopened: ObjectPool) -> None:
     """The data of a superseded form is freed in the store while its client is connected, and no more is sent."""
     token = upload_clients.begin(pool, [DEFAULT_PART_SIZE], form=True)
     direct = pool.direct(upload_clients.ID, token)
@@ -110,7 +110,7 @@ def test_a_part_has_the_length_that_was_signed(pool: ObjectPool, contents: list[
     assert list(direct.parts()) == []
 
 
-def test_an_address_expires(pool: ObjectPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_presigned_url_expires(pool: ObjectPool, monkeypatch: pytest.MonkeyPatch) -> None:
     """An address expires: of two that were signed a minute ago one is still valid."""
     direct = pool.direct(upload_clients.ID, upload_clients.begin(pool, [5]))
     with monkeypatch.context() as patch:
@@ -123,7 +123,7 @@ def test_an_address_expires(pool: ObjectPool, monkeypatch: pytest.MonkeyPatch) -
     assert [part.size for part in direct.parts()] == [5]
 
 
-def test_where_nothing_was_begun(pool: ObjectPool) -> None:
+def test_there_is_no_part_url_without_a_multipart_upload(pool: ObjectPool) -> None:
     """Without an undertaking, as after a crash or in a form, there is no address for a part."""
     for direct in (
         pool.direct(upload_clients.ID, "0" * 16),
@@ -135,12 +135,14 @@ def test_where_nothing_was_begun(pool: ObjectPool) -> None:
 
 
 @pytest.fixture
-def impatient(place: Place, prefix: str) -> ObjectPool:
+def pool_without_grace_time(place: Place, prefix: str) -> ObjectPool:
     """Return a pool that counts all other attempts as crashed."""
     return ObjectPool(place.store, prefix, dead_after=0)
 
 
-def test_a_slow_attempt_that_was_considered_dead(pool: ObjectPool, impatient: ObjectPool) -> None:
+def test_an_attempt_wrongly_counted_as_crashed_removes_nothing(
+    pool: ObjectPool, pool_without_grace_time: ObjectPool
+) -> None:
     """An attempt that was wrongly counted as crashed, at any step, takes nothing from its completed successor."""
     uploads = DirectUploads(UploadManager(pool, Settings.parse({"upload_key": "k" * 32})))
     left = [-1]
@@ -153,7 +155,7 @@ def test_a_slow_attempt_that_was_considered_dead(pool: ObjectPool, impatient: Ob
         left[0] -= 1
         if left[0] == 0:
             with suppress(UploadError):  # it may be done already
-                upload_clients.complete(impatient)
+                upload_clients.complete(pool_without_grace_time)
 
     events.register("before-call.s3", interfere)
     try:
@@ -191,7 +193,7 @@ def before_copies(store: S3Store) -> Iterator[list[Callable[[], object]]]:
 
 @pytest.mark.parametrize("place", ["swift"], indirect=True)
 @pytest.mark.parametrize("same", [True, False], ids=["same", "other"])
-def test_a_late_part_where_a_store_does_not_seal(
+def test_a_late_part_that_the_store_accepts_is_in_no_file(
     pool: ObjectPool, contents: list[bytes], before_copies: list[Callable[[], object]], same: bool
 ) -> None:
     """Data sent to an object that is joined, and not yet copied, is in no file: the upload fails instead.
@@ -217,7 +219,7 @@ def test_a_late_part_where_a_store_does_not_seal(
     assert list(pool.store.list_multipart_uploads(pool.prefix)) == []
 
 
-class Losses:
+class LostAnswers:
     """Loses the answer to one of the requests to a store, which has carried it out.
 
     :ivar left: the number of requests until the loss.
@@ -237,23 +239,23 @@ class Losses:
 
 
 @pytest.fixture
-def losses(ceph_store: S3Store) -> Iterator[Losses]:
+def lost_answers(ceph_store: S3Store) -> Iterator[LostAnswers]:
     """Lose the answers that the test chooses."""
-    losses = Losses()
-    ceph_store.client.meta.events.register("before-send.s3", losses.lose)
-    yield losses
-    ceph_store.client.meta.events.unregister("before-send.s3", losses.lose)
+    lost_answers = LostAnswers()
+    ceph_store.client.meta.events.register("before-send.s3", lost_answers.lose)
+    yield lost_answers
+    ceph_store.client.meta.events.unregister("before-send.s3", lost_answers.lose)
 
 
 @pytest.mark.parametrize("place", ["radosgw"], indirect=True)
-def test_answers_are_lost(pool: ObjectPool, losses: Losses) -> None:
+def test_an_upload_completes_despite_a_lost_answer_of_the_store(pool: ObjectPool, lost_answers: LostAnswers) -> None:
     """An upload completes though the answer to any one request to the store is lost, and the request is repeated."""
     for number in count(1):
-        bucket, losses.left = f"{number:032x}", number
+        bucket, lost_answers.left = f"{number:032x}", number
         upload_clients.address(pool.direct(bucket, upload_clients.begin(pool, [5], bucket=bucket)), 1, 5)(b"bytes")
         upload_clients.complete(pool, bucket=bucket, hashed=True)
-        ended = losses.left > 0
-        losses.left = -1
+        ended = lost_answers.left > 0
+        lost_answers.left = -1
         assert upload_clients.read(pool, bucket) == b"bytes", number
         assert pool.clear(bucket)
         assert list(pool.store.list(pool.bucket_store(bucket).key())) == []

@@ -31,13 +31,13 @@ class SlowHeartbeats:
 
     def __init__(self, publish: Callable[..., bool]) -> None:
         self._publish = publish
-        self.on_its_way = threading.Event()
-        self.may_go_on = threading.Event()
+        self.in_flight = threading.Event()
+        self.may_arrive = threading.Event()
 
     def publish(self, *arguments: Any) -> bool:
         """Wait, and publish it."""
-        self.on_its_way.set()
-        assert self.may_go_on.wait(PATIENCE)
+        self.in_flight.set()
+        assert self.may_arrive.wait(PATIENCE)
         return self._publish(*arguments)
 
 
@@ -53,33 +53,35 @@ def slow(pool: ObjectPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowHear
     slow = SlowHeartbeats(pool.presence.publish)
     monkeypatch.setattr(pool.presence, "publish", slow.publish)
     yield slow
-    slow.may_go_on.set()
+    slow.may_arrive.set()
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_slow_sign_of_life_does_not_come_last(pool: ObjectPool, slow: SlowHeartbeats, end: str) -> None:
+def test_a_late_heartbeat_does_not_overwrite_the_end_of_its_attempt(
+    pool: ObjectPool, slow: SlowHeartbeats, end: str
+) -> None:
     """A heartbeat that is in flight when an attempt ends does not make the attempt look alive again."""
     state, run = ENDS[end]
     status = UploadStatus(state=State.UPLOADING, size=9, started=timestamp(), updated=timestamp())
     attempt = pool.begin(ID, replace(status, resumable=True))
-    assert slow.on_its_way.wait(PATIENCE)
+    assert slow.in_flight.wait(PATIENCE)
     thread = threading.Thread(target=run, args=(attempt,))
     thread.start()
     thread.join(2)  # it ends too early here, or it waits; neither takes long
-    slow.may_go_on.set()
+    slow.may_arrive.set()
     thread.join(PATIENCE)
     found = pool.bucket(ID).get_status()
     assert (found.state, found.running) == (state, False)
 
 
-def test_a_cleared_bucket_stays_empty_though_its_attempt_stalls(
+def test_a_late_heartbeat_in_a_cleared_bucket_is_removed(
     pool: ObjectPool, slow: SlowHeartbeats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A heartbeat that arrives after its bucket was cleared is removed again, even if the attempt is idle."""
     monkeypatch.setattr(object_attempt, "_HEARTBEAT_INTERVAL", 0.01)
     attempt = pool.begin(ID, UploadStatus(state=State.UPLOADING, started=timestamp(), updated=timestamp()))
-    assert slow.on_its_way.wait(PATIENCE)
+    assert slow.in_flight.wait(PATIENCE)
     assert pool.clear(ID)
-    slow.may_go_on.set()
+    slow.may_arrive.set()
     wait_until(lambda: list(pool.store.list(pool.prefix)) == [])
     attempt.fail(attempt.status.failed(Incomplete("gone")))

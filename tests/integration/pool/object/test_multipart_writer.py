@@ -31,7 +31,7 @@ LARGEST_OBJECT = 5 * TEBIBYTE
 
 
 @pytest.mark.parametrize("size", [1, 8 * MEBIBYTE, GIBIBYTE, 200 * GIBIBYTE, TEBIBYTE + 1, LARGEST_OBJECT])
-def test_any_length_fits(size: int) -> None:
+def test_an_object_of_any_length_is_split_into_valid_parts(size: int) -> None:
     """An object of any length that stores accept is split into parts that they accept."""
     assert MIN_PART_SIZE <= part_size(size) <= MAX_PART_SIZE
     assert math.ceil(size / part_size(size)) <= MAX_PARTS
@@ -57,7 +57,7 @@ def test_parts_of_an_unknown_length_grow() -> None:
 
 
 @given(st.lists(st.lists(st.binary(max_size=9)), max_size=9))
-def test_a_buffer_gives_what_it_took(parts: list[list[bytes]]) -> None:
+def test_a_buffer_returns_the_bytes_of_each_part(parts: list[list[bytes]]) -> None:
     """A buffer returns the bytes of each part, whatever it has held before."""
     buffer = PartBuffer()
     for chunks in parts:
@@ -69,7 +69,7 @@ def test_a_buffer_gives_what_it_took(parts: list[list[bytes]]) -> None:
         buffer.clear()
 
 
-def test_many_parts_arrive_as_they_were(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_of_many_parts_is_stored_unchanged(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The object has the bytes written, in chunks of any size, and at most three parts of it are in memory."""
     monkeypatch.setattr(object_writer, "DEFAULT_PART_SIZE", MIN_PART_SIZE)
     key, chance = uuid.uuid4().hex, random.Random(4)
@@ -97,7 +97,7 @@ def test_many_parts_arrive_as_they_were(store: S3Store, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3])
-def test_nothing_counts_behind_a_part_that_was_lost(store: S3Store, monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
+def test_completing_fails_after_a_lost_part(store: S3Store, monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
     """If a part was lost, completing fails at each retry, and makes no object of the other parts and keeps none.
 
     The loss is simulated, since real stores cannot be made to lose a part.

@@ -20,7 +20,7 @@ from tests.support.waiting import PATIENCE
 
 MEBIBYTE = 1 << 20
 
-_DIE_WHILE_UPLOADING = """
+_CRASH_WHILE_UPLOADING = """
 import json, os, sys
 from dataclasses import replace
 from fileupload.pool.s3.store import open_pool
@@ -51,7 +51,7 @@ def crashed_resumable(place: Place, prefix: str, clock: Clock) -> ObjectPool:
 def crash(place: Place, prefix: str, resumable: str, clock: Clock) -> ObjectPool:
     settings = json.dumps({"pool": f"s3://{place.store.s3_bucket}/{prefix}", **place.access})
     arguments = (settings, contract.ID, timestamp(), resumable)
-    subprocess.run([sys.executable, "-c", _DIE_WHILE_UPLOADING, *arguments], check=False, timeout=60)
+    subprocess.run([sys.executable, "-c", _CRASH_WHILE_UPLOADING, *arguments], check=False, timeout=60)
     pool = ObjectPool(place.store, prefix)
     assert pool.bucket(contract.ID).get_status().running
     clock.advance(DEAD_AFTER + 1)
@@ -79,7 +79,7 @@ class TestObjectPool(contract.PoolContract):
         assert keys_of(pool) == []
 
 
-def test_a_large_file_comes_in_parts(pool: ObjectPool, reopened: ObjectPool) -> None:
+def test_a_large_file_is_stored_in_parts(pool: ObjectPool, reopened: ObjectPool) -> None:
     """A file of several parts has its bytes in order, with any chunk sizes, and can be read from any offset."""
     content = b"".join(number.to_bytes(8, "big") for number in range(21 * MEBIBYTE // 8)) + b"end"
     attempt = pool.begin(contract.ID, contract.starting())
@@ -99,7 +99,7 @@ def test_a_large_file_comes_in_parts(pool: ObjectPool, reopened: ObjectPool) -> 
     assert list(pool.store.list_multipart_uploads(pool.prefix)) == []
 
 
-def test_what_a_crash_leaves_is_purged(crashed: ObjectPool) -> None:
+def test_the_remains_of_a_crash_are_purged(crashed: ObjectPool) -> None:
     """After a crash in the middle of a large file, nothing of it remains once it is purged, not even its parts."""
     assert keys_of(crashed) != []
     assert [bucket.id for bucket in crashed.purge(1.0)] == [contract.ID]
@@ -107,7 +107,7 @@ def test_what_a_crash_leaves_is_purged(crashed: ObjectPool) -> None:
     assert keys_of(crashed) == []
 
 
-def test_done_without_its_attempt_is_not_done(pool: ObjectPool) -> None:
+def test_a_write_after_a_clear_does_not_make_the_bucket_done(pool: ObjectPool) -> None:
     """An attempt that writes after its bucket was cleared does not make the bucket done."""
     attempt = pool.begin(contract.ID, contract.starting())
     contract.store(attempt, b"late")
@@ -119,7 +119,7 @@ def test_done_without_its_attempt_is_not_done(pool: ObjectPool) -> None:
         attempt.finish(contract.starting())
 
 
-def test_two_attempts_of_one_moment_end_in_one_upload(pool: ObjectPool, reopened: ObjectPool) -> None:
+def test_one_of_two_simultaneous_attempts_finishes(pool: ObjectPool, reopened: ObjectPool) -> None:
     """Of two attempts that both count themselves as the owner, one finishes, and its bytes are read."""
     first = pool.begin(contract.ID, contract.starting())
     contract.store(first, b"first")
@@ -132,7 +132,7 @@ def test_two_attempts_of_one_moment_end_in_one_upload(pool: ObjectPool, reopened
     assert contract.read(bucket) == b"second"
 
 
-def test_what_finishes_while_another_begins_stays(
+def test_a_new_attempt_does_not_remove_an_upload_that_just_finished(
     pool: ObjectPool, reopened: ObjectPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new attempt that has not yet seen that the upload was finished does not remove its file."""
@@ -156,7 +156,7 @@ def test_what_finishes_while_another_begins_stays(
     assert contract.read(bucket) == b"first"
 
 
-def test_what_is_kept_before_the_claim_is_not_cleared(pool: ObjectPool, reopened: ObjectPool) -> None:
+def test_a_clear_checks_its_condition_again_under_its_claim(pool: ObjectPool, reopened: ObjectPool) -> None:
     """A clear whose condition held at first checks it again under its claim, and finds the upload kept."""
     contract.complete(pool)
     asked: list[bool] = []
@@ -172,7 +172,7 @@ def test_what_is_kept_before_the_claim_is_not_cleared(pool: ObjectPool, reopened
     assert contract.read(pool.bucket(contract.ID)) == contract.CONTENT
 
 
-def test_what_is_cleared_is_not_told_to_be_kept(
+def test_keeping_an_upload_that_is_being_cleared_fails(
     pool: ObjectPool, reopened: ObjectPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Keeping an upload after the last check of a clear waits for the end of the clear, and fails."""
@@ -206,7 +206,7 @@ def test_what_is_cleared_is_not_told_to_be_kept(
     assert [each.key for each in pool.store.list(pool.bucket_store(contract.ID).key())] == []
 
 
-def test_a_signed_address_gives_the_file(pool: ObjectPool) -> None:
+def test_a_presigned_url_serves_the_file_under_its_name(pool: ObjectPool) -> None:
     """Any client can read the file by its signed address, under its own name."""
     import requests
 

@@ -57,7 +57,7 @@ def client(redis_server: Redis) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_ownership_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let attempts never check the store on their own, so that all their information is from Redis."""
     monkeypatch.setattr("fileupload.pool.object.attempt._OWNERSHIP_CHECK_INTERVAL", float("inf"))
 
@@ -91,7 +91,7 @@ def owner(client: redis.Redis) -> Any:
     return client.get(key)
 
 
-def test_progress_is_live_between_nodes(node: Callable[..., ObjectPool]) -> None:
+def test_progress_is_visible_to_other_nodes_without_a_write_to_the_store(node: Callable[..., ObjectPool]) -> None:
     """A progress published by one node is the next that the other reads, without a write to the store."""
     here, there = node(), node()
     attempt = here.begin(ID, replace(running(0), state=State.STARTING))
@@ -102,8 +102,8 @@ def test_progress_is_live_between_nodes(node: Callable[..., ObjectPool]) -> None
     attempt.fail(running(3))
 
 
-@pytest.mark.usefixtures("no_looks")
-def test_a_newer_attempt_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> None:
+@pytest.mark.usefixtures("no_ownership_checks")
+def test_a_superseded_attempt_is_notified_at_its_next_publication(node: Callable[..., ObjectPool]) -> None:
     """An attempt learns at its next publication that another node owns the bucket, without reading the store."""
     here, there = node(), node()
     older = here.begin(ID, running(0))
@@ -119,8 +119,8 @@ def test_a_newer_attempt_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -
     assert read(here) == b"newer"
 
 
-@pytest.mark.usefixtures("no_looks")
-def test_who_resumes_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> None:
+@pytest.mark.usefixtures("no_ownership_checks")
+def test_an_attempt_is_notified_of_its_resumption_at_its_next_publication(node: Callable[..., ObjectPool]) -> None:
     """An attempt that was wrongly counted as crashed learns at its next publication that it was superseded."""
     here, there = node(), node(dead_after=1e-9)
     older = here.begin(ID, resumable(0))
@@ -135,8 +135,8 @@ def test_who_resumes_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> No
     newer.publish(resumable(0))
 
 
-@pytest.mark.usefixtures("no_looks")
-def test_a_clear_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> None:
+@pytest.mark.usefixtures("no_ownership_checks")
+def test_an_attempt_is_notified_of_a_clear_at_its_next_publication(node: Callable[..., ObjectPool]) -> None:
     """At its next publication an attempt learns that another node has cleared the bucket, and the next one owns it."""
     here, there = node(), node()
     older = here.begin(ID, running(0))
@@ -149,7 +149,9 @@ def test_a_clear_is_learnt_of_at_once(node: Callable[..., ObjectPool]) -> None:
     assert there.bucket(ID).get_status().received == 1
 
 
-def test_of_two_who_resume_one_writes(node: Callable[..., ObjectPool], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_two_concurrent_resumptions_succeeds(
+    node: Callable[..., ObjectPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of two nodes that resume an upload at once, one succeeds, and the other is refused before it writes anything."""
     together = threading.Barrier(2)
     written: list[str] = []
@@ -180,7 +182,7 @@ def test_of_two_who_resume_one_writes(node: Callable[..., ObjectPool], monkeypat
     assert markers.count("") == 1
 
 
-def test_a_claim_expires(node: Callable[..., ObjectPool], client: redis.Redis) -> None:
+def test_a_resume_lease_expires(node: Callable[..., ObjectPool], client: redis.Redis) -> None:
     """The claim of a crashed node blocks an upload only until the claim expires."""
     here, there = node(), node()
     attempt = here.begin(ID, resumable(0))
@@ -194,9 +196,9 @@ def test_a_claim_expires(node: Callable[..., ObjectPool], client: redis.Redis) -
     there.resume(ID)
 
 
-@pytest.mark.usefixtures("no_looks")
+@pytest.mark.usefixtures("no_ownership_checks")
 @pytest.mark.parametrize("news", [b"0123456789abcdef", b"", b"\xff\xfe"])
-def test_wrong_news_is_contradicted(node: Callable[..., ObjectPool], client: redis.Redis, news: bytes) -> None:
+def test_a_wrong_owner_in_redis_is_corrected(node: Callable[..., ObjectPool], client: redis.Redis, news: bytes) -> None:
     """An attempt that owns the bucket continues despite a wrong owner in Redis, and corrects it."""
     pool = node()
     attempt = pool.begin(ID, running(0))
@@ -209,7 +211,9 @@ def test_wrong_news_is_contradicted(node: Callable[..., ObjectPool], client: red
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfe", b"[]", b"{}", b"null"])
-def test_what_is_no_status_is_none(node: Callable[..., ObjectPool], client: redis.Redis, text: bytes) -> None:
+def test_an_invalid_status_in_redis_is_ignored(
+    node: Callable[..., ObjectPool], client: redis.Redis, text: bytes
+) -> None:
     """If Redis holds an invalid status, the one in the store is read."""
     attempt = node().begin(ID, running(0))
     attempt.publish(running(1))
@@ -221,8 +225,8 @@ def test_what_is_no_status_is_none(node: Callable[..., ObjectPool], client: redi
     assert (status.running, status.received, status.filename) == (True, 0, "a")
 
 
-@pytest.mark.usefixtures("no_looks")
-def test_a_note_that_was_lost_is_made_again(node: Callable[..., ObjectPool], client: redis.Redis) -> None:
+@pytest.mark.usefixtures("no_ownership_checks")
+def test_a_heartbeat_restores_a_lost_owner_key(node: Callable[..., ObjectPool], client: redis.Redis) -> None:
     """The next heartbeat of an attempt restores its expiring owner key in an emptied Redis."""
     attempt = node().begin(ID, running(0))
     client.flushall()
@@ -231,7 +235,9 @@ def test_a_note_that_was_lost_is_made_again(node: Callable[..., ObjectPool], cli
     assert all(0 < client.pttl(key) <= 30_000 for key in keys_of(client, ""))
 
 
-def test_none_is_dead_in_an_emptied_redis(node: Callable[..., ObjectPool], client: redis.Redis) -> None:
+def test_no_attempt_counts_as_crashed_after_redis_was_emptied(
+    node: Callable[..., ObjectPool], client: redis.Redis
+) -> None:
     """After Redis was emptied, an attempt is counted as crashed only when no heartbeat has come within the limit."""
     here, there = node().presence, node().presence
     here.publish(ID, "token", b"{}")
@@ -244,7 +250,9 @@ def test_none_is_dead_in_an_emptied_redis(node: Callable[..., ObjectPool], clien
     assert not there.is_alive(ID, "token", age=1000, limit=1000)
 
 
-def test_none_is_dead_when_redis_has_gone(node: Callable[..., ObjectPool], redis_server: Redis) -> None:
+def test_no_attempt_counts_as_crashed_during_a_redis_outage(
+    node: Callable[..., ObjectPool], redis_server: Redis
+) -> None:
     """While Redis does not answer, an attempt counts as crashed only if its heartbeat is missing in the store too."""
     presence = node().presence
     presence.publish(ID, "token", b"{}")
@@ -284,7 +292,7 @@ def garble(server: Redis) -> None:
 
 @pytest.mark.parametrize("moment", ["published", "suspended", "resumed", "replaced", "finished"])
 @pytest.mark.parametrize("fault", [kill, pause, empty, garble])
-def test_no_upload_fails_with_redis(
+def test_no_upload_fails_because_of_redis(
     node: Callable[..., ObjectPool], redis_server: Redis, fault: Callable[[Redis], None], moment: str
 ) -> None:
     """Uploads are suspended, resumed, replaced, finished and cleared despite any failure of Redis at any time."""
@@ -324,7 +332,7 @@ def test_no_upload_fails_with_redis(
     assert here.bucket(ID).get_status().state is State.UNKNOWN
 
 
-def test_redis_goes_away_and_comes_back(
+def test_progress_is_in_the_store_during_a_redis_outage(
     node: Callable[..., ObjectPool], redis_server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Progress is in the store while Redis is away, and in Redis after it returns."""
@@ -346,7 +354,9 @@ def test_redis_goes_away_and_comes_back(
     assert there.bucket(ID).get_status().received == 0
 
 
-def test_what_has_ended_is_known_to_the_store(node: Callable[..., ObjectPool], redis_server: Redis) -> None:
+def test_an_outdated_status_in_redis_does_not_hide_a_suspension(
+    node: Callable[..., ObjectPool], redis_server: Redis
+) -> None:
     """An upload that was suspended while Redis hung stays suspended when Redis resumes with its old status."""
     there = node()
     attempt = node().begin(ID, resumable(0))
@@ -361,7 +371,7 @@ def test_what_has_ended_is_known_to_the_store(node: Callable[..., ObjectPool], r
     there.resume(ID)
 
 
-def test_a_small_upload_asks_once(
+def test_a_small_upload_sends_one_request_to_redis(
     node: Callable[..., ObjectPool], client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An upload that publishes no progress sends Redis one request: to write the owner of the bucket."""
@@ -378,7 +388,7 @@ def test_a_small_upload_asks_once(
     assert {name: calls[name] for name in calls.keys() - of_connections} == {"cmdstat_set": 1}
 
 
-def test_an_address_that_is_none_stops_the_start(store: S3Store) -> None:
+def test_an_invalid_redis_url_stops_the_start(store: S3Store) -> None:
     """An invalid address is refused at the start, without its password in the message."""
     with pytest.raises(SettingError, match="progress"):
         RedisPresence("redis://:secret@host:port-not-a-number/0", "p", ObjectPool(store, "p").presence)

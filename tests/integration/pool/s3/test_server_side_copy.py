@@ -49,7 +49,7 @@ def type_of(store: S3Store, key: str) -> str:
     return str(store.client.head_object(Bucket=store.s3_bucket, Key=key)["ContentType"])
 
 
-def test_a_copy_is_as_its_source(any_store: S3Store, folder: str) -> None:
+def test_a_copy_has_the_bytes_and_the_type_of_its_source(any_store: S3Store, folder: str) -> None:
     """A copy has the bytes and the type of its source, or another type, and stays when the source is deleted."""
     content = put_in_parts(any_store, folder + "source")
     any_store.copy(folder + "source", folder + "same")
@@ -69,7 +69,7 @@ def test_a_large_object_is_copied_in_parts(any_store: S3Store, folder: str) -> N
     assert (type_of(any_store, folder + "same"), type_of(any_store, folder + "other")) == ("image/png", "text/plain")
 
 
-def test_only_what_was_meant_is_copied(any_store: S3Store, folder: str) -> None:
+def test_an_object_is_copied_only_with_the_given_etag(any_store: S3Store, folder: str) -> None:
     """With an ETag, an object is copied only while it has that ETag; a missing object is not copied."""
     any_store.put(folder + "source", b"first")
     etag = any_store.stat(folder + "source").etag
@@ -98,7 +98,7 @@ def late_change(any_store: S3Store, folder: str) -> Iterator[None]:
 
 @pytest.mark.usefixtures("late_change")
 @pytest.mark.parametrize("parts", [False, True], ids=["whole", "in parts"])
-def test_what_changes_meanwhile_is_not_copied(
+def test_a_source_replaced_during_the_copy_is_not_copied(
     any_store: S3Store, folder: str, request: pytest.FixtureRequest, parts: bool
 ) -> None:
     """A source that is replaced during the copy results in no copy and leaves no parts."""
@@ -132,7 +132,7 @@ def test_a_copy_that_fails_leaves_nothing(any_store: S3Store, folder: str) -> No
     assert list(any_store.list_multipart_uploads(folder)) == []
 
 
-def test_a_copy_comes_from_another_bucket(any_store: S3Store, folder: str) -> None:
+def test_objects_are_copied_between_buckets_of_one_store(any_store: S3Store, folder: str) -> None:
     """A store copies from any of its buckets, with the headers to serve the copy with; never from another store."""
     other = S3Store(lambda: any_store.client, f"other-{uuid.uuid4().hex[:12]}")
     other.client.create_bucket(Bucket=other.s3_bucket)
@@ -146,6 +146,6 @@ def test_a_copy_comes_from_another_bucket(any_store: S3Store, folder: str) -> No
         served.copy_from(any_store, folder + "absent", "copy")
 
 
-def test_no_store_copies_from_another(store: S3Store, ceph_store: S3Store) -> None:
+def test_objects_are_not_copied_between_two_stores(store: S3Store, ceph_store: S3Store) -> None:
     """Nothing is copied between two stores: neither can read the other."""
     assert not ceph_store.copy_from(store, "source", "copy")

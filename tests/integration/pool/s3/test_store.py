@@ -79,7 +79,7 @@ def test_bad_settings_are_named(name: str, value: str) -> None:
         Settings.parse({name: value})
 
 
-def test_there_is_one_pool(pool_directory: str) -> None:
+def test_a_folder_and_a_store_exclude_each_other(pool_directory: str) -> None:
     """A folder and a store cannot both be the pool."""
     with pytest.raises(SettingError, match="both"):
         make_pool(Settings.parse({"pool": "s3://bucket", "directory": pool_directory}))
@@ -92,7 +92,7 @@ def test_nothing_is_left_of_the_check(place: Place) -> None:
     assert list(place.store.list(prefix)) == []
 
 
-def test_a_store_that_ignores_conditions(place: Place) -> None:
+def test_a_store_that_ignores_conditions_is_detected(place: Place) -> None:
     """A store that ignores conditions is detected at the start; existing objects are still not overwritten."""
 
     def make() -> Any:
@@ -117,7 +117,7 @@ def test_a_store_that_ignores_conditions(place: Place) -> None:
     assert old.get(key) == b"first"
 
 
-def test_a_store_that_was_not_checked(place: Place) -> None:
+def test_no_conditional_write_is_sent_to_an_unchecked_store(place: Place) -> None:
     """Until it is known how a store handles conditions, no conditional write is sent."""
     unchecked = S3Store(lambda: place.store.client, place.store.s3_bucket)
     with pytest.raises(RuntimeError, match="not checked"):
@@ -126,7 +126,7 @@ def test_a_store_that_was_not_checked(place: Place) -> None:
         ObjectPool(unchecked, uuid.uuid4().hex).direct("0" * 32, "0" * 16)
 
 
-def test_a_condition_has_one_winner(place: Place) -> None:
+def test_one_of_many_concurrent_conditional_writes_succeeds(place: Place) -> None:
     """Of many concurrent writers of a new object one succeeds, and its bytes stay."""
     for turn in range(10):
         key = f"{uuid.uuid4().hex}-{turn}"
@@ -142,13 +142,13 @@ def test_a_condition_has_one_winner(place: Place) -> None:
         assert place.store.get(key) == str(told.index(True)).encode()
 
 
-def test_what_conditions_are_worth_is_found_out(store: S3Store, ceph_store: S3Store) -> None:
+def test_the_conditional_write_delay_is_determined(store: S3Store, ceph_store: S3Store) -> None:
     """Swift decides a moment after the last writer; Ceph decides at once, so that no upload waits."""
     assert store.traits.conditional_write_delay > 0
     assert ceph_store.traits.conditional_write_delay == 0
 
 
-def test_a_store_behind_tls(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_works_with_a_store_over_tls(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over TLS, bytes are not hashed again for the signature; all operations of a pool work so, too."""
     told: dict[str, set[str]] = {}
 

@@ -64,13 +64,13 @@ def test_only_json_and_forms_are_read(kind: str) -> None:
     assert read_body(b'{"a": 1}', kind) == RecordBody({"a": 1})
 
 
-def test_a_text_is_no_record() -> None:
+def test_a_json_string_is_refused() -> None:
     """A JSON string is refused, since an app may decode it once more."""
     with pytest.raises(RecordError, match="not a text"):
         read_body(b'"{\\"attachment\\": 1}"', "application/json")
 
 
-def test_a_form_may_have_so_many_fields() -> None:
+def test_a_form_with_too_many_fields_is_refused() -> None:
     """A form with too many fields is refused before the fields are examined."""
     with pytest.raises(RecordError, match="at most"):
         read_body(b"a&" * 20_000, "application/x-www-form-urlencoded")
@@ -79,7 +79,7 @@ def test_a_form_may_have_so_many_fields() -> None:
         read_body(b"--x" + part * 20_000 + b"--", "multipart/form-data; boundary=x")
 
 
-def test_methods_are_found_in_bodies() -> None:
+def test_method_overrides_in_bodies_are_detected() -> None:
     """Forms and JSON may override the method of the request."""
     assert read_body(b"_method=+patch&a=1", "application/x-www-form-urlencoded").methods == ["PATCH"]
     assert read_body(b'{"_method": "delete"}', "application/json").methods == ["DELETE"]
@@ -91,7 +91,7 @@ def test_methods_are_found_in_bodies() -> None:
 @pytest.mark.parametrize(
     "body", [{"data": {"a": 1}}, {"permissions": {}}, {}, [], None, 1, [{"data": {"a": 1}}]], ids=str
 )
-def test_bodies_that_leave_the_attribute(body: Any) -> None:
+def test_a_body_without_the_attribute_leaves_it_unchanged(body: Any) -> None:
     """A body that does not name the attribute leaves it unchanged."""
     assert KINTO.in_json(body) is ABSENT
 
@@ -114,7 +114,7 @@ def test_bodies_that_leave_the_attribute(body: Any) -> None:
     ],
     ids=str,
 )
-def test_bodies_that_change_the_attribute(body: Any) -> None:
+def test_a_change_of_the_attribute_by_path_or_list_is_detected(body: Any) -> None:
     """A body that reaches the attribute by a path, or in a list, changes it."""
     assert KINTO.in_json(body) is CHANGED
 
@@ -137,13 +137,13 @@ def test_bodies_that_change_the_attribute(body: Any) -> None:
     ],
     ids=str,
 )
-def test_bodies_that_are_not_understood(body: Any) -> None:
+def test_a_body_that_is_neither_a_record_nor_a_json_patch_is_refused(body: Any) -> None:
     """A body that is neither a record nor a JSON Patch is refused."""
     with pytest.raises(RecordError):
         KINTO.in_json(body)
 
 
-def test_an_envelope_is_the_app_s() -> None:
+def test_the_envelope_depends_on_the_app() -> None:
     """A key that is the envelope of one app is an attribute in another app."""
     assert REST.in_json({"data": {"attachment": 1}}) is ABSENT
     assert REST.in_json([{"op": "replace", "path": "/data", "value": 1}]) is ABSENT
@@ -172,7 +172,7 @@ class Reader:
 
 
 @pytest.mark.parametrize("terminated", [True, False])
-def test_a_body_without_a_length_is_seen(tmp_path: Path, terminated: bool) -> None:
+def test_a_body_without_a_length_is_checked(tmp_path: Path, terminated: bool) -> None:
     """A body without a length, as over HTTP/2, is checked; the app reads only checked bytes."""
     app = Reader()
     settings = {"directory": str(tmp_path), "record_url": "/r/{id}", "min_free_space": 0, "durable": False}

@@ -120,7 +120,7 @@ def test_a_large_file_is_not_kept_in_memory(site: RecordSite) -> None:
     assert peak < 4 << 20
 
 
-def test_all_headers_of_the_app_come_along(site: RecordSite) -> None:
+def test_repeated_headers_of_the_app_reach_the_client(site: RecordSite) -> None:
     """A header that the app sends several times reaches the client as many times."""
     body = b'--l\r\nContent-Disposition: form-data; name="attachment"; filename="a.txt"\r\n\r\nx\r\n--l--\r\n'
     kind = "multipart/form-data; boundary=l"
@@ -143,7 +143,9 @@ def test_all_headers_of_the_app_come_along(site: RecordSite) -> None:
     ],
     ids=["public_url", "trusted_proxies"],
 )
-def test_the_location_behind_a_proxy(tmp_path: Path, settings: dict[str, str], environ: dict[str, str]) -> None:
+def test_the_record_address_is_the_public_one_behind_a_proxy(
+    tmp_path: Path, settings: dict[str, str], environ: dict[str, str]
+) -> None:
     """The address of the record in the answer has the scheme, host, port and prefix that clients see."""
     site = RecordSite(tmp_path, **settings)
     body = form(file_part("x", "a.txt", "attachment"))
@@ -153,7 +155,7 @@ def test_the_location_behind_a_proxy(tmp_path: Path, settings: dict[str, str], e
 
 @pytest.mark.parametrize("error", [ConnectionRefusedError("the database"), ValueError("a mistake")], ids=repr)
 @pytest.mark.parametrize("method", ["PATCH", "DELETE", "POST"])
-def test_an_error_of_the_app_is_the_app_s(site: RecordSite, error: Exception, method: str) -> None:
+def test_an_exception_of_the_app_is_propagated(site: RecordSite, error: Exception, method: str) -> None:
     """An exception of the app reaches the server unchanged, and is not treated as a failure of the pool."""
     site.app.error = error
     path = "/r/a/attachment" if method == "POST" else "/r/a"

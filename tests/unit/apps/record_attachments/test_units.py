@@ -81,7 +81,7 @@ def test_other_paths_are_no_records(path: str) -> None:
 @pytest.mark.parametrize(
     "name", ["é", "日本", "a b", "a%2Fb", "?", "#", ";a=1", "a&b", "'\"<>", "*", "+", "~", ":@", "\u202e", "%00"]
 )
-def test_any_segment_comes_back(name: str) -> None:
+def test_any_segment_of_a_path_round_trips(name: str) -> None:
     """A path that is built from a URL and decoded as servers do is that URL again."""
     record = REST.at(("api", "things", name))
     assert record is not None
@@ -97,7 +97,7 @@ def test_any_segment_comes_back(name: str) -> None:
     assert (seen["SCRIPT_NAME"], seen["QUERY_STRING"]) == ("/mount", "")
 
 
-def test_a_removal_knows_what_it_takes_along() -> None:
+def test_a_delete_removes_everything_below_it() -> None:
     """A DELETE removes a record with everything below it, or the listed items one segment below."""
     each = {
         "/v1/buckets/a/collections/b/records/c": False,
@@ -125,7 +125,7 @@ def test_a_bad_template_stops_the_start(template: str) -> None:
         parse(record_url=template)
 
 
-def test_a_key_of_the_index_has_words_that_fit() -> None:
+def test_any_segment_becomes_an_index_key_within_the_size_limit() -> None:
     """Different segments of any length become different words of at most MAX_SEGMENT_BYTES bytes."""
     at_limit, longer = "x" * MAX_SEGMENT_BYTES, "x" * (MAX_SEGMENT_BYTES + 1)
     assert index_key((at_limit,)) == ("records", at_limit)
@@ -151,7 +151,7 @@ def test_a_key_of_the_index_has_words_that_fit() -> None:
         ("a." + "y" * 200, "a." + "y" * 19),
     ],
 )
-def test_names_become_plain(text: str, expected: str) -> None:
+def test_names_in_locations_have_only_safe_characters(text: str, expected: str) -> None:
     """A name in a location has only characters without a meaning in file systems and URLs."""
     name = plain_name(text, "-")
     assert name == expected
@@ -164,7 +164,7 @@ FILENAMES = ["a.jpg", "..", "a/../../b.jpg", "日本.jpg", ".jpg", "a.JPG", "x" 
 
 @pytest.mark.parametrize("filename", FILENAMES, ids=ascii)
 @pytest.mark.parametrize("randomize", [True, False])
-def test_a_location_leads_nowhere_else(filename: str, randomize: bool) -> None:
+def test_a_location_is_unique_and_inside_the_folder(filename: str, randomize: bool) -> None:
     """For any client and URL, the location is inside the folder, and each next location is different."""
     rules = parse(folder="x/{bucket_id}/{collection_id}", filename_pattern="{rid}{filename}", randomize=randomize)
     found = list(islice(locations(rules, VALUES, filename), 50))
@@ -276,7 +276,7 @@ def test_a_bad_value_stops_the_start(name: str, value: str, hint: str) -> None:
         ("resources", "unknown setting"),
     ],
 )
-def test_a_bad_name_stops_the_start(name: str, hint: str) -> None:
+def test_an_unknown_setting_stops_the_start(name: str, hint: str) -> None:
     """An unknown setting is refused by its name."""
     with pytest.raises(SettingError) as error:
         parse(**{name: "true"})
@@ -285,14 +285,14 @@ def test_a_bad_name_stops_the_start(name: str, hint: str) -> None:
 
 
 @pytest.mark.parametrize("base_url", ["", "https://cdn.example.com", "/"])
-def test_files_are_served_below_a_path(base_url: str) -> None:
+def test_serving_files_requires_a_path(base_url: str) -> None:
     """Serving files requires a path; the root is refused, since it would hide the app."""
     with pytest.raises(SettingError, match="setting 'serve_files' needs a 'base_url' with a path"):
         parse(base_url=base_url, serve_files=True)
     assert parse(extra_base_url="/files", serve_files=True).serve_files
 
 
-def test_the_longer_path_wins() -> None:
+def test_settings_of_a_collection_override_those_of_its_bucket() -> None:
     """The settings of a collection override those of its bucket; the other settings apply to all."""
     settings = parse(
         **{"folder": "all", "resources.blog.folder": "blog", "resources.blog.articles.folder": "articles"},
@@ -341,7 +341,7 @@ def is_allowed(extensions: str, filename: str) -> bool:
         ("csv", "data.sh.gz", False),
     ],
 )
-def test_extensions_are_judged(extensions: str, filename: str, allowed: bool) -> None:
+def test_files_are_checked_by_their_extensions(extensions: str, filename: str, allowed: bool) -> None:
     """A file is checked by its extension in any case; a compressed file also by the extension before."""
     assert is_allowed(extensions, filename) == allowed
 
@@ -363,7 +363,7 @@ def test_paste_makes_the_filter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o177], ids=oct)
-def test_a_public_folder_can_be_served_by_others(tmp_path: Path, umask: int) -> None:
+def test_a_new_public_folder_is_readable_by_all_users(tmp_path: Path, umask: int) -> None:
     """New folders and files in a public folder are readable by all users; existing ones keep their mode."""
     settings = {"directory": str(tmp_path / "pool"), "folder": "there/new"}
     base = tmp_path / "above" / "public"

@@ -25,7 +25,7 @@ def ignore_start(*_: Any) -> Any:
     """Ignore the status and headers of a response."""
 
 
-def test_a_form_brings_any_number_of_files(site: SessionSite, client: SessionClient) -> None:
+def test_a_form_may_have_any_number_of_files(site: SessionSite, client: SessionClient) -> None:
     """Files in fields of any names are stored, and both the response and a later GET list them."""
     answer = client.post("foo", ("spam.txt", b"spam\n"), ("egg.txt", b"egg\n"), ("egg.html", b"<b>"))
     assert (answer.status, answer.header("Content-Type")) == (200, "application/json")
@@ -41,7 +41,7 @@ def test_a_form_brings_any_number_of_files(site: SessionSite, client: SessionCli
     site.check_tidy()
 
 
-def test_the_answer_names_what_this_upload_brought(client: SessionClient) -> None:
+def test_the_answer_to_an_upload_lists_only_its_own_files(client: SessionClient) -> None:
     """The response to an upload lists only its own files; the list of the bundle has the earlier ones too."""
     client.post("foo", ("a", b"1"))
     assert client.post("foo", ("b", b"2"), ("b", b"3")).names == ["b", "b (2)"]
@@ -63,7 +63,7 @@ def test_a_plain_body_is_an_attachment(site: SessionSite, client: SessionClient)
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_deleting(site: SessionSite, client: SessionClient, slash: str) -> None:
+def test_the_predecessors_urls_and_delete_remove_files(site: SessionSite, client: SessionClient, slash: str) -> None:
     """The predecessor's URLs and DELETE both remove files, and report for each whether it was removed."""
     path = "/attachments/b"
     client.post("b", *((name, b"x") for name in "abcde"))
@@ -120,7 +120,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
-def test_names_come_back_as_they_were_sent(site: SessionSite, client: SessionClient, name: str) -> None:
+def test_names_are_returned_unchanged(site: SessionSite, client: SessionClient, name: str) -> None:
     """Names are unchanged in lists, downloads and URLs, whether sent by PUT or by a form."""
     assert client.put("b", name, b"1").names == [name]
     answer = client.get("b", name)
@@ -158,14 +158,14 @@ def test_a_file_needs_a_name(site: SessionSite, client: SessionClient, name: str
 
 
 @pytest.mark.parametrize("name", [".", "..", "a\\b", "a\nb", "\x7f"])
-def test_an_address_that_names_no_file(site: SessionSite, client: SessionClient, name: str) -> None:
+def test_a_url_without_a_valid_filename_is_refused(site: SessionSite, client: SessionClient, name: str) -> None:
     """PUT to a URL whose last segment is no valid name is refused, and GET finds no file there."""
     assert client.put("b", name, b"1").outcome == (400, "bad-name")
     assert client.get("b", name).outcome == (404, "file-missing")
     assert list(site.pool.buckets()) == []
 
 
-def test_an_input_that_was_left_empty(client: SessionClient) -> None:
+def test_an_empty_file_input_is_skipped(client: SessionClient) -> None:
     """An empty file input is skipped; a form of empty inputs only is refused."""
     assert client.post("b", ("", b""), ("a", b"1")).names == ["a"]
     assert client.post("b", ("", b"")).outcome == (400, "no-file")
@@ -176,7 +176,7 @@ def test_an_input_that_was_left_empty(client: SessionClient) -> None:
     ["", "/", "//", "/b//", "//a/", "/b/a/b/", "/b/a/delete/x/", "/b/a/x", "/b/a/delete//", "/%ff/", "/b/%ff/"]
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-def test_addresses_of_nothing(site: SessionSite, client: SessionClient, path: str, method: str) -> None:
+def test_an_unknown_url_is_not_found(site: SessionSite, client: SessionClient, path: str, method: str) -> None:
     """A URL of neither a bundle nor a file is not found, and creates no session."""
     answer = client.send(method, "/attachments" + path, "", form(file_part(b"1")), CONTENT_TYPE=FORM_TYPE)
     assert answer.outcome == (404, "not-found")
@@ -185,7 +185,7 @@ def test_addresses_of_nothing(site: SessionSite, client: SessionClient, path: st
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a" * 141, "%00", "%0A"])
-def test_names_that_no_bundle_has(client: SessionClient, name: str) -> None:
+def test_a_bundle_with_an_invalid_name_is_not_found(client: SessionClient, name: str) -> None:
     """A bundle with an invalid name is not found, with a sentence that describes valid names."""
     for method in ("GET", "POST", "PUT", "DELETE"):
         answer = client.send(method, f"/attachments/{name}/", "filename=a", b"")
@@ -204,14 +204,14 @@ def test_names_that_no_bundle_has(client: SessionClient, name: str) -> None:
         ("PUT", "/b/a/delete/", "POST, DELETE"),
     ],
 )
-def test_methods_that_are_not_possible(client: SessionClient, method: str, path: str, allowed: str) -> None:
+def test_unsupported_methods_get_405(client: SessionClient, method: str, path: str, allowed: str) -> None:
     """Other methods get 405 with the list of allowed methods."""
     answer = client.send(method, "/attachments" + path, "", b"")
     assert answer.outcome == (405, "method-not-allowed")
     assert answer.header("Allow") == allowed
 
 
-def test_bodies_that_are_no_upload(site: SessionSite, client: SessionClient) -> None:
+def test_a_post_without_files_is_refused(site: SessionSite, client: SessionClient) -> None:
     """A POST that is no form with files is refused with the same messages as any upload."""
     for kind, body, code in [
         ("application/x-www-form-urlencoded", b"a=b", 415),
@@ -225,7 +225,7 @@ def test_bodies_that_are_no_upload(site: SessionSite, client: SessionClient) -> 
     site.check_tidy()
 
 
-def test_downloads_are_whole_or_in_ranges(client: SessionClient) -> None:
+def test_downloads_support_byte_ranges_and_conditions(client: SessionClient) -> None:
     """A file has an ETag and supports byte ranges, conditional requests and HEAD."""
     client.put("b", "page.html", b"0123456789", CONTENT_TYPE="text/html")
     whole = client.get("b", "page.html")
@@ -253,7 +253,7 @@ def test_downloads_without_a_hash_have_an_etag(make_site: Callable[..., SessionS
     assert client.get("b", "a").header("ETag") != first
 
 
-def test_answers_are_for_one_client(client: SessionClient) -> None:
+def test_answers_are_not_cacheable(client: SessionClient) -> None:
     """Responses are not cacheable, and their content type is not sniffed."""
     client.put("b", "a", b"1")
     answers = [client.get("b"), client.get("b", "a"), client.get("b", "x"), client.delete("b"), client.get("..")]
@@ -283,14 +283,14 @@ def test_sessions_are_private(site: SessionSite, client: SessionClient) -> None:
     site.check_tidy()
 
 
-def test_a_list_makes_nothing(site: SessionSite, client: SessionClient) -> None:
+def test_listing_a_bundle_of_a_new_session_creates_nothing(site: SessionSite, client: SessionClient) -> None:
     """Listing a bundle of a new session leaves nothing in the pool."""
     assert client.get("b").json == []
     assert client.get("b", "a").status == 404
     assert {path.name for path in site.directory.rglob("*")} <= {".upload_key"}
 
 
-def test_progress_can_be_asked_for(site: SessionSite, client: SessionClient) -> None:
+def test_progress_can_be_queried_by_an_identifier(site: SessionSite, client: SessionClient) -> None:
     """A client can get an identifier, upload with it and query its progress; a second use is refused."""
     given = client.send("POST", "/attachments/b/", "identifier")
     assert given.status == 201
@@ -332,7 +332,7 @@ def test_an_upload_can_be_reset(site: SessionSite, client: SessionClient, method
     site.check_tidy()
 
 
-def test_a_forged_identifier(site: SessionSite, client: SessionClient) -> None:
+def test_a_forged_identifier_is_refused(site: SessionSite, client: SessionClient) -> None:
     """A forged identifier is refused, and leaves nothing."""
     assert client.put("b", "a", b"x", "forged").outcome == (403, "invalid-identifier")
     assert client.send("GET", "/attachments/b/", "status&X-Progress-ID=forged").outcome == (403, "invalid-identifier")
@@ -341,7 +341,7 @@ def test_a_forged_identifier(site: SessionSite, client: SessionClient) -> None:
     site.check_tidy()
 
 
-def test_a_newer_attempt_takes_over(site: SessionSite, client: SessionClient) -> None:
+def test_a_newer_attempt_supersedes_an_older_one(site: SessionSite, client: SessionClient) -> None:
     """The newer of two uploads under one identifier wins; the older one gets an error and removes nothing."""
     client.get("b")
     identifier = site.manager.create_identifier()
@@ -357,7 +357,7 @@ def test_a_newer_attempt_takes_over(site: SessionSite, client: SessionClient) ->
     site.check_tidy()
 
 
-def test_a_failed_upload_leaves_what_was_there(site: SessionSite, client: SessionClient) -> None:
+def test_an_interrupted_upload_replaces_nothing(site: SessionSite, client: SessionClient) -> None:
     """An interrupted upload replaces nothing."""
     client.put("b", "a", b"old")
     assert client.put("b", "a", Stream([b"ne"]), CONTENT_LENGTH="3").outcome == (400, "incomplete")
@@ -368,7 +368,7 @@ def test_a_failed_upload_leaves_what_was_there(site: SessionSite, client: Sessio
     site.check_tidy()
 
 
-def test_a_download_survives_what_replaces_it(site: SessionSite, client: SessionClient) -> None:
+def test_a_running_download_completes_despite_a_replacement(site: SessionSite, client: SessionClient) -> None:
     """A running download completes, even if its file is replaced and deleted meanwhile."""
     content = bytes(range(256)) * 4096
     client.put("b", "a", content)
@@ -404,7 +404,7 @@ def test_the_app_finds_the_bundles(site: SessionSite, client: SessionClient) -> 
     assert list(bundles) == []
 
 
-def test_the_app_makes_a_session_only_by_asking(site: SessionSite) -> None:
+def test_the_app_creates_a_session_only_by_accessing_a_bundle(site: SessionSite) -> None:
     """A response of the app sets a cookie only if the app accessed a bundle of a new client."""
     assert site.client().send("GET", "/").header("Set-Cookie") is None
     client = site.client()
@@ -412,7 +412,7 @@ def test_the_app_makes_a_session_only_by_asking(site: SessionSite) -> None:
     assert client.send("GET", "/letter").header("Set-Cookie") is None
 
 
-def test_an_outer_manager_stays(make_site: Callable[..., SessionSite], tmp_path: Path) -> None:
+def test_the_manager_of_an_outer_middleware_is_kept(make_site: Callable[..., SessionSite], tmp_path: Path) -> None:
     """Behind the upload middleware, the app still finds the manager of that middleware."""
     outer = object()
     site = make_site()
@@ -423,7 +423,7 @@ def test_an_outer_manager_stays(make_site: Callable[..., SessionSite], tmp_path:
     assert seen["fileupload"] is outer
 
 
-def test_alone_there_is_nothing_else(make_site: Callable[..., SessionSite]) -> None:
+def test_other_urls_are_not_found_without_an_app(make_site: Callable[..., SessionSite]) -> None:
     """Without an app behind it, other URLs are not found."""
     site = make_site()
     site.component.app = None
@@ -433,7 +433,7 @@ def test_alone_there_is_nothing_else(make_site: Callable[..., SessionSite]) -> N
     assert client.send("GET", "/attachmentsx/").outcome == (404, "not-found")
 
 
-def test_under_a_mount(make_site: Callable[..., SessionSite]) -> None:
+def test_the_path_and_the_cookie_are_limited_to_the_mount(make_site: Callable[..., SessionSite]) -> None:
     """The path is found below the mount and as a full path; the cookie is limited to the mount."""
     client = make_site().client()
     answer = client.put("b", "a", b"1", SCRIPT_NAME="/my app")
@@ -447,7 +447,9 @@ def test_under_a_mount(make_site: Callable[..., SessionSite]) -> None:
     assert umlaut.send("PUT", "/anh%C3%A4nge/b/a/", "", b"1").names == ["a"]
 
 
-def test_nothing_secret_is_told(site: SessionSite, client: SessionClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_responses_and_logs_contain_no_path_or_identifier(
+    site: SessionSite, client: SessionClient, caplog: pytest.LogCaptureFixture
+) -> None:
     """Neither responses nor logs contain a server path or an identifier."""
     caplog.set_level("DEBUG")
     identifier = site.manager.create_identifier()
@@ -466,7 +468,7 @@ def test_nothing_secret_is_told(site: SessionSite, client: SessionClient, caplog
         assert "Traceback" not in text
 
 
-def test_a_pool_that_fails_is_no_traceback(
+def test_a_failing_pool_is_answered_without_a_traceback(
     site: SessionSite, client: SessionClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the index cannot be written, the response is an error without a path, and nothing is left."""
@@ -482,7 +484,7 @@ def test_a_pool_that_fails_is_no_traceback(
     assert client.contents("b") == {"a": b"1"}
 
 
-def test_paste(tmp_path: Path) -> None:
+def test_paste_loads_a_filter_and_an_app(tmp_path: Path) -> None:
     """Paste loads a filter and an app, with their own directives and those of the pool."""
     (tmp_path / "paste.ini").write_text(
         f"""

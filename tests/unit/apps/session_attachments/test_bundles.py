@@ -21,7 +21,7 @@ from fileupload.pool.directory.pool import DirectoryPool
 from fileupload.status import State, UploadedFile, UploadStatus, timestamp
 from tests.support.session_client import check_tidy, entries_of
 
-MINE, YOURS = "a" * 40, "b" * 40
+OWN_SESSION, OTHER_SESSION = "a" * 40, "b" * 40
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def pool(pool_directory: str) -> DirectoryPool:
 
 @pytest.fixture
 def bundle(pool: DirectoryPool) -> Bundle:
-    return Bundle(pool, MINE, "letter")
+    return Bundle(pool, OWN_SESSION, "letter")
 
 
 def starting() -> UploadStatus:
@@ -53,7 +53,7 @@ def fill(attempt: Attempt, files: tuple[tuple[str, bytes], ...]) -> UploadStatus
     return status
 
 
-def arrive(bundle: Bundle, *files: tuple[str, bytes], bucket_id: str = "") -> BundleEntry:
+def run_upload(bundle: Bundle, *files: tuple[str, bytes], bucket_id: str = "") -> BundleEntry:
     """Run an upload as over HTTP, except for the last step: the replaced entries stay."""
     entry = bundle.index.announce(bucket_id or new_id(), sum(len(content) for _, content in files))
     status = fill(bundle.index.pool.begin(entry.bucket_id, starting()), files)
@@ -69,10 +69,10 @@ def contents(bundle: Bundle) -> dict[str, bytes]:
     return found
 
 
-def test_attachments_tell_what_they_are(bundle: Bundle) -> None:
+def test_attachments_have_metadata_and_a_json_form(bundle: Bundle) -> None:
     """An attachment has a name, size, type, time and hash, and a JSON form with the predecessor's keys."""
     before = datetime.now(UTC) - timedelta(seconds=1)
-    arrive(bundle, ("egg.txt", b"egg"))
+    run_upload(bundle, ("egg.txt", b"egg"))
     (attachment,) = bundle
     assert (attachment.name, attachment.size, attachment.mimetype) == ("egg.txt", 3, "text/plain")
     assert before <= attachment.created <= datetime.now(UTC)
@@ -87,12 +87,12 @@ def test_attachments_tell_what_they_are(bundle: Bundle) -> None:
     }
 
 
-def test_attachments_come_in_the_order_of_arrival(bundle: Bundle, pool: DirectoryPool) -> None:
+def test_attachments_are_listed_in_the_order_of_their_uploads(bundle: Bundle, pool: DirectoryPool) -> None:
     """The list is in the order of the uploads and of their files, not of names; a replacement is newer."""
     assert len(bundle) == 0
-    arrive(bundle, ("z", b"1"), ("y", b"2"))
-    arrive(bundle, ("x", b"3"))
-    arrive(bundle, ("z", b"4"))
+    run_upload(bundle, ("z", b"1"), ("y", b"2"))
+    run_upload(bundle, ("x", b"3"))
+    run_upload(bundle, ("z", b"4"))
     assert [attachment.name for attachment in bundle] == ["y", "x", "z"]
     assert len(bundle) == 3
     assert bundle.get("absent") is None
@@ -103,11 +103,11 @@ def test_attachments_come_in_the_order_of_arrival(bundle: Bundle, pool: Director
 
 def test_a_second_one_of_a_name_replaces_the_first(bundle: Bundle, pool: DirectoryPool) -> None:
     """Accepted new bytes replace the old ones, which stay readable through files that are already open."""
-    arrive(bundle, ("a", b"old"))
+    run_upload(bundle, ("a", b"old"))
     old = bundle.get("a")
     assert old is not None
     with old.open() as file:
-        arrive(bundle, ("a", b"new"))
+        run_upload(bundle, ("a", b"new"))
         assert contents(bundle) == {"a": b"new"}
         bundle.remove_replaced()
         assert file.read() == b"old"
@@ -117,9 +117,9 @@ def test_a_second_one_of_a_name_replaces_the_first(bundle: Bundle, pool: Directo
     check_tidy(pool, Path(pool.directory))
 
 
-def test_a_name_twice_in_a_form(bundle: Bundle, pool: DirectoryPool) -> None:
+def test_the_last_of_two_files_of_one_name_in_a_form_wins(bundle: Bundle, pool: DirectoryPool) -> None:
     """The last of two files with the same name in one stored upload wins; the files of a form have different names."""
-    arrive(bundle, ("a", b"1"), ("b", b"2"), ("a", b"3"))
+    run_upload(bundle, ("a", b"1"), ("b", b"2"), ("a", b"3"))
     bundle.remove_replaced()
     assert contents(bundle) == {"b": b"2", "a": b"3"}
     check_tidy(pool, Path(pool.directory))
@@ -127,17 +127,17 @@ def test_a_name_twice_in_a_form(bundle: Bundle, pool: DirectoryPool) -> None:
 
 def test_the_later_upload_wins_though_clocks_differ(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upload to a host with a slow clock is ordered after the uploads that the host sees."""
-    arrive(bundle, ("a", b"first"))
+    run_upload(bundle, ("a", b"first"))
     monkeypatch.setattr(time, "time_ns", lambda: 10**18)
-    arrive(bundle, ("a", b"second"))
+    run_upload(bundle, ("a", b"second"))
     assert contents(bundle) == {"a": b"second"}
 
 
-def test_who_began_earlier_and_ends_later_is_replaced(bundle: Bundle, pool: DirectoryPool) -> None:
+def test_uploads_are_ordered_by_their_start(bundle: Bundle, pool: DirectoryPool) -> None:
     """Uploads are ordered by their start, whichever finishes first."""
     slow = bundle.index.announce(new_id(), 4)
     attempt = pool.begin(slow.bucket_id, starting())
-    arrive(bundle, ("a", b"late"))
+    run_upload(bundle, ("a", b"late"))
     bundle.remove_replaced()
     bundle.index.accept(slow, fill(attempt, (("a", b"slow"), ("b", b"slow"))))
     assert contents(bundle) == {"a": b"late", "b": b"slow"}
@@ -162,9 +162,9 @@ def test_only_accepted_uploads_count(bundle: Bundle, pool: DirectoryPool, state:
 
 
 @pytest.mark.parametrize("files", [1, 3])
-def test_deleting_is_told_to_one(bundle: Bundle, pool: DirectoryPool, files: int) -> None:
+def test_concurrent_deletions_report_success_to_one_caller(bundle: Bundle, pool: DirectoryPool, files: int) -> None:
     """Only one of several deletions reports success; deleting the last file removes the upload."""
-    arrive(bundle, *((f"{number}", b"x") for number in range(files)))
+    run_upload(bundle, *((f"{number}", b"x") for number in range(files)))
     for name in [attachment.name for attachment in bundle]:
         one, two = bundle.get(name), bundle.get(name)
         assert one is not None
@@ -176,10 +176,10 @@ def test_deleting_is_told_to_one(bundle: Bundle, pool: DirectoryPool, files: int
     assert list(pool.index.keys((SESSIONS,))) == []
 
 
-def test_deleting_brings_nothing_back(bundle: Bundle, pool: DirectoryPool) -> None:
+def test_deleting_a_file_does_not_restore_a_replaced_one(bundle: Bundle, pool: DirectoryPool) -> None:
     """A replaced file left over by a crash is deleted together with its replacement."""
-    arrive(bundle, ("a", b"1"), ("b", b"1"))
-    arrive(bundle, ("a", b"2"))
+    run_upload(bundle, ("a", b"1"), ("b", b"1"))
+    run_upload(bundle, ("a", b"2"))
     latest = bundle.get("a")
     assert latest is not None
     assert latest.delete() is True
@@ -187,9 +187,9 @@ def test_deleting_brings_nothing_back(bundle: Bundle, pool: DirectoryPool) -> No
     check_tidy(pool, Path(pool.directory))
 
 
-def test_moving_takes_it_out_of_the_bundle(bundle: Bundle, pool: DirectoryPool, tmp_path: Path) -> None:
+def test_moving_a_file_removes_it_from_the_bundle(bundle: Bundle, pool: DirectoryPool, tmp_path: Path) -> None:
     """A moved file is at the path given by the app, and no longer in the bundle."""
-    arrive(bundle, ("a", b"1"), ("b", b"2"))
+    run_upload(bundle, ("a", b"1"), ("b", b"2"))
     first, second = bundle
     first.move_to(tmp_path / "kept")
     assert (tmp_path / "kept").read_bytes() == b"1"
@@ -203,61 +203,61 @@ def test_moving_takes_it_out_of_the_bundle(bundle: Bundle, pool: DirectoryPool, 
     assert list(pool.buckets()) == []
 
 
-def test_clearing_tells_of_each(bundle: Bundle, pool: DirectoryPool) -> None:
+def test_clearing_reports_each_removed_attachment(bundle: Bundle, pool: DirectoryPool) -> None:
     """Clearing a bundle reports each removed attachment and leaves other bundles; an empty bundle reports none."""
-    arrive(bundle, ("a", b"1"), ("b", b"2"))
-    arrive(bundle, ("c", b"3"))
-    other = Bundle(pool, MINE, "other")
-    arrive(other, ("a", b"4"))
+    run_upload(bundle, ("a", b"1"), ("b", b"2"))
+    run_upload(bundle, ("c", b"3"))
+    other = Bundle(pool, OWN_SESSION, "other")
+    run_upload(other, ("a", b"4"))
     assert bundle.clear() == [True, True, True]
     assert bundle.clear() == []
     assert contents(other) == {"a": b"4"}
     check_tidy(pool, Path(pool.directory))
 
 
-def test_sessions_do_not_see_each_other(pool: DirectoryPool) -> None:
+def test_bundles_of_two_sessions_are_separate(pool: DirectoryPool) -> None:
     """Bundles of the same name in two sessions are separate; clearing one session leaves the others."""
-    mine, yours = SessionBundles(pool, lambda: MINE), SessionBundles(pool, lambda: YOURS)
-    arrive(mine.bundle("b"), ("a", b"mine"))
-    arrive(mine.bundle("ä"), ("a", b"mine"))
-    arrive(yours.bundle("b"), ("a", b"yours"))
+    mine, yours = SessionBundles(pool, lambda: OWN_SESSION), SessionBundles(pool, lambda: OTHER_SESSION)
+    run_upload(mine.bundle("b"), ("a", b"mine"))
+    run_upload(mine.bundle("ä"), ("a", b"mine"))
+    run_upload(yours.bundle("b"), ("a", b"yours"))
     assert (list(mine), list(yours)) == (["b", "ä"], ["b"])
     mine.clear()
     assert (list(mine), list(yours)) == ([], ["b"])
     assert contents(yours.bundle("b")) == {"a": b"yours"}
 
 
-def test_a_bundle_with_nothing_in_it_is_not_named(pool: DirectoryPool) -> None:
+def test_an_unfinished_upload_creates_no_bundle(pool: DirectoryPool) -> None:
     """An upload that is only announced, or failed, creates no bundle."""
-    bundles = SessionBundles(pool, lambda: MINE)
+    bundles = SessionBundles(pool, lambda: OWN_SESSION)
     bundles.bundle("b").index.announce(new_id(), 1)
-    pool.index.put((SESSIONS, MINE), BundleEntry(order=1, declared=1, bucket_id=new_id()).name)
+    pool.index.put((SESSIONS, OWN_SESSION), BundleEntry(order=1, declared=1, bucket_id=new_id()).name)
     assert list(bundles) == []
 
 
-def test_the_session_is_asked_for_when_it_is_needed(pool: DirectoryPool) -> None:
+def test_the_session_is_determined_when_a_bundle_is_accessed(pool: DirectoryPool) -> None:
     """The session is not determined before a bundle is accessed."""
     asked = []
-    bundles = SessionBundles(pool, lambda: asked.append(1) or MINE)  # type: ignore[func-returns-value]
+    bundles = SessionBundles(pool, lambda: asked.append(1) or OWN_SESSION)  # type: ignore[func-returns-value]
     assert asked == []
     bundles.bundle("b")
     assert asked == [1]
 
 
 @pytest.mark.parametrize("name", ["a", "Ä b", "delete", "...", "-", "a" * 140, "ä" * 70, "🎉", "a.b", "~", "CON"])
-def test_names_of_bundles(pool: DirectoryPool, name: str) -> None:
+def test_a_bundle_accepts_any_name_of_up_to_140_bytes(pool: DirectoryPool, name: str) -> None:
     """A bundle accepts any name of up to 140 bytes, and keeps it unchanged."""
-    bundles = SessionBundles(pool, lambda: MINE)
-    arrive(bundles.bundle(name), ("a", b"1"))
+    bundles = SessionBundles(pool, lambda: OWN_SESSION)
+    run_upload(bundles.bundle(name), ("a", b"1"))
     assert list(bundles) == [name]
     assert bundles.bundle(name).name == name
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a\0", "a\n", "\x7f", "a" * 141, "ä" * 71, "\ud800", "a/b"])
-def test_what_no_bundle_is_called(pool: DirectoryPool, name: str) -> None:
+def test_invalid_names_of_bundles_are_refused(pool: DirectoryPool, name: str) -> None:
     """Other names are refused with a sentence that describes valid names."""
     with pytest.raises(BadBundleName, match="1 to 140 bytes"):
-        SessionBundles(pool, lambda: MINE).bundle(name)
+        SessionBundles(pool, lambda: OWN_SESSION).bundle(name)
 
 
 def aged(bundle: Bundle, seconds: float) -> BundleEntry:
@@ -267,7 +267,7 @@ def aged(bundle: Bundle, seconds: float) -> BundleEntry:
     return entry
 
 
-def test_what_a_crash_left_is_swept(bundle: Bundle, pool: DirectoryPool) -> None:
+def test_listing_removes_the_remains_of_a_crash(bundle: Bundle, pool: DirectoryPool) -> None:
     """Listing removes uploads announced an hour ago that neither run nor were accepted."""
     never_begun, failed, running = (aged(bundle, ABANDONED_AFTER + 5) for _ in range(3))
     young = aged(bundle, ABANDONED_AFTER - 60)
@@ -283,10 +283,10 @@ def test_what_a_crash_left_is_swept(bundle: Bundle, pool: DirectoryPool) -> None
     assert contents(bundle) == {"a": b"1"}
 
 
-def test_a_purged_upload_is_forgotten(bundle: Bundle, pool: DirectoryPool) -> None:
+def test_a_purged_upload_is_no_attachment(bundle: Bundle, pool: DirectoryPool) -> None:
     """A purged or cleared upload is no attachment, nor is a later foreign upload in its bucket."""
-    entry = arrive(bundle, ("a", b"1"))
-    arrive(bundle, ("b", b"2"))
+    entry = run_upload(bundle, ("a", b"1"))
+    run_upload(bundle, ("b", b"2"))
     assert pool.clear(entry.bucket_id)
     fill(pool.begin(entry.bucket_id, starting()), (("a", b"foreign"),))
     time.sleep(0.002)
@@ -295,7 +295,7 @@ def test_a_purged_upload_is_forgotten(bundle: Bundle, pool: DirectoryPool) -> No
     assert pool.find_bucket(entry.bucket_id) is not None
 
 
-def test_names_of_other_kinds_tell_nothing() -> None:
+def test_a_name_that_is_no_valid_entry_is_ignored() -> None:
     """A name that is no valid entry is ignored."""
     name = f"{5:015d}-7-{'a' * 32}"
     assert read_entries(["", "x", name + "x", name[1:], name + ".accepted-1", "٣" + name[1:]]) == []
@@ -314,11 +314,11 @@ def together(count: int, run: Callable[[int], int]) -> list[int]:
         return list(threads.map(wait_and_run, range(count)))
 
 
-def test_racing_arrivals_agree(bundle: Bundle, pool: DirectoryPool) -> None:
+def test_concurrent_uploads_of_one_name_leave_one_complete(bundle: Bundle, pool: DirectoryPool) -> None:
     """Of several racing uploads of one name exactly one is left, complete, and nothing of the others."""
 
     def run(number: int) -> int:
-        arrive(bundle, ("same", f"{number}".encode() * 50), (f"own-{number}", b"x"))
+        run_upload(bundle, ("same", f"{number}".encode() * 50), (f"own-{number}", b"x"))
         bundle.remove_replaced()
         return number
 
@@ -332,10 +332,10 @@ def test_racing_arrivals_agree(bundle: Bundle, pool: DirectoryPool) -> None:
 
 
 @pytest.mark.parametrize("files", [1, 4])
-def test_racing_deletions_agree(bundle: Bundle, pool: DirectoryPool, files: int) -> None:
+def test_concurrent_clears_report_each_attachment_once(bundle: Bundle, pool: DirectoryPool, files: int) -> None:
     """Concurrent clearings of a bundle report each attachment as removed once, and leave nothing."""
     for _ in range(5):
-        arrive(bundle, *((f"{number}", b"x") for number in range(files)))
+        run_upload(bundle, *((f"{number}", b"x") for number in range(files)))
         results = together(6, lambda _: sum(bundle.clear()))
         assert sum(results) == files
         assert list(pool.buckets()) == []

@@ -10,7 +10,7 @@ import pytest
 from tests.support.session_client import SessionClient, SessionSite
 from tests.support.wsgi_client import Stream
 
-HERE, FRIEND, FOE = "https://www.example.com", "https://friend.example", "https://evil.example"
+OWN_ORIGIN, TRUSTED_ORIGIN, FOREIGN_ORIGIN = "https://www.example.com", "https://friend.example", "https://evil.example"
 METHODS = ("POST", "PUT", "DELETE")
 
 
@@ -35,50 +35,54 @@ REFUSED = (403,) * 7
 MATRIX: list[tuple[str | None, str | None, tuple[int, ...]]] = [
     # Sec-Fetch-Site, Origin
     (None, None, ALLOWED),
-    (None, HERE, ALLOWED),
+    (None, OWN_ORIGIN, ALLOWED),
     (None, "http://www.example.com", ALLOWED),
     (None, "HTTPS://WWW.example.com", REFUSED),
-    (None, FOE, REFUSED),
+    (None, FOREIGN_ORIGIN, REFUSED),
     (None, "null", REFUSED),
     (None, "", ALLOWED),
-    (None, FRIEND, ALLOWED),
-    (None, HERE + ".evil.example", REFUSED),
+    (None, TRUSTED_ORIGIN, ALLOWED),
+    (None, OWN_ORIGIN + ".evil.example", REFUSED),
     (None, "https://evilwww.example.com", REFUSED),
-    (None, HERE + ":8443", REFUSED),
-    (None, HERE + "/", REFUSED),
+    (None, OWN_ORIGIN + ":8443", REFUSED),
+    (None, OWN_ORIGIN + "/", REFUSED),
     (None, "https://www.example.com@evil.example", REFUSED),
     (None, "https://evil.example@www.example.com", REFUSED),
     (None, "ftp://www.example.com", REFUSED),
     (None, "https://www.example.com:x", REFUSED),
     (None, "https://[", REFUSED),
-    ("same-origin", HERE, ALLOWED),
+    ("same-origin", OWN_ORIGIN, ALLOWED),
     ("same-origin", None, ALLOWED),
     ("none", None, ALLOWED),
-    ("same-origin", FOE, ALLOWED),  # behind a proxy that replaces the Host header; no script can set Sec-Fetch-Site
+    (
+        "same-origin",
+        FOREIGN_ORIGIN,
+        ALLOWED,
+    ),  # behind a proxy that replaces the Host header; no script can set Sec-Fetch-Site
     ("same-origin", "null", ALLOWED),  # a page with Referrer-Policy: no-referrer
     ("same-origin", "", ALLOWED),
     ("none", "null", ALLOWED),
-    ("none", HERE, ALLOWED),
+    ("none", OWN_ORIGIN, ALLOWED),
     ("same-site", "null", REFUSED),
-    ("cross-site", HERE, REFUSED),
+    ("cross-site", OWN_ORIGIN, REFUSED),
     ("same-site", "https://other.example.com", REFUSED),
-    ("same-site", FRIEND, ALLOWED),
-    ("same-site", HERE, REFUSED),
-    ("cross-site", FOE, REFUSED),
+    ("same-site", TRUSTED_ORIGIN, ALLOWED),
+    ("same-site", OWN_ORIGIN, REFUSED),
+    ("cross-site", FOREIGN_ORIGIN, REFUSED),
     ("cross-site", None, REFUSED),
     ("cross-site", "null", REFUSED),
-    ("cross-site", FRIEND, ALLOWED),
-    ("", HERE, REFUSED),
-    ("new-word", HERE, REFUSED),
+    ("cross-site", TRUSTED_ORIGIN, ALLOWED),
+    ("", OWN_ORIGIN, REFUSED),
+    ("new-word", OWN_ORIGIN, REFUSED),
 ]
 
 
 @pytest.mark.parametrize(("site", "origin", "expected"), MATRIX)
-def test_who_may_change_something(
+def test_request_headers_decide_on_changes(
     make_site: Callable[..., SessionSite], site: str | None, origin: str | None, expected: tuple[int, ...]
 ) -> None:
     """The browser's request headers decide; a request without them comes from no browser, and is allowed."""
-    client = make_site(trusted_origins=FRIEND).client()
+    client = make_site(trusted_origins=TRUSTED_ORIGIN).client()
     assert change(client, HTTP_SEC_FETCH_SITE=site, HTTP_ORIGIN=origin) == expected
 
 
@@ -101,7 +105,9 @@ def test_who_may_change_something(
         ("", "http://", False),
     ],
 )
-def test_which_origin_a_host_is(client: SessionClient, host: str, origin: str, same: bool) -> None:
+def test_origins_are_compared_without_scheme_and_default_port(
+    client: SessionClient, host: str, origin: str, same: bool
+) -> None:
     """Host and port are compared without default ports; the scheme is not, since a proxy may change it."""
     answer = client.put("b", "a", b"1", HTTP_HOST=host or None, HTTP_ORIGIN=origin)
     assert answer.status == (200 if same else 403)
@@ -146,48 +152,58 @@ def test_a_client_cannot_choose_the_public_address(make_site: Callable[..., Sess
     """The X-Forwarded-Host of a client that is no trusted proxy makes no other origin the own one."""
     forged = {**FORWARDED, "REMOTE_ADDR": "203.0.113.9", "HTTP_X_FORWARDED_HOST": "evil.example"}
     client = make_site(**PROXY).client()
-    assert client.put("b", "a", b"1", HTTP_HOST="inner:8080", HTTP_ORIGIN=FOE, **forged).status == 403
+    assert client.put("b", "a", b"1", HTTP_HOST="inner:8080", HTTP_ORIGIN=FOREIGN_ORIGIN, **forged).status == 403
 
 
-def test_reading_is_free(client: SessionClient) -> None:
+def test_cross_site_reads_are_allowed_without_cors(client: SessionClient) -> None:
     """A link on another site may lead to a file, but the pages of that site cannot read it."""
     client.put("b", "a", b"1")
-    for environ in ({"HTTP_ORIGIN": FOE}, {"HTTP_SEC_FETCH_SITE": "cross-site"}):
+    for environ in ({"HTTP_ORIGIN": FOREIGN_ORIGIN}, {"HTTP_SEC_FETCH_SITE": "cross-site"}):
         answer = client.get("b", "a", **environ)
         assert answer.status == 200
         assert answer.header("Access-Control-Allow-Origin") is None
 
 
-def test_a_refusal_says_what_to_do_and_leaves_nothing(site: SessionSite, client: SessionClient) -> None:
+def test_a_refusal_names_the_setting_and_leaves_nothing(site: SessionSite, client: SessionClient) -> None:
     """A refusal names the setting; its body is not read if nothing could interrupt the read."""
     stream = Stream([b"x" * 1000] * 20)
-    answer = client.put("b", "a", stream, HTTP_ORIGIN=FOE, CONTENT_LENGTH="20000")
+    answer = client.put("b", "a", stream, HTTP_ORIGIN=FOREIGN_ORIGIN, CONTENT_LENGTH="20000")
     assert answer.outcome == (403, "origin-not-allowed")
     assert "trusted_origins" in answer.json["detail"]
     assert stream.read(1) == b"x"
     assert list(site.pool.buckets()) == []
 
 
-def test_a_friend_may_read_the_answers(make_site: Callable[..., SessionSite]) -> None:
+def test_a_trusted_origin_may_read_the_answers(make_site: Callable[..., SessionSite]) -> None:
     """A trusted origin can read responses and errors, with credentials; other origins cannot."""
-    client = make_site(trusted_origins=FRIEND).client()
-    for answer in (client.put("b", "a", b"1", HTTP_ORIGIN=FRIEND), client.get("..", HTTP_ORIGIN=FRIEND)):
-        assert answer.header("Access-Control-Allow-Origin") == FRIEND
+    client = make_site(trusted_origins=TRUSTED_ORIGIN).client()
+    for answer in (
+        client.put("b", "a", b"1", HTTP_ORIGIN=TRUSTED_ORIGIN),
+        client.get("..", HTTP_ORIGIN=TRUSTED_ORIGIN),
+    ):
+        assert answer.header("Access-Control-Allow-Origin") == TRUSTED_ORIGIN
         assert answer.header("Access-Control-Allow-Credentials") == "true"
         assert answer.header("Vary") == "Origin"
-    for answer in (client.put("b", "a", b"1", HTTP_ORIGIN=FOE), client.get("b", HTTP_ORIGIN=FOE), client.get("b")):
+    for answer in (
+        client.put("b", "a", b"1", HTTP_ORIGIN=FOREIGN_ORIGIN),
+        client.get("b", HTTP_ORIGIN=FOREIGN_ORIGIN),
+        client.get("b"),
+    ):
         assert answer.header("Access-Control-Allow-Origin") is None
         assert answer.header("Access-Control-Allow-Credentials") is None
         assert answer.header("Vary") == "Origin"
 
 
-def test_preflights(make_site: Callable[..., SessionSite]) -> None:
+def test_only_the_preflight_of_a_trusted_origin_is_allowed(make_site: Callable[..., SessionSite]) -> None:
     """A preflight from a trusted origin is allowed, another is refused; neither creates a session."""
-    client = make_site(trusted_origins=FRIEND).client()
+    client = make_site(trusted_origins=TRUSTED_ORIGIN).client()
     asked = {"HTTP_ACCESS_CONTROL_REQUEST_METHOD": "DELETE"}
-    friend = client.send("OPTIONS", "/attachments/b/", HTTP_ORIGIN=FRIEND, **asked)
-    assert (friend.status, friend.header("Access-Control-Allow-Origin")) == (204, FRIEND)
+    friend = client.send("OPTIONS", "/attachments/b/", HTTP_ORIGIN=TRUSTED_ORIGIN, **asked)
+    assert (friend.status, friend.header("Access-Control-Allow-Origin")) == (204, TRUSTED_ORIGIN)
     assert friend.header("Access-Control-Allow-Credentials") == "true"
     assert "DELETE" in (friend.header("Access-Control-Allow-Methods") or "")
-    assert client.send("OPTIONS", "/attachments/b/", HTTP_ORIGIN=FOE, **asked).outcome == (403, "origin-not-allowed")
+    assert client.send("OPTIONS", "/attachments/b/", HTTP_ORIGIN=FOREIGN_ORIGIN, **asked).outcome == (
+        403,
+        "origin-not-allowed",
+    )
     assert client.cookies == {}

@@ -44,7 +44,7 @@ def left_in(site: SessionSite) -> set[str]:
     return {name for name in names if not name.startswith((".upload_key", ".turn", ".refusals"))}
 
 
-def test_what_is_outdated_goes(site: SessionSite, client: SessionClient) -> None:
+def test_outdated_attachments_are_removed(site: SessionSite, client: SessionClient) -> None:
     """Older attachments of all sessions are removed with all their data; younger ones stay."""
     client.post("b", ("a", b"1"), ("b", b"2"))
     site.client().put("other", "a", b"1")
@@ -65,7 +65,7 @@ def _young(site: SessionSite) -> str:
     return rank[1]
 
 
-def test_everything_can_go(site: SessionSite, client: SessionClient) -> None:
+def test_an_age_of_0_empties_the_pool(site: SessionSite, client: SessionClient) -> None:
     """At an age of 0 the pool becomes empty, also after removals, replacements, failures and refusals."""
     client.post("b", ("a", b"1"), ("b", b"2"), ("c", b"3"))
     client.delete("b", "a")
@@ -99,7 +99,7 @@ def test_an_upload_that_runs_is_never_outdated(site: SessionSite, client: Sessio
     site.check_tidy()
 
 
-def test_an_upload_that_was_sent_again_stays(site: SessionSite, client: SessionClient) -> None:
+def test_an_old_entry_does_not_remove_a_later_upload(site: SessionSite, client: SessionClient) -> None:
     """An old entry of an upload that never arrived does not remove a later one with the same identifier."""
     identifier = site.manager.create_identifier()
     old = BundleEntry(order=int((time.time() - 9 * DAY) * 1000), declared=1, bucket_id=identifier[:32])
@@ -110,7 +110,7 @@ def test_an_upload_that_was_sent_again_stays(site: SessionSite, client: SessionC
     site.check_tidy()
 
 
-def test_what_a_crash_left_of_a_removal(site: SessionSite, client: SessionClient) -> None:
+def test_the_remains_of_an_interrupted_removal_are_removed(site: SessionSite, client: SessionClient) -> None:
     """Bytes without a status and names without an entry are removed too."""
     client.put("b", "a", b"1")
     ((place, entry),) = entries_of(site.pool)
@@ -123,7 +123,7 @@ def test_what_a_crash_left_of_a_removal(site: SessionSite, client: SessionClient
     assert left_in(site) == set()
 
 
-def test_a_listing_clears_up_after_a_crash_too(site: SessionSite, client: SessionClient) -> None:
+def test_listing_a_bundle_removes_its_bytes_without_a_status(site: SessionSite, client: SessionClient) -> None:
     """Listing a bundle removes its bytes without a status."""
     client.put("b", "a", b"1")
     ((_, entry),) = entries_of(site.pool)
@@ -132,7 +132,7 @@ def test_a_listing_clears_up_after_a_crash_too(site: SessionSite, client: Sessio
     assert left_in(site) == set()
 
 
-def test_it_happens_in_passing(make_site: Callable[..., SessionSite]) -> None:
+def test_requests_expire_old_uploads_once_per_interval(make_site: Callable[..., SessionSite]) -> None:
     """With expire_after, requests below the path remove old uploads, once per interval for all processes."""
     site = make_site(expire_after=0)
     site.client().put("b", "a", b"1")
@@ -147,7 +147,7 @@ def test_it_happens_in_passing(make_site: Callable[..., SessionSite]) -> None:
     assert len(list(site.pool.buckets())) == 1
 
 
-def test_a_status_tells_when_it_expires(make_site: Callable[..., SessionSite]) -> None:
+def test_a_status_has_the_time_until_it_expires(make_site: Callable[..., SessionSite]) -> None:
     """The status of an attachment's upload says how long the upload will be kept."""
     site = make_site(expire_after=3)
     client = site.client()
@@ -156,7 +156,7 @@ def test_a_status_tells_when_it_expires(make_site: Callable[..., SessionSite]) -
     assert "expires" in client.send("GET", "/attachments/b/", f"status&X-Progress-ID={identifier}").json
 
 
-def test_the_command(site: SessionSite, client: SessionClient) -> None:
+def test_the_purge_command_removes_attachments(site: SessionSite, client: SessionClient) -> None:
     """`fileupload purge --older-than` removes attachments and other uploads, and counts each once."""
 
     def purge(*options: str) -> dict[str, list[str]]:
@@ -191,7 +191,7 @@ def test_other_uploads_are_not_expired(make_site: Callable[..., SessionSite]) ->
     assert uploads.status(identifier)["state"] == "done"
 
 
-def test_words_of_others_in_the_index_are_left(site: SessionSite, client: SessionClient) -> None:
+def test_index_entries_of_other_applications_are_kept(site: SessionSite, client: SessionClient) -> None:
     """Index entries of other applications are kept."""
     site.pool.index.put(("records", "1"), "x")
     client.put("b", "a", b"1")
@@ -219,7 +219,7 @@ def test_a_refused_upload_does_not_expire_the_bucket_of_another_app(site: Sessio
     assert site.pool.bucket(identifier[:32]).is_complete()
 
 
-def test_what_is_kept_is_not_removed_by_an_entry(site: SessionSite) -> None:
+def test_a_kept_bucket_does_not_expire_by_an_index_entry(site: SessionSite) -> None:
     """A bucket that another app keeps does not expire, even if the index lists it."""
     identifier = finished_upload(site)
     bucket = site.pool.bucket(identifier[:32])

@@ -51,7 +51,7 @@ def running(client: SessionClient, bundle: str, name: str, size: int) -> Iterato
 
 
 @pytest.mark.parametrize("how", ["form", "plain"])
-def test_the_size_of_an_upload(make_site: Callable[..., SessionSite], how: str) -> None:
+def test_an_upload_above_max_size_is_refused(make_site: Callable[..., SessionSite], how: str) -> None:
     """An upload of max_size bytes is accepted; one more byte is refused and leaves nothing."""
     site = make_site(max_size="64K")
     client = site.client()
@@ -67,7 +67,7 @@ def test_the_size_of_an_upload(make_site: Callable[..., SessionSite], how: str) 
     site.check_tidy()
 
 
-def test_the_size_of_a_file(make_site: Callable[..., SessionSite]) -> None:
+def test_a_file_above_max_file_size_is_refused(make_site: Callable[..., SessionSite]) -> None:
     """A file of max_file_size bytes is accepted; a larger one is refused with its whole form."""
     site = make_site(max_file_size="8K")
     client = site.client()
@@ -109,7 +109,7 @@ def test_a_plain_body_without_a_length_counts_as_one_file(make_site: Callable[..
         ({"max_session_files": 2}, "other", "limit-exceeded", "All bundles together may hold at most"),
     ],
 )
-def test_the_room_of_bundle_and_session(
+def test_bundles_and_sessions_have_size_limits(
     make_site: Callable[..., SessionSite], settings: dict[str, str], bundle: str, code: str, word: str
 ) -> None:
     """Stored bytes may reach the limit and not exceed it; other bundles and sessions have separate limits."""
@@ -130,14 +130,14 @@ def test_the_room_of_bundle_and_session(
     site.check_tidy()
 
 
-def test_an_empty_file_takes_a_place(make_site: Callable[..., SessionSite]) -> None:
+def test_an_empty_file_counts_towards_the_number_of_files(make_site: Callable[..., SessionSite]) -> None:
     """Empty files count towards the number of files."""
     client = make_site(max_bundle_files=2).client()
     assert client.post("b", ("1", b""), ("2", b""), ("3", b"")).outcome == (413, "limit-exceeded")
     assert client.post("b", ("1", b""), ("2", b"")).names == ["1", "2"]
 
 
-def test_what_is_replaced_does_not_count(make_site: Callable[..., SessionSite]) -> None:
+def test_a_replaced_file_does_not_count_towards_the_limit(make_site: Callable[..., SessionSite]) -> None:
     """A full bundle accepts a new version of one of its files that is not larger."""
     site = make_site(max_bundle_size="10K", max_bundle_files=2, max_session_size="10K", max_session_files=2)
     client = site.client()
@@ -150,7 +150,7 @@ def test_what_is_replaced_does_not_count(make_site: Callable[..., SessionSite]) 
     site.check_tidy()
 
 
-def test_what_is_gone_does_not_count(make_site: Callable[..., SessionSite]) -> None:
+def test_a_purged_upload_does_not_count_towards_the_limit(make_site: Callable[..., SessionSite]) -> None:
     """Uploads removed by a purge do not count, even in a bundle that was not accessed since."""
     site = make_site(max_session_size="10K")
     client = site.client()
@@ -171,7 +171,7 @@ def test_zero_is_no_limit(make_site: Callable[..., SessionSite]) -> None:
     ("settings", "bundles"),
     [({"max_bundle_size": "30K"}, 1), ({"max_bundle_files": 3}, 1), ({"max_session_files": 3}, 3)],
 )
-def test_parallel_uploads_fill_the_room(
+def test_parallel_uploads_are_kept_up_to_the_limit(
     make_site: Callable[..., SessionSite], settings: dict[str, object], bundles: int
 ) -> None:
     """Of eight uploads that end at the same time, exactly as many are kept as the limit allows."""
@@ -199,7 +199,7 @@ def test_parallel_uploads_fill_the_room(
             client.delete(str(bundle))
 
 
-def test_parallel_uploads_in_a_session(make_site: Callable[..., SessionSite]) -> None:
+def test_parallel_uploads_do_not_exceed_the_limit_of_the_session(make_site: Callable[..., SessionSite]) -> None:
     """Eight uploads that begin at the same time do not exceed the session's limit, and the kept ones are complete."""
     site = make_site(max_session_size="30K")
     client = site.client()
@@ -219,7 +219,7 @@ def test_parallel_uploads_in_a_session(make_site: Callable[..., SessionSite]) ->
             client.delete(str(bundle))
 
 
-def test_what_runs_at_the_same_time_is_counted(make_site: Callable[..., SessionSite]) -> None:
+def test_declared_lengths_of_running_uploads_count_towards_the_limit(make_site: Callable[..., SessionSite]) -> None:
     """Declared lengths of a session's running uploads count towards max_session_size, before the first byte."""
     site = make_site(max_session_size="10K")
     client = site.client()
@@ -234,7 +234,7 @@ def test_what_runs_at_the_same_time_is_counted(make_site: Callable[..., SessionS
     site.check_tidy()
 
 
-def test_an_unknown_length_counts_as_the_most(make_site: Callable[..., SessionSite]) -> None:
+def test_a_chunked_upload_counts_as_max_size(make_site: Callable[..., SessionSite]) -> None:
     """A chunked upload counts as max_size beside the running uploads."""
     site = make_site(max_session_size="10K", max_size="5K")
     client = site.client()
@@ -250,7 +250,7 @@ def test_an_unknown_length_counts_as_the_most(make_site: Callable[..., SessionSi
     site.check_tidy()
 
 
-def test_uploads_that_failed_reserve_nothing(make_site: Callable[..., SessionSite]) -> None:
+def test_an_entry_left_by_a_crash_reserves_nothing(make_site: Callable[..., SessionSite]) -> None:
     """An entry that a crash left reserves no bytes, since its upload does not run."""
     site = make_site(max_session_size="10K")
     client = site.client()
@@ -265,7 +265,9 @@ def test_uploads_that_failed_reserve_nothing(make_site: Callable[..., SessionSit
 
 
 @pytest.mark.parametrize("age", [60, 7200])
-def test_uploads_of_a_process_that_died_take_no_room(make_site: Callable[..., SessionSite], age: int) -> None:
+def test_a_finished_upload_that_is_not_accepted_counts_for_an_hour(
+    make_site: Callable[..., SessionSite], age: int
+) -> None:
     """A finished upload that is not accepted counts for an hour, and no longer."""
     site = make_site(max_bundle_files=1)
     client = site.client()
@@ -309,7 +311,9 @@ def test_a_refused_upload_leaves_its_status_only(make_site: Callable[..., Sessio
     site.check_tidy()
 
 
-def test_a_full_session_is_not_read(make_site: Callable[..., SessionSite], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_reads_only_the_statuses_of_its_own_bundle(
+    make_site: Callable[..., SessionSite], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An upload reads the statuses of its own bundle; for the session's other bundles it uses the names only."""
     site = make_site()
     client = site.client()

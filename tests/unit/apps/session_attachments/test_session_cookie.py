@@ -37,7 +37,7 @@ def signed_ago(monkeypatch: pytest.MonkeyPatch, client: SessionClient, seconds: 
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_the_cookie(client: SessionClient, scheme: str) -> None:
+def test_the_cookie_has_safe_attributes(client: SessionClient, scheme: str) -> None:
     """The cookie is HttpOnly, SameSite, limited to the mount, valid for two weeks, and Secure on https."""
     answer = client.put("b", "a", b"1", **{"wsgi.url_scheme": scheme})
     morsel = cookie_of(answer)[NAME]
@@ -58,7 +58,7 @@ def test_the_cookie(client: SessionClient, scheme: str) -> None:
     ],
     ids=str,
 )
-def test_the_cookie_behind_a_proxy(
+def test_the_cookie_uses_the_public_scheme_and_path(
     make_site: Callable[..., SessionSite], settings: dict[str, str], environ: dict[str, str], secure: bool, path: str
 ) -> None:
     """The cookie is Secure if browsers use https, and limited to the path that they see."""
@@ -68,7 +68,7 @@ def test_the_cookie_behind_a_proxy(
     assert (bool(morsel["secure"]), morsel["path"]) == (secure, path)
 
 
-def test_the_cookie_by_settings(make_site: Callable[..., SessionSite]) -> None:
+def test_the_name_and_the_age_of_the_cookie_can_be_set(make_site: Callable[..., SessionSite]) -> None:
     """The name and the age of the cookie can be set; at age 0 it is a browser-session cookie."""
     client = make_site(cookie_name="letters", session_age="2h").client()
     assert cookie_of(client.get("b"))["letters"]["max-age"] == "7200"
@@ -78,19 +78,19 @@ def test_the_cookie_by_settings(make_site: Callable[..., SessionSite]) -> None:
     assert lasting.get("b").names == ["a"]
 
 
-def test_it_is_set_once(client: SessionClient) -> None:
+def test_a_recent_cookie_is_not_sent_again(client: SessionClient) -> None:
     """A recent cookie is not sent again."""
     assert client.get("b").header("Set-Cookie")
     assert client.put("b", "a", b"1").header("Set-Cookie") is None
     assert client.get("b").header("Set-Cookie") is None
 
 
-def test_errors_set_it_too(client: SessionClient) -> None:
+def test_a_refused_upload_sets_a_cookie(client: SessionClient) -> None:
     """A refused upload starts a session, so that the next upload finds the same bundle."""
     assert client.send("PUT", "/attachments/b/", "filename=..", b"1").header("Set-Cookie")
 
 
-def test_it_is_renewed(site: SessionSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cookie_is_renewed_after_a_third_of_its_age(site: SessionSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cookie is signed anew for the same session after a third of its age, and not before."""
     client = site.client()
     signed_ago(monkeypatch, client, 14 * DAY / 3 - 60)
@@ -105,7 +105,7 @@ def test_it_is_renewed(site: SessionSite, monkeypatch: pytest.MonkeyPatch) -> No
     assert client.get("b").header("Set-Cookie") is None
 
 
-def test_it_grows_old(site: SessionSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expired_cookie_is_replaced(site: SessionSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """An expired cookie is replaced by the cookie of a new session."""
     client = site.client()
     signed_ago(monkeypatch, client, 14 * DAY + 60)
@@ -128,7 +128,7 @@ def test_it_grows_old(site: SessionSite, monkeypatch: pytest.MonkeyPatch) -> Non
         lambda value: TimestampSigner("another key").sign(value[:32]).decode(),
     ],
 )
-def test_a_forged_cookie_is_nobodys(make_site: Callable[..., SessionSite], forge: Callable[[str], str]) -> None:
+def test_a_forged_cookie_is_replaced(make_site: Callable[..., SessionSite], forge: Callable[[str], str]) -> None:
     """A forged cookie is replaced by the cookie of a new session."""
     client = make_site(upload_key=OLD).client()
     client.put("b", "a", b"1")
@@ -138,7 +138,7 @@ def test_a_forged_cookie_is_nobodys(make_site: Callable[..., SessionSite], forge
     assert client.cookies[NAME][:32] not in {value[:32], "0" * 32}
 
 
-def test_an_identifier_is_no_cookie(site: SessionSite, client: SessionClient) -> None:
+def test_an_identifier_is_not_accepted_as_a_cookie(site: SessionSite, client: SessionClient) -> None:
     """A signed upload identifier is not accepted as a session cookie."""
     client.cookies[NAME] = site.manager.create_identifier()
     assert client.get("b").header("Set-Cookie")
@@ -167,7 +167,7 @@ def test_one_valid_cookie_is_enough(client: SessionClient) -> None:
         assert client.get("b", HTTP_COOKIE=jar).names == ["a"]
 
 
-def test_the_index_holds_no_secret(site: SessionSite, client: SessionClient) -> None:
+def test_the_index_does_not_reveal_session_cookies(site: SessionSite, client: SessionClient) -> None:
     """A reader of the pool's index cannot construct a session cookie from it."""
     client.put("b", "a", b"1")
     secret = client.cookies[NAME][:32]
@@ -177,7 +177,9 @@ def test_the_index_holds_no_secret(site: SessionSite, client: SessionClient) -> 
 
 
 @pytest.mark.parametrize("separator", [":", "."])
-def test_a_session_of_the_apps_own(make_site: Callable[..., SessionSite], separator: str) -> None:
+def test_a_function_named_in_the_settings_returns_the_session(
+    make_site: Callable[..., SessionSite], separator: str
+) -> None:
     """A function, given by its dotted name, returns the session of the environ; no session cookie is set then."""
     site = make_site(session=f"{__name__}{separator}remote_user")
     here, there = site.client(), site.client()
@@ -187,14 +189,14 @@ def test_a_session_of_the_apps_own(make_site: Callable[..., SessionSite], separa
     assert here.send("GET", "/b", REMOTE_USER="ann").json == ["a"]
 
 
-def test_a_function_itself_may_be_given(make_site: Callable[..., SessionSite]) -> None:
+def test_a_function_object_may_return_the_session(make_site: Callable[..., SessionSite]) -> None:
     """In Python code the function itself can be given."""
     client = make_site(session=lambda environ: environ.get("beaker.key")).client()
     assert client.put("b", "a", b"1", **{"beaker.key": "x"}).status == 200
 
 
 @pytest.mark.parametrize("user", [None, ""])
-def test_nobody_has_no_attachments(make_site: Callable[..., SessionSite], user: str | None) -> None:
+def test_requests_without_a_session_are_refused(make_site: Callable[..., SessionSite], user: str | None) -> None:
     """If the function returns no session, every request is refused with a reason."""
     site = make_site(session=remote_user)
     client = site.client()

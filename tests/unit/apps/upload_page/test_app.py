@@ -28,7 +28,7 @@ def action(answer: Any) -> str:
     return url.removeprefix(answer.request.host_url)
 
 
-def test_the_page_is_safe_and_whole(pool_directory: str) -> None:
+def test_the_page_is_not_cached_and_runs_only_its_own_scripts(pool_directory: str) -> None:
     """The page runs only its own scripts, is not cached, and all the files that it links exist."""
     app = make(pool_directory, anonymous=True)
     page = app.get("/")
@@ -43,7 +43,7 @@ def test_the_page_is_safe_and_whole(pool_directory: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/static/", "/static/../cli.py", "/static/upload.html", "/static/%00"])
-def test_nothing_else_is_there(pool_directory: str, path: str) -> None:
+def test_other_urls_and_templates_are_not_found(pool_directory: str, path: str) -> None:
     """Other URLs, and the templates, are not found."""
     make(pool_directory).get(path, status=404)
 
@@ -69,7 +69,7 @@ def test_a_script_gets_json(pool_directory: str) -> None:
     assert answer.json["state"] == "done"
 
 
-def test_without_an_identifier_the_page_says_what_is_missing(pool_directory: str) -> None:
+def test_the_page_explains_a_missing_identifier(pool_directory: str) -> None:
     """If the app issues the identifiers, the page takes one from its URL, or shows an explanation."""
     app = make(pool_directory)
     assert re.search(r"<form[^>]* hidden>", app.get("/").text)
@@ -80,7 +80,7 @@ def test_without_an_identifier_the_page_says_what_is_missing(pool_directory: str
     assert re.search(r"<form[^>]* hidden>", app.get("/?X-Progress-ID=forged").text)
 
 
-def test_an_identifier_for_nothing_says_so(pool_directory: str) -> None:
+def test_a_limit_of_0_bytes_is_shown(pool_directory: str) -> None:
     """A limit of 0 bytes is shown as a limit; without a limit none is shown."""
     app = make(pool_directory)
     identifier = app.app.manager.create_identifier(max_size=0)
@@ -106,7 +106,7 @@ def test_the_server_works_under_a_prefix(pool_directory: str) -> None:
     ("size", "text"),
     [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1 KB"), (1536, "1.5 KB"), (5 << 30, "5 GB"), (1 << 60, "1024 PB")],
 )
-def test_sizes_are_said_in_words(size: int, text: str) -> None:
+def test_sizes_are_shown_in_the_unit_that_fits(size: int, text: str) -> None:
     """Sizes are shown in the unit that fits, with the same units as in the settings."""
     assert format_size(size) == text
 

@@ -30,7 +30,7 @@ def contents() -> list[bytes]:
 
 
 @pytest.fixture
-def dying(pool: DirectoryPool) -> Callable[[], list[str]]:
+def crash_uploads(pool: DirectoryPool) -> Callable[[], list[str]]:
     """Kill processes at each step of an upload; return the buckets."""
 
     def run() -> list[str]:
@@ -52,7 +52,7 @@ class TestDirectoryDirect(DirectContract):
         others = ("lock", "status.json", "progress.json", "alive")
         return [path for path in self.everything(pool) if not path.endswith(others)]
 
-    def test_parts_in_flight_count(self, pool: DirectoryPool, reopened: DirectoryPool) -> None:
+    def test_a_part_in_flight_reserves_its_declared_bytes(self, pool: DirectoryPool, reopened: DirectoryPool) -> None:
         """A part in transit reserves its declared bytes, in other processes too."""
         token = begin(pool, [10])
         writer = pool.direct(ID, token).receive_part(1, 6, 10)
@@ -63,7 +63,9 @@ class TestDirectoryDirect(DirectContract):
         reopened.direct(ID, token).receive_part(2, 5, 10).abandon()
         assert self.bytes_in(pool) == []
 
-    def test_a_part_that_is_sent_again(self, pool: DirectoryPool, reopened: DirectoryPool) -> None:
+    def test_a_newer_request_for_a_part_supersedes_the_older_one(
+        self, pool: DirectoryPool, reopened: DirectoryPool
+    ) -> None:
         """A newer request for a part frees the bytes of the older one, which can no longer write or publish."""
         token = begin(pool, [3])
         older = pool.direct(ID, token).receive_part(1, 3, 3)
@@ -91,7 +93,7 @@ class TestDirectoryDirect(DirectContract):
         complete(pool)
         assert read(pool) == b"new"
 
-    def test_what_a_crash_has_left_reserves_nothing(self, pool: DirectoryPool) -> None:
+    def test_a_part_of_a_crashed_process_reserves_nothing(self, pool: DirectoryPool) -> None:
         """A part of a crashed process does not count, and the next part removes it, also in older formats."""
         token = begin(pool, [10])
         if not (child := os.fork()):

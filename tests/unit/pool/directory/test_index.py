@@ -52,7 +52,7 @@ def in_index(root: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def test_nothing_is_made_before_the_first_text(index: Index, root: Path) -> None:
+def test_reading_an_empty_index_creates_no_folder(index: Index, root: Path) -> None:
     """Reading an empty index creates no folder."""
     assert index.get(KEY, "a") is None
     assert index.names(KEY) == []
@@ -61,7 +61,7 @@ def test_nothing_is_made_before_the_first_text(index: Index, root: Path) -> None
     assert list(root.iterdir()) == []
 
 
-def test_folders_go_with_their_last_text(index: Index, root: Path) -> None:
+def test_a_folder_is_removed_with_its_last_entry(index: Index, root: Path) -> None:
     """A folder is removed with the last entry in it or below it, and not before."""
     index.put(KEY, "a")
     index.put((*KEY, "below"), "b")
@@ -74,7 +74,7 @@ def test_folders_go_with_their_last_text(index: Index, root: Path) -> None:
     assert in_index(root) == []
 
 
-def test_a_text_that_was_not_to_be_replaced_leaves_nothing(index: Index, root: Path) -> None:
+def test_a_refused_replacement_leaves_no_temporary_file(index: Index, root: Path) -> None:
     """Putting an existing name without replacing it leaves no temporary file."""
     index.put(("app",), "a", "1")
     assert index.put(("app",), "a", "2", new=True) is False
@@ -96,7 +96,7 @@ def test_all_is_private(index: Index, root: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
-def test_plain_words_stand_as_they_are() -> None:
+def test_plain_segments_are_readable_on_disk() -> None:
     """Plain words are readable on disk; characters that a file system may change are encoded and decoded."""
     for word in ("a", "0", "-", "_x", "a.b-c_d", "x" * 140):
         assert encode_segment(word) == word
@@ -110,7 +110,7 @@ def test_plain_words_stand_as_they_are() -> None:
         assert decode_segment(name) == word
 
 
-def test_random_words_come_back() -> None:
+def test_random_segments_round_trip() -> None:
     """Different words have different file names, and are decoded again."""
     chance = random.Random(1)
     words = {"".join(chr(chance.choice((chance.randrange(1, 128), chance.randrange(1, 0x3000)))) for _ in range(9))
@@ -133,7 +133,7 @@ def test_foreign_files_are_passed_over(index: Index, root: Path) -> None:
 
 
 @pytest.mark.parametrize("where", [".index", ".index/+app"])
-def test_planted_folders_lead_nowhere(index: Index, root: Path, tmp_path: Path, where: str) -> None:
+def test_a_link_in_place_of_a_folder_is_not_followed(index: Index, root: Path, tmp_path: Path, where: str) -> None:
     """A link in place of a folder is not followed for reading, writing or removing."""
     outside = tmp_path / "outside"
     (outside / "+app" / "+key").mkdir(parents=True)
@@ -153,7 +153,7 @@ def test_planted_folders_lead_nowhere(index: Index, root: Path, tmp_path: Path, 
     assert sorted(outside.rglob("*")) == before
 
 
-def test_planted_texts_are_not_read(index: Index, root: Path, tmp_path: Path) -> None:
+def test_a_link_or_pipe_in_place_of_a_text_is_not_read(index: Index, root: Path, tmp_path: Path) -> None:
     """A link or pipe in place of a text is not read; a new text replaces a link and not its target."""
     (tmp_path / "secret").write_text("secret")
     index.put(("app",), "x")
@@ -178,7 +178,7 @@ def start(root: Path, name: str, turns: int) -> subprocess.Popen[str]:
 
 
 @pytest.mark.full
-def test_processes_race_on_one_key(index: Index, root: Path) -> None:
+def test_concurrent_processes_lose_no_text_under_one_key(index: Index, root: Path) -> None:
     """While processes put and remove texts under one key and its folders come and go, no text is lost."""
     racing = [start(root, f"p{number}", 150) for number in range(3)]
     for process in racing:
@@ -190,7 +190,7 @@ def test_processes_race_on_one_key(index: Index, root: Path) -> None:
     assert in_index(root) == []
 
 
-def test_neighbours_race(index: Index, root: Path) -> None:
+def test_concurrent_threads_do_not_remove_shared_folders(index: Index, root: Path) -> None:
     """Threads whose keys share folders do not remove each other's folders."""
     failures: list[BaseException] = []
 
@@ -214,7 +214,7 @@ def test_neighbours_race(index: Index, root: Path) -> None:
 
 
 @pytest.mark.full
-def test_a_crash_leaves_nothing_that_blocks(index: Index, root: Path) -> None:
+def test_a_crash_leaves_each_text_complete_or_absent(index: Index, root: Path) -> None:
     """After kill -9 at any moment each text is complete or absent, and all can be put and removed."""
     index.put(("app", "empty"), "x")
     for turn in range(6):

@@ -18,7 +18,7 @@ from fileupload.pool.directory.pool import DirectoryPool
 from fileupload.status import State
 from tests.support import pool_contract as contract
 
-_DIE_WHILE_UPLOADING = """
+_CRASH_WHILE_UPLOADING = """
 import os, sys
 from dataclasses import replace
 from fileupload.pool.directory.pool import DirectoryPool
@@ -35,7 +35,7 @@ os.kill(os.getpid(), 9)
 def crashed(pool: DirectoryPool) -> DirectoryPool:
     """Return a pool in which a process was killed while it filled a bucket."""
     arguments = [pool.directory, contract.ID, "2020-01-01T00:00:00.000Z"]
-    done = subprocess.run([sys.executable, "-c", _DIE_WHILE_UPLOADING, *arguments], check=False)
+    done = subprocess.run([sys.executable, "-c", _CRASH_WHILE_UPLOADING, *arguments], check=False)
     assert done.returncode == -9
     return pool
 
@@ -44,7 +44,7 @@ def crashed(pool: DirectoryPool) -> DirectoryPool:
 def crashed_resumable(pool: DirectoryPool) -> DirectoryPool:
     """Return a pool with a resumable upload whose process was killed."""
     arguments = [pool.directory, contract.ID, "2020-01-01T00:00:00.000Z", "resumable"]
-    subprocess.run([sys.executable, "-c", _DIE_WHILE_UPLOADING, *arguments], check=False)
+    subprocess.run([sys.executable, "-c", _CRASH_WHILE_UPLOADING, *arguments], check=False)
     return pool
 
 
@@ -119,7 +119,7 @@ def test_a_file_moves_to_another_file_system(pool: DirectoryPool) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"state": "done"}', b"\xff\xfe"])
-def test_a_foreign_status_is_no_status(pool: DirectoryPool, content: bytes) -> None:
+def test_a_foreign_status_is_ignored(pool: DirectoryPool, content: bytes) -> None:
     """A status that the pool did not write is ignored, and a new attempt replaces it."""
     contract.complete(pool)
     (Path(pool.bucket_store(contract.ID).path_of()) / "status.json").write_bytes(content)
@@ -144,7 +144,7 @@ def planted(pool: DirectoryPool, outside: Path) -> Iterator[str]:
         kept.rename(path)
 
 
-def test_planted_links_lead_nowhere(pool: DirectoryPool, tmp_path: Path) -> None:
+def test_links_in_the_pool_are_not_followed(pool: DirectoryPool, tmp_path: Path) -> None:
     """A link in place of a file or folder of the pool is never followed."""
     contract.complete(pool)
     outside = tmp_path / "outside"
@@ -157,7 +157,7 @@ def test_planted_links_lead_nowhere(pool: DirectoryPool, tmp_path: Path) -> None
     assert contract.read(bucket) == contract.CONTENT
 
 
-def test_what_a_crash_left_is_purged(crashed: DirectoryPool) -> None:
+def test_the_remains_of_a_crash_are_purged(crashed: DirectoryPool) -> None:
     """An interrupted upload and a folder without a status are removed once they are old."""
     os.mkdir(crashed.bucket_store(contract.OTHER).path_of()[: -len(contract.OTHER)])
     os.mkdir(crashed.bucket_store(contract.OTHER).path_of())
@@ -166,7 +166,7 @@ def test_what_a_crash_left_is_purged(crashed: DirectoryPool) -> None:
     assert list(crashed.buckets()) == []
 
 
-def test_an_interrupted_upload_is_as_old_as_its_last_news(crashed: DirectoryPool) -> None:
+def test_reading_the_status_does_not_renew_the_age_of_an_upload(crashed: DirectoryPool) -> None:
     """Reading the status does not renew the age of an interrupted upload."""
     bucket = crashed.find_bucket(contract.ID)
     assert bucket is not None
@@ -174,7 +174,7 @@ def test_an_interrupted_upload_is_as_old_as_its_last_news(crashed: DirectoryPool
     assert bucket.get_status().state is State.ERROR
 
 
-def test_a_pool_that_cannot_be_is_a_bad_setting(tmp_path: Path) -> None:
+def test_an_unusable_pool_folder_is_refused(tmp_path: Path) -> None:
     """A path at which no folder can be created is refused with the setting's name."""
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "pool"):
@@ -201,7 +201,9 @@ def test_the_register_of_refusals_has_a_fixed_size(pool: DirectoryPool) -> None:
     assert after.st_blocks * 512 >= after.st_size == 4 << 20
 
 
-def test_the_register_of_refusals_needs_room(pool_directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_register_of_refusals_does_not_use_the_reserve(
+    pool_directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If the file would use the reserve, or cannot be created, refusals are not kept and nothing is left."""
     pool = DirectoryPool(pool_directory, min_free_space=1 << 60)
     assert refuse(pool) is State.UNKNOWN
@@ -217,7 +219,7 @@ def test_the_register_of_refusals_needs_room(pool_directory: str, monkeypatch: p
 
 
 @pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
-def test_something_else_in_place_of_the_register(
+def test_a_link_or_pipe_in_place_of_the_register_is_not_written(
     pool: DirectoryPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """A link is not written through, a pipe does not block, and no further files are created beside them."""
@@ -240,7 +242,7 @@ def test_something_else_in_place_of_the_register(
     assert [each.name for each in Path(pool.directory).iterdir() if each.name.startswith(".")] == [".refusals"]
 
 
-def test_a_torn_refusal_is_none(pool: DirectoryPool) -> None:
+def test_a_corrupt_refusal_is_ignored(pool: DirectoryPool) -> None:
     """A slot with any corrupt byte is ignored."""
     assert refuse(pool) is State.ERROR
     path = Path(pool.directory, ".refusals")
@@ -274,7 +276,7 @@ def test_a_refusal_leaves_no_half_status_on_a_full_disk(pool: DirectoryPool, mon
     assert {path.name for path in Path(pool.bucket_store(contract.ID).path_of()).iterdir()} == {"status.json", "lock"}
 
 
-def test_a_lock_that_comes_late_leaves_no_folder(pool: DirectoryPool) -> None:
+def test_locking_a_removed_bucket_leaves_no_folder(pool: DirectoryPool) -> None:
     """Locking a bucket whose content was just removed also removes its empty folder."""
     attempt = pool.begin(contract.ID, contract.starting())
     folder = Path(pool.bucket_store(contract.ID).path_of())

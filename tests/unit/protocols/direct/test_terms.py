@@ -13,7 +13,7 @@ MIB = 1 << 20
 TIB = 1 << 40
 
 
-def test_a_wish() -> None:
+def test_an_upload_request_has_defaults_and_is_cleaned() -> None:
     """Missing values have their defaults; given values are cleaned as in all protocols."""
     wish = DirectUploadRequest.read({"filename": "C:\\a.PNG", "size": 0})
     assert wish == DirectUploadRequest(filename="a.PNG", content_type="image/png", size=0)
@@ -25,7 +25,7 @@ def test_a_wish() -> None:
 
 
 @pytest.mark.parametrize("sha256", ["0" * 63, "0" * 65, "A" * 64, "٣" * 64, "0" * 64 + "\n"])
-def test_a_checksum_has_one_form(sha256: str) -> None:
+def test_a_malformed_checksum_is_refused(sha256: str) -> None:
     """A checksum that is not 64 lower-case hex digits is refused."""
     with pytest.raises(MalformedRequest, match="64 hex digits"):
         DirectUploadRequest.read({"filename": "a", "size": 1, "sha256": sha256})
@@ -41,13 +41,13 @@ def test_a_checksum_has_one_form(sha256: str) -> None:
         (3 * MIN_PART_SIZE, [MIN_PART_SIZE] * 3),
     ],
 )
-def test_a_file_is_cut(size: int, sizes: list[int]) -> None:
+def test_a_file_is_divided_into_parts_of_equal_size(size: int, sizes: list[int]) -> None:
     """All parts but the last have the same size; there is at least one part, and only a single part may be empty."""
     assert list(part_sizes(size, part_size(size, MIN_PART_SIZE))) == sizes
 
 
 @pytest.mark.parametrize("size", [MAX_PARTS * MIN_PART_SIZE, MAX_PARTS * MIN_PART_SIZE + 1, 5 * TIB - 1, 5 * TIB])
-def test_any_file_fits_into_the_parts_of_a_store(size: int) -> None:
+def test_the_part_size_grows_with_the_file(size: int) -> None:
     """The part size grows with the file in whole MiB, so that the store's maximum number of parts suffices."""
     chosen = part_size(size, MIN_PART_SIZE)
     sizes = part_sizes(size, chosen)
@@ -75,7 +75,7 @@ def stored(*sizes: int, first: int = 1) -> list[Part]:
         (agreed(None, 10), stored(10)),
     ],
 )
-def test_what_was_agreed_is_taken(status: UploadStatus, parts: list[Part]) -> None:
+def test_an_upload_within_the_terms_is_accepted(status: UploadStatus, parts: list[Part]) -> None:
     """An upload of the agreed size, or within the limits, is accepted, also if it was assembled before."""
     check_parts(status, parts, None)
     check_parts(status, parts, {part.number: part.etag.strip('"') for part in parts})
@@ -98,7 +98,7 @@ def test_what_was_agreed_is_taken(status: UploadStatus, parts: list[Part]) -> No
         (agreed(10), stored(10), {1: "1", 2: "2"}, Incomplete),
     ],
 )
-def test_what_was_not_agreed_is_refused(
+def test_an_upload_outside_the_terms_is_refused(
     status: UploadStatus, parts: list[Part], etags: dict[int, str] | None, error: type[Exception]
 ) -> None:
     """Too few bytes, too many, a gap, an invalid part or parts other than those the client named are refused."""
