@@ -160,19 +160,22 @@ class Pipeline:
                 self._guard(request)
             answer = resource.answer(request)
         except UploadError as error:  # before OSError: some are both
-            failure = error
+            # No other variable may refer to the error: its traceback refers to this frame, and such a cycle would keep
+            # the body and its buffers until the next garbage collection.
+            return self._refuse(error, request, resource, log)
         except OSError as error:
             _log.exception("the pool failed")
-            failure = storage_error(error)
+            return self._refuse(storage_error(error), request, resource, log)
         except BaseException:
             if log.begun:
                 log.write_error(StorageFailed(), request.method, self._address_of(resource))
             raise
-        else:
-            log.write_end()
-            return answer
-        log.write_error(failure, request.method, self._address_of(resource))
-        return self._render(failure, request)
+        log.write_end()
+        return answer
+
+    def _refuse(self, error: UploadError, request: Request, resource: Resource, log: RequestLog) -> Response:
+        log.write_error(error, request.method, self._address_of(resource))
+        return self._render(error, request)
 
     def _address_of(self, resource: Resource) -> str:
         return " ".join(filter(None, (self._name, resource.name)))

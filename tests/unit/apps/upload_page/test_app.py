@@ -35,7 +35,7 @@ def test_the_page_is_not_cached_and_runs_only_its_own_scripts(pool_directory: st
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert page.headers["Cache-Control"] == "no-store"
     linked = re.findall(r'(?:src|href)="([^":]+)"', page.text)
-    assert sorted(linked) == ["/upload/fileupload.js", "static/fileupload.css", "static/page.js"]
+    assert sorted(linked) == ["./upload/fileupload.js", "static/fileupload.css", "static/page.js"]
     for address in linked:
         asset = app.get("/" + address.removeprefix("/"))
         assert asset.headers["X-Content-Type-Options"] == "nosniff"
