@@ -114,7 +114,7 @@ def test_chosen_files_are_stored_unchanged(serve: Serve, open_page: OpenPage) ->
         payload("notes.txt", 1536, "text/plain"),
         payload("empty.dat", 0),
         payload("Größe 大きい 🎈.bin", 3 * MEGABYTE),
-        payload("disc.iso", 5 * MEGABYTE),
+        payload("disc.iso", 5 * MEGABYTE, "application/x-iso9660-image"),
         payload("<b>bold</b> & co.html", 700, "text/html"),
     ]
     page.get_by_label("Choose files").set_input_files(files)
