@@ -160,7 +160,7 @@ class MiddlewareClient:
             "REQUEST_METHOD": "POST" if form else "PUT",
             "PATH_INFO": "/upload",
             "QUERY_STRING": f"X-Progress-ID={identifier}&filename=a.bin",
-            "CONTENT_TYPE": "multipart/form-data; boundary=limes",
+            "CONTENT_TYPE": "multipart/form-data; boundary=limes" if form else "application/octet-stream",
             "CONTENT_LENGTH": str(len(body)),
             "wsgi.input": io.BytesIO(body),
         }

@@ -43,7 +43,7 @@ def default_text(convert: Callable[[Any], Any], default: Any) -> str:
     """Return the text that *convert* makes *default* of; empty for an empty value."""
     if default in ("", ()):
         return ""
-    return next(text for text in _candidates(default) if _converts(convert, text, default))
+    return next((text for text in _candidates(default) if _converts(convert, text, default)), "")
 
 
 def _candidates(value: Any) -> Iterator[str]:

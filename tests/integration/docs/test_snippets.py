@@ -45,8 +45,13 @@ RUN_BY = {
     ("docs/architecture.txt", "The directory pool"): "no snippet: names of files",
     ("docs/architecture.txt", "The object pool"): "no snippet: names of objects",
     ("docs/attachments.txt", "Files of a session"): "test_session_attachments",
+    ("docs/attachments.txt", "From kinto-attachment"): "test_commands_are_accepted; record_client/test_import.py",
     ("docs/attachments.txt", "Files of records"): "test_paste_sections_are_loaded; examples/test_kinto.py",
-    ("docs/deployment.txt", "nginx in front"): "no snippet: a part of nginx.conf",
+    ("docs/deployment.txt", "nginx in front"): "proxy/test_nginx.py",
+    ("docs/deployment.txt", "Size of the descriptor"): "no snippet: a formula; unit/protocols/test_descriptor_size.py",
+    ("docs/deployment.txt", "Workers and scripts"): "test_open_pool.py",
+    ("docs/deployment.txt", "Commands and the environment"): "test_commands_are_accepted",
+    ("docs/deployment.txt", "Log"): "no snippet: lines of a log; cli/test_serve_log.py",
     ("docs/deployment.txt", "Several processes"): "test_commands_are_accepted",
     ("docs/deployment.txt", "A dedicated server for several apps"): "test_a_dedicated_server_for_several_apps",
     ("docs/deployment.txt", "An object store"): "test_commands_are_accepted; system/test_distribution.py",
@@ -64,6 +69,9 @@ RUN_BY = {
     ("examples/flask/README.txt", "With a dedicated upload server"): "examples/test_examples.py",
     ("examples/kinto/README.txt", "fileupload with Kinto"): "examples/test_kinto.py",
     ("examples/pyramid/README.txt", "fileupload with Pyramid and Paste"): "examples/test_examples.py",
+    ("examples/s3fileup/README.txt", "Uploads straight to the storage"): "examples/test_s3fileup.py",
+    ("examples/s3fileup/README.txt", "With an object store"): "examples/test_s3fileup.py",
+    ("examples/s3fileup/README.txt", "Finished uploads"): "examples/test_s3fileup.py",
 }
 
 
@@ -179,10 +187,15 @@ def hello(environ: Any, start_response: Any) -> list[bytes]:
     return [b"hello"]
 
 
+def curl_commands(url: str) -> str:
+    """Return the first two snippets of README.txt with curl, for the server at *url*."""
+    parts = [snippet("README.txt", "Upload with curl", word) for word in ("URL=", "Holidays")]
+    return "\n".join(parts).replace("http://127.0.0.1:8080", url)
+
+
 def upload_with_curl(shell: Callable[[str], str], url: str) -> list[Any]:
-    """Run the first snippet of README.txt with curl; return the JSON of the two answers."""
-    text = snippet("README.txt", "Upload with curl", "Holidays").replace("http://127.0.0.1:8080", url)
-    told, decoder, answers = shell(text).strip(), json.JSONDecoder(), []
+    """Run the first two snippets of README.txt with curl; return the JSON of the three answers."""
+    told, decoder, answers = shell(curl_commands(url)).strip(), json.JSONDecoder(), []
     while told:
         answer, end = decoder.raw_decode(told)
         answers.append(answer)
@@ -193,19 +206,19 @@ def upload_with_curl(shell: Callable[[str], str], url: str) -> list[Any]:
 def test_curl_uploads_resets_and_uploads_again(shell: Callable[[str], str], serve: Callable[..., str]) -> None:
     """The commands send a form, read its status, reset the upload and send a plain body."""
     url = serve("--anonymous")
-    received, status = upload_with_curl(shell, url)
+    alone, received, status = upload_with_curl(shell, url)
+    assert alone["state"] == "done"
     assert received["fields"] == {"title": ["Holidays"]}
     assert status["state"] == "done"
-    first = snippet("README.txt", "Upload with curl", "Holidays").replace("http://127.0.0.1:8080", url)
-    told = shell(first + "\n" + snippet("README.txt", "Upload with curl", "DELETE"))
+    told = shell(curl_commands(url) + "\n" + snippet("README.txt", "Upload with curl", "DELETE"))
     assert '{"success": true}' in told
-    assert told.count('"state": "done"') == 3
+    assert told.count('"state": "done"') == 4
 
 
 def test_the_first_app_receives_an_upload(shell: Callable[[str], str], start_app: Callable[[str], str]) -> None:
     """The app answers with the descriptor of an upload by curl, and refuses a request that is none."""
     url = start_app(snippet("README.txt", "fileupload", "Flask"))
-    received, status = upload_with_curl(shell, url)
+    _, received, status = upload_with_curl(shell, url)
     assert received["sha256"] == status["sha256"]
     answer = requests.post(f"{url}/upload", json={"state": "done"}, timeout=PATIENCE)
     assert (answer.status_code, answer.text) == (400, "Send a file.")

@@ -298,8 +298,8 @@ def test_the_script_of_the_form_is_served(name: str, start: Start, browser: requ
 
 
 def test_the_examples_have_one_style() -> None:
-    """Each example has its own copy of the style sheet, and the copies are equal."""
-    first, *others = [path.read_text() for path in EXAMPLES.rglob("style.css")]
+    """Each example with a form has its own copy of the style sheet, and the copies are equal."""
+    first, *others = [path.read_text() for path in EXAMPLES.rglob("style.css") if "s3fileup" not in path.parts]
     assert others == [first, first]
 
 

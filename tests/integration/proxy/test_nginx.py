@@ -114,7 +114,7 @@ def test_the_page_and_its_form_are_below_the_prefix(site: Site, file: Path) -> N
     page = site.curl("", *BROWSER)
     assert page.status == 200
     text = page.body.decode()
-    linked = [urljoin(site.url, address) for address in re.findall(r'(?:src|href)="(static/[^"]+)"', text)]
+    linked = [urljoin(site.url, address) for address in re.findall(r'(?:src|href)="([^"#:]+\.(?:css|js))"', text)]
     found = re.search(r'<form[^>]* action="([^"]*)"', text)
     assert found is not None
     action = urljoin(site.url, html.unescape(found[1]))

@@ -55,6 +55,12 @@ def settle(site: S3FileupSite) -> None:
         completion._settle(bucket_id, late=True)
 
 
+@pytest.fixture
+def no_settling_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the background complete and deliver at once what was sent, though its client may still do so itself."""
+    monkeypatch.setattr(background, "_SETTLING_TIME", 0.0)
+
+
 @pytest.mark.parametrize("acl", ["", "public-read"])
 @pytest.mark.parametrize("content", [CONTENT, b"", bytes(6 * MEBIBYTE)], ids=["short", "empty", "long"])
 def test_a_size_that_is_not_announced(open_site: Open, application: Application, content: bytes, acl: str) -> None:
@@ -201,6 +207,7 @@ def test_a_webhook_that_fails_in_the_background(
     assert application.delivered_keys == [offered["key"]]
 
 
+@pytest.mark.usefixtures("no_settling_time")
 def test_two_that_complete_at_once(site: S3FileupSite, application: Application) -> None:
     """While one process delivers the webhook, another does not: the application is told once."""
     offered = begin(site)
@@ -220,6 +227,7 @@ def test_two_that_complete_at_once(site: S3FileupSite, application: Application)
     assert site.pool.index.names(background._NOTES) == []
 
 
+@pytest.mark.usefixtures("no_settling_time")
 @pytest.mark.parametrize("kind", ["directory"])
 def test_a_process_that_crashed_while_it_delivered(
     site: S3FileupSite, application: Application, monkeypatch: pytest.MonkeyPatch
@@ -290,3 +298,15 @@ def test_a_preflight_permits_the_acl(open_site: Open) -> None:
     answer = site.ask("OPTIONS", begin(site)["url"], headers={"Origin": "https://good.example.com", **asked})
     assert answer.status_code == 204
     assert "x-amz-acl" in answer.headers["Access-Control-Allow-Headers"].lower()
+
+
+@pytest.mark.parametrize("kind", ["directory"])
+def test_the_background_leaves_a_recent_completion_to_its_client(site: S3FileupSite, application: Application) -> None:
+    """A client that completes its upload gets the answer after the delivery, which the background does not begin."""
+    offered = begin(site)
+    send(offered)
+    site.app._uploads.direct.complete(site.app._uploads.find(offered["key"]).bucket_id)
+    settle(site)
+    assert application.deliveries == []
+    assert site.complete(offered["key"]).status_code == 200
+    assert application.delivered_keys == [offered["key"]]

@@ -28,10 +28,10 @@ def store(any_place: Place) -> S3Store:
 
 
 def left_over(store: S3Store, place: dict[str, Any]) -> list[str]:
-    """Return the keys of all objects in the pool, except its key and its turns."""
+    """Return the keys of all objects in the pool, except its key, its leases and its refusals."""
     prefix = place["pool"].rpartition("/")[2]
     keys = [each.key.removeprefix(prefix + "/") for each in store.list(prefix)]
-    return [key for key in keys if key != ".upload_key" and not key.startswith("turns/")]
+    return [key for key in keys if key != ".upload_key" and not key.startswith(("turns/", "refused/"))]
 
 
 def test_attachments_of_a_session_are_kept_in_a_store(store: S3Store, place: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ log = logging.getLogger("fileupload")
 _NOTES = ("s3fileup", "open")  # key of the index: the bucket ids of begun uploads, with their begin and identifier
 _INTERVAL = 15.0  # seconds between two searches for files that were sent
 _LATE_INTERVAL = 3600.0  # the same for uploads whose URL has expired, of which most are abandoned
-_SETTLING_TIME = 5.0  # seconds since the file was sent: a client whose connection broke at the end sends it again
+_SETTLING_TIME = 5.0  # seconds since the file was sent, or the upload was completed
 _LATE_AFTER = 600.0  # seconds since the URL has expired; a transfer that began before may take longer
 _MAX_TRANSFER_TIME = 86400.0  # seconds after which nothing is expected any more
 
@@ -116,9 +116,12 @@ class BackgroundCompletion:
         status = self._pool.bucket(bucket_id).get_status()
         if status.owner != OWNER or status.state not in {*RUNNING, State.DONE}:
             return True  # it has failed, or was removed, or the bucket has another upload
-        if status.state is not State.DONE:
-            if status.running or not self._pool.direct(bucket_id, status.attempt).parts():
-                return False
-            if status.updated is not None and time.time() - seconds_of(status.updated) < _SETTLING_TIME:
-                return False
+        sent = status.state is State.DONE or (
+            not status.running and bool(self._pool.direct(bucket_id, status.attempt).parts())
+        )
+        # A client that has sent the file a moment ago may complete the upload itself, and waits for the delivery; and
+        # one whose connection broke at the end sends the file again.
+        settled = status.updated is None or time.time() - seconds_of(status.updated) >= _SETTLING_TIME
+        if not sent or not settled:
+            return False
         return self._finish(bucket_id, identifier)
