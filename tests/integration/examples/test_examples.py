@@ -189,7 +189,7 @@ def test_progress_is_seen_from_another_process(
 
     def is_seen() -> bool:
         assert poller.stdout
-        seen.append(json.loads(poller.stdout.readline()))
+        seen.append(json.loads(next(line for line in poller.stdout if line.strip())))
         return bool(seen[-1]["state"] == "uploading" and seen[-1]["received"] > len(body) // 4)
 
     try:
