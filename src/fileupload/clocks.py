@@ -8,7 +8,7 @@ board without a battery). What was written then stays in statuses, modification 
 - *It counts only as far ahead as it would count behind.* A mark that counts for a duration (a lease, a refusal, the age
   of an identifier) counts for that duration on both sides of its time, and for CLOCK_TOLERANCE ahead at least. So it
   counts for twice its duration at most, and never for ever. A session cookie is the exception: it counts however far
-  ahead it is, but is signed anew.
+  ahead it is, but is signed again.
 - *A time further ahead than CLOCK_TOLERANCE is no evidence of the age of an upload.* The time by the clock of the file
   system or of the object store counts instead. If that is as far ahead, because one wrong clock has written both, the
   age counts from the moment at which a purge finds this out.

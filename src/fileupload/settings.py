@@ -34,7 +34,7 @@ _SITE = re.compile(
     r"((?:/(?!\.{1,2}(?:/|$))(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*)/?",
     re.ASCII,
 )
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 UNIX_SOCKET = "unix"  # in trusted_proxies: connections over Unix sockets
 
 
@@ -265,7 +265,7 @@ def parse_public_url(value: object) -> str:
     if match is None or (port is not None and not 1 <= port <= 65535):
         raise ValueError("a URL such as https://www.example.com or https://www.example.com:8443/files")
     scheme, host, _, prefix = match.groups()
-    return f"{scheme}://{host}{'' if port in {None, _DEFAULT_PORTS[scheme]} else f':{port}'}{prefix}"
+    return f"{scheme}://{host}{'' if port in {None, DEFAULT_PORTS[scheme]} else f':{port}'}{prefix}"
 
 
 def parse_proxies(value: object) -> tuple[str, ...]:

@@ -106,7 +106,7 @@ def test_a_visitor_keeps_the_session_of_a_clock_ahead(tmp_path: Path, clock: Clo
 
 
 def test_a_session_without_an_age_stays_at_a_clock_ahead(tmp_path: Path, clock: Clock) -> None:
-    """A cookie until the browser is closed is valid at any time, and not signed anew."""
+    """A cookie until the browser is closed is valid at any time, and not signed again."""
     site = SessionSite(tmp_path / "pool", session_age=0)
     client = site.client()
     clock.advance(10 * YEAR)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from fileupload.cli.answer import Answer, CommandError
 from fileupload.cli.commands import find_for_reading
 from fileupload.formatting import format_size
+from fileupload.numbered_names import numbered_names
 from fileupload.pool.base import Bucket
 from fileupload.record_client.transfers import printable
 from fileupload.status import State, UploadedFile
@@ -69,15 +70,8 @@ def _check_targets(paths: Iterable[str], *, force: bool) -> None:
 
 def _local_names(files: Iterable[UploadedFile]) -> list[str]:
     """Return a different file name for each of *files*: the client's, if it has one, with a number if it is taken."""
-    names: list[str] = []
-    for index, file in enumerate(files):
-        # Names are stored without directories; a record that was changed by hand must not lead out of the directory.
-        name = os.path.basename(file.filename)
-        name = f"file-{index}" if name in {"", ".", ".."} or "\0" in name else name
-        stem, extension = os.path.splitext(name)
-        number = 1
-        while name in names:
-            number += 1
-            name = f"{stem} ({number}){extension}"
-        names.append(name)
-    return names
+    # Names are stored without directories; a record that was changed by hand must not lead out of the directory.
+    names = [os.path.basename(file.filename) for file in files]
+    return numbered_names(
+        [f"file-{n}" if name in {"", ".", ".."} or "\0" in name else name for n, name in enumerate(names)]
+    )

@@ -121,9 +121,10 @@ class WholeBodyProtocol(Protocol):
             raise
         except OSError as error:
             log.exception("an upload could not be stored")
-            failure = storage_error(error)
-            self._fail(attempt, receiver, failure)
-            raise failure from error
+            # No variable may refer to the error that is raised: its traceback refers to this frame, and such a cycle
+            # would keep the body and its buffers until the next garbage collection.
+            self._fail(attempt, receiver, storage_error(error))
+            raise storage_error(error) from error
         except BaseException:
             self._fail(attempt, receiver, StorageFailed())
             raise

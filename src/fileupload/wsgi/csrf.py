@@ -6,14 +6,13 @@ from urllib.parse import urlsplit
 from wsgiref.types import WSGIEnvironment
 
 from fileupload.errors import OriginNotAllowed
-from fileupload.settings import Settings
+from fileupload.settings import DEFAULT_PORTS, Settings
 from fileupload.wsgi.proxy import PublicAddress, public_address
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # The values of Sec-Fetch-Site for this site's own pages, and for requests that the user began (Fetch Metadata).
 _OWN_SITE = frozenset({"same-origin", "none"})
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def check_same_origin(
@@ -56,7 +55,7 @@ def _is_of_site(origin: str, site: PublicAddress) -> bool:
     """
     try:
         page, server = urlsplit(origin), urlsplit("//" + site.host)
-        scheme_port = _DEFAULT_PORTS.get(page.scheme)
+        scheme_port = DEFAULT_PORTS.get(page.scheme)
         if scheme_port is None or "@" in page.netloc or f"{page.scheme}://{page.netloc}" != origin.lower():
             return False
         if site.scheme == "https" and page.scheme != "https":  # a page that an attacker in the network can change

@@ -93,7 +93,7 @@ def trusting_by_default(app: WSGIApplication, proxies: Sequence[str]) -> WSGIApp
 
 @dataclass(frozen=True, kw_only=True)
 class _Forwarded:
-    """What trusted proxies say of a request; empty values for what they do not say.
+    """Values that trusted proxies report of a request; empty for those that they do not report.
 
     :ivar client: the address of the client: without trusted proxies, that of the connection.
     """

@@ -5,11 +5,9 @@ from __future__ import annotations
 from wsgiref.types import WSGIEnvironment
 
 from fileupload.errors import MalformedRequest
-from fileupload.settings import Settings
+from fileupload.settings import DEFAULT_PORTS, Settings
 from fileupload.wsgi.paths import quote_wsgi_path
 from fileupload.wsgi.proxy import HOST, PATH_SAFE, public_address
-
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 def application_url(environ: WSGIEnvironment, settings: Settings) -> str:
@@ -20,7 +18,7 @@ def application_url(environ: WSGIEnvironment, settings: Settings) -> str:
     address = public_address(environ, settings)
     if HOST.fullmatch(address.host) is None:
         raise MalformedRequest("The header Host must be the name of a host, with or without a port.")
-    host = address.host.removesuffix(_DEFAULT_PORTS.get(address.scheme, ":"))
+    host = address.host.removesuffix(f":{DEFAULT_PORTS.get(address.scheme, '')}")
     return f"{address.scheme}://{host}{address.mount}"
 
 

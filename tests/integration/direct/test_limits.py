@@ -26,7 +26,7 @@ RESERVE = 16 * MEBIBYTE
 
 
 def check_nothing_kept(site: DirectSite, identifier: str, code: str) -> None:
-    """Check that the status gives the reason, that nothing else is left, and that the upload can start anew."""
+    """Check that the status gives the reason, that nothing else is left, and that the upload can start again."""
     status = site.status(identifier)
     assert (status["state"], status["code"]) == ("error", code)
     assert site.leftovers(identifier) == []

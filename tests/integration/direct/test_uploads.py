@@ -188,7 +188,7 @@ def test_upload_url_leaves_direct_uploads_to_the_dedicated_server(open_site: Ope
 
 
 def test_a_reset_invalidates_the_urls_and_removes_the_parts(site: DirectSite) -> None:
-    """After a reset the old addresses are refused, completing fails, nothing is left, and an upload can start anew."""
+    """After a reset the old addresses are refused, completing fails, nothing is left, and an upload can start again."""
     identifier = site.identifier()
     offered = site.offer(identifier, 6 * MEBIBYTE)
     site.put(offered["parts"][1]["url"], bytes(MEBIBYTE))
@@ -203,7 +203,7 @@ def test_a_reset_invalidates_the_urls_and_removes_the_parts(site: DirectSite) ->
 
 
 def test_a_second_request_restarts_the_upload(site: DirectSite) -> None:
-    """A second request for addresses starts anew: earlier data is discarded, and the earlier addresses are refused."""
+    """A second request restarts the upload: earlier data is discarded, and the earlier addresses are refused."""
     identifier = site.identifier()
     old = site.offer(identifier, 6 * MEBIBYTE)
     site.put(old["parts"][1]["url"], bytes(MEBIBYTE))

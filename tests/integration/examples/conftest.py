@@ -23,7 +23,7 @@ GUNICORN = ("gunicorn", "--threads", "8", "--bind", "127.0.0.1:0")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to start an example: its folder, its requirements, and the arguments of ``python``."""
+    """The start of an example: its folder, the modules that it needs, and the arguments of ``python``."""
 
     folder: str
     modules: tuple[str, ...]

@@ -16,7 +16,7 @@ def allow(kinto: Kinto, path: str, permission: str, principal: str) -> None:
     assert kinto.request("PATCH", path, json={"permissions": {permission: [principal]}}).ok
 
 
-@pytest.mark.parametrize(("headers", "status"), [(ANONYMOUS, 401), (JEAN, 403)], ids=["nobody", "another"])
+@pytest.mark.parametrize(("headers", "status"), [(ANONYMOUS, 401), (JEAN, 403)], ids=["anonymous", "another"])
 def test_a_client_without_write_permission_is_refused(kinto: Kinto, headers: Mapping[str, str], status: int) -> None:
     """A client without write permission gets Kinto's own answer, for a new record and for an existing one."""
     refused = kinto.attach(headers=headers)

@@ -62,7 +62,7 @@ def test_deleting_an_attachment_removes_the_file_and_the_attribute(rest: Rest) -
     assert rest.left() == set()
 
 
-@pytest.mark.parametrize(("headers", "status"), [(ANONYMOUS, 401), (BOB, 403)], ids=["nobody", "bob"])
+@pytest.mark.parametrize(("headers", "status"), [(ANONYMOUS, 401), (BOB, 403)], ids=["anonymous", "bob"])
 def test_the_client_gets_the_refusal_of_the_app(rest: Rest, headers: dict[str, str], status: int) -> None:
     """The client gets the app's refusal, whether it comes before the file or after it."""
     assert rest.attach(headers=headers).status_code == status

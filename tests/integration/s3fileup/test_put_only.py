@@ -130,7 +130,7 @@ def test_a_page_with_uppy_that_does_not_return(
 
 
 def test_an_app_that_was_restarted(open_site: Open, application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was sent before a restart is completed after the next request of any client."""
+    """An upload that was sent before a restart is completed after the next request of any client."""
     before = open_site(anonymous=True)
     offered = begin(before)
     send(offered)

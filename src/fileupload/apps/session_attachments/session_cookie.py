@@ -57,7 +57,7 @@ class SessionCookieSigner:
         return secret.decode(), moment
 
     def is_due(self, signed: float) -> bool:
-        """Return whether a cookie that was *signed* at that moment is to be signed anew."""
+        """Return whether a cookie that was *signed* at that moment is to be signed again."""
         if self.max_age is None:
             return False
         return clocks.age_of(signed) >= self.max_age / 3 or clocks.is_far_ahead(signed)

@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from fileupload.apps.session_attachments.bundle_index import SESSIONS, BundleEntry, session_owner
 from fileupload.apps.session_attachments.bundles import Attachment, Bundle, bundles_of
 from fileupload.apps.session_attachments.errors import BadName, PreconditionFailed
-from fileupload.apps.session_attachments.numbered_names import numbered_names
 from fileupload.apps.session_attachments.settings import SessionSettings
 from fileupload.errors import AlreadyDone, LimitExceeded, Superseded, TooLarge, UploadError
 from fileupload.formatting import format_size
 from fileupload.manager import UploadManager
+from fileupload.numbered_names import numbered_names
 from fileupload.protocols.registry import open_upload, receive
 from fileupload.protocols.upload_request import FileFilter, UploadRequest
 from fileupload.settings import least

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fileupload.apps.session_attachments.numbered_names import numbered_names
+from fileupload.numbered_names import numbered_names
 from tests.support.session_client import SessionClient, SessionSite
 from tests.support.wsgi_client import FORM_TYPE, file_part, form
 

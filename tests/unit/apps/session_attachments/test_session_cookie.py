@@ -91,7 +91,7 @@ def test_a_refused_upload_sets_a_cookie(client: SessionClient) -> None:
 
 
 def test_a_cookie_is_renewed_after_a_third_of_its_age(site: SessionSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cookie is signed anew for the same session after a third of its age, and not before."""
+    """A cookie is signed again for the same session after a third of its age, and not before."""
     client = site.client()
     signed_ago(monkeypatch, client, 14 * DAY / 3 - 60)
     assert client.get("b").header("Set-Cookie") is None
